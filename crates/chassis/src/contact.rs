@@ -1,0 +1,125 @@
+//! E-mail addresses and phone numbers: parsed once, printed nowhere.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// An e-mail address in lower case, at most 254 characters (RFC 5321, 4.5.3.1).
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Email(String);
+
+/// A phone number in the form of ITU-T E.164: `+` and 8 to 15 digits.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Phone(String);
+
+/// Why a text is no address. Says nothing of the text itself, which may be
+/// somebody's address with a typing error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidContact {
+    /// Not an e-mail address.
+    #[error("must be an e-mail address such as ada@example.com")]
+    Email,
+    /// Not a phone number.
+    #[error("must be a phone number in international form such as +15555550100")]
+    Phone,
+}
+
+impl FromStr for Email {
+    type Err = InvalidContact;
+
+    fn from_str(text: &str) -> Result<Self, InvalidContact> {
+        let text = text.trim();
+        // No quoted local parts, display names, address literals or bare
+        // hosts: all are legal, none is a customer's.
+        let options =
+            email_address::Options::default().with_required_tld().without_display_text().without_domain_literal();
+        let plain = text.is_ascii() && text.len() <= 254 && !text.bytes().any(|b| b == b'"' || b.is_ascii_control());
+        match email_address::EmailAddress::parse_with_options(text, options) {
+            Ok(_) if plain => Ok(Self(text.to_ascii_lowercase())),
+            _ => Err(InvalidContact::Email),
+        }
+    }
+}
+
+impl FromStr for Phone {
+    type Err = InvalidContact;
+
+    fn from_str(text: &str) -> Result<Self, InvalidContact> {
+        let digits = text.strip_prefix('+').ok_or(InvalidContact::Phone)?;
+        let well_formed =
+            (8..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(InvalidContact::Phone) }
+    }
+}
+
+macro_rules! personal_text {
+    ($name:ident) => {
+        impl $name {
+            /// The address itself, for the one place that needs it.
+            pub fn expose(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// Redacted: personal data has no business in a log.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(redacted)"))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+personal_text!(Email);
+personal_text!(Phone);
+
+#[cfg(test)]
+mod tests {
+    use super::{Email, Phone};
+
+    #[test]
+    fn one_address_has_one_spelling() {
+        assert_eq!(" Ada@Example.COM ".parse::<Email>().unwrap().expose(), "ada@example.com");
+    }
+
+    #[test]
+    fn what_is_no_plain_address_is_refused() {
+        for text in [
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@localhost",
+            "Ada <ada@example.com>",
+            "\"a b\"@example.com",
+            "ada@[127.0.0.1]",
+            "a@b.com\nBcc: x@y.com",
+            "a@b.com,c@d.com",
+            "ädä@example.com",
+        ] {
+            assert!(text.parse::<Email>().is_err(), "{text}");
+        }
+        assert!(format!("a@{}.com", "b".repeat(250)).parse::<Email>().is_err());
+    }
+
+    #[test]
+    fn a_phone_number_is_international_and_all_digits() {
+        assert!("+15555550100".parse::<Phone>().is_ok());
+        for text in ["", "15555550100", "+0155555501", "+1 555", "+1555555010012345", "+1555abc0100"] {
+            assert!(text.parse::<Phone>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_address() {
+        assert_eq!(format!("{:?}", "ada@example.com".parse::<Email>().unwrap()), "Email(redacted)");
+    }
+}

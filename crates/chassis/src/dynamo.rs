@@ -1,0 +1,346 @@
+//! What DynamoDB's answers mean.
+//!
+//! A condition that failed, a conflict with another transaction, and a table
+//! that doesn't answer are three different things; this module keeps them
+//! apart, so that a repository can't mistake one for another.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{
+        put_item::builders::PutItemFluentBuilder, query::builders::QueryFluentBuilder,
+        transact_write_items::TransactWriteItemsError, update_item::builders::UpdateItemFluentBuilder,
+    },
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+};
+use backon::{ExponentialBuilder, Retryable};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    config::ConfigError,
+    deadline::Deadline,
+    page::{self, Limit, ListError, Page},
+    store::StoreError,
+};
+
+/// An item as the SDK has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// How often a write that met somebody else's transaction is tried again.
+const CONFLICT_RETRIES: usize = 6;
+
+/// A record or a cursor that can't be written or read.
+fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::corrupt("DynamoDB", source)
+}
+
+/// How a conditional write ended.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub enum Write {
+    /// Done.
+    Done,
+    /// The condition didn't hold; the item that stood in the way, if any.
+    ///
+    /// Not proof that *this* write didn't happen: the SDK may have repeated
+    /// it after a lost reply. Whoever cares compares the item with what it
+    /// wanted to write.
+    Refused(Option<Item>),
+}
+
+/// How a transaction ended.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub enum Transaction {
+    /// All of it.
+    Done,
+    /// None of it. For each write, in order, whether its condition failed.
+    Refused(Vec<Verdict>),
+}
+
+/// What a refused transaction says of one of its writes.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// This one was not the reason.
+    Passed,
+    /// Its condition failed; the item that stood in the way, if any (and if
+    /// the write asked for it).
+    ConditionFailed(Option<Item>),
+}
+
+/// A table's key: every table of this project has the same two attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Partition key.
+    pub pk: String,
+    /// Sort key.
+    pub sk: String,
+}
+
+impl Key {
+    /// The key of an item that is alone in its partition, or its head.
+    pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+        Self { pk: pk.into(), sk: sk.into() }
+    }
+
+    /// As the SDK wants it.
+    pub fn attributes(&self) -> Item {
+        HashMap::from([("pk".into(), string(&self.pk)), ("sk".into(), string(&self.sk))])
+    }
+}
+
+/// A string attribute.
+pub fn string(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+/// A number attribute.
+pub fn number(number: impl std::fmt::Display) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+/// Any value as an attribute.
+pub fn attribute<T: Serialize>(value: &T) -> Result<AttributeValue, StoreError> {
+    serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(value).map_err(corrupt)
+}
+
+/// A record as an item.
+pub fn to_item<T: Serialize>(record: &T) -> Result<Item, StoreError> {
+    serde_dynamo::aws_sdk_dynamodb_1::to_item(record).map_err(corrupt)
+}
+
+/// An item as a record.
+pub fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_err(corrupt)
+}
+
+/// What to list: one partition of an index whose keys are all strings.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
+    /// The index.
+    pub index: &'a str,
+    /// The index's partition key attribute.
+    pub partition_attribute: &'a str,
+    /// Its value. Comes from the caller's rights, never from a cursor.
+    pub partition: &'a str,
+    /// Descending by the index's sort key.
+    pub newest_first: bool,
+    /// Entries a page.
+    pub limit: Limit,
+    /// Where the page before ended.
+    pub cursor: Option<&'a str>,
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    client: Client,
+    name: String,
+}
+
+impl Table {
+    /// The table `name`.
+    pub fn new(client: Client, name: impl Into<String>) -> Self {
+        Self { client, name: name.into() }
+    }
+
+    /// The table that the environment variable `variable` names.
+    pub fn from_env(config: &aws_config::SdkConfig, variable: &'static str) -> Result<Self, ConfigError> {
+        let name: String = crate::config::required(variable, "the name of a DynamoDB table")?;
+        Ok(Self::new(Client::new(config), name))
+    }
+
+    /// The SDK's client, for the calls that have no helper here.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads one item, consistently.
+    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+        let request =
+            self.client.get_item().table_name(&self.name).set_key(Some(key.attributes())).consistent_read(true);
+        let output = request.send().await.map_err(|error| self.unavailable(error))?;
+        output.item.map(from_item).transpose()
+    }
+
+    /// The start of a put.
+    pub fn put<T: Serialize>(&self, record: &T) -> Result<PutItemFluentBuilder, StoreError> {
+        Ok(self.client.put_item().table_name(&self.name).set_item(Some(to_item(record)?)))
+    }
+
+    /// The start of an update.
+    pub fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.name).set_key(Some(key.attributes()))
+    }
+
+    /// Sends a conditional put.
+    pub async fn send_put(&self, put: PutItemFluentBuilder) -> Result<Write, StoreError> {
+        let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let send = || async { put.clone().send().await.map(|_| ()) };
+        self.judge_write(send.retry(conflict_backoff()).when(is_conflict).await, |error| {
+            error.is_conditional_check_failed_exception().then(|| match error {
+                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(refusal) => {
+                    refusal.item.clone()
+                }
+                _ => None,
+            })
+        })
+    }
+
+    /// Sends a conditional update.
+    pub async fn send_update(&self, update: UpdateItemFluentBuilder) -> Result<Write, StoreError> {
+        let update = update.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let send = || async { update.clone().send().await.map(|_| ()) };
+        self.judge_write(send.retry(conflict_backoff()).when(is_conflict).await, |error| {
+            error.is_conditional_check_failed_exception().then(|| match error {
+                aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(refusal) => {
+                    refusal.item.clone()
+                }
+                _ => None,
+            })
+        })
+    }
+
+    fn judge_write<E>(
+        &self,
+        result: Result<(), SdkError<E>>,
+        refusal: impl FnOnce(&E) -> Option<Option<Item>>,
+    ) -> Result<Write, StoreError>
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        match result {
+            Ok(()) => Ok(Write::Done),
+            Err(error) if is_conflict(&error) => Err(self.contended()),
+            Err(error) => match error.as_service_error().and_then(refusal) {
+                Some(item) => Ok(Write::Refused(item)),
+                None => Err(self.unavailable(error)),
+            },
+        }
+    }
+
+    /// Sends a transaction; repeats it while it only meets other transactions.
+    ///
+    /// The SDK gives each call a request token of its own, so that its own
+    /// repeats after a lost reply change nothing more.
+    pub async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<Transaction, StoreError> {
+        let request = self.client.transact_write_items().set_transact_items(Some(writes));
+        let send = || async { request.clone().send().await.map(|_| ()) };
+        let result = send.retry(conflict_backoff()).when(only_in_conflict).await;
+        match result {
+            Ok(()) => Ok(Transaction::Done),
+            Err(error) if only_in_conflict(&error) => Err(self.contended()),
+            Err(error) => match verdicts(&error) {
+                Some(verdicts) => Ok(Transaction::Refused(verdicts)),
+                None => Err(self.unavailable(error)),
+            },
+        }
+    }
+
+    /// The start of a query.
+    pub fn query(&self) -> QueryFluentBuilder {
+        self.client.query().table_name(&self.name)
+    }
+
+    /// Reads one page of a partition of an index.
+    pub async fn list<T: DeserializeOwned>(&self, list: List<'_>) -> Result<Page<T>, ListError> {
+        let scope = format!("{}/{}", list.index, list.partition);
+        let start = list.cursor.map(|cursor| page::decode::<BTreeMap<String, String>>(&scope, cursor)).transpose()?;
+        let start = start.map(|keys| keys.into_iter().map(|(name, value)| (name, string(value))).collect());
+        let query = self
+            .query()
+            .index_name(list.index)
+            .key_condition_expression("#partition = :partition")
+            .expression_attribute_names("#partition", list.partition_attribute)
+            .expression_attribute_values(":partition", string(list.partition))
+            .scan_index_forward(!list.newest_first)
+            .limit(list.limit.get() as i32)
+            .set_exclusive_start_key(start);
+        let output = query.send().await.map_err(|error| self.unavailable(error))?;
+        let items = output.items.unwrap_or_default().into_iter().map(from_item).collect::<Result<_, _>>()?;
+        let next = output.last_evaluated_key.map(|key| -> Result<String, StoreError> {
+            let position: BTreeMap<String, String> =
+                key.into_iter().filter_map(|(name, value)| Some((name, value.as_s().ok()?.clone()))).collect();
+            page::encode(&scope, &position).map_err(corrupt)
+        });
+        Ok(Page { items, next_cursor: next.transpose()? })
+    }
+
+    /// Gives up on `work` when `deadline` has passed.
+    pub async fn before<T>(
+        &self,
+        deadline: Deadline,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let timed = tokio::time::timeout_at(deadline.instant(), work).await;
+        timed.unwrap_or_else(|_| Err(StoreError::unavailable(&self.name, "no time left")))
+    }
+
+    /// Wraps what the SDK said.
+    pub fn unavailable<E, R>(&self, error: SdkError<E, R>) -> StoreError
+    where
+        SdkError<E, R>: std::error::Error + Send + Sync + 'static,
+    {
+        StoreError::unavailable(&self.name, error)
+    }
+
+    fn contended(&self) -> StoreError {
+        StoreError::unavailable(&self.name, "still in conflict with other transactions after several tries")
+    }
+}
+
+fn conflict_backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(10))
+        .with_max_delay(Duration::from_millis(200))
+        .with_max_times(CONFLICT_RETRIES)
+        .with_jitter()
+}
+
+fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.code() == Some("TransactionConflictException")
+}
+
+fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[aws_sdk_dynamodb::types::CancellationReason]> {
+    match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(cancelled) => Some(cancelled.cancellation_reasons()),
+        _ => None,
+    }
+}
+
+/// Cancelled for conflicts and nothing else: worth the same try again. A
+/// failed condition beside a conflict is a refusal.
+fn only_in_conflict(error: &SdkError<TransactWriteItemsError>) -> bool {
+    let Some(reasons) = reasons(error) else { return is_conflict(error) };
+    let mut conflict = false;
+    for reason in reasons {
+        match reason.code() {
+            Some("TransactionConflict") => conflict = true,
+            Some("None") | None => {}
+            Some(_) => return false,
+        }
+    }
+    conflict
+}
+
+fn verdicts(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<Verdict>> {
+    let verdicts: Vec<_> = reasons(error)?
+        .iter()
+        .map(|reason| match reason.code() {
+            Some("ConditionalCheckFailed") => Verdict::ConditionFailed(reason.item.clone()),
+            _ => Verdict::Passed,
+        })
+        .collect();
+    // Cancelled for throttling, say, is no refusal.
+    verdicts.iter().any(|verdict| *verdict != Verdict::Passed).then_some(verdicts)
+}

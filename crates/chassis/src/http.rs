@@ -1,0 +1,248 @@
+//! The HTTP edge: what every route of every service has around it.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State, rejection::BytesRejection},
+    middleware::{self, Next},
+    response::Response,
+};
+use futures::FutureExt;
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use lambda_http::request::RequestContext;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::{
+    caller::Authenticator,
+    deadline::Deadline,
+    problem::{Problem, Unrendered},
+    telemetry,
+    trace::TraceContext,
+};
+
+/// No request body needs more; an order of 50 lines is below 5 KiB.
+pub const MAX_BODY: usize = 64 * 1024;
+/// How long a request may take where no Lambda says so (in tests).
+const DEFAULT_TIME: Duration = Duration::from_secs(20);
+/// Kept back at a request's end for writing the answer.
+const ANSWER_RESERVE: Duration = Duration::from_millis(500);
+
+/// The request's id, which every log line and problem document carries.
+#[derive(Clone, Debug)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Puts the edge around a service's routes: identity, deadline, trace, body
+/// limit, panics and problems as documents, one log line a request.
+pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
+    routes
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is no such route.") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(authenticator, at_the_edge))
+}
+
+/// What of the edge a handler may ask for.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The request's id.
+    pub request_id: RequestId,
+    /// When the answer must be on its way.
+    pub deadline: Deadline,
+    /// The trace this request belongs to.
+    pub trace: TraceContext,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Invocation {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let invocation = parts.extensions.get::<Self>().cloned();
+        invocation.ok_or_else(|| Problem::internal("the route is not behind the HTTP edge"))
+    }
+}
+
+async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let invocation = invocation(&request);
+    let id = invocation.request_id.clone();
+    let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), path = request.uri().path());
+    let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
+    request.extensions_mut().insert(authenticator);
+    request.extensions_mut().insert(invocation);
+
+    async {
+        // A panic fails this one request; the sandbox goes on.
+        let handled = AssertUnwindSafe(tokio::time::timeout_at(end, next.run(request))).catch_unwind().await;
+        let response = match handled {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => refused(Problem::unavailable("no answer before the invocation's end"), &id),
+            Err(panic) => refused(Problem::internal(panic_message(panic.as_ref())), &id),
+        };
+        let mut response = rendered(response, &id);
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            headers.insert("x-request-id", value);
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        tracing::info!(status = response.status().as_u16(), millis = started.elapsed().as_millis() as u64, "answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", message.unwrap_or("without a message"))
+}
+
+fn rendered(mut response: Response, id: &RequestId) -> Response {
+    match response.extensions_mut().remove::<Unrendered>().and_then(|problem| problem.take()) {
+        Some(problem) => refused(problem, id),
+        None => response,
+    }
+}
+
+fn refused(problem: Problem, id: &RequestId) -> Response {
+    let code = problem.code();
+    match problem.cause() {
+        Some(cause) => tracing::error!(code, cause = telemetry::chain(cause), "request failed"),
+        None => tracing::info!(code, "request refused"),
+    }
+    problem.respond(id.as_str())
+}
+
+fn invocation(request: &Request) -> Invocation {
+    let lambda = request.extensions().get::<lambda_http::Context>();
+    let gateway_id = match request.extensions().get::<RequestContext>() {
+        Some(RequestContext::ApiGatewayV1(context)) => context.request_id.clone(),
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        _ => None,
+    };
+    let id = gateway_id
+        .or_else(|| lambda.map(|context| context.request_id.clone()))
+        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    Invocation {
+        request_id: RequestId(id.into()),
+        deadline: lambda
+            .filter(|context| context.deadline > 0)
+            .map_or_else(|| Deadline::after(DEFAULT_TIME), |context| Deadline::from_epoch_millis(context.deadline)),
+        trace: header("traceparent")
+            .and_then(TraceContext::parse)
+            .or_else(|| header("x-amzn-trace-id").and_then(TraceContext::from_xray))
+            .unwrap_or_else(TraceContext::start),
+    }
+}
+
+/// A JSON request body. Says which field was wrong, and refuses what isn't
+/// declared as JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers().get(header::CONTENT_TYPE)) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send the body as `Content-Type: application/json`.",
+            ));
+        }
+        let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        parse_json(&body).map(Self)
+    }
+}
+
+/// Parses a JSON document, naming the field at which it stops making sense.
+pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer);
+    let value = parsed.map_err(|error| {
+        let field = error.path().to_string();
+        let error = error.into_inner();
+        if error.is_data() {
+            let field = if field == "." { "body".to_owned() } else { field };
+            Problem::invalid_field(&field, position_free(&error))
+        } else {
+            malformed(&error)
+        }
+    })?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+/// serde's message without "at line 1 column 7": the field says where.
+fn position_free(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.rfind(" at line ") {
+        Some(end) => message[..end].to_owned(),
+        None => message,
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("The body is not a JSON document: {error}."))
+}
+
+fn unreadable(rejection: BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!("The body must be at most {MAX_BODY} bytes."),
+        )
+    } else {
+        Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
+    }
+}
+
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let media_type = content_type.and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// The route's `{id}`, parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct Id<T>(pub T);
+
+impl<S: Send + Sync, T: std::str::FromStr<Err: std::fmt::Display>> FromRequestParts<S> for Id<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::invalid_field("id", "must be readable text"))?;
+        text.parse().map(Self).map_err(|error| Problem::invalid_field("id", error))
+    }
+}
+
+/// The query string, parsed. Unknown and repeated parameters are refused by a
+/// type that denies unknown fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        axum::extract::Query::try_from_uri(&parts.uri)
+            .map(|query| Self(query.0))
+            .map_err(|rejection| Problem::invalid_field("query", rejection.body_text()))
+    }
+}

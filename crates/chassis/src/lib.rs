@@ -1,0 +1,45 @@
+//! Technical code that every service shares.
+//!
+//! The rule of this crate: nothing in it knows what an order or a product is.
+//! A service that wants another's data asks for it over HTTP.
+//!
+//! Without the `aws` feature only the modules that pure domain code needs are
+//! compiled, so that a domain can be tested without building the SDK.
+
+pub mod clock;
+pub mod contact;
+pub mod deadline;
+pub mod fields;
+pub mod id;
+pub mod money;
+pub mod page;
+pub mod store;
+pub mod text;
+pub mod trace;
+
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "aws")]
+pub mod breaker;
+#[cfg(feature = "aws")]
+pub mod caller;
+#[cfg(feature = "aws")]
+pub mod config;
+#[cfg(feature = "aws")]
+pub mod dynamo;
+#[cfg(feature = "aws")]
+pub mod events;
+#[cfg(feature = "aws")]
+pub mod health;
+#[cfg(feature = "aws")]
+pub mod http;
+#[cfg(feature = "aws")]
+pub mod metric;
+#[cfg(feature = "aws")]
+pub mod problem;
+#[cfg(feature = "aws")]
+pub mod service_client;
+#[cfg(feature = "aws")]
+pub mod telemetry;
+#[cfg(feature = "aws")]
+pub mod token;

@@ -1,0 +1,273 @@
+//! Money: an integer number of minor units and a currency.
+
+use std::{fmt, str::FromStr};
+
+use iso_currency::Currency as Iso;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::value::RawValue;
+
+/// The largest amount: 15 significant digits, which any JSON reader that
+/// keeps numbers as doubles still reads exactly (IEEE 754, binary64).
+pub const MAX_MINOR_UNITS: u64 = 999_999_999_999_999;
+
+/// An ISO 4217 currency with at most two decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Currency(Iso);
+
+/// Why a text is not a currency that is traded in here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an ISO 4217 code of a currency with at most two decimals, such as USD")]
+pub struct InvalidCurrency;
+
+impl Currency {
+    /// United States dollar, the default on the wire.
+    pub const USD: Self = Self(Iso::USD);
+
+    /// How many decimals an amount has: 2 for USD, 0 for JPY.
+    pub fn decimals(self) -> u32 {
+        u32::from(self.0.exponent().unwrap_or_default())
+    }
+
+    /// The three letters of ISO 4217.
+    pub fn code(self) -> &'static str {
+        self.0.code()
+    }
+}
+
+impl Default for Currency {
+    fn default() -> Self {
+        Self::USD
+    }
+}
+
+impl FromStr for Currency {
+    type Err = InvalidCurrency;
+
+    fn from_str(code: &str) -> Result<Self, InvalidCurrency> {
+        let iso = Iso::from_code(code).ok_or(InvalidCurrency)?;
+        // Without an exponent it is no money but a metal or a test code.
+        if iso.exponent().is_some_and(|decimals| decimals <= 2) { Ok(Self(iso)) } else { Err(InvalidCurrency) }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// An amount of money, never negative. Serialised (into a table) as minor
+/// units; what goes over the wire is an [`Amount`] beside a [`Currency`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Money {
+    minor: u64,
+    currency: Currency,
+}
+
+/// Why a computation with money has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    /// More than [`MAX_MINOR_UNITS`].
+    #[error("the amount is too large")]
+    TooLarge,
+    /// Two currencies in one sum.
+    #[error("amounts in {0} and {1} can't be added")]
+    MixedCurrencies(Currency, Currency),
+    /// More decimals than the currency has.
+    #[error("must have at most {0} decimals")]
+    TooManyDecimals(u32),
+}
+
+impl Money {
+    /// `minor` minor units (cents for USD) of `currency`.
+    pub fn from_minor(minor: u64, currency: Currency) -> Result<Self, MoneyError> {
+        if minor <= MAX_MINOR_UNITS { Ok(Self { minor, currency }) } else { Err(MoneyError::TooLarge) }
+    }
+
+    /// Nothing, in `currency`.
+    pub fn zero(currency: Currency) -> Self {
+        Self { minor: 0, currency }
+    }
+
+    /// Minor units: cents for USD.
+    pub fn minor(self) -> u64 {
+        self.minor
+    }
+
+    /// The currency.
+    pub fn currency(self) -> Currency {
+        self.currency
+    }
+
+    /// The sum, if both are of one currency.
+    pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
+        if self.currency != other.currency {
+            return Err(MoneyError::MixedCurrencies(self.currency, other.currency));
+        }
+        Self::from_minor(self.minor.saturating_add(other.minor), self.currency)
+    }
+
+    /// The amount, `quantity` times.
+    pub fn times(self, quantity: u32) -> Result<Self, MoneyError> {
+        Self::from_minor(self.minor.saturating_mul(u64::from(quantity)), self.currency)
+    }
+
+    /// How the amount is written on the wire, beside its currency.
+    pub fn amount(self) -> Amount {
+        Amount(Decimal::new(self.minor as i64, self.currency.decimals()))
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount(), self.currency)
+    }
+}
+
+/// A decimal number as it stands in JSON, before its currency says how many
+/// decimals it may have. Read from the number's own digits, so that no float
+/// is ever involved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount(Decimal);
+
+impl Amount {
+    /// As money of `currency`.
+    pub fn of(self, currency: Currency) -> Result<Money, MoneyError> {
+        let decimals = currency.decimals();
+        let mut exact = self.0.normalize();
+        if exact.scale() > decimals {
+            return Err(MoneyError::TooManyDecimals(decimals));
+        }
+        exact.rescale(decimals);
+        let minor = u64::try_from(exact.mantissa()).map_err(|_| MoneyError::TooLarge)?;
+        Money::from_minor(minor, currency)
+    }
+}
+
+/// Why a text is not an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a number from 0 with at most two decimals, such as 19.99")]
+pub struct InvalidAmount;
+
+impl FromStr for Amount {
+    type Err = InvalidAmount;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAmount> {
+        // Plain digits only: 1e2 is valid JSON, but no one writes a price so.
+        let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && text.len() <= 24;
+        let decimal = Decimal::from_str_exact(text).map_err(|_| InvalidAmount)?;
+        if plain && decimal.normalize().scale() <= 2 { Ok(Self(decimal)) } else { Err(InvalidAmount) }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.0.to_string()).map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer)?.get().parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Amount, Currency, MAX_MINOR_UNITS, Money, MoneyError};
+
+    fn amount(json: &str) -> Result<Amount, String> {
+        serde_json::from_str(json).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn three_times_19_99_is_59_97() {
+        let price = amount("19.99").unwrap().of(Currency::USD).unwrap();
+        let total = price.times(3).unwrap();
+        assert_eq!(total.minor(), 5997);
+        assert_eq!(serde_json::to_string(&total.amount()).unwrap(), "59.97");
+        assert_eq!(total.to_string(), "59.97 USD");
+    }
+
+    #[test]
+    fn what_is_not_a_plain_number_with_two_decimals_is_no_amount() {
+        for json in ["1.005", "-1", "-0.01", "1e2", "\"19.99\"", "null", "true", "[]", "{}", "0.001", "1E400"] {
+            assert!(amount(json).is_err(), "{json}");
+        }
+        assert!(amount("19.9900000000000000001").is_err());
+        assert!(amount("99999999999999999999999999999999999999").is_err());
+    }
+
+    #[test]
+    fn a_currency_without_cents_takes_none() {
+        let yen: Currency = "JPY".parse().unwrap();
+        assert_eq!(amount("100").unwrap().of(yen).unwrap().minor(), 100);
+        assert_eq!(amount("100.5").unwrap().of(yen), Err(MoneyError::TooManyDecimals(0)));
+        assert_eq!(Money::from_minor(100, yen).unwrap().to_string(), "100 JPY");
+    }
+
+    #[test]
+    fn metals_test_codes_and_three_decimal_currencies_are_not_traded() {
+        for code in ["", "usd", "US", "USDX", "XAU", "XXX", "XTS", "KWD", "ZZZ"] {
+            assert!(code.parse::<Currency>().is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn currencies_do_not_mix() {
+        let (usd, eur) = (Currency::USD, "EUR".parse().unwrap());
+        assert_eq!(Money::zero(usd).plus(Money::zero(eur)), Err(MoneyError::MixedCurrencies(usd, eur)));
+    }
+
+    #[test]
+    fn too_much_is_an_error_and_never_wraps() {
+        let most = Money::from_minor(MAX_MINOR_UNITS, Currency::USD).unwrap();
+        assert_eq!(most.times(2), Err(MoneyError::TooLarge));
+        assert_eq!(most.times(u32::MAX), Err(MoneyError::TooLarge));
+        assert_eq!(most.plus(most), Err(MoneyError::TooLarge));
+        assert_eq!(Money::from_minor(u64::MAX, Currency::USD), Err(MoneyError::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn every_amount_survives_the_wire(minor in 0..=MAX_MINOR_UNITS, code in prop::sample::select(vec!["USD", "EUR", "JPY"])) {
+            let money = Money::from_minor(minor, code.parse().unwrap()).unwrap();
+            let json = serde_json::to_string(&money.amount()).unwrap();
+            prop_assert_eq!(amount(&json).unwrap().of(money.currency()), Ok(money));
+            // And survives a reader that keeps numbers as doubles.
+            let double: f64 = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(amount(&serde_json::to_string(&double).unwrap().trim_end_matches(".0")).unwrap().of(money.currency()), Ok(money));
+        }
+
+        #[test]
+        fn a_sum_of_lines_is_the_sum_of_their_minor_units(lines in prop::collection::vec((0u64..1_000_000, 1u32..1000), 0..50)) {
+            let total = lines.iter().try_fold(Money::zero(Currency::USD), |sum, (price, quantity)| {
+                sum.plus(Money::from_minor(*price, Currency::USD)?.times(*quantity)?)
+            });
+            let expected: u64 = lines.iter().map(|(price, quantity)| price * u64::from(*quantity)).sum();
+            prop_assert_eq!(total.map(Money::minor), Ok(expected));
+        }
+    }
+}

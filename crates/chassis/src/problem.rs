@@ -1,0 +1,241 @@
+//! Error answers: RFC 9457 problem documents.
+
+use std::error::Error as StdError;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{fields::FieldError, page::ListError, store::StoreError};
+
+/// An error as the client sees it, and the cause as only the log sees it.
+///
+/// Handlers return it; the HTTP edge renders it (it knows the request id) and
+/// logs the cause.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    members: Map<String, Value>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The document on the wire.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    instance: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem with a stable `code` for programs and a `detail` for people.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            members: Map::new(),
+            headers: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// 422: the request can be read, but some fields are bad.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let names: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        let mut problem =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("Not valid: {}", names.join(", ")));
+        problem.errors = errors;
+        problem
+    }
+
+    /// 422: one bad field.
+    pub fn invalid_field(field: &str, detail: impl ToString) -> Self {
+        Self::invalid(vec![FieldError::new(field, detail)])
+    }
+
+    /// 401: nobody is signed in.
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 403: signed in, but not entitled.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404. Also for what belongs to somebody else: whether it exists is
+    /// nobody else's business.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))
+    }
+
+    /// 500: our fault. `cause` goes to the log with the request id, never to
+    /// the client.
+    pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Something went wrong on our side. Nothing is known to have changed; the request may be repeated.",
+        );
+        problem.cause = Some(cause.into());
+        problem
+    }
+
+    /// 503: something we need doesn't answer; try again.
+    pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "A part of the system does not answer at the moment. Try again in a few seconds.",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        problem.cause = Some(cause.into());
+        problem
+    }
+
+    /// Adds an extension member (RFC 9457, section 3.2).
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a response header.
+    #[must_use]
+    pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The code for programs.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What the client isn't told.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.cause.as_deref()
+    }
+
+    /// The document's bytes; `instance` is the request id.
+    pub fn render(&self, instance: &str) -> String {
+        let document = Document {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            instance,
+            errors: &self.errors,
+            members: &self.members,
+        };
+        serde_json::to_string(&document).expect("a document of strings and JSON values can be written")
+    }
+
+    /// The whole response; `instance` is the request id.
+    pub fn respond(self, instance: &str) -> Response {
+        let mut response = (self.status, self.render(instance)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.extend(self.headers);
+        response
+    }
+}
+
+/// The media type of problem documents.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt { .. } => Self::internal(error),
+            StoreError::Unavailable { .. } => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Cursor(error) => Self::new(StatusCode::BAD_REQUEST, "invalid_cursor", format!("{error}.")),
+            ListError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// What a handler's problem looks like until the edge renders it.
+#[derive(Clone)]
+pub(crate) struct Unrendered(std::sync::Arc<std::sync::Mutex<Option<Problem>>>);
+
+impl Unrendered {
+    pub(crate) fn take(&self) -> Option<Problem> {
+        self.0.lock().ok()?.take()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(Unrendered(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
+        response
+    }
+}
+
+/// A problem document received from another service, as far as it is used.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct RemoteProblem {
+    /// The stable code.
+    #[serde(default)]
+    pub code: String,
+    /// The words for people.
+    #[serde(default)]
+    pub detail: String,
+    /// Everything else.
+    #[serde(flatten)]
+    pub members: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Problem;
+
+    #[test]
+    fn a_cause_is_never_rendered() {
+        let text = Problem::internal("password=hunter2").render("r-1");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("\"instance\":\"r-1\""), "{text}");
+    }
+
+    #[test]
+    fn each_bad_field_has_an_entry_of_its_own() {
+        let problem = Problem::invalid(vec![
+            crate::fields::FieldError::new("items[0].quantity", "must be at least 1"),
+            crate::fields::FieldError::new("currency", "must be a currency"),
+        ]);
+        let document: serde_json::Value = serde_json::from_str(&problem.render("r-1")).unwrap();
+        assert_eq!(document["status"], 422);
+        assert_eq!(document["errors"][0]["field"], "items[0].quantity");
+        assert_eq!(document["errors"][1]["field"], "currency");
+    }
+}

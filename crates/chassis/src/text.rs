@@ -1,0 +1,73 @@
+//! Texts that people write: bounded, and without control characters.
+
+/// Why a text is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidText {
+    /// Nothing but white space.
+    #[error("must not be empty")]
+    Empty,
+    /// More characters than allowed.
+    #[error("must be at most {max} characters")]
+    TooLong {
+        /// The most characters allowed.
+        max: usize,
+    },
+    /// A character that no one types on purpose and that could forge a log
+    /// line or a mail header.
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
+/// A line of 1 to `max` characters, without white space around it.
+pub fn line(text: &str, max: usize) -> Result<String, InvalidText> {
+    checked(text, max, char::is_control)
+}
+
+/// A text of 1 to `max` characters that may have several lines.
+pub fn paragraph(text: &str, max: usize) -> Result<String, InvalidText> {
+    checked(text, max, |c| c.is_control() && c != '\n')
+}
+
+fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<String, InvalidText> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(InvalidText::Empty);
+    }
+    if text.chars().count() > max {
+        return Err(InvalidText::TooLong { max });
+    }
+    if text.chars().any(|c| forbidden(c) || is_invisible(c)) {
+        return Err(InvalidText::ControlCharacter);
+    }
+    Ok(text.to_owned())
+}
+
+/// Line separators and the characters that reorder text on screen (Unicode's
+/// bidirectional controls), with which a name could show as another.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{InvalidText, line, paragraph};
+
+    #[test]
+    fn white_space_around_a_line_is_dropped() {
+        assert_eq!(line("  Ada Lovelace ", 80), Ok("Ada Lovelace".into()));
+    }
+
+    #[test]
+    fn a_line_break_is_a_control_character_in_a_line_but_not_in_a_paragraph() {
+        assert_eq!(line("Ada\nBcc: all", 80), Err(InvalidText::ControlCharacter));
+        assert_eq!(paragraph("one\ntwo", 80), Ok("one\ntwo".into()));
+        assert_eq!(paragraph("one\r\ntwo", 80), Err(InvalidText::ControlCharacter));
+    }
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        assert_eq!(line("äöü", 3), Ok("äöü".into()));
+        assert_eq!(line("äöüx", 3), Err(InvalidText::TooLong { max: 3 }));
+        assert_eq!(line(" ", 3), Err(InvalidText::Empty));
+    }
+}

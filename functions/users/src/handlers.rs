@@ -1,0 +1,167 @@
+//! The HTTP routes of users.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chassis::{
+    caller::{Authenticator, Caller, Internal, UserId},
+    contact::{Email, Phone},
+    dynamo::Table,
+    fields::Fields,
+    health,
+    http::{Id, Json as Body, edge},
+    problem::Problem,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{Name, Standing, User},
+    service::{Change, UserError, Users},
+};
+
+/// All routes, public and internal, behind the HTTP edge.
+pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Router {
+    let routes = Router::new()
+        .route("/users", post(create))
+        .route("/users/{id}", get(read).patch(change).delete(deactivate))
+        .route("/users/{id}/validate", get(validate))
+        .with_state(users)
+        .merge(health::routes("users", table));
+    edge(routes, authenticator)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    email: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserChange {
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct UserDocument {
+    id: UserId,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<Email>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<Phone>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<User> for UserDocument {
+    fn from(user: User) -> Self {
+        let (id, created_at, updated_at) = (user.id, user.created_at, user.updated_at);
+        match user.standing {
+            Standing::Active(profile) => Self {
+                id,
+                status: "ACTIVE",
+                name: Some(profile.name),
+                email: Some(profile.email),
+                phone: profile.phone,
+                created_at,
+                updated_at,
+            },
+            Standing::Inactive => {
+                Self { id, status: "INACTIVE", name: None, email: None, phone: None, created_at, updated_at }
+            }
+        }
+    }
+}
+
+/// What other services learn of a user.
+#[derive(Debug, Serialize)]
+struct Validation {
+    valid: bool,
+    /// Why not: `user_not_found` or `user_inactive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<Recipient>,
+}
+
+/// Contact details that an event needs, so that its consumer asks nobody.
+#[derive(Debug, Serialize)]
+struct Recipient {
+    name: Name,
+    email: Email,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<Phone>,
+}
+
+async fn create(State(users): State<Users>, caller: Caller, Body(body): Body<NewUser>) -> Result<Response, Problem> {
+    let mut fields = Fields::default();
+    let name = fields.take("name", body.name.parse::<Name>());
+    let email = fields.take("email", body.email.parse::<Email>());
+    let (name, email) = fields.finish(name.zip(email)).map_err(Problem::invalid)?;
+    let user = users.create(&caller, name, email).await?;
+    let location = [(header::LOCATION, format!("users/{}", user.id))];
+    Ok((StatusCode::CREATED, location, Json(UserDocument::from(user))).into_response())
+}
+
+async fn read(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) -> Result<Json<UserDocument>, Problem> {
+    Ok(Json(users.get(&caller, id).await?.into()))
+}
+
+async fn change(
+    State(users): State<Users>,
+    caller: Caller,
+    Id(id): Id<UserId>,
+    Body(body): Body<UserChange>,
+) -> Result<Json<UserDocument>, Problem> {
+    let mut fields = Fields::default();
+    let name = body.name.and_then(|name| fields.take("name", name.parse()));
+    let email = body.email.and_then(|email| fields.take("email", email.parse()));
+    let change = fields.finish(Some(Change { name, email })).map_err(Problem::invalid)?;
+    Ok(Json(users.change(&caller, id, change).await?.into()))
+}
+
+async fn deactivate(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) -> Result<StatusCode, Problem> {
+    users.deactivate(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn validate(State(users): State<Users>, _: Internal, Id(id): Id<UserId>) -> Result<Json<Validation>, Problem> {
+    Ok(Json(match users.standing(id).await? {
+        Some(Standing::Active(profile)) => Validation {
+            valid: true,
+            reason: None,
+            recipient: Some(Recipient { name: profile.name, email: profile.email, phone: profile.phone }),
+        },
+        Some(Standing::Inactive) => Validation { valid: false, reason: Some("user_inactive"), recipient: None },
+        None => Validation { valid: false, reason: Some("user_not_found"), recipient: None },
+    }))
+}
+
+impl From<UserError> for Problem {
+    fn from(error: UserError) -> Self {
+        let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
+        match error {
+            UserError::NotFound => Problem::not_found("user"),
+            UserError::Exists => conflict("user_exists", "You have a profile already."),
+            UserError::EmailTaken => conflict("email_taken", "Another user has this e-mail address."),
+            UserError::Inactive => conflict("user_inactive", "This user was deactivated."),
+            UserError::ChangedMeanwhile => conflict("changed_meanwhile", "The user was changed meanwhile; try again."),
+            UserError::EmailNotVerified => {
+                Problem::invalid_field("email", "must be the e-mail address that you verified when you signed up")
+            }
+            UserError::Store(error) => error.into(),
+        }
+    }
+}

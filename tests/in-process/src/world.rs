@@ -1,0 +1,291 @@
+//! A running shop, and the people who use it.
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use axum::body::Body;
+use chassis::{
+    aws::Aws,
+    caller::{Authenticator, InternalAuth, UserId},
+    clock::Clock,
+    dynamo::Table,
+    token::{TokenConfig, TokenVerifier},
+};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use lambda_http::{aws_lambda_events::apigw::ApiGatewayProxyRequestContext, request::RequestContext};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::cloud::Cloud;
+
+/// The shop.
+pub struct World {
+    /// Everything outside the services.
+    pub cloud: Cloud,
+}
+
+impl World {
+    /// A shop without users, products or orders.
+    pub async fn start() -> Self {
+        Self::start_at(Clock::System).await
+    }
+
+    /// As [`World::start`], with another clock.
+    pub async fn start_at(clock: Clock) -> Self {
+        let cloud = Cloud::start();
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::for_tests());
+        let aws = Aws::load(loader, SharedHttpConnector::new(cloud.clone())).await;
+        let table = |name: &str| Table::new(aws_sdk_dynamodb::Client::new(&aws.config), name);
+        let authenticator = || {
+            let config = TokenConfig {
+                key_set: "http://pool.test/keys".parse().expect("an address"),
+                issuer: "http://pool.test".into(),
+                audience: "client".into(),
+            };
+            Authenticator::new(TokenVerifier::new(config, aws.connector.clone()), InternalAuth::Iam)
+        };
+
+        let users =
+            users::service::Users::new(users::repository::DynamoRepository::new(table("UsersTable")), clock.clone());
+        let users = users::handlers::router(users, table("UsersTable"), authenticator());
+        cloud.serve("users", users);
+
+        Self { cloud }
+    }
+
+    /// Sends a request as `person` through the public API.
+    pub async fn send(&self, person: &Person, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.send_with(person, method, path, body, &[]).await
+    }
+
+    /// As [`World::send`], with headers.
+    pub async fn send_with(
+        &self,
+        person: &Person,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.send_raw(person, request.body(body).expect("a request")).await
+    }
+
+    /// Sends a request as it is.
+    pub async fn send_raw(&self, person: &Person, mut request: Request<Body>) -> Answer {
+        if let Some(context) = person.context() {
+            request.extensions_mut().insert(context);
+        }
+        let router = self.cloud.service(service_of(request.uri().path()));
+        let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+
+    /// GET as `person`.
+    pub async fn get(&self, person: &Person, path: &str) -> Answer {
+        self.send(person, Method::GET, path, None).await
+    }
+
+    /// POST as `person`.
+    pub async fn post(&self, person: &Person, path: &str, body: Value) -> Answer {
+        self.send(person, Method::POST, path, Some(body)).await
+    }
+
+    /// PATCH as `person`.
+    pub async fn patch(&self, person: &Person, path: &str, body: Value) -> Answer {
+        self.send(person, Method::PATCH, path, Some(body)).await
+    }
+
+    /// DELETE as `person`.
+    pub async fn delete(&self, person: &Person, path: &str) -> Answer {
+        self.send(person, Method::DELETE, path, None).await
+    }
+
+    /// A customer with a profile.
+    pub async fn customer(&self, name: &str) -> Person {
+        let person = Person::named(name);
+        let body = json!({ "name": name, "email": person.email() });
+        self.post(&person, "/users", body).await.expect(StatusCode::CREATED);
+        person
+    }
+}
+
+/// The service that serves a path, as the gateway's routes say.
+fn service_of(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    let path = path.strip_prefix("health/").unwrap_or(path);
+    match path.split(['/', '?']).next().unwrap_or_default() {
+        "reservations" => "products",
+        service => service,
+    }
+}
+
+/// Somebody who calls: signed in, an administrator, another service, or
+/// nobody.
+#[derive(Clone, Debug)]
+pub struct Person(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    SignedIn { claims: Value },
+    Service,
+    Nobody,
+}
+
+impl Person {
+    /// A signed-in customer with a verified e-mail address and phone number.
+    pub fn named(name: &str) -> Self {
+        let digits = uuid::Uuid::new_v4().as_u128() % 10_000_000_000;
+        Self::with_claims(json!({
+            "sub": uuid::Uuid::new_v4(),
+            "token_use": "id",
+            "email": format!("{}@example.com", name.to_lowercase().replace(' ', ".")),
+            "email_verified": "true",
+            "phone_number": format!("+1{digits:010}"),
+            "phone_number_verified": "true",
+        }))
+    }
+
+    /// A signed-in person of whom the token says just this.
+    pub fn with_claims(claims: Value) -> Self {
+        Self(Kind::SignedIn { claims })
+    }
+
+    /// A signed-in administrator.
+    pub fn admin() -> Self {
+        let mut admin = Self::named("Grace");
+        if let Kind::SignedIn { claims } = &mut admin.0 {
+            claims["cognito:groups"] = "admin".into();
+        }
+        admin
+    }
+
+    /// Another service, as the internal API presents it.
+    pub fn service() -> Self {
+        Self(Kind::Service)
+    }
+
+    /// Not signed in.
+    pub fn nobody() -> Self {
+        Self(Kind::Nobody)
+    }
+
+    /// The person with one claim changed.
+    pub fn but(&self, claim: &str, value: impl Into<Value>) -> Self {
+        let mut person = self.clone();
+        match &mut person.0 {
+            Kind::SignedIn { claims } => claims[claim] = value.into(),
+            _ => panic!("only people have claims"),
+        }
+        person
+    }
+
+    /// A claim of the person's token.
+    pub fn claim(&self, name: &str) -> &str {
+        match &self.0 {
+            Kind::SignedIn { claims } => claims[name].as_str().expect("a claim"),
+            _ => panic!("only people have claims"),
+        }
+    }
+
+    /// The verified e-mail address.
+    pub fn email(&self) -> &str {
+        self.claim("email")
+    }
+
+    /// The verified phone number.
+    pub fn phone(&self) -> &str {
+        self.claim("phone_number")
+    }
+
+    /// The id under which services know this person.
+    pub fn id(&self) -> UserId {
+        UserId::from_uuid(self.claim("sub").parse().expect("a UUID"))
+    }
+
+    fn context(&self) -> Option<RequestContext> {
+        match &self.0 {
+            Kind::SignedIn { claims } => Some(context(json!({ "authorizer": { "claims": claims } }))),
+            Kind::Service => Some(iam_context()),
+            Kind::Nobody => None,
+        }
+    }
+}
+
+/// What the gateway says of a call that another service signed.
+pub fn iam_context() -> RequestContext {
+    let arn = "arn:aws:sts::000000000000:assumed-role/orders/orders";
+    context(json!({ "identity": { "userArn": arn, "accessKey": "ASIATEST", "caller": "AROATEST:orders" } }))
+}
+
+fn context(mut parts: Value) -> RequestContext {
+    parts["httpMethod"] = "GET".into();
+    parts["requestId"] = uuid::Uuid::new_v4().to_string().into();
+    let context: ApiGatewayProxyRequestContext = serde_json::from_value(parts).expect("a request context");
+    RequestContext::ApiGatewayV1(context)
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; null if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body, if the status is the expected one.
+    #[track_caller]
+    pub fn expect(&self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// Asserts that this is a well-formed problem document.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        let document = self.json();
+        assert_eq!(document["code"], code, "{}", self.text);
+        assert_eq!(document["status"], status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(document["instance"].as_str(), self.header("x-request-id"), "{}", self.text);
+        document
+    }
+
+    /// Asserts a 422 that names exactly these fields.
+    #[track_caller]
+    pub fn expect_bad_fields(&self, fields: &[&str]) {
+        let document = self.expect_problem(422, "invalid_request");
+        let named: Vec<_> = document["errors"].as_array().into_iter().flatten().map(|e| e["field"].clone()).collect();
+        assert_eq!(named, fields, "{}", self.text);
+    }
+}
