@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
 };
 use backon::{ExponentialBuilder, Retryable};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     config::ConfigError,
@@ -74,7 +74,7 @@ pub enum Verdict {
 }
 
 /// A table's key: every table of this project has the same two attributes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Partition key.
     pub pk: String,
@@ -209,6 +209,23 @@ impl Table {
                 _ => None,
             })
         })
+    }
+
+    /// Sends a conditional update that returns the item as it is now; `None`
+    /// if the condition didn't hold.
+    pub async fn update_returning<T: DeserializeOwned>(
+        &self,
+        update: UpdateItemFluentBuilder,
+    ) -> Result<Option<T>, StoreError> {
+        let send = || async { update.clone().send().await };
+        match send.retry(conflict_backoff()).when(is_conflict).await {
+            Ok(output) => output.attributes.map(from_item).transpose(),
+            Err(error) if is_conflict(&error) => Err(self.contended()),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(None)
+            }
+            Err(error) => Err(self.unavailable(error)),
+        }
     }
 
     fn judge_write<E>(

@@ -1,1 +1,27 @@
-//! soon
+//! The orders service: takes orders, and takes each of them to an end.
+//!
+//! - [`domain`]: what an order is, and how it may move
+//! - [`saga`]: the steps of an order as a table, and the engine that runs them
+//! - [`service`]: what customers can do
+//! - [`worker`]: finishing or undoing what a request left open
+//! - [`repository`]: where orders are kept
+//! - `clients`: the other services, and the queue
+//! - `handlers`: the HTTP routes; `documents`: what they send; `trigger`: what
+//!   starts the worker
+//!
+//! The first five know no SDK and no HTTP; see the feature `lambda`.
+
+pub mod domain;
+pub mod repository;
+pub mod saga;
+pub mod service;
+pub mod worker;
+
+#[cfg(feature = "lambda")]
+pub mod clients;
+#[cfg(feature = "lambda")]
+pub mod documents;
+#[cfg(feature = "lambda")]
+pub mod handlers;
+#[cfg(feature = "lambda")]
+pub mod trigger;

@@ -59,7 +59,7 @@ impl DynamoRepository {
     fn disclaim(&self, email: &Email, id: UserId) -> Result<TransactWriteItem, StoreError> {
         let delete = Delete::builder()
             .table_name(self.table.name())
-            .set_key(Some(Key::from(email_key(email)).attributes()))
+            .set_key(Some(email_key(email).attributes()))
             .condition_expression("user_id = :owner")
             .expression_attribute_values(":owner", string(id.to_string()));
         Ok(TransactWriteItem::builder().delete(delete.build().map_err(unbuildable)?).build())
@@ -88,7 +88,7 @@ impl Repository for DynamoRepository {
     }
 
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let record: Option<Record> = self.table.get(&user_key(id).into()).await?;
+        let record: Option<Record> = self.table.get(&user_key(id)).await?;
         record.map(User::try_from).transpose()
     }
 
@@ -120,32 +120,19 @@ fn unbuildable(error: BuildError) -> StoreError {
     StoreError::corrupt("users", error)
 }
 
-/// Keys as they are stored.
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredKey {
-    pk: String,
-    sk: String,
+fn user_key(id: UserId) -> Key {
+    Key::new(format!("USER#{id}"), "USER")
 }
 
-impl From<StoredKey> for Key {
-    fn from(key: StoredKey) -> Self {
-        Self { pk: key.pk, sk: key.sk }
-    }
-}
-
-fn user_key(id: UserId) -> StoredKey {
-    StoredKey { pk: format!("USER#{id}"), sk: "USER".into() }
-}
-
-fn email_key(email: &Email) -> StoredKey {
-    StoredKey { pk: format!("EMAIL#{}", email.expose()), sk: "EMAIL".into() }
+fn email_key(email: &Email) -> Key {
+    Key::new(format!("EMAIL#{}", email.expose()), "EMAIL")
 }
 
 /// The item that makes an address unique.
 #[derive(Debug, Serialize)]
 struct EmailClaim {
     #[serde(flatten)]
-    key: StoredKey,
+    key: Key,
     user_id: UserId,
 }
 
@@ -153,7 +140,7 @@ struct EmailClaim {
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     #[serde(flatten)]
-    key: StoredKey,
+    key: Key,
     id: UserId,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<Name>,

@@ -1,0 +1,203 @@
+//! The HTTP routes of orders.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chassis::{
+    caller::{Authenticator, Caller, UserId},
+    dynamo::Table,
+    fields::{FieldError, Fields},
+    health,
+    http::{Id, Invocation, Json as Body, Query, edge},
+    page::{Limit, Page},
+    problem::{self, Problem},
+};
+use serde::Deserialize;
+
+use crate::{
+    documents::OrderDocument,
+    domain::{Answer, Basket, CustomerId, OrderId, OrderState, PaymentMethod},
+    repository::OrderList,
+    saga::engine,
+    service::{IdempotencyKey, OrderError, Orders, PlaceOrder, Placed},
+};
+
+/// All routes, behind the HTTP edge.
+pub fn router(orders: Orders, table: Table, authenticator: Authenticator) -> Router {
+    let routes = Router::new()
+        .route("/orders", post(place).get(list))
+        .route("/orders/{id}", get(read))
+        .route("/orders/{id}/cancel", post(cancel))
+        .with_state(orders)
+        .merge(health::routes("orders", table));
+    edge(routes, authenticator)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewOrder {
+    /// The caller's own, if given: whose order it is comes from the token.
+    #[serde(default)]
+    user_id: Option<String>,
+    items: Vec<NewItem>,
+    #[serde(default)]
+    payment_method: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewItem {
+    product_id: String,
+    quantity: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListParameters {
+    #[serde(default)]
+    user_id: Option<UserId>,
+    #[serde(default)]
+    status: Option<OrderState>,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+fn customer(id: UserId) -> CustomerId {
+    CustomerId::from_uuid(id.uuid())
+}
+
+fn may_see(caller: &Caller) -> impl Fn(CustomerId) -> bool {
+    move |owner| caller.may_act_for(UserId::from_uuid(owner.uuid()))
+}
+
+fn engine_invocation(invocation: &Invocation) -> engine::Invocation<'_> {
+    engine::Invocation { deadline: invocation.deadline, request_id: invocation.request_id.as_str() }
+}
+
+async fn place(
+    State(orders): State<Orders>,
+    caller: Caller,
+    invocation: Invocation,
+    headers: HeaderMap,
+    Body(body): Body<NewOrder>,
+) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers)?;
+    let mut fields = Fields::default();
+    let basket = Basket::parse(body.items.iter().map(|item| (item.product_id.as_str(), item.quantity)));
+    let basket = basket.map_err(|errors| errors.iter().for_each(|e| fields.refuse(&e.field, &e.detail))).ok();
+    let payment_method =
+        body.payment_method.and_then(|token| fields.take("payment_method", token.parse::<PaymentMethod>()));
+    if body.user_id.is_some_and(|id| id != caller.user_id.to_string()) {
+        fields.refuse("user_id", "must be your own id, or left out");
+    }
+    let basket = fields.finish(basket).map_err(Problem::invalid)?;
+    let request =
+        PlaceOrder { user_id: customer(caller.user_id), basket, payment_method, key, trace: invocation.trace.clone() };
+    Ok(match orders.place(request, engine_invocation(&invocation)).await? {
+        Placed::Decided { id, answer } => replay(id, answer)?,
+        Placed::Undecided(order) => {
+            let location = [(header::LOCATION, format!("orders/{}", order.id))];
+            (StatusCode::ACCEPTED, location, Json(OrderDocument::from(order.as_ref()))).into_response()
+        }
+    })
+}
+
+/// One key at most: of two, neither is surely the one that was meant.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let bad = |detail: &dyn std::fmt::Display| {
+        let error = FieldError::new("Idempotency-Key", detail);
+        Problem::invalid(vec![error])
+    };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(&"must be sent once"));
+    }
+    let text = value.to_str().map_err(|_| bad(&crate::service::InvalidKey))?;
+    text.parse().map(Some).map_err(|error| bad(&error))
+}
+
+/// The stored answer, byte for byte.
+fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
+    let status = StatusCode::from_u16(answer.status).map_err(Problem::internal)?;
+    let (kind, location) = if status.is_success() {
+        ("application/json", Some(format!("orders/{id}")))
+    } else {
+        (problem::CONTENT_TYPE, None)
+    };
+    let mut response = (status, answer.body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(location) = location {
+        response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).map_err(Problem::internal)?);
+    }
+    Ok(response)
+}
+
+async fn read(
+    State(orders): State<Orders>,
+    caller: Caller,
+    Id(id): Id<OrderId>,
+) -> Result<Json<OrderDocument>, Problem> {
+    Ok(Json((&orders.get(id, may_see(&caller)).await?).into()))
+}
+
+async fn list(
+    State(orders): State<Orders>,
+    caller: Caller,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<Page<OrderDocument>>, Problem> {
+    let owner = parameters.user_id.unwrap_or(caller.user_id);
+    if !caller.may_act_for(owner) {
+        return Err(Problem::not_found("user"));
+    }
+    let list = OrderList {
+        user_id: customer(owner),
+        status: parameters.status,
+        limit: parameters.limit,
+        cursor: parameters.cursor,
+    };
+    Ok(Json(orders.list(&list).await?.map(|order| (&order).into())))
+}
+
+async fn cancel(
+    State(orders): State<Orders>,
+    caller: Caller,
+    invocation: Invocation,
+    Id(id): Id<OrderId>,
+) -> Result<Response, Problem> {
+    let order = orders.cancel(id, may_see(&caller), engine_invocation(&invocation)).await?;
+    let status = if order.state.is_open() { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Json(OrderDocument::from(&order))).into_response())
+}
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::NotFound => Problem::not_found("order"),
+            OrderError::InFlight => Problem::new(
+                StatusCode::CONFLICT,
+                "idempotency_in_flight",
+                "The same request is being worked on at this moment. Repeat it in a second.",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            OrderError::KeyMismatch => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_mismatch",
+                "This Idempotency-Key was used for another request. Use a new key for a new order.",
+            ),
+            OrderError::CancellationClosed => {
+                Problem::new(StatusCode::CONFLICT, "cancellation_closed", "It is too late to cancel this order.")
+            }
+            OrderError::KeepsMoving => Problem::unavailable(error),
+            OrderError::Illegal(_) | OrderError::Fingerprint(_) => Problem::internal(error),
+            OrderError::List(error) => error.into(),
+            OrderError::Store(error) => error.into(),
+        }
+    }
+}

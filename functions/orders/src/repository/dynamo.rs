@@ -1,0 +1,258 @@
+//! Orders in DynamoDB. See `docs/data-model.md`.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{
+    error::BuildError,
+    types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+};
+use chassis::{
+    dynamo::{self, Key, List, Table, Transaction, Verdict, Write, number, string},
+    page::{ListError, Page},
+    store::StoreError,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Begun, KeyUse, Moved, OrderList, Repository, SHARDS};
+use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
+
+const BY_USER: &str = "by_user";
+const BY_USER_AND_STATUS: &str = "by_user_and_status";
+const OPEN_ORDERS: &str = "open_orders";
+
+/// Orders in one table.
+#[derive(Clone, Debug)]
+pub struct DynamoRepository {
+    table: Table,
+}
+
+impl DynamoRepository {
+    /// On `table`.
+    pub fn new(table: Table) -> Self {
+        Self { table }
+    }
+
+    async fn begin_without_key(&self, order: &Order) -> Result<Begun, StoreError> {
+        let put = self.table.put(&Record::of(order))?.condition_expression("attribute_not_exists(pk)");
+        match self.table.send_put(put).await? {
+            Write::Done => Ok(Begun::Fresh),
+            // The id is random and ours alone: what stands there is this very
+            // order, written by a try whose answer was lost.
+            Write::Refused(_) => Ok(Begun::Fresh),
+        }
+    }
+}
+
+#[async_trait]
+impl Repository for DynamoRepository {
+    async fn begin(&self, order: &Order, key: Option<&KeyUse>, now: Timestamp) -> Result<Begun, StoreError> {
+        let Some(key) = key else { return self.begin_without_key(order).await };
+        let used = KeyRecord::of(order, key);
+        let key_put = Put::builder()
+            .table_name(self.table.name())
+            .set_item(Some(dynamo::to_item(&used)?))
+            // Expiry is tested here: TTL may delete an item days late.
+            .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
+            .expression_attribute_values(":now", number(now.as_second()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let order_put = Put::builder()
+            .table_name(self.table.name())
+            .set_item(Some(dynamo::to_item(&Record::of(order))?))
+            .condition_expression("attribute_not_exists(pk)");
+        let writes = vec![
+            TransactWriteItem::builder().put(key_put.build().map_err(unbuildable)?).build(),
+            TransactWriteItem::builder().put(order_put.build().map_err(unbuildable)?).build(),
+        ];
+        let verdicts = match self.table.transact(writes).await? {
+            Transaction::Done => return Ok(Begun::Fresh),
+            Transaction::Refused(verdicts) => verdicts,
+        };
+        let Some(Verdict::ConditionFailed(Some(earlier))) = verdicts.into_iter().next() else {
+            return Err(StoreError::corrupt("orders", "a key was refused without saying what stood in the way"));
+        };
+        let earlier: KeyRecord = dynamo::from_item(earlier)?;
+        if earlier.order_id == order.id {
+            return Ok(Begun::Fresh);
+        }
+        if earlier.fingerprint != key.fingerprint {
+            return Ok(Begun::Mismatch);
+        }
+        match self.find(earlier.order_id).await? {
+            Some(order) => Ok(Begun::Repeat(Box::new(order))),
+            None => Err(StoreError::corrupt("orders", "a key names an order that is not there")),
+        }
+    }
+
+    async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let record: Option<Record> = self.table.get(&order_key(id)).await?;
+        Ok(record.map(|record| record.order))
+    }
+
+    async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError> {
+        let user = list.user_id.to_string();
+        let in_status = list.status.map(|status| user_status(list.user_id, status));
+        let (index, partition_attribute, partition) = match &in_status {
+            Some(in_status) => (BY_USER_AND_STATUS, "user_status", in_status),
+            None => (BY_USER, "user_id", &user),
+        };
+        let cursor = list.cursor.as_deref();
+        let list = List { index, partition_attribute, partition, newest_first: true, limit: list.limit, cursor };
+        Ok(self.table.list::<Record>(list).await?.map(|record| record.order))
+    }
+
+    async fn transition(&self, from: OrderState, next: &Order) -> Result<Moved, StoreError> {
+        let put = self
+            .table
+            .put(&Record::of(next))?
+            .condition_expression("#state = :from")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":from", string(from.name()));
+        match self.table.send_put(put).await? {
+            Write::Done => Ok(Moved::Done),
+            // Possibly our own write, whose answer was lost and which the SDK
+            // repeated: then what stands there is what we wanted.
+            Write::Refused(Some(item)) if dynamo::from_item::<Record>(item.clone())?.order.history == next.history => {
+                Ok(Moved::Done)
+            }
+            Write::Refused(_) => Ok(Moved::Stale),
+        }
+    }
+
+    async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError> {
+        let update = self
+            .table
+            .update(&order_key(id))
+            .update_expression("SET #lease = :lease, next_check = :until REMOVE wake")
+            .condition_expression(
+                "attribute_exists(next_check) AND (attribute_not_exists(#lease) OR #lease.#until <= :now \
+                 OR #lease.#owner = :owner)",
+            )
+            .expression_attribute_names("#lease", "lease")
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":lease", dynamo::attribute(&lease)?)
+            .expression_attribute_values(":owner", string(&lease.owner))
+            .expression_attribute_values(":until", number(lease.until.as_millisecond()))
+            .expression_attribute_values(":now", number(now.as_millisecond()))
+            .return_values(ReturnValue::AllNew);
+        match self.table.update_returning::<Record>(update).await? {
+            Some(record) => Ok(Some(record.order)),
+            None => Ok(None),
+        }
+    }
+
+    async fn postpone(&self, order: &Order, next_check: Timestamp, wake: bool) -> Result<(), StoreError> {
+        let Some(lease) = &order.lease else { return Ok(()) };
+        let expression = if wake {
+            "SET next_check = :check, wake = :wake REMOVE #lease"
+        } else {
+            "SET next_check = :check ADD failures :one REMOVE #lease"
+        };
+        let update = self
+            .table
+            .update(&order_key(order.id))
+            .update_expression(expression)
+            // Only while it is ours, and still open.
+            .condition_expression("#lease.#owner = :owner AND attribute_exists(next_check)")
+            .expression_attribute_names("#lease", "lease")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":owner", string(&lease.owner))
+            .expression_attribute_values(":check", number(next_check.as_millisecond()));
+        let update = if wake {
+            update.expression_attribute_values(":wake", string(WAKE))
+        } else {
+            update.expression_attribute_values(":one", number(1))
+        };
+        match self.table.send_update(update).await? {
+            // Refused: somebody else has it, or it came to an end.
+            Write::Done | Write::Refused(_) => Ok(()),
+        }
+    }
+
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, StoreError> {
+        let query = self
+            .table
+            .query()
+            .index_name(OPEN_ORDERS)
+            .key_condition_expression("check_shard = :shard AND next_check <= :now")
+            .expression_attribute_values(":shard", string(shard.to_string()))
+            .expression_attribute_values(":now", number(now.as_millisecond()))
+            .limit(limit as i32);
+        let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
+        let ids = output.items.unwrap_or_default().into_iter().map(|item| {
+            let key: Key = dynamo::from_item(item)?;
+            let id = key.pk.strip_prefix(ORDER_PREFIX).and_then(|id| id.parse().ok());
+            id.ok_or_else(|| StoreError::corrupt("orders", "an open order without an order's key"))
+        });
+        ids.collect()
+    }
+}
+
+fn unbuildable(error: BuildError) -> StoreError {
+    StoreError::corrupt("orders", error)
+}
+
+const ORDER_PREFIX: &str = "ORDER#";
+
+/// The value of `wake` for which the stream's filter in `template.yaml` looks.
+const WAKE: &str = "now";
+
+fn order_key(id: OrderId) -> Key {
+    Key::new(format!("{ORDER_PREFIX}{id}"), "ORDER")
+}
+
+fn user_status(user_id: CustomerId, status: OrderState) -> String {
+    format!("{user_id}#{status}")
+}
+
+/// An order as stored, with what the indexes need.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    key: Key,
+    #[serde(flatten)]
+    order: Order,
+    user_status: String,
+    /// Only while open, so that the index holds open orders only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_shard: Option<String>,
+    /// Set by a write that wants the worker at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wake: Option<String>,
+}
+
+impl Record {
+    fn of(order: &Order) -> Self {
+        let open = order.next_check.is_some();
+        let shard = order.id.uuid().as_bytes()[15] % SHARDS;
+        Self {
+            key: order_key(order.id),
+            user_status: user_status(order.user_id, order.state),
+            check_shard: open.then(|| shard.to_string()),
+            wake: (open && order.lease.is_none()).then(|| WAKE.to_owned()),
+            order: order.clone(),
+        }
+    }
+}
+
+/// The use of an idempotency key, scoped to its caller and its route.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeyRecord {
+    #[serde(flatten)]
+    key: Key,
+    fingerprint: String,
+    order_id: OrderId,
+    /// Epoch seconds, for TTL.
+    expires_at: i64,
+}
+
+impl KeyRecord {
+    fn of(order: &Order, used: &KeyUse) -> Self {
+        Self {
+            key: Key::new(format!("KEY#{}#POST/orders#{}", order.user_id, used.key.as_str()), "KEY"),
+            fingerprint: used.fingerprint.clone(),
+            order_id: order.id,
+            expires_at: used.expires_at.as_second(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Where orders are kept.
+
+#[cfg(feature = "lambda")]
+mod dynamo;
+
+use async_trait::async_trait;
+use chassis::{
+    page::{Limit, ListError, Page},
+    store::StoreError,
+};
+use jiff::Timestamp;
+
+#[cfg(feature = "lambda")]
+pub use self::dynamo::DynamoRepository;
+use crate::{
+    domain::{CustomerId, Lease, Order, OrderId, OrderState},
+    service::IdempotencyKey,
+};
+
+/// What became of placing an order. The caller must handle each.
+#[derive(Debug)]
+#[must_use]
+pub enum Begun {
+    /// It is recorded.
+    Fresh,
+    /// The same request was made before: this is its order.
+    Repeat(Box<Order>),
+    /// The key was used for another request.
+    Mismatch,
+}
+
+/// How a move ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Moved {
+    /// Written.
+    Done,
+    /// The order was not in the state it should leave.
+    Stale,
+}
+
+/// A key, and what it was used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The client's key.
+    pub key: IdempotencyKey,
+    /// A digest of the request.
+    pub fingerprint: String,
+    /// When the key may be used for something else.
+    pub expires_at: Timestamp,
+}
+
+/// What a list of orders shows.
+#[derive(Clone, Debug)]
+pub struct OrderList {
+    /// Whose orders.
+    pub user_id: CustomerId,
+    /// In which state; all if not given.
+    pub status: Option<OrderState>,
+    /// How many a page.
+    pub limit: Limit,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// Keeps orders.
+#[async_trait]
+pub trait Repository: Send + Sync {
+    /// Records a new order, together with the use of its key.
+    async fn begin(&self, order: &Order, key: Option<&KeyUse>, now: Timestamp) -> Result<Begun, StoreError>;
+
+    /// Reads an order.
+    async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
+
+    /// One page of a customer's orders, newest first.
+    async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError>;
+
+    /// Writes `next` where the order is still in the state `from`. An order
+    /// that is open and leased to nobody wakes the worker.
+    async fn transition(&self, from: OrderState, next: &Order) -> Result<Moved, StoreError>;
+
+    /// Leases an open order that nobody has; `None` if somebody does, or it
+    /// is at an end.
+    async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
+
+    /// Gives up the lease of an order that could not be taken further. It is
+    /// looked at again at `next_check`; at once, through the stream, if `wake`.
+    async fn postpone(&self, order: &Order, next_check: Timestamp, wake: bool) -> Result<(), StoreError>;
+
+    /// Open orders whose time to be looked at has come, from one of
+    /// [`SHARDS`] shards, the longest waiting first.
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, StoreError>;
+}
+
+/// Over how many partitions of the index the open orders are spread, so that
+/// no single one of them bounds how many orders a second can be taken.
+pub const SHARDS: u8 = 8;

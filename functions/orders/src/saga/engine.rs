@@ -1,0 +1,321 @@
+//! Runs the step table.
+//!
+//! The engine holds nothing between calls: all that is known of an order is in
+//! its record, so that a request, a worker, and a worker after a crash all go
+//! on from the same place. Whoever finds the order in another state than
+//! expected reads it again and goes on from there.
+
+use std::{sync::Arc, time::Duration};
+
+use chassis::{clock::Clock, deadline::Deadline, store::StoreError};
+use futures::future::join_all;
+
+use super::{
+    Participants, Run, StepError,
+    steps::{Action, Saga, Stage},
+};
+use crate::{
+    domain::{Answer, Fact, IllegalMove, Order, OrderState, Refusal},
+    repository::{Moved, Repository},
+};
+
+/// Kept back at the end of an invocation for recording an outcome. No step
+/// starts that could not be recorded.
+pub const RECORD_RESERVE: Duration = Duration::from_millis(1500);
+/// Less than this is not worth starting a step for.
+const LEAST_TIME: Duration = Duration::from_millis(250);
+/// More moves than any order makes; ends a loop that a bug would make endless.
+const MOST_MOVES: usize = 16;
+
+/// What the engine decided, for whoever writes the answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    /// The order goes through.
+    Confirmed,
+    /// It doesn't.
+    Refused(&'a Refusal),
+}
+
+/// Writes the answer to the request that placed an order: the order as it
+/// stands after the decision, and the id of the deciding request.
+pub type WriteAnswer = fn(&Order, Decision<'_>, &str) -> Answer;
+
+/// Why an order is left open. It stays as it was recorded last.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// A participant has no answer.
+    #[error("{step}: {reason}")]
+    Step {
+        /// Which step.
+        step: &'static str,
+        /// For the log.
+        reason: String,
+    },
+    /// The invocation ends.
+    #[error("no time left for another step")]
+    NoTime,
+    /// The order is not there any more, or never was.
+    #[error("no such order")]
+    Gone,
+    /// The table has no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug: a move that no edge allows, or moves without end.
+    #[error(transparent)]
+    Illegal(#[from] IllegalMove),
+    /// As above.
+    #[error("the order keeps moving")]
+    Endless,
+}
+
+/// What a run of the engine needs to know of its invocation.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// When the invocation is over.
+    pub deadline: Deadline,
+    /// Its id, for the answer.
+    pub request_id: &'a str,
+}
+
+/// The engine.
+#[derive(Clone)]
+pub struct Engine {
+    /// Where orders are kept.
+    pub repository: Arc<dyn Repository>,
+    participants: Arc<dyn Participants>,
+    saga: &'static Saga,
+    write_answer: WriteAnswer,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How far whoever runs the engine wants to take the order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Decision,
+    End,
+}
+
+/// How the steps before the pivot went.
+enum Verdict {
+    Confirm,
+    Refuse(Refusal),
+}
+
+impl Engine {
+    /// An engine for `saga`.
+    pub fn new(
+        repository: impl Repository + 'static,
+        participants: impl Participants + 'static,
+        saga: &'static Saga,
+        write_answer: WriteAnswer,
+        clock: Clock,
+    ) -> Self {
+        Self { repository: Arc::new(repository), participants: Arc::new(participants), saga, write_answer, clock }
+    }
+
+    /// The version of the table that new orders begin with.
+    pub fn saga_version(&self) -> u32 {
+        self.saga.version
+    }
+
+    /// Takes an order to its decision; returns it in whatever state follows.
+    pub async fn decide(&self, mut order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+        for _ in 0..MOST_MOVES {
+            if order.state != OrderState::Pending {
+                return Ok(order);
+            }
+            order = self.advance(order, Goal::Decision, invocation).await?;
+        }
+        Err(Unfinished::Endless)
+    }
+
+    /// Takes an order to an end: `DONE` or `CANCELLED`.
+    pub async fn finish(&self, mut order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+        for _ in 0..MOST_MOVES {
+            if !order.state.is_open() {
+                return Ok(order);
+            }
+            order = self.advance(order, Goal::End, invocation).await?;
+        }
+        Err(Unfinished::Endless)
+    }
+
+    /// The order on its way back for `refusal`, with the answer if it had none
+    /// yet. Not written yet.
+    pub fn cancelling(&self, order: &Order, refusal: Refusal, request_id: &str) -> Result<Order, IllegalMove> {
+        let undecided = order.state == OrderState::Pending;
+        let mut next = order.clone().cancelling(refusal.clone(), self.clock.now())?;
+        if undecided {
+            next.answer = Some((self.write_answer)(&next, Decision::Refused(&refusal), request_id));
+        }
+        Ok(next)
+    }
+
+    /// Writes a move; `None` if the order had moved already.
+    pub async fn record(&self, from: OrderState, next: Order) -> Result<Option<Order>, Unfinished> {
+        match self.repository.transition(from, &next).await? {
+            Moved::Done => {
+                tracing::info!(order = %next.id, from = %from, to = %next.state, "order moved");
+                Ok(Some(next))
+            }
+            Moved::Stale => Ok(None),
+        }
+    }
+
+    /// One move: from the state the order is in to one that follows.
+    async fn advance(&self, mut order: Order, goal: Goal, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+        let from = order.state;
+        let next = match from {
+            OrderState::Done | OrderState::Cancelled => return Ok(order),
+            OrderState::Pending => match self.before_the_pivot(&mut order, invocation).await? {
+                Some(Verdict::Confirm) => self.confirmed(order.clone(), goal, invocation.request_id)?,
+                Some(Verdict::Refuse(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
+                None => return self.reread(&order).await,
+            },
+            OrderState::Confirmed => match self.stages(self.saga.after_the_pivot, &mut order, invocation).await {
+                Ok(()) => order.clone().done(self.clock.now())?,
+                Err(Stop::Refused(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
+                Err(Stop::Overtaken) => return self.reread(&order).await,
+                Err(Stop::Unfinished(reason)) => return Err(reason),
+            },
+            OrderState::Cancelling => {
+                self.undo(&order, invocation).await?;
+                order.clone().cancelled(self.clock.now())?
+            }
+        };
+        match self.record(from, next).await? {
+            Some(next) => Ok(next),
+            None => self.reread(&order).await,
+        }
+    }
+
+    fn confirmed(&self, order: Order, goal: Goal, request_id: &str) -> Result<Order, Unfinished> {
+        let now = self.clock.now();
+        let mut next = order.confirmed(now)?;
+        if goal == Goal::Decision {
+            // The request is done with it: the rest is the worker's, at once.
+            next.lease = None;
+            next.next_check = Some(now);
+        }
+        next.answer = Some((self.write_answer)(&next, Decision::Confirmed, request_id));
+        Ok(next)
+    }
+
+    /// `None`: somebody else decided meanwhile.
+    async fn before_the_pivot(
+        &self,
+        order: &mut Order,
+        invocation: Invocation<'_>,
+    ) -> Result<Option<Verdict>, Unfinished> {
+        if order.is_past_decision(self.clock.now()) {
+            return Ok(Some(Verdict::Refuse(Refusal::TimedOut)));
+        }
+        match self.stages(self.saga.before_the_pivot, order, invocation).await {
+            Ok(()) => Ok(Some(Verdict::Confirm)),
+            Err(Stop::Refused(refusal)) => Ok(Some(Verdict::Refuse(refusal))),
+            Err(Stop::Overtaken) => Ok(None),
+            Err(Stop::Unfinished(reason)) => Err(reason),
+        }
+    }
+
+    async fn stages(
+        &self,
+        stages: &'static [Stage],
+        order: &mut Order,
+        invocation: Invocation<'_>,
+    ) -> Result<(), Stop> {
+        for stage in stages {
+            let actions = stage.iter().map(|step| (step.name, step.forward));
+            self.side_by_side(actions, order, invocation).await?;
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, order: &Order, invocation: Invocation<'_>) -> Result<(), Unfinished> {
+        let mut order = order.clone();
+        let undone = async {
+            self.side_by_side(self.saga.compensations(), &mut order, invocation).await?;
+            self.stages(self.saga.after_compensation, &mut order, invocation).await
+        };
+        undone.await.map_err(|stop| match stop {
+            Stop::Unfinished(reason) => reason,
+            // Nothing may refuse to be undone: go on trying, and be heard.
+            Stop::Refused(refusal) => {
+                Unfinished::Step { step: "compensation", reason: format!("refused: {}", refusal.code()) }
+            }
+            Stop::Overtaken => Unfinished::Step { step: "compensation", reason: "overtaken".into() },
+        })
+    }
+
+    /// Runs actions side by side and remembers what they found out, also where
+    /// others failed. A refusal counts more than a missing answer: what is
+    /// missing will be undone anyway.
+    async fn side_by_side(
+        &self,
+        actions: impl Iterator<Item = (&'static str, Action)>,
+        order: &mut Order,
+        invocation: Invocation<'_>,
+    ) -> Result<(), Stop> {
+        let deadline = invocation.deadline.earlier_by(RECORD_RESERVE);
+        if deadline.remaining() < LEAST_TIME {
+            return Err(Stop::Unfinished(Unfinished::NoTime));
+        }
+        let trace = order.trace.clone();
+        let run = Run { deadline, trace: &trace };
+        let results = {
+            let order = &*order;
+            let actions = actions
+                .map(|(name, action)| async move { (name, action(self.participants.as_ref(), order, run).await) });
+            join_all(actions).await
+        };
+        let mut stop: Option<Stop> = None;
+        for (name, result) in results {
+            let failure = match result {
+                Ok(fact) => {
+                    if fact != Fact::Nothing {
+                        order.learn(fact);
+                    }
+                    continue;
+                }
+                Err(StepError::Refused(refusal)) => Stop::Refused(refusal),
+                Err(StepError::Overtaken) => Stop::Overtaken,
+                Err(StepError::Unavailable(reason)) => {
+                    tracing::warn!(order = %order.id, step = name, reason, "step without an answer");
+                    Stop::Unfinished(Unfinished::Step { step: name, reason })
+                }
+            };
+            if stop.as_ref().is_none_or(|other| failure.rank() > other.rank()) {
+                stop = Some(failure);
+            }
+        }
+        stop.map_or(Ok(()), Err)
+    }
+
+    /// The order as it stands now. If it hasn't moved after all, there is
+    /// nothing to go on from at the moment.
+    async fn reread(&self, order: &Order) -> Result<Order, Unfinished> {
+        let current = self.repository.find(order.id).await?.ok_or(Unfinished::Gone)?;
+        if current.state == order.state {
+            return Err(Unfinished::Step { step: "reread", reason: "overtaken, yet not moved".into() });
+        }
+        Ok(current)
+    }
+}
+
+/// Why stages stopped.
+enum Stop {
+    Unfinished(Unfinished),
+    Refused(Refusal),
+    Overtaken,
+}
+
+impl Stop {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Unfinished(_) => 0,
+            Self::Refused(_) => 1,
+            Self::Overtaken => 2,
+        }
+    }
+}

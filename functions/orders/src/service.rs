@@ -1,0 +1,272 @@
+//! What customers can do with orders.
+
+use std::{str::FromStr, time::Duration};
+
+use chassis::{
+    page::{ListError, Page},
+    store::StoreError,
+    trace::TraceContext,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    domain::{Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal},
+    repository::{Begun, KeyUse, OrderList},
+    saga::engine::{Engine, Invocation, Unfinished},
+};
+
+/// How long a key is remembered.
+pub const KEY_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The most characters of a key, as Stripe has it.
+pub const MAX_KEY: usize = 255;
+/// How often a cancellation is tried when the order moves meanwhile.
+const CANCEL_TRIES: usize = 4;
+
+/// The client's name for one intention (IETF draft
+/// draft-ietf-httpapi-idempotency-key-header).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// Why a text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to {MAX_KEY} visible ASCII characters, bare or in double quotes")]
+pub struct InvalidKey;
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidKey;
+
+    /// Takes the quoted form of the draft and the bare one that most clients
+    /// send; both name the same key.
+    fn from_str(header: &str) -> Result<Self, InvalidKey> {
+        let bare = header.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(header);
+        let visible = bare.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+        if visible && (1..=MAX_KEY).contains(&bare.len()) { Ok(Self(bare.to_owned())) } else { Err(InvalidKey) }
+    }
+}
+
+impl IdempotencyKey {
+    /// The key without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A request to place an order.
+#[derive(Clone, Debug)]
+pub struct PlaceOrder {
+    /// Who orders.
+    pub user_id: CustomerId,
+    /// What.
+    pub basket: Basket,
+    /// Paid how; the provider's default for this customer if not given.
+    pub payment_method: Option<PaymentMethod>,
+    /// The client's name for this request.
+    pub key: Option<IdempotencyKey>,
+    /// The request's trace.
+    pub trace: TraceContext,
+}
+
+impl PlaceOrder {
+    /// A digest of what is asked for: the same for two spellings of one
+    /// request, another for another request.
+    fn fingerprint(&self) -> Result<String, serde_json::Error> {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            basket: &'a Basket,
+            payment_method: &'a Option<PaymentMethod>,
+        }
+        let payload = serde_json::to_vec(&Payload { basket: &self.basket, payment_method: &self.payment_method })?;
+        Ok(Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// How placing an order ended.
+#[derive(Debug)]
+pub enum Placed {
+    /// Decided: these bytes are the answer, now and on every repeat.
+    Decided {
+        /// The order's id.
+        id: OrderId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Not decided yet; the worker will.
+    Undecided(Box<Order>),
+}
+
+/// Why a request about orders is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// 404: no such order, or somebody else's.
+    #[error("no such order")]
+    NotFound,
+    /// 409: the same request is being worked on at this moment.
+    #[error("the same request is being worked on")]
+    InFlight,
+    /// 422: the key was used for another request.
+    #[error("the key was used for another request")]
+    KeyMismatch,
+    /// 409: too late to cancel.
+    #[error("the order can no longer be cancelled")]
+    CancellationClosed,
+    /// 503: the order moves faster than we read it.
+    #[error("the order keeps moving")]
+    KeepsMoving,
+    /// 500: a bug.
+    #[error(transparent)]
+    Illegal(#[from] IllegalMove),
+    /// 500: a request that can't be digested.
+    #[error(transparent)]
+    Fingerprint(#[from] serde_json::Error),
+    /// 400 or 503.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// 503 or 500.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Orders {
+    engine: Engine,
+    cancellation_window: Duration,
+}
+
+impl Orders {
+    /// On top of `engine`; orders can be cancelled for `cancellation_window`
+    /// after they were placed.
+    pub fn new(engine: Engine, cancellation_window: Duration) -> Self {
+        Self { engine, cancellation_window }
+    }
+
+    /// Places an order and takes it as far as it gets in this request.
+    pub async fn place(&self, request: PlaceOrder, invocation: Invocation<'_>) -> Result<Placed, OrderError> {
+        let now = self.engine.clock.now();
+        let fingerprint = request.fingerprint()?;
+        let key = request.key.map(|key| KeyUse { key, fingerprint, expires_at: now + KEY_KEPT });
+        let order = Order::place(
+            request.user_id,
+            request.basket,
+            request.payment_method,
+            self.engine.saga_version(),
+            request.trace,
+            now,
+        );
+        match self.engine.repository.begin(&order, key.as_ref(), now).await? {
+            Begun::Fresh => Ok(self.work_on(order, invocation).await),
+            Begun::Mismatch => Err(OrderError::KeyMismatch),
+            Begun::Repeat(order) => match order.answer {
+                Some(answer) => Ok(Placed::Decided { id: order.id, answer }),
+                None if order.is_leased(now) => Err(OrderError::InFlight),
+                None => Ok(Placed::Undecided(order)),
+            },
+        }
+    }
+
+    /// From here on the order is recorded: whatever goes wrong, it is not
+    /// lost, and the answer is never worse than "not decided yet".
+    async fn work_on(&self, order: Order, invocation: Invocation<'_>) -> Placed {
+        let undecided = order.clone();
+        match self.engine.decide(order, invocation).await {
+            Ok(order) => {
+                let Some(answer) = order.answer.clone() else { return Placed::Undecided(Box::new(order)) };
+                let id = order.id;
+                // Only who wrote the refusal undoes the order; where somebody
+                // else did, they are at it.
+                let ours = order.lease.as_ref().map(|lease| &lease.owner) == undecided.lease.as_ref().map(|l| &l.owner);
+                if order.state == OrderState::Cancelling && ours {
+                    self.undo_now(order, invocation).await;
+                }
+                Placed::Decided { id, answer }
+            }
+            Err(reason) => {
+                self.leave_to_worker(&undecided, &reason).await;
+                Placed::Undecided(Box::new(undecided))
+            }
+        }
+    }
+
+    /// Undoes an order within the request, so that what it held is free for
+    /// the next; what doesn't fit is the worker's.
+    async fn undo_now(&self, order: Order, invocation: Invocation<'_>) -> Order {
+        match self.engine.finish(order.clone(), invocation).await {
+            Ok(order) => order,
+            Err(reason) => {
+                self.leave_to_worker(&order, &reason).await;
+                order
+            }
+        }
+    }
+
+    async fn leave_to_worker(&self, order: &Order, reason: &Unfinished) {
+        tracing::warn!(order = %order.id, %reason, "left to the worker");
+        let now = self.engine.clock.now();
+        if let Err(error) = self.engine.repository.postpone(order, now, true).await {
+            // The lease ends by itself, and the sweep finds the order then.
+            tracing::warn!(order = %order.id, %error, "the worker was not woken");
+        }
+    }
+
+    /// Reads an order for whoever `may_see` its owner's orders.
+    pub async fn get(&self, id: OrderId, may_see: impl Fn(CustomerId) -> bool) -> Result<Order, OrderError> {
+        let order = self.engine.repository.find(id).await?;
+        order.filter(|order| may_see(order.user_id)).ok_or(OrderError::NotFound)
+    }
+
+    /// One page of a customer's orders, newest first.
+    pub async fn list(&self, list: &OrderList) -> Result<Page<Order>, OrderError> {
+        Ok(self.engine.repository.list(list).await?)
+    }
+
+    /// Cancels an order, and undoes it as far as it gets in this request.
+    /// Cancelling again changes nothing.
+    pub async fn cancel(
+        &self,
+        id: OrderId,
+        may_see: impl Fn(CustomerId) -> bool,
+        invocation: Invocation<'_>,
+    ) -> Result<Order, OrderError> {
+        for _ in 0..CANCEL_TRIES {
+            let order = self.get(id, &may_see).await?;
+            let now = self.engine.clock.now();
+            match order.state {
+                OrderState::Cancelling | OrderState::Cancelled => return Ok(order),
+                OrderState::Confirmed | OrderState::Done if now > order.created_at + self.cancellation_window => {
+                    return Err(OrderError::CancellationClosed);
+                }
+                OrderState::Pending | OrderState::Confirmed | OrderState::Done => {}
+            }
+            let mut next = self.engine.cancelling(&order, Refusal::CustomerRequest, invocation.request_id)?;
+            let lease = Lease::start(now);
+            next.next_check = Some(lease.until);
+            next.lease = Some(lease);
+            match self.engine.record(order.state, next).await {
+                Ok(Some(order)) => return Ok(self.undo_now(order, invocation).await),
+                Ok(None) => {}
+                Err(Unfinished::Store(error)) => return Err(error.into()),
+                Err(_) => return Err(OrderError::KeepsMoving),
+            }
+        }
+        Err(OrderError::KeepsMoving)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IdempotencyKey, MAX_KEY};
+
+    #[test]
+    fn the_quoted_and_the_bare_form_are_one_key() {
+        assert_eq!("\"abc-1\"".parse::<IdempotencyKey>(), "abc-1".parse());
+    }
+
+    #[test]
+    fn a_key_is_1_to_255_visible_characters() {
+        assert!("k".repeat(MAX_KEY).parse::<IdempotencyKey>().is_ok());
+        for key in ["", "\"\"", "a b", "a\"b", "ä", "a\nb", &"k".repeat(MAX_KEY + 1)] {
+            assert!(key.parse::<IdempotencyKey>().is_err(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Finishing or undoing what requests left open.
+//!
+//! Started by the orders table's stream for an order that should be taken
+//! further at once, and every minute by a schedule for those whose time to be
+//! looked at has come. Both find the same work; doing it twice is safe.
+
+use std::time::Duration;
+
+use chassis::store::StoreError;
+use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    domain::{Order, OrderId},
+    repository::SHARDS,
+    saga::engine::{Engine, Invocation, RECORD_RESERVE, Unfinished},
+};
+
+/// How many orders are worked on at once.
+const CONCURRENCY: usize = 8;
+/// How many orders of a shard one sweep takes on.
+const SWEEP_LIMIT: u32 = 50;
+/// First and longest pause after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// An order that is open for longer than this needs a person. It is never
+/// given up: the worker goes on trying.
+pub const OVERDUE_AFTER: SignedDuration = SignedDuration::from_mins(15);
+
+/// What a piece of work came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Orders taken to an end.
+    pub finished: u64,
+    /// Orders that stay open for now.
+    pub postponed: u64,
+    /// Orders that others have, or that were at an end already.
+    pub skipped: u64,
+    /// Of the postponed: open for longer than [`OVERDUE_AFTER`].
+    pub overdue: u64,
+}
+
+impl Outcome {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            finished: self.finished + other.finished,
+            postponed: self.postponed + other.postponed,
+            skipped: self.skipped + other.skipped,
+            overdue: self.overdue + other.overdue,
+        }
+    }
+}
+
+/// The worker.
+#[derive(Clone)]
+pub struct Worker {
+    engine: Engine,
+}
+
+impl Worker {
+    /// Around `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Works on these orders, several at a time.
+    pub async fn work(&self, ids: Vec<OrderId>, invocation: Invocation<'_>) -> Outcome {
+        stream::iter(ids)
+            .map(|id| async move {
+                self.work_on(id, invocation).await.unwrap_or_else(|error| {
+                    // The lease, if there is one, ends by itself.
+                    tracing::error!(order = %id, %error, "order could not be worked on");
+                    Outcome { postponed: 1, ..Outcome::default() }
+                })
+            })
+            .buffer_unordered(CONCURRENCY)
+            .fold(Outcome::default(), |sum, one| async move { sum.plus(one) })
+            .await
+    }
+
+    /// Works on all open orders whose time has come.
+    pub async fn sweep(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
+        let now = self.engine.clock.now();
+        let due = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
+        let due = futures::future::try_join_all(due).await?;
+        Ok(self.work(due.into_iter().flatten().collect(), invocation).await)
+    }
+
+    async fn work_on(&self, id: OrderId, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
+        // The order stays due; the next sweep has time for it.
+        if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
+            return Ok(Outcome { skipped: 1, ..Outcome::default() });
+        }
+        let now = self.engine.clock.now();
+        let lease = crate::domain::Lease::start(now);
+        let Some(order) = self.engine.repository.acquire(id, lease, now).await? else {
+            return Ok(Outcome { skipped: 1, ..Outcome::default() });
+        };
+        match self.engine.finish(order.clone(), invocation).await {
+            Ok(_) => Ok(Outcome { finished: 1, ..Outcome::default() }),
+            Err(reason) => self.postpone(&order, &reason).await,
+        }
+    }
+
+    async fn postpone(&self, order: &Order, reason: &Unfinished) -> Result<Outcome, StoreError> {
+        let now: Timestamp = self.engine.clock.now();
+        let overdue = now.duration_since(order.open_since()) > OVERDUE_AFTER;
+        let pause = backoff(order.failures);
+        if overdue {
+            tracing::error!(order = %order.id, %reason, ?pause, "order overdue");
+        } else {
+            tracing::warn!(order = %order.id, %reason, ?pause, "order postponed");
+        }
+        self.engine.repository.postpone(order, now + pause, false).await?;
+        Ok(Outcome { postponed: 1, overdue: u64::from(overdue), ..Outcome::default() })
+    }
+}
+
+/// Doubles with each failure, up to the longest; with jitter, so that orders
+/// that failed together don't come back together.
+fn backoff(failures: u32) -> Duration {
+    let (first, longest) = BACKOFF;
+    let pause = first.saturating_mul(2u32.saturating_pow(failures)).min(longest);
+    pause.mul_f64(0.75 + 0.25 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BACKOFF, backoff};
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        assert!(backoff(0) <= BACKOFF.0);
+        assert!(backoff(3) > backoff(0));
+        assert!(backoff(u32::MAX) <= BACKOFF.1);
+    }
+}
