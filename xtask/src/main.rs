@@ -1,3 +1,87 @@
-//! Tasks.
+//! The project's tasks. The Makefile lists them; whatever needs a decision, a
+//! wait or an error message is here.
 
-fn main() {}
+mod demo;
+mod deploy;
+mod emulator;
+mod functions;
+mod lint;
+mod logs;
+mod people;
+mod process;
+mod progress;
+mod project;
+mod shop;
+mod stack;
+mod test;
+mod tools;
+mod up;
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    emulator::Emulator,
+    people::{Passwords, Person},
+    project::Project,
+    stack::Stack,
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let project = Project::find()?;
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["up"] => up::up(&project),
+        ["demo"] => demo::demo(&project),
+        ["token"] => token(&project, Person::CUSTOMER),
+        ["token", "admin"] => token(&project, Person::ADMIN),
+        ["token", who] => bail!("there is no demo user `{who}`: leave WHO out for the customer, or say WHO=admin"),
+        ["logs"] => logs::follow(&project),
+        ["down"] => down(&project),
+        ["clean"] => clean(&project),
+        ["test"] => test::all(&project),
+        ["test-fast"] => test::without_emulator(&project),
+        ["lint"] => lint::lint(&project),
+        _ => bail!("no such task; `make help` lists them"),
+    }
+}
+
+/// Prints a fresh token and nothing else, so that `$(make -s token)` is one.
+fn token(project: &Project, person: Person) -> Result<()> {
+    let stack = Stack::running(project)?;
+    println!("{}", Passwords::in_folder(&project.local()).sign_in(&stack, person)?);
+    Ok(())
+}
+
+fn down(project: &Project) -> Result<()> {
+    let mut stopped = Emulator::in_folder(project.local()).stop()?;
+    // What a test run left behind that was itself killed; not one at work.
+    let of_tests = Emulator::in_folder(project.local().join("test"));
+    if !of_tests.is_attended() {
+        stopped |= of_tests.stop()?;
+    }
+    Stack::forget(&project.local())?;
+    println!("{}", if stopped { "Stopped, and all that it had started." } else { "Nothing was running." });
+    Ok(())
+}
+
+fn clean(project: &Project) -> Result<()> {
+    down(project)?;
+    for folder in [project.local(), project.root().join(".aws-sam")] {
+        project::remove(&folder)?;
+    }
+    println!("Removed .local and .aws-sam; what Cargo built is in target, for `cargo clean`.");
+    Ok(())
+}

@@ -14,7 +14,11 @@ use crate::{fields::FieldError, page::ListError, store::StoreError};
 /// Handlers return it; the HTTP edge renders it (it knows the request id) and
 /// logs the cause.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Inner>);
+
+/// Boxed, so that a handler's `Result` stays small.
+#[derive(Debug)]
+struct Inner {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -43,7 +47,7 @@ struct Document<'a> {
 impl Problem {
     /// A problem with a stable `code` for programs and a `detail` for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             status,
             code,
             detail: detail.into(),
@@ -51,7 +55,7 @@ impl Problem {
             members: Map::new(),
             headers: Vec::new(),
             cause: None,
-        }
+        }))
     }
 
     /// 422: the request can be read, but some fields are bad.
@@ -59,7 +63,7 @@ impl Problem {
         let names: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         let mut problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", format!("Not valid: {}", names.join(", ")));
-        problem.errors = errors;
+        problem.0.errors = errors;
         problem
     }
 
@@ -79,8 +83,8 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// 404. Also for what belongs to somebody else: whether it exists is
-    /// nobody else's business.
+    /// Status 404. Also for what belongs to somebody else: whether it exists
+    /// is nobody else's business.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))
     }
@@ -93,7 +97,7 @@ impl Problem {
             "internal_error",
             "Something went wrong on our side. Nothing is known to have changed; the request may be repeated.",
         );
-        problem.cause = Some(cause.into());
+        problem.0.cause = Some(cause.into());
         problem
     }
 
@@ -105,60 +109,60 @@ impl Problem {
             "A part of the system does not answer at the moment. Try again in a few seconds.",
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("2"));
-        problem.cause = Some(cause.into());
+        problem.0.cause = Some(cause.into());
         problem
     }
 
     /// Adds an extension member (RFC 9457, section 3.2).
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(member.to_owned(), value.into());
+        self.0.members.insert(member.to_owned(), value.into());
         self
     }
 
     /// Adds a response header.
     #[must_use]
     pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The code for programs.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// What the client isn't told.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
-        self.cause.as_deref()
+        self.0.cause.as_deref()
     }
 
     /// The document's bytes; `instance` is the request id.
     pub fn render(&self, instance: &str) -> String {
         let document = Document {
             kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
+            title: self.0.status.canonical_reason().unwrap_or("Error"),
+            status: self.0.status.as_u16(),
+            code: self.0.code,
+            detail: &self.0.detail,
             instance,
-            errors: &self.errors,
-            members: &self.members,
+            errors: &self.0.errors,
+            members: &self.0.members,
         };
         serde_json::to_string(&document).expect("a document of strings and JSON values can be written")
     }
 
     /// The whole response; `instance` is the request id.
     pub fn respond(self, instance: &str) -> Response {
-        let mut response = (self.status, self.render(instance)).into_response();
+        let mut response = (self.0.status, self.render(instance)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-        headers.extend(self.headers);
+        headers.extend(self.0.headers);
         response
     }
 }
@@ -196,7 +200,7 @@ impl Unrendered {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(Unrendered(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
         response
     }

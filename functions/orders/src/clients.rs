@@ -189,9 +189,7 @@ struct OrderCreated<'a> {
 struct OrderCancelled<'a> {
     order_id: OrderId,
     user_id: CustomerId,
-    /// Unknown where the customer never had a profile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recipient: Option<&'a Recipient>,
+    recipient: &'a Recipient,
     reason: &'static str,
     /// Whether it was ever announced with OrderCreated.
     confirmed: bool,
@@ -271,11 +269,17 @@ impl Participants for Services {
     }
 
     async fn publish_order_cancelled(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
+        let Some(recipient) = &order.recipient else {
+            // Without a profile there is nobody to tell, nor anybody who was
+            // ever told of the order.
+            tracing::info!(order = %order.id, "cancelled without an event: its customer is not known");
+            return Ok(());
+        };
         let total = order.quote.as_ref().map(|quote| quote.total);
         let data = OrderCancelled {
             order_id: order.id,
             user_id: order.user_id,
-            recipient: order.recipient.as_ref(),
+            recipient,
             reason: known(&order.refusal, "reason to be cancelled")?.code(),
             confirmed: order.confirmed_at.is_some(),
             total: total.map(|total| total.amount()),

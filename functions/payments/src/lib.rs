@@ -1,1 +1,14 @@
-//! soon
+//! The payments service: one payment an order, authorised, captured, voided or
+//! refunded at a payment provider.
+//!
+//! - [`domain`]: what a payment is, and what may become of it
+//! - [`service`]: what can be done with payments
+//! - [`provider`]: whoever moves the money; a sandbox is built in
+//! - [`repository`]: where payments are kept
+//! - [`handlers`]: the HTTP routes
+
+pub mod domain;
+pub mod handlers;
+pub mod provider;
+pub mod repository;
+pub mod service;

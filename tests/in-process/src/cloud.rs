@@ -29,6 +29,9 @@ use crate::{tables, world};
 /// The host under which services find each other: `http://users.internal`.
 pub const INTERNAL: &str = ".internal";
 
+/// What SES says to an e-mail instead of taking it: status and body.
+type MailAnswer = dyn Fn(&Value) -> Option<(u16, Value)> + Send + Sync;
+
 /// Everything outside the services. Clones share it.
 #[derive(Clone)]
 pub struct Cloud(Arc<Inner>);
@@ -38,6 +41,7 @@ struct Inner {
     services: Mutex<HashMap<&'static str, Router>>,
     queue: Mutex<Vec<String>>,
     mails: Mutex<Vec<Value>>,
+    mail_answer: Mutex<Option<Arc<MailAnswer>>>,
     texts: Mutex<Vec<HashMap<String, String>>>,
     down: Mutex<Vec<String>>,
 }
@@ -64,6 +68,7 @@ impl Cloud {
             services: Mutex::default(),
             queue: Mutex::default(),
             mails: Mutex::default(),
+            mail_answer: Mutex::default(),
             texts: Mutex::default(),
             down: Mutex::default(),
         }))
@@ -82,6 +87,16 @@ impl Cloud {
     /// Takes the messages that were sent to the queue so far, oldest first.
     pub fn take_messages(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.0.queue))
+    }
+
+    /// Puts a message into the queue.
+    pub fn put_message(&self, message: impl Into<String>) {
+        lock(&self.0.queue).push(message.into());
+    }
+
+    /// Lets `answer` see each e-mail before SES takes it, and answer instead.
+    pub fn answer_mail(&self, answer: impl Fn(&Value) -> Option<(u16, Value)> + Send + Sync + 'static) {
+        *lock(&self.0.mail_answer) = Some(Arc::new(answer));
     }
 
     /// The e-mails sent so far, as SES was asked to send them.
@@ -132,9 +147,7 @@ impl Cloud {
             return Ok(json_response(self.send_message(&body)));
         }
         if host.starts_with("email") && parts.uri.path() == "/v2/email/outbound-emails" {
-            let mail = serde_json::from_slice(&body).unwrap_or_default();
-            lock(&self.0.mails).push(mail);
-            return Ok(json_response((200, json!({ "MessageId": uuid::Uuid::now_v7() }).to_string())));
+            return Ok(json_response(self.send_mail(&body)));
         }
         if host.starts_with("sns") {
             return Ok(self.publish(&body));
@@ -192,6 +205,16 @@ impl Cloud {
         let request: Value = serde_json::from_slice(body).expect("a SendMessage request");
         let message = request["MessageBody"].as_str().expect("a message body").to_owned();
         lock(&self.0.queue).push(message);
+        (200, json!({ "MessageId": uuid::Uuid::now_v7() }).to_string())
+    }
+
+    fn send_mail(&self, body: &[u8]) -> (u16, String) {
+        let mail: Value = serde_json::from_slice(body).expect("a SendEmail request");
+        let answer = lock(&self.0.mail_answer).clone();
+        if let Some((status, body)) = answer.and_then(|answer| answer(&mail)) {
+            return (status, body.to_string());
+        }
+        lock(&self.0.mails).push(mail);
         (200, json!({ "MessageId": uuid::Uuid::now_v7() }).to_string())
     }
 

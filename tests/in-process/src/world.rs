@@ -1,5 +1,7 @@
 //! A running shop, and the people who use it.
 
+use std::time::Duration;
+
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
@@ -8,21 +10,41 @@ use chassis::{
     aws::Aws,
     caller::{Authenticator, InternalAuth, UserId},
     clock::Clock,
+    deadline::Deadline,
     dynamo::Table,
+    events::EventPublisher,
     token::{TokenConfig, TokenVerifier},
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use lambda_http::{aws_lambda_events::apigw::ApiGatewayProxyRequestContext, request::RequestContext};
+use lambda_http::{
+    Context, LambdaEvent, aws_lambda_events::apigw::ApiGatewayProxyRequestContext, request::RequestContext,
+};
+use orders::{
+    clients::{Addresses, Services},
+    documents::write_answer,
+    saga::{
+        engine::{Engine, Invocation},
+        steps::PLACE_ORDER,
+    },
+    service::Orders,
+    worker::{Outcome, Worker},
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::cloud::Cloud;
 
+/// How long orders can be cancelled for in a [`World`].
+pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
 /// The shop.
 pub struct World {
     /// Everything outside the services.
     pub cloud: Cloud,
+    worker: Worker,
+    /// The notifications function itself.
+    pub notifications: notifications::handlers::Function,
 }
 
 impl World {
@@ -33,6 +55,9 @@ impl World {
 
     /// As [`World::start`], with another clock.
     pub async fn start_at(clock: Clock) -> Self {
+        // Silent unless asked: RUST_LOG=info cargo test … -- --nocapture
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
         let cloud = Cloud::start();
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::from_static("us-east-1"))
@@ -48,12 +73,103 @@ impl World {
             Authenticator::new(TokenVerifier::new(config, aws.connector.clone()), InternalAuth::Iam)
         };
 
+        let queue_url = "https://sqs.us-east-1.amazonaws.com/000000000000/order-events";
+        let publisher = EventPublisher::new(aws_sdk_sqs::Client::new(&aws.config), queue_url);
+
         let users =
             users::service::Users::new(users::repository::DynamoRepository::new(table("UsersTable")), clock.clone());
         let users = users::handlers::router(users, table("UsersTable"), authenticator());
         cloud.serve("users", users);
 
-        Self { cloud }
+        let products = products::service::Products::new(
+            products::repository::DynamoRepository::new(table("ProductsTable")),
+            clock.clone(),
+        );
+        let products = products::handlers::router(products, table("ProductsTable"), authenticator());
+        cloud.serve("products", products);
+
+        let payments = payments::service::Payments::new(
+            payments::repository::DynamoRepository::new(table("PaymentsTable")),
+            payments::provider::SandboxProvider::new(table("SandboxLedgerTable"), clock.clone()),
+            publisher.clone(),
+            clock.clone(),
+        );
+        let payments = payments::handlers::router(payments, table("PaymentsTable"), authenticator());
+        cloud.serve("payments", payments);
+
+        let services = Services::new(
+            Addresses {
+                users: "http://users.internal".parse().expect("an address"),
+                products: "http://products.internal".parse().expect("an address"),
+                payments: "http://payments.internal".parse().expect("an address"),
+            },
+            publisher.clone(),
+            &aws,
+        );
+        let engine = Engine::new(
+            orders::repository::DynamoRepository::new(table("OrdersTable")),
+            services,
+            &PLACE_ORDER,
+            write_answer,
+            clock.clone(),
+        );
+        let worker = Worker::new(engine.clone());
+        let orders = Orders::new(engine, CANCELLATION_WINDOW);
+        let orders = orders::handlers::router(orders, table("OrdersTable"), authenticator());
+        cloud.serve("orders", orders);
+
+        let channels =
+            notifications::channels::Channels::new(&aws.config, "orders@holdfast.example".parse().expect("an address"));
+        let repository = notifications::repository::DynamoRepository::new(table("NotificationsTable"));
+        let service = notifications::service::Notifications::new(repository, channels, clock.clone());
+        let router = notifications::handlers::router(table("NotificationsTable"), authenticator());
+        let notifications = notifications::handlers::Function::new(service, router.clone());
+        cloud.serve("notifications", router);
+
+        Self { cloud, worker, notifications }
+    }
+
+    /// What the orders table's stream does: the worker takes every order on
+    /// that a write wanted it to.
+    pub async fn stream(&self) -> Outcome {
+        let woken = self.cloud.scan("OrdersTable").into_iter().filter(|item| item["wake"]["S"] == "now");
+        let ids = woken.filter_map(|item| item["id"]["S"].as_str()?.parse().ok()).collect();
+        self.worker.work(ids, Self::worker_invocation()).await
+    }
+
+    /// What the schedule does each minute.
+    pub async fn sweep(&self) -> Outcome {
+        self.worker.sweep(Self::worker_invocation()).await.expect("a sweep")
+    }
+
+    fn worker_invocation() -> Invocation<'static> {
+        Invocation { deadline: Deadline::after(Duration::from_secs(60)), request_id: "worker" }
+    }
+
+    /// Invokes the notifications function with a payload, as Lambda does.
+    pub async fn invoke_notifications(&self, payload: &Value) -> Result<Value, lambda_http::Error> {
+        let payload = serde_json::value::to_raw_value(payload).expect("a payload in JSON");
+        self.notifications.handle(LambdaEvent::new(payload, Context::default())).await
+    }
+
+    /// What the queue does: it delivers its messages in one batch, `m-0`,
+    /// `m-1` and so on, and keeps those that are to be delivered again. Returns
+    /// the function's answer.
+    pub async fn deliver_messages(&self) -> Value {
+        let messages = self.cloud.take_messages();
+        if messages.is_empty() {
+            return json!({ "batchItemFailures": [] });
+        }
+        let records = messages.iter().enumerate().map(|(n, body)| sqs_record(&format!("m-{n}"), body));
+        let payload = json!({ "Records": records.collect::<Vec<_>>() });
+        let answer = self.invoke_notifications(&payload).await.expect("a partial batch response");
+        let failures = answer["batchItemFailures"].as_array().expect("a list of failures");
+        for (n, message) in messages.into_iter().enumerate() {
+            if failures.iter().any(|failure| failure["itemIdentifier"] == format!("m-{n}")) {
+                self.cloud.put_message(message);
+            }
+        }
+        answer
     }
 
     /// Sends a request as `person` through the public API.
@@ -123,6 +239,20 @@ impl World {
         self.post(&person, "/users", body).await.expect(StatusCode::CREATED);
         person
     }
+}
+
+/// A message as it stands in a batch.
+pub fn sqs_record(message_id: &str, body: &str) -> Value {
+    json!({
+        "messageId": message_id,
+        "receiptHandle": format!("receipt-{message_id}"),
+        "body": body,
+        "attributes": { "ApproximateReceiveCount": "1" },
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:order-events",
+        "awsRegion": "us-east-1",
+    })
 }
 
 /// The service that serves a path, as the gateway's routes say.

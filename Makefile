@@ -1,0 +1,39 @@
+# A table of contents: what each task does is in xtask/src.
+#
+# xtask has a target folder of its own, so that `make token` or `make logs`
+# needn't wait for a build that goes on elsewhere.
+XTASK = cargo run --quiet --package xtask --target-dir target/xtask --
+
+export PORT
+
+.PHONY: help up demo token logs down clean test test-fast lint
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566]
+	@$(XTASK) up
+
+demo: ## One more order, shown as it goes
+	@$(XTASK) demo
+
+token: ## A fresh ID token of the demo customer [WHO=admin]
+	@$(XTASK) token $(WHO)
+
+logs: ## What the functions say, as they say it
+	@$(XTASK) logs
+
+down: ## Stop the emulator and all that it started
+	@$(XTASK) down
+
+clean: ## down, and remove the tools and everything that was deployed
+	@$(XTASK) clean
+
+test: ## Everything that proves the project, on a stack of its own
+	@$(XTASK) test
+
+test-fast: ## The tests that need no emulator
+	@$(XTASK) test-fast
+
+lint: ## Format, clippy, template, dependencies
+	@$(XTASK) lint

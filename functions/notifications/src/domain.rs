@@ -1,0 +1,233 @@
+//! What there is to tell, and to whom.
+
+use std::{fmt, num::NonZeroU32, str::FromStr};
+
+use chassis::{
+    contact::{Email, Phone},
+    money::Money,
+    text::{self, InvalidText},
+    trace::TraceContext,
+    typed_id,
+};
+use serde::{Deserialize, Deserializer, de};
+
+typed_id!(
+    /// An order.
+    OrderId,
+    "ord"
+);
+
+/// The most characters of an event's id: it becomes part of a key.
+const MAX_EVENT_ID: usize = 256;
+/// The most characters of a name, whoever's. Who may be called what is for
+/// other services to say; here it only has to fit on a line.
+const MAX_NAME: usize = 500;
+
+/// What tells one event from another, however often it is delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventId(String);
+
+impl FromStr for EventId {
+    type Err = InvalidText;
+
+    fn from_str(id: &str) -> Result<Self, InvalidText> {
+        text::line(id, MAX_EVENT_ID).map(Self)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! one_line {
+    ($name:ident) => {
+        impl FromStr for $name {
+            type Err = InvalidText;
+
+            fn from_str(name: &str) -> Result<Self, InvalidText> {
+                text::line(name, MAX_NAME).map(Self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+/// What a person wants to be called, in one line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+one_line!(Name);
+
+impl Name {
+    /// The name itself, for the salutation.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Redacted, as all personal data is.
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Name(redacted)")
+    }
+}
+
+/// What a product is called, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductName(String);
+
+one_line!(ProductName);
+
+impl fmt::Display for ProductName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whom to tell, and how to reach them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Recipient {
+    /// What to call them.
+    pub name: Name,
+    /// Everybody has one.
+    pub email: Email,
+    /// Not everybody has one.
+    #[serde(default)]
+    pub phone: Option<Phone>,
+}
+
+/// What was ordered of one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The product.
+    pub name: ProductName,
+    /// How many.
+    pub quantity: NonZeroU32,
+    /// What one costs.
+    pub unit_price: Money,
+    /// What all of them cost. As the order has it: nothing is computed here,
+    /// so that nobody is told another sum than they pay.
+    pub total: Money,
+}
+
+/// An order stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderCreated {
+    /// Which order.
+    pub order_id: OrderId,
+    /// What was ordered; at least one line.
+    pub lines: Vec<Line>,
+    /// What it costs.
+    pub total: Money,
+}
+
+/// Why an order was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The card was declined.
+    PaymentDeclined,
+    /// Not enough of a product is left.
+    OutOfStock,
+    /// A product is not sold (any more).
+    UnknownProduct,
+    /// One order can't have prices in several currencies.
+    MixedCurrencies,
+    /// The customer left.
+    UserInactive,
+    /// The customer wanted it so.
+    CustomerRequest,
+    /// The money that was set aside could not be taken.
+    CaptureRefused,
+    /// It was not decided in time.
+    TimedOut,
+    /// A reason that this version has no words for. The customer is told of
+    /// the cancellation all the same.
+    #[serde(other)]
+    Other,
+}
+
+/// An order doesn't stand, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderCancelled {
+    /// Which order.
+    pub order_id: OrderId,
+    /// Why.
+    pub reason: Reason,
+    /// Whether it was ever confirmed to the customer.
+    pub confirmed: bool,
+    /// What it would have cost, if that was known by then.
+    pub total: Option<Money>,
+}
+
+/// Money moved, to us or back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// For which order.
+    pub order_id: OrderId,
+    /// How much.
+    pub amount: Money,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An order stands.
+    OrderCreated(OrderCreated),
+    /// An order doesn't stand, or no longer.
+    OrderCancelled(OrderCancelled),
+    /// We took the money.
+    PaymentCaptured(Payment),
+    /// We gave it back.
+    PaymentRefunded(Payment),
+}
+
+impl Notice {
+    /// The event type's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::OrderCreated(_) => "OrderCreated",
+            Self::OrderCancelled(_) => "OrderCancelled",
+            Self::PaymentCaptured(_) => "PaymentCaptured",
+            Self::PaymentRefunded(_) => "PaymentRefunded",
+        }
+    }
+}
+
+/// One event: something to tell somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The same however often the event is delivered.
+    pub event_id: EventId,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
+    /// Whom to tell.
+    pub recipient: Recipient,
+    /// What.
+    pub notice: Notice,
+}
+
+/// A way to reach somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// An e-mail.
+    Email,
+    /// A text message.
+    Sms,
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Email => "EMAIL",
+            Self::Sms => "SMS",
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! The two kinds of invocation: a batch from the queue, and an HTTP request
+//! for the health route.
+
+mod batch;
+
+use axum::Router;
+use chassis::{caller::Authenticator, deadline::Deadline, dynamo::Table, health, http::edge};
+use lambda_http::{Adapter, request::LambdaRequest};
+use lambda_runtime::{Error, LambdaEvent};
+use serde_json::{Value, value::RawValue};
+use tower::ServiceExt;
+
+pub use self::batch::{BatchResponse, ItemFailure, UnnamedFailure};
+use crate::service::Notifications;
+
+/// How long an invocation may take where no Lambda says so (in tests).
+const DEFAULT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The HTTP routes, behind the HTTP edge.
+pub fn router(table: Table, authenticator: Authenticator) -> Router {
+    edge(health::routes("notifications", table), authenticator)
+}
+
+/// The function: takes each payload to whom it is for.
+#[derive(Clone)]
+pub struct Function {
+    notifications: Notifications,
+    router: Router,
+}
+
+impl Function {
+    /// Of both handlers.
+    pub fn new(notifications: Notifications, router: Router) -> Self {
+        Self { notifications, router }
+    }
+
+    /// Handles one invocation.
+    pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Error> {
+        let LambdaEvent { payload, context } = event;
+        match batch::records(payload.get()) {
+            Some(records) => {
+                let deadline = match context.deadline {
+                    0 => Deadline::after(DEFAULT_TIME),
+                    millis => Deadline::from_epoch_millis(millis),
+                };
+                let response = batch::handle(&self.notifications, &records, deadline).await?;
+                Ok(serde_json::to_value(response)?)
+            }
+            None => {
+                let request: LambdaRequest = serde_json::from_str(payload.get())?;
+                let adapter = Adapter::from(self.router.clone());
+                let response = adapter.oneshot(LambdaEvent::new(request, context)).await?;
+                Ok(serde_json::to_value(response)?)
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Payments in DynamoDB: one item each, under the payment's id. See
+//! `docs/data-model.md`.
+
+use async_trait::async_trait;
+use chassis::{
+    caller::UserId,
+    dynamo::{self, Key, Table, Write, string},
+    money::Money,
+    store::StoreError,
+    trace::TraceContext,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Repository, Saved};
+use crate::domain::{Fingerprint, Payment, PaymentId, PaymentMethod, PaymentStatus, Recipient, Standing, State};
+
+/// Payments in one table.
+#[derive(Clone, Debug)]
+pub struct DynamoRepository {
+    table: Table,
+}
+
+impl DynamoRepository {
+    /// On `table`.
+    pub fn new(table: Table) -> Self {
+        Self { table }
+    }
+}
+
+impl From<Write> for Saved {
+    fn from(write: Write) -> Self {
+        match write {
+            Write::Done => Self::Done,
+            Write::Refused(_) => Self::Stale,
+        }
+    }
+}
+
+#[async_trait]
+impl Repository for DynamoRepository {
+    async fn create(&self, standing: &Standing) -> Result<Saved, StoreError> {
+        let put = self.table.put(&Record::of(standing))?.condition_expression("attribute_not_exists(pk)");
+        Ok(self.table.send_put(put).await?.into())
+    }
+
+    async fn find(&self, id: PaymentId) -> Result<Option<Standing>, StoreError> {
+        let record: Option<Record> = self.table.get(&payment_key(id)).await?;
+        record.map(Standing::try_from).transpose()
+    }
+
+    async fn advance(&self, before: &Payment, after: &Payment) -> Result<Saved, StoreError> {
+        let known = Known::of(&after.state);
+        let mut changes = "SET #status = :status, updated_at = :now".to_owned();
+        let mut update = self
+            .table
+            .update(&payment_key(after.id))
+            .condition_expression("#status = :left")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":left", string(before.status().as_str()))
+            .expression_attribute_values(":status", string(after.status().as_str()))
+            .expression_attribute_values(":now", dynamo::attribute(&after.updated_at)?);
+        // What isn't known in the new state stays as it was: another request
+        // may have noted it meanwhile.
+        for (name, value) in [
+            ("provider_reference", known.provider_reference),
+            ("capture_refused", known.capture_refused),
+            ("decline_reason", known.decline_reason),
+        ] {
+            if let Some(value) = value {
+                changes.push_str(&format!(", {name} = :{name}"));
+                update = update.expression_attribute_values(format!(":{name}"), string(value));
+            }
+        }
+        if after.status() != PaymentStatus::Intent {
+            changes.push_str(" REMOVE payment_method");
+        }
+        Ok(self.table.send_update(update.update_expression(changes)).await?.into())
+    }
+}
+
+fn payment_key(id: PaymentId) -> Key {
+    Key::new(format!("PAYMENT#{id}"), "PAYMENT")
+}
+
+/// What is stored of a state beside its name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Known {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_method: Option<PaymentMethod>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_reference: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capture_refused: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decline_reason: Option<String>,
+}
+
+impl Known {
+    fn of(state: &State) -> Self {
+        match state.clone() {
+            State::Intent { method } => Self { payment_method: method, ..Self::default() },
+            State::Declined { reason } => Self { decline_reason: Some(reason), ..Self::default() },
+            State::Authorised { reference, capture_refused } | State::Voided { reference, capture_refused } => {
+                Self { provider_reference: Some(reference), capture_refused, ..Self::default() }
+            }
+            State::Captured { reference } | State::Refunded { reference } => {
+                Self { provider_reference: Some(reference), ..Self::default() }
+            }
+        }
+    }
+}
+
+/// A payment or a tombstone as stored; a tombstone has no terms.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    pk: String,
+    sk: String,
+    id: PaymentId,
+    status: PaymentStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    terms: Option<Terms>,
+    #[serde(flatten)]
+    known: Known,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// What never changes about a payment.
+#[derive(Debug, Serialize, Deserialize)]
+struct Terms {
+    user_id: UserId,
+    amount: Money,
+    recipient: Recipient,
+    at_once: bool,
+    fingerprint: Fingerprint,
+    trace: TraceContext,
+}
+
+impl Record {
+    fn of(standing: &Standing) -> Self {
+        match standing {
+            Standing::Tombstone { id, since } => {
+                Self::under(*id, PaymentStatus::Cancelled, None, Known::default(), *since, *since)
+            }
+            Standing::Payment(payment) => {
+                let terms = Terms {
+                    user_id: payment.user_id,
+                    amount: payment.amount,
+                    recipient: payment.recipient.clone(),
+                    at_once: payment.at_once,
+                    fingerprint: payment.fingerprint.clone(),
+                    trace: payment.trace.clone(),
+                };
+                let known = Known::of(&payment.state);
+                Self::under(payment.id, payment.status(), Some(terms), known, payment.created_at, payment.updated_at)
+            }
+        }
+    }
+
+    fn under(
+        id: PaymentId,
+        status: PaymentStatus,
+        terms: Option<Terms>,
+        known: Known,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    ) -> Self {
+        let Key { pk, sk } = payment_key(id);
+        Self { pk, sk, id, status, terms, known, created_at, updated_at }
+    }
+}
+
+impl TryFrom<Record> for Standing {
+    type Error = StoreError;
+
+    fn try_from(record: Record) -> Result<Self, StoreError> {
+        let Record { id, status, terms, known, created_at, updated_at, .. } = record;
+        let reference = known.provider_reference.ok_or(StoreError::corrupt("payments", "a charge without a reference"));
+        let capture_refused = known.capture_refused;
+        let state = match status {
+            PaymentStatus::Cancelled => return Ok(Self::Tombstone { id, since: created_at }),
+            PaymentStatus::Intent => State::Intent { method: known.payment_method },
+            PaymentStatus::Declined => {
+                let reason =
+                    known.decline_reason.ok_or(StoreError::corrupt("payments", "a refusal without a reason"))?;
+                State::Declined { reason }
+            }
+            PaymentStatus::Authorised => State::Authorised { reference: reference?, capture_refused },
+            PaymentStatus::Captured => State::Captured { reference: reference? },
+            PaymentStatus::Voided => State::Voided { reference: reference?, capture_refused },
+            PaymentStatus::Refunded => State::Refunded { reference: reference? },
+        };
+        let terms = terms.ok_or(StoreError::corrupt("payments", "a payment without terms"))?;
+        let Terms { user_id, amount, recipient, at_once, fingerprint, trace } = terms;
+        let payment =
+            Payment { id, user_id, amount, recipient, at_once, fingerprint, trace, state, created_at, updated_at };
+        Ok(payment.into())
+    }
+}

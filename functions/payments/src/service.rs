@@ -1,0 +1,367 @@
+//! What can be done with payments.
+//!
+//! Three systems take part, and none shares a transaction with another: our
+//! table, the provider, the queue. What keeps them together is an order of
+//! doing things, in which every step may be repeated:
+//!
+//! 1. Write down what is about to happen, before the provider is asked.
+//! 2. Ask the provider, always under the same key: a repeat does nothing twice.
+//! 3. Publish the event, always under the same id: a repeat is known as one.
+//! 4. Record the state, if the one it leaves still stands. A recorded
+//!    `CAPTURED` or `REFUNDED` thus implies that its event is out.
+//!
+//! A crash anywhere leaves a state from which the caller's repeat goes on. Who
+//! finds that somebody else was faster reads again, and goes on from there.
+
+use std::{sync::Arc, time::Duration};
+
+use chassis::{
+    caller::{Principal, UserId},
+    clock::Clock,
+    deadline::Deadline,
+    events::{Event, EventPublisher, PublishError},
+    http::Invocation,
+    money::{Amount, Currency},
+    store::StoreError,
+};
+use serde::Serialize;
+
+use crate::{
+    domain::{NoSuchStep, OrderId, Payment, PaymentId, PaymentRequest, Recipient, Standing, State},
+    provider::{
+        AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, VoidOutcome,
+    },
+    repository::{Repository, Saved},
+};
+
+/// How long the provider may take to answer.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Kept back at an invocation's end for publishing and recording what the
+/// provider answered.
+const RECORD_RESERVE: Duration = Duration::from_millis(1500);
+/// Steps within one request. The longest way without interference has four.
+const MAX_STEPS: usize = 8;
+
+/// Why a request about payments is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PaymentError {
+    /// 404: no such payment, or none of the caller's business.
+    #[error("no such payment")]
+    NotFound,
+    /// 402: the provider won't hold the money.
+    #[error("declined: {reason}")]
+    Declined {
+        /// The provider's reason.
+        reason: String,
+    },
+    /// 402: the provider holds the money, but won't ever hand it over.
+    #[error("capture refused: {reason}")]
+    CaptureRefused {
+        /// The provider's reason.
+        reason: String,
+    },
+    /// 409: voided, refunded, or never to be.
+    #[error("cancelled")]
+    Cancelled,
+    /// 409: the order has a payment with other terms.
+    #[error("not what was asked for before")]
+    Mismatch,
+    /// 409: there is no authorisation to capture.
+    #[error("not authorised")]
+    NotAuthorised,
+    /// 503: others changed the payment at the same time, and kept doing so.
+    #[error("the payment keeps changing")]
+    Contended,
+    /// 503, or 500 for a mistake of ours.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// 503: the payment is where it was asked to be, but its event isn't out.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// 500.
+    #[error(transparent)]
+    Step(#[from] NoSuchStep),
+    /// 503 or 500.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What an event tells of a payment.
+#[derive(Debug, Serialize)]
+struct PaymentEvent<'a> {
+    payment_id: PaymentId,
+    order_id: OrderId,
+    user_id: UserId,
+    recipient: &'a Recipient,
+    amount: Amount,
+    currency: Currency,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Payments {
+    repository: Arc<dyn Repository>,
+    provider: Arc<dyn PaymentProvider>,
+    publisher: EventPublisher,
+    clock: Clock,
+}
+
+impl Payments {
+    /// On top of `repository`, with the money at `provider`.
+    pub fn new(
+        repository: impl Repository + 'static,
+        provider: impl PaymentProvider + 'static,
+        publisher: EventPublisher,
+        clock: Clock,
+    ) -> Self {
+        Self { repository: Arc::new(repository), provider: Arc::new(provider), publisher, clock }
+    }
+
+    /// Holds the money of an order, and takes it if that is asked for, too.
+    /// The same request again gets the same answer, and holds nothing twice.
+    pub async fn authorise(&self, request: PaymentRequest, invocation: &Invocation) -> Result<Payment, PaymentError> {
+        let intent = Payment::intent(request, invocation.trace.clone(), self.clock.now());
+        let (id, fingerprint) = (intent.id, intent.fingerprint.clone());
+        let intent = Standing::from(intent);
+        let mut standing = match self.repository.create(&intent).await? {
+            Saved::Done => intent,
+            Saved::Stale => self.standing(id).await?,
+        };
+        for _ in 0..MAX_STEPS {
+            let payment = match standing {
+                Standing::Tombstone { .. } => return Err(PaymentError::Cancelled),
+                Standing::Payment(payment) => *payment,
+            };
+            if payment.fingerprint != fingerprint {
+                return Err(PaymentError::Mismatch);
+            }
+            standing = match (&payment.state, payment.at_once) {
+                (State::Intent { .. }, _) => self.resolve(&payment, invocation.deadline).await?,
+                (State::Authorised { capture_refused: None, .. }, true) => {
+                    self.take(&payment, invocation.deadline).await?
+                }
+                // Charged at once means all or nothing: what can't be taken
+                // isn't kept on hold.
+                (State::Authorised { capture_refused: Some(_), .. }, true) => {
+                    self.release(&payment, invocation.deadline).await?
+                }
+                (State::Voided { capture_refused: Some(reason), .. }, true) => {
+                    return Err(PaymentError::CaptureRefused { reason: reason.clone() });
+                }
+                (State::Declined { reason }, _) => return Err(PaymentError::Declined { reason: reason.clone() }),
+                (State::Authorised { .. } | State::Captured { .. }, _) => return Ok(payment),
+                (State::Voided { .. } | State::Refunded { .. }, _) => return Err(PaymentError::Cancelled),
+            };
+        }
+        Err(PaymentError::Contended)
+    }
+
+    /// Takes the money that is held.
+    pub async fn capture(&self, id: PaymentId, deadline: Deadline) -> Result<Payment, PaymentError> {
+        let mut standing = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
+        for _ in 0..MAX_STEPS {
+            let payment = match standing {
+                Standing::Tombstone { .. } => return Err(PaymentError::Cancelled),
+                Standing::Payment(payment) => *payment,
+            };
+            standing = match &payment.state {
+                State::Intent { .. } | State::Declined { .. } => return Err(PaymentError::NotAuthorised),
+                State::Authorised { capture_refused: Some(reason), .. } => {
+                    return Err(PaymentError::CaptureRefused { reason: reason.clone() });
+                }
+                State::Authorised { .. } => self.take(&payment, deadline).await?,
+                State::Captured { .. } => return Ok(payment),
+                State::Voided { .. } | State::Refunded { .. } => return Err(PaymentError::Cancelled),
+            };
+        }
+        Err(PaymentError::Contended)
+    }
+
+    /// Makes sure that the customer pays nothing: voids or refunds, whichever
+    /// it needs, and leaves a tombstone where there is nothing yet. What stands
+    /// in the end.
+    pub async fn cancel(&self, id: PaymentId, deadline: Deadline) -> Result<Standing, PaymentError> {
+        let standing = match self.repository.find(id).await? {
+            Some(standing) => standing,
+            None => {
+                let tombstone = Standing::Tombstone { id, since: self.clock.now() };
+                match self.repository.create(&tombstone).await? {
+                    Saved::Done => tombstone,
+                    Saved::Stale => self.standing(id).await?,
+                }
+            }
+        };
+        self.undo(standing, deadline).await
+    }
+
+    /// Reads a payment, for its owner, an administrator or another service.
+    pub async fn get(&self, principal: &Principal, id: PaymentId) -> Result<Standing, PaymentError> {
+        let standing = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
+        match (principal, &standing) {
+            (Principal::Service, _) => Ok(standing),
+            (Principal::Person(caller), Standing::Payment(payment)) if caller.may_act_for(payment.user_id) => {
+                Ok(standing)
+            }
+            // A tombstone has no owner, and is no payment to anybody.
+            (Principal::Person(_), _) => Err(PaymentError::NotFound),
+        }
+    }
+
+    /// Brings a payment, wherever it is, to where nothing is held or kept.
+    async fn undo(&self, mut standing: Standing, deadline: Deadline) -> Result<Standing, PaymentError> {
+        for _ in 0..MAX_STEPS {
+            let payment = match &standing {
+                Standing::Tombstone { .. } => return Ok(standing),
+                Standing::Payment(payment) => payment,
+            };
+            standing = match &payment.state {
+                State::Intent { .. } => self.resolve_and_void(payment, deadline).await?,
+                State::Authorised { .. } => self.release(payment, deadline).await?,
+                State::Captured { .. } => self.refund(payment, deadline).await?,
+                State::Declined { .. } | State::Voided { .. } | State::Refunded { .. } => return Ok(standing),
+            };
+        }
+        Err(PaymentError::Contended)
+    }
+
+    /// From `INTENT`: asks the provider, perhaps again, and records what it
+    /// says.
+    async fn resolve(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+        let after = match self.ask_to_authorise(payment, deadline).await? {
+            AuthoriseOutcome::Authorised { reference } => payment.authorised(reference, self.clock.now())?,
+            AuthoriseOutcome::Declined { reason } => payment.declined(reason, self.clock.now())?,
+        };
+        self.record(payment, after).await
+    }
+
+    /// From `INTENT`, to cancel. Whether the provider holds money for it isn't
+    /// known, and a first request may still be on its way there. So the same
+    /// request is made again: then its key is used up, its outcome is known,
+    /// and what it holds can be given up for good.
+    async fn resolve_and_void(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+        let after = match self.ask_to_authorise(payment, deadline).await? {
+            AuthoriseOutcome::Declined { reason } => payment.declined(reason, self.clock.now())?,
+            AuthoriseOutcome::Authorised { reference } => {
+                let held = payment.authorised(reference, self.clock.now())?;
+                match self.ask_to_void(payment, deadline).await? {
+                    VoidOutcome::Voided | VoidOutcome::NothingToVoid => held.voided(self.clock.now())?,
+                    // It was taken, whatever our record says: to be undone
+                    // from there.
+                    VoidOutcome::AlreadyCaptured => held,
+                }
+            }
+        };
+        self.record(payment, after).await
+    }
+
+    /// From `AUTHORISED`: takes the money.
+    async fn take(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+        let key = ProviderKey::from(payment.id);
+        match self.ask(deadline, self.provider.capture(&key)).await? {
+            CaptureOutcome::Captured => self.announce_capture(payment, deadline).await,
+            CaptureOutcome::Refused { reason } => {
+                self.record(payment, payment.with_capture_refused(reason, self.clock.now())?).await
+            }
+            // Somebody cancels at this moment, or has, and didn't get to
+            // record it. No capture will succeed any more: finish the cancel.
+            CaptureOutcome::Released => self.undo(payment.clone().into(), deadline).await,
+        }
+    }
+
+    /// From `AUTHORISED`: gives up the hold. If it was taken meanwhile, that
+    /// is recorded instead, and is the caller's to undo.
+    async fn release(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+        match self.ask_to_void(payment, deadline).await? {
+            VoidOutcome::Voided | VoidOutcome::NothingToVoid => {
+                self.record(payment, payment.voided(self.clock.now())?).await
+            }
+            VoidOutcome::AlreadyCaptured => self.announce_capture(payment, deadline).await,
+        }
+    }
+
+    /// From `AUTHORISED`, when the provider has captured: publishes, then
+    /// records.
+    async fn announce_capture(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+        let after = payment.captured(self.clock.now())?;
+        self.publish("PaymentCaptured", &after, deadline).await?;
+        self.record(payment, after).await
+    }
+
+    /// From `CAPTURED`: gives the money back, publishes, then records.
+    async fn refund(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+        let key = ProviderKey::from(payment.id);
+        match self.ask(deadline, self.provider.refund(&key)).await? {
+            RefundOutcome::Refunded => {}
+            RefundOutcome::NothingToRefund => {
+                // We were told otherwise once. Whoever is right, the customer
+                // must not be left with a hold.
+                tracing::error!(payment = %payment.id, "the provider knows of no capture; giving up any hold");
+                if self.ask_to_void(payment, deadline).await? == VoidOutcome::AlreadyCaptured {
+                    return Ok(payment.clone().into());
+                }
+            }
+        }
+        let after = payment.refunded(self.clock.now())?;
+        self.publish("PaymentRefunded", &after, deadline).await?;
+        self.record(payment, after).await
+    }
+
+    /// What stands under an id where something was seen.
+    async fn standing(&self, id: PaymentId) -> Result<Standing, PaymentError> {
+        self.repository.find(id).await?.ok_or(PaymentError::Contended)
+    }
+
+    /// Records `after` where the state of `before` still stands. What stands
+    /// then: `after`, or what somebody else made of it.
+    async fn record(&self, before: &Payment, after: Payment) -> Result<Standing, PaymentError> {
+        let (from, to) = (before.status(), after.status());
+        if from != to && !from.may_become(to) {
+            return Err(NoSuchStep { from, to }.into());
+        }
+        match self.repository.advance(before, &after).await? {
+            Saved::Done => {
+                tracing::info!(payment = %after.id, %from, %to, "recorded");
+                Ok(after.into())
+            }
+            Saved::Stale => self.standing(after.id).await,
+        }
+    }
+
+    async fn publish(&self, kind: &str, payment: &Payment, deadline: Deadline) -> Result<(), PaymentError> {
+        let data = PaymentEvent {
+            payment_id: payment.id,
+            order_id: payment.id.order(),
+            user_id: payment.user_id,
+            recipient: &payment.recipient,
+            amount: payment.amount.amount(),
+            currency: payment.amount.currency(),
+        };
+        let event = Event::new("/payments", kind, payment.id, payment.updated_at, payment.trace.clone(), data);
+        Ok(self.publisher.publish(&event, deadline).await?)
+    }
+
+    async fn ask_to_authorise(&self, payment: &Payment, deadline: Deadline) -> Result<AuthoriseOutcome, PaymentError> {
+        let State::Intent { method } = &payment.state else { return Err(PaymentError::NotAuthorised) };
+        let key = ProviderKey::from(payment.id);
+        self.ask(deadline, self.provider.authorise(&key, payment.amount, method.as_ref())).await
+    }
+
+    async fn ask_to_void(&self, payment: &Payment, deadline: Deadline) -> Result<VoidOutcome, PaymentError> {
+        self.ask(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
+    }
+
+    /// Waits for the provider, but only as long as there is time left to
+    /// record what it says.
+    async fn ask<T>(
+        &self,
+        deadline: Deadline,
+        call: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, PaymentError> {
+        let end = deadline.earlier_by(RECORD_RESERVE).min(Deadline::after(PROVIDER_TIMEOUT));
+        if end.remaining().is_zero() {
+            return Err(ProviderError::Unavailable("no time left to ask".into()).into());
+        }
+        let answer = tokio::time::timeout_at(end.instant(), call).await;
+        Ok(answer.unwrap_or_else(|_| Err(ProviderError::Unavailable("no answer in time".into())))?)
+    }
+}

@@ -1,0 +1,14 @@
+//! What a product, its stock and a reservation are.
+
+mod product;
+mod reservation;
+mod stock;
+
+pub use self::{
+    product::{Description, Details, InvalidPrice, MAX_PRICE, Name, Price, Product, ProductId},
+    reservation::{InvalidLines, Lack, Line, Lines, MAX_LINES, OrderId, PricedLine, Quote, Refusal, Reservation},
+    stock::{
+        Adjustment, AdjustmentId, Delta, InvalidAdjustmentId, InvalidDelta, InvalidQuantity, InvalidUnits,
+        MAX_QUANTITY, MAX_UNITS, Quantity, Reason, Stock, Units,
+    },
+};

@@ -1,0 +1,385 @@
+//! Products in DynamoDB.
+//!
+//! A product with its stock is one item; each adjustment of it is one beside
+//! it; an order's reservation is an item by itself. Whatever moves stock is
+//! one transaction with the item that says why. See `docs/data-model.md`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{
+    error::BuildError,
+    types::{KeysAndAttributes, Put, TransactWriteItem, Update, builders::UpdateBuilder},
+};
+use chassis::{
+    dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, attribute, number, string},
+    page::{Limit, ListError, Page},
+    store::StoreError,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Repository, Saved};
+use crate::domain::{
+    Adjustment, AdjustmentId, Description, Details, Name, OrderId, Price, Product, ProductId, Quote, Reservation, Stock,
+};
+
+/// The index of all products. It carries keys only, and none of them ever
+/// changes: so sales, which change a product's item all the time, write
+/// nothing to it.
+const CATALOGUE_INDEX: &str = "catalogue";
+/// The index's partition key, and the one partition it has.
+const CATALOGUE_ATTRIBUTE: &str = "catalogue";
+const CATALOGUE: &str = "CATALOGUE";
+
+/// How often the rest of a batch is asked for when DynamoDB answers a part of
+/// it, and the first pause between, which then doubles.
+const BATCH_TRIES: u32 = 6;
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// Products in one table.
+#[derive(Clone, Debug)]
+pub struct DynamoRepository {
+    table: Table,
+}
+
+impl DynamoRepository {
+    /// On `table`.
+    pub fn new(table: Table) -> Self {
+        Self { table }
+    }
+
+    /// Reads the items of `keys` (at most 100, which is a page's and an
+    /// order's limit), in any order.
+    async fn read_batch(&self, keys: impl Iterator<Item = Key>) -> Result<Vec<Item>, StoreError> {
+        let mut found = Vec::new();
+        let mut keys: Vec<Item> = keys.map(|key| key.attributes()).collect();
+        for attempt in 0..BATCH_TRIES {
+            if keys.is_empty() {
+                return Ok(found);
+            }
+            if attempt > 0 {
+                tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
+            }
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+            let request = self.table.client().batch_get_item();
+            let request = request.request_items(self.table.name(), wanted.build().map_err(unbuildable)?);
+            let output = request.send().await.map_err(|error| self.table.unavailable(error))?;
+            found.extend(output.responses.unwrap_or_default().into_values().flatten());
+            let unprocessed = output.unprocessed_keys.unwrap_or_default().into_values();
+            keys = unprocessed.flat_map(|rest| rest.keys).collect();
+        }
+        if keys.is_empty() {
+            return Ok(found);
+        }
+        Err(StoreError::unavailable(self.table.name(), "a batch was left unfinished, several times"))
+    }
+
+    /// The start of an update within a transaction.
+    fn update(&self, key: StoredKey) -> UpdateBuilder {
+        Update::builder().table_name(self.table.name()).set_key(Some(Key::from(key).attributes()))
+    }
+
+    /// Writes a record within a transaction, where there is nothing.
+    fn put_new<T: Serialize>(&self, record: &T) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder()
+            .table_name(self.table.name())
+            .set_item(Some(dynamo::to_item(record)?))
+            .condition_expression("attribute_not_exists(pk)");
+        Ok(TransactWriteItem::builder().put(put.build().map_err(unbuildable)?).build())
+    }
+}
+
+#[async_trait]
+impl Repository for DynamoRepository {
+    async fn create(&self, product: &Product) -> Result<(), StoreError> {
+        let put = self
+            .table
+            .put(&ProductRecord::of(product))?
+            .item(CATALOGUE_ATTRIBUTE, string(CATALOGUE))
+            .condition_expression("attribute_not_exists(pk)");
+        match self.table.send_put(put).await? {
+            // Nobody else has this id: what stands in the way is this same
+            // product, whose first answer was lost.
+            Write::Done | Write::Refused(_) => Ok(()),
+        }
+    }
+
+    async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
+        let record: Option<ProductRecord> = self.table.get(&product_key(id).into()).await?;
+        Ok(record.map(Product::from))
+    }
+
+    async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError> {
+        let items = self.read_batch(ids.iter().map(|id| product_key(*id).into())).await?;
+        items.into_iter().map(product_of).collect()
+    }
+
+    async fn list(&self, limit: Limit, cursor: Option<&str>) -> Result<Page<Product>, ListError> {
+        let list = List {
+            index: CATALOGUE_INDEX,
+            partition_attribute: CATALOGUE_ATTRIBUTE,
+            partition: CATALOGUE,
+            newest_first: false,
+            limit,
+            cursor,
+        };
+        let keys: Page<StoredKey> = self.table.list(list).await?;
+        let items = self.read_batch(keys.items.into_iter().map(Key::from)).await?;
+        let mut products = items.into_iter().map(product_of).collect::<Result<Vec<_>, _>>()?;
+        // A batch comes back in any order; the index is in that of the ids.
+        products.sort_unstable_by_key(|product| product.id);
+        Ok(Page { items: products, next_cursor: keys.next_cursor })
+    }
+
+    async fn change(&self, before: &Product, after: &Product) -> Result<Saved, StoreError> {
+        let update = self
+            .table
+            .update(&product_key(before.id).into())
+            .update_expression(
+                "SET #name = :name, description = :description, price = :price, version = :version, updated_at = :now",
+            )
+            .condition_expression("version = :expected")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_values(":name", attribute(&after.details.name)?)
+            .expression_attribute_values(":description", attribute(&after.details.description)?)
+            .expression_attribute_values(":price", attribute(&after.details.price)?)
+            .expression_attribute_values(":version", number(after.version))
+            .expression_attribute_values(":now", attribute(&after.updated_at)?)
+            .expression_attribute_values(":expected", number(before.version));
+        Ok(match self.table.send_update(update).await? {
+            Write::Done => Saved::Done,
+            Write::Refused(None) => Saved::Stale,
+            Write::Refused(Some(item)) => {
+                let found = product_of(item)?;
+                // This very change, whose first answer was lost?
+                let ours = (found.version, &found.details, found.updated_at)
+                    == (after.version, &after.details, after.updated_at);
+                if ours { Saved::Done } else { Saved::Stale }
+            }
+        })
+    }
+
+    async fn find_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError> {
+        let record: Option<AdjustmentRecord> = self.table.get(&adjustment_key(of, id).into()).await?;
+        Ok(record.map(|record| record.adjustment))
+    }
+
+    async fn adjust(&self, adjustment: &Adjustment) -> Result<Saved, StoreError> {
+        let (id, delta) = (adjustment.product_id, adjustment.delta);
+        let key = adjustment_key(id, &adjustment.adjustment_id);
+        let record = self.put_new(&AdjustmentRecord { key, adjustment: adjustment.clone() })?;
+        let update = self
+            .update(product_key(id))
+            .update_expression("SET available = available + :delta")
+            // Where there is no product there is nothing available either:
+            // the comparison fails.
+            .condition_expression("available >= :needed")
+            .expression_attribute_values(":delta", number(delta.get()))
+            .expression_attribute_values(":needed", number(delta.needs()));
+        let update = TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build();
+        Ok(match self.table.transact(vec![record, update]).await? {
+            Transaction::Done => Saved::Done,
+            Transaction::Refused(_) => Saved::Stale,
+        })
+    }
+
+    async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
+        let record: Option<ReservationRecord> = self.table.get(&reservation_key(order).into()).await?;
+        record.map(Reservation::try_from).transpose()
+    }
+
+    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError> {
+        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];
+        for line in &quote.lines {
+            let update = self
+                .update(product_key(line.product_id))
+                .update_expression("SET available = available - :quantity, reserved = reserved + :quantity")
+                // The version is the price's: nobody pays one that no longer
+                // holds. Where there is no product, both comparisons fail.
+                .condition_expression("version = :version AND available >= :quantity")
+                .expression_attribute_values(":quantity", number(line.quantity.get()))
+                .expression_attribute_values(":version", number(line.version));
+            writes.push(TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build());
+        }
+        Ok(match self.table.transact(writes).await? {
+            Transaction::Done => Saved::Done,
+            Transaction::Refused(_) => Saved::Stale,
+        })
+    }
+
+    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError> {
+        let update = self
+            .update(reservation_key(order))
+            .update_expression("SET #status = :released, released_at = :now")
+            .condition_expression("#status = :held")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":held", attribute(&Status::Held)?)
+            .expression_attribute_values(":released", attribute(&Status::Released)?)
+            .expression_attribute_values(":now", attribute(&now)?);
+        let mut writes = vec![TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build()];
+        for line in &quote.lines {
+            let update = self
+                .update(product_key(line.product_id))
+                .update_expression("SET available = available + :quantity, reserved = reserved - :quantity")
+                .condition_expression("reserved >= :quantity")
+                .expression_attribute_values(":quantity", number(line.quantity.get()));
+            writes.push(TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build());
+        }
+        match self.table.transact(writes).await? {
+            Transaction::Done => Ok(Saved::Done),
+            Transaction::Refused(verdicts) => match verdicts.first() {
+                Some(Verdict::ConditionFailed(_)) => Ok(Saved::Stale),
+                // What a reservation holds was counted as reserved in the same
+                // transaction: reading again will not mend this.
+                _ => Err(StoreError::corrupt(self.table.name(), format!("{order} holds more than is reserved"))),
+            },
+        }
+    }
+
+    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<Saved, StoreError> {
+        let put =
+            self.table.put(&ReservationRecord::tombstone(order, now))?.condition_expression("attribute_not_exists(pk)");
+        Ok(match self.table.send_put(put).await? {
+            Write::Done => Saved::Done,
+            Write::Refused(_) => Saved::Stale,
+        })
+    }
+}
+
+fn unbuildable(error: BuildError) -> StoreError {
+    StoreError::corrupt("products", error)
+}
+
+fn product_of(item: Item) -> Result<Product, StoreError> {
+    dynamo::from_item::<ProductRecord>(item).map(Product::from)
+}
+
+/// Keys as they are stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredKey {
+    pk: String,
+    sk: String,
+}
+
+impl From<StoredKey> for Key {
+    fn from(key: StoredKey) -> Self {
+        Self { pk: key.pk, sk: key.sk }
+    }
+}
+
+fn product_key(id: ProductId) -> StoredKey {
+    StoredKey { pk: format!("PRODUCT#{id}"), sk: "PRODUCT".into() }
+}
+
+fn adjustment_key(of: ProductId, id: &AdjustmentId) -> StoredKey {
+    StoredKey { pk: format!("PRODUCT#{of}"), sk: format!("ADJUSTMENT#{id}") }
+}
+
+fn reservation_key(order: OrderId) -> StoredKey {
+    StoredKey { pk: format!("RESERVATION#{order}"), sk: "RESERVATION".into() }
+}
+
+/// A product as stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct ProductRecord {
+    #[serde(flatten)]
+    key: StoredKey,
+    id: ProductId,
+    name: Name,
+    description: Description,
+    price: Price,
+    version: u64,
+    available: u64,
+    reserved: u64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl ProductRecord {
+    fn of(product: &Product) -> Self {
+        let Product { id, details, version, stock, created_at, updated_at } = product.clone();
+        let (Details { name, description, price }, Stock { available, reserved }) = (details, stock);
+        let key = product_key(id);
+        Self { key, id, name, description, price, version, available, reserved, created_at, updated_at }
+    }
+}
+
+impl From<ProductRecord> for Product {
+    fn from(record: ProductRecord) -> Self {
+        let ProductRecord {
+            id, name, description, price, version, available, reserved, created_at, updated_at, ..
+        } = record;
+        let (details, stock) = (Details { name, description, price }, Stock { available, reserved });
+        Self { id, details, version, stock, created_at, updated_at }
+    }
+}
+
+/// An adjustment as stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct AdjustmentRecord {
+    #[serde(flatten)]
+    key: StoredKey,
+    #[serde(flatten)]
+    adjustment: Adjustment,
+}
+
+/// What a reservation is, in a word that conditions can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Status {
+    Held,
+    Released,
+}
+
+/// A reservation as stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct ReservationRecord {
+    #[serde(flatten)]
+    key: StoredKey,
+    order_id: OrderId,
+    status: Status,
+    /// What was reserved, as it was answered; a tombstone has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quote: Option<Quote>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_at: Option<Timestamp>,
+}
+
+impl ReservationRecord {
+    fn held(order: OrderId, quote: &Quote, now: Timestamp) -> Self {
+        Self {
+            key: reservation_key(order),
+            order_id: order,
+            status: Status::Held,
+            quote: Some(quote.clone()),
+            reserved_at: Some(now),
+            released_at: None,
+        }
+    }
+
+    fn tombstone(order: OrderId, now: Timestamp) -> Self {
+        Self {
+            key: reservation_key(order),
+            order_id: order,
+            status: Status::Released,
+            quote: None,
+            reserved_at: None,
+            released_at: Some(now),
+        }
+    }
+}
+
+impl TryFrom<ReservationRecord> for Reservation {
+    type Error = StoreError;
+
+    fn try_from(record: ReservationRecord) -> Result<Self, StoreError> {
+        match (record.status, record.quote) {
+            (Status::Held, Some(quote)) => Ok(Self::Held(quote)),
+            (Status::Released, _) => Ok(Self::Released),
+            (Status::Held, None) => Err(StoreError::corrupt("products", "a reservation of nothing")),
+        }
+    }
+}

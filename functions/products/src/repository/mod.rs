@@ -1,0 +1,66 @@
+//! Where products, their stock and reservations of it are kept.
+
+mod dynamo;
+
+use async_trait::async_trait;
+use chassis::{
+    page::{Limit, ListError, Page},
+    store::StoreError,
+};
+use jiff::Timestamp;
+
+pub use self::dynamo::DynamoRepository;
+use crate::domain::{Adjustment, AdjustmentId, OrderId, Product, ProductId, Quote, Reservation};
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Saved {
+    /// Written, all of it.
+    Done,
+    /// Nothing written: something isn't as it was read, or this was written
+    /// before. Read again, and decide again.
+    Stale,
+}
+
+/// Keeps products. Every write is conditional on what it was decided on, and
+/// all or nothing: stock is never taken below zero, given back twice, or moved
+/// without the record that says why.
+#[async_trait]
+pub trait Repository: Send + Sync {
+    /// Writes a new product.
+    async fn create(&self, product: &Product) -> Result<(), StoreError>;
+
+    /// Reads a product.
+    async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError>;
+
+    /// Reads several products, in any order, without those that don't exist.
+    async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError>;
+
+    /// Reads a page of all products, oldest first.
+    async fn list(&self, limit: Limit, cursor: Option<&str>) -> Result<Page<Product>, ListError>;
+
+    /// Writes the details of `after` where those of `before` still stand.
+    /// Leaves stock alone.
+    async fn change(&self, before: &Product, after: &Product) -> Result<Saved, StoreError>;
+
+    /// Reads an adjustment of a product.
+    async fn find_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError>;
+
+    /// Records an adjustment that isn't there yet, and applies it.
+    async fn adjust(&self, adjustment: &Adjustment) -> Result<Saved, StoreError>;
+
+    /// Reads what an order has.
+    async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
+
+    /// Reserves what `quote` says for an order that has nothing yet, if there
+    /// is enough of everything and each price is still the quoted one.
+    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError>;
+
+    /// Gives back what `quote` says, for an order that still has it.
+    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError>;
+
+    /// Leaves a tombstone for an order that has nothing yet, so that a reserve
+    /// that is still on its way comes too late.
+    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<Saved, StoreError>;
+}

@@ -1,0 +1,467 @@
+//! The notifications service: one event told once, whatever else is in the
+//! batch, and however often it comes.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use chassis::{aws::Aws, clock::Clock, dynamo::Table};
+use http::StatusCode;
+use in_process_tests::{Person, World, world::sqs_record};
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::{Context, LambdaEvent};
+use notifications::{
+    domain::Channel,
+    repository::{Attempt, Claim, DynamoRepository, LEASE, REMEMBERED, Repository},
+};
+use serde_json::{Value, json};
+
+const ADA: &str = "ada@example.com";
+const GRACE: &str = "grace@example.com";
+const ORDER: &str = "ord_0195a8e0-0000-7000-8000-000000000001";
+
+fn event(id: &str, kind: &str, email: &str) -> Value {
+    let data = json!({
+        "order_id": ORDER,
+        "user_id": "user_0195a8e0-0000-7000-8000-000000000002",
+        "payment_id": "pay_0195a8e0-0000-7000-8000-000000000001",
+        "recipient": { "name": "Ada", "email": email, "phone": "+15555550100" },
+        "lines": [{ "product_id": "prod_1", "name": "Rope", "quantity": 3, "unit_price": 19.99, "line_total": 59.97 }],
+        "reason": "customer_request", "confirmed": true,
+        "total": 59.97, "amount": 59.97, "currency": "USD",
+    });
+    json!({
+        "specversion": "1.0", "id": id, "source": "/orders", "type": kind, "subject": ORDER,
+        "time": "2026-11-23T08:00:00Z", "datacontenttype": "application/json",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "data": data,
+    })
+}
+
+fn created(id: &str, email: &str) -> Value {
+    event(id, "OrderCreated", email)
+}
+
+fn batch(bodies: &[String]) -> Value {
+    let records = bodies.iter().enumerate().map(|(n, body)| sqs_record(&format!("m-{n}"), body));
+    json!({ "Records": records.collect::<Vec<_>>() })
+}
+
+fn failures(ids: &[&str]) -> Value {
+    let failures: Vec<_> = ids.iter().map(|id| json!({ "itemIdentifier": id })).collect();
+    json!({ "batchItemFailures": failures })
+}
+
+fn addressee(mail: &Value) -> &str {
+    mail["Destination"]["ToAddresses"][0].as_str().expect("an address")
+}
+
+fn addressees(world: &World) -> Vec<String> {
+    let mut addressees: Vec<_> = world.cloud.mails().iter().map(|mail| addressee(mail).to_owned()).collect();
+    addressees.sort();
+    addressees
+}
+
+fn states(world: &World) -> HashMap<String, String> {
+    let text = |value: &Value| value["S"].as_str().unwrap_or_default().to_owned();
+    let items = world.cloud.scan("NotificationsTable");
+    items.iter().map(|item| (format!("{} {}", text(&item["pk"]), text(&item["sk"])), text(&item["state"]))).collect()
+}
+
+/// A world whose clock is Tokio's, so that a test can let a lease run out.
+async fn world_in_test_time() -> World {
+    World::start_at(Clock::tokio("2026-11-23T08:00:00Z".parse().unwrap())).await
+}
+
+async fn let_the_lease_run_out() {
+    tokio::time::advance(LEASE.unsigned_abs() + Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn an_order_is_told_by_e_mail_and_by_sms() {
+    let world = World::start().await;
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+
+    let mails = world.cloud.mails();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0]["FromEmailAddress"], "orders@holdfast.example");
+    assert_eq!(mails[0]["Destination"], json!({ "ToAddresses": [ADA] }));
+    let simple = &mails[0]["Content"]["Simple"];
+    assert_eq!(simple["Subject"], json!({ "Charset": "UTF-8", "Data": format!("Your order is confirmed ({ORDER})") }));
+    let text = simple["Body"]["Text"]["Data"].as_str().unwrap();
+    assert!(text.contains("3 x Rope\n    19.99 USD each, 59.97 USD in total\n"), "{text}");
+    assert!(simple["Body"]["Html"]["Data"].as_str().unwrap().contains(">59.97 USD</td>"));
+    assert_eq!(simple["Body"]["Html"]["Charset"], "UTF-8");
+
+    let texts = world.cloud.texts();
+    assert_eq!(texts.len(), 1);
+    assert_eq!(texts[0]["PhoneNumber"], "+15555550100");
+    assert!(texts[0]["Message"].starts_with("Holdfast: your order for 59.97 USD is confirmed."));
+    assert_eq!(texts[0]["MessageAttributes.entry.1.Name"], "AWS.SNS.SMS.SMSType");
+    assert_eq!(texts[0]["MessageAttributes.entry.1.Value.StringValue"], "Transactional");
+}
+
+#[tokio::test]
+async fn what_was_sent_is_remembered_without_a_word_of_whom_it_was_for() {
+    let world = World::start().await;
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    world.deliver_messages().await;
+    assert_eq!(
+        states(&world),
+        HashMap::from([
+            ("EVENT#e-1 CHANNEL#EMAIL".into(), "SENT".into()),
+            ("EVENT#e-1 CHANNEL#SMS".into(), "SENT".into()),
+        ])
+    );
+    for item in world.cloud.scan("NotificationsTable") {
+        let expires_at: i64 = item["expires_at"]["N"].as_str().unwrap().parse().unwrap();
+        let expected = (Timestamp::now() + REMEMBERED).as_second();
+        assert!((expected - 60..=expected).contains(&expires_at), "{item}");
+        assert!(!item["message_id"]["S"].as_str().unwrap().is_empty(), "{item}");
+        let text = item.to_string();
+        assert!(!text.contains("Ada") && !text.contains(ADA) && !text.contains("5555"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn each_kind_of_event_is_told_and_a_captured_payment_not_by_sms() {
+    for (kind, subject, texts) in [
+        ("OrderCreated", "Your order is confirmed", 1),
+        ("OrderCancelled", "Your order is cancelled", 1),
+        ("PaymentCaptured", "Your payment has arrived", 0),
+        ("PaymentRefunded", "Your money is on its way back", 1),
+    ] {
+        let world = World::start().await;
+        world.cloud.put_message(event("e-1", kind, ADA).to_string());
+        assert_eq!(world.deliver_messages().await, failures(&[]), "{kind}");
+        let mails = world.cloud.mails();
+        assert_eq!(mails[0]["Content"]["Simple"]["Subject"]["Data"], format!("{subject} ({ORDER})"));
+        assert_eq!(world.cloud.texts().len(), texts, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_phone_gets_an_e_mail_only() {
+    let world = World::start().await;
+    let mut event = created("e-1", ADA);
+    event["data"]["recipient"].as_object_mut().unwrap().remove("phone");
+    world.cloud.put_message(event.to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 0));
+    assert_eq!(states(&world).len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_comes_again_is_not_told_again() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        world.cloud.put_message(created("e-1", ADA).to_string());
+        assert_eq!(world.deliver_messages().await, failures(&[]));
+    }
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_event_that_is_in_a_batch_several_times_is_told_once() {
+    let world = World::start().await;
+    for _ in 0..6 {
+        world.cloud.put_message(created("e-1", ADA).to_string());
+    }
+    // Those that met another at it wait their turn, and find it done.
+    world.deliver_messages().await;
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_bad_record_fails_alone() {
+    let mut without_lines = created("e-2", ADA);
+    without_lines["data"].as_object_mut().unwrap().remove("lines");
+    let mut other_version = created("e-2", ADA);
+    other_version["specversion"] = "2.0".into();
+    let bad = [
+        "not JSON".to_owned(),
+        "{}".to_owned(),
+        String::new(),
+        event("e-2", "OrderEaten", ADA).to_string(),
+        without_lines.to_string(),
+        other_version.to_string(),
+    ];
+    for bad in bad {
+        let world = World::start().await;
+        let bodies = [created("e-1", ADA).to_string(), bad.clone(), created("e-3", GRACE).to_string()];
+        assert_eq!(world.invoke_notifications(&batch(&bodies)).await.unwrap(), failures(&["m-1"]), "{bad}");
+        assert_eq!(addressees(&world), [ADA, GRACE], "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_without_the_shape_of_one_fails_alone() {
+    let world = World::start().await;
+    for record in [json!({ "messageId": "m-x" }), json!({ "messageId": "m-x", "body": { "id": 1 } })] {
+        let good = sqs_record("m-0", &created("e-1", ADA).to_string());
+        let payload = json!({ "Records": [record, good] });
+        assert_eq!(world.invoke_notifications(&payload).await.unwrap(), failures(&["m-x"]));
+    }
+    assert_eq!(addressees(&world), [ADA]);
+}
+
+#[tokio::test]
+async fn a_record_without_a_message_id_is_lost_neither_when_it_works_nor_when_it_does_not() {
+    let world = World::start().await;
+    let unnamed = |body: &str| {
+        let mut record = sqs_record("", body);
+        record.as_object_mut().unwrap().remove("messageId");
+        record
+    };
+    let payload = json!({ "Records": [unnamed(&created("e-1", ADA).to_string())] });
+    assert_eq!(world.invoke_notifications(&payload).await.unwrap(), failures(&[]));
+
+    // No partial answer could name it: the batch comes again as a whole, and
+    // its neighbour is not told again.
+    let neighbour = sqs_record("m-0", &created("e-2", GRACE).to_string());
+    let payload = json!({ "Records": [unnamed("not JSON"), neighbour] });
+    for _ in 0..2 {
+        assert!(world.invoke_notifications(&payload).await.is_err());
+    }
+    assert_eq!(addressees(&world), [ADA, GRACE]);
+}
+
+#[tokio::test]
+async fn a_refused_e_mail_fails_its_own_record_and_is_sent_at_the_next_delivery() {
+    let world = World::start().await;
+    world.cloud.answer_mail(|mail| {
+        let rejected =
+            json!({ "__type": "MessageRejected", "message": format!("{} is not verified", addressee(mail)) });
+        (addressee(mail) == ADA).then_some((400, rejected))
+    });
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    world.cloud.put_message(created("e-2", GRACE).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+    // Its own SMS was sent all the same; the claim is free again at once.
+    assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![GRACE.to_owned()], 2));
+    assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "FAILED");
+
+    world.cloud.answer_mail(|_| None);
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![ADA.to_owned(), GRACE.to_owned()], 2));
+    assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "SENT");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_sms_that_fails_leaves_the_e_mail_sent_and_comes_later() {
+    let world = world_in_test_time().await;
+    world.cloud.take_down("sns");
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 0));
+
+    // Without an answer it isn't known whether it was sent: the claim stands.
+    world.cloud.bring_back();
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+    let_the_lease_run_out().await;
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_at_once_is_tried_again_before_it_is_given_up() {
+    let world = world_in_test_time().await;
+    let asked = AtomicU32::new(0);
+    world.cloud.answer_mail(move |_| {
+        let too_many = json!({ "__type": "TooManyRequestsException", "message": "Maximum sending rate exceeded." });
+        (asked.fetch_add(1, Ordering::Relaxed) < 2).then_some((429, too_many))
+    });
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!(addressees(&world), [ADA]);
+}
+
+#[tokio::test]
+async fn what_may_have_been_sent_is_not_sent_again_in_the_same_delivery() {
+    for status in [500, 503] {
+        let world = World::start().await;
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = asked.clone();
+        world.cloud.answer_mail(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Some((status, json!({ "__type": "InternalFailure" })))
+        });
+        world.cloud.put_message(created("e-1", ADA).to_string());
+        assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+        assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "CLAIMED");
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_sending_fails_its_own_record_and_the_claim_is_taken_over_when_its_lease_has_run_out() {
+    let world = world_in_test_time().await;
+    world.cloud.answer_mail(|mail| {
+        assert_ne!(addressee(mail), ADA, "a test's panic");
+        None
+    });
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    world.cloud.put_message(created("e-2", GRACE).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+    assert_eq!(addressees(&world), [GRACE]);
+
+    world.cloud.answer_mail(|_| None);
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]), "the claim is live");
+    let_the_lease_run_out().await;
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!(addressees(&world), [ADA, GRACE]);
+}
+
+#[tokio::test]
+async fn what_was_sent_counts_as_done_even_if_it_cannot_be_noted() {
+    let world = World::start().await;
+    let cloud = world.cloud.clone();
+    world.cloud.answer_mail(move |_| {
+        cloud.take_down("dynamodb");
+        None
+    });
+    let mut event = created("e-1", ADA);
+    event["data"]["recipient"].as_object_mut().unwrap().remove("phone");
+    world.cloud.put_message(event.to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!(addressees(&world), [ADA]);
+    assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "CLAIMED");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_without_a_claim() {
+    let world = World::start().await;
+    world.cloud.take_down("dynamodb");
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn at_the_invocations_end_nothing_more_is_begun() {
+    let world = World::start().await;
+    let payload = batch(&[created("e-1", ADA).to_string(), created("e-2", GRACE).to_string()]);
+    let payload = serde_json::value::to_raw_value(&payload).unwrap();
+    let mut context = Context::default();
+    let end = SystemTime::now() + Duration::from_millis(1400);
+    context.deadline = end.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let answer = world.notifications.handle(LambdaEvent::new(payload, context)).await.unwrap();
+    assert_eq!(answer, failures(&["m-0", "m-1"]));
+    assert!(world.cloud.mails().is_empty() && states(&world).is_empty());
+}
+
+fn attempt(owner: &str) -> Attempt {
+    Attempt { event_id: "e-1".parse().unwrap(), channel: Channel::Email, owner: owner.into() }
+}
+
+async fn repository(world: &World) -> DynamoRepository {
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(Credentials::for_tests());
+    let aws = Aws::load(loader, SharedHttpConnector::new(world.cloud.clone())).await;
+    DynamoRepository::new(Table::new(aws_sdk_dynamodb::Client::new(&aws.config), "NotificationsTable"))
+}
+
+#[tokio::test]
+async fn a_claim_is_its_owners_until_the_lease_runs_out_and_then_says_that_it_may_be_a_repetition() {
+    let world = World::start().await;
+    let claims = repository(&world).await;
+    let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
+    let later = now + LEASE + SignedDuration::from_millis(1);
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    // The SDK repeats a put whose answer was lost.
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    assert_eq!(claims.claim(&attempt("b"), now + LEASE).await.unwrap(), Claim::Busy);
+    assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
+    // Who lost it neither marks it nor gives it back.
+    assert!(!claims.mark_sent(&attempt("a"), "ses-1", later).await.unwrap());
+    claims.give_back(&attempt("a")).await.unwrap();
+    assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), Claim::Busy);
+    // Marking again changes nothing.
+    assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
+    assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
+    assert_eq!(claims.claim(&attempt("c"), later + LEASE * 9).await.unwrap(), Claim::Sent);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_given_back_is_free_and_no_repetition() {
+    let world = World::start().await;
+    let claims = repository(&world).await;
+    let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    claims.give_back(&attempt("a")).await.unwrap();
+    claims.give_back(&attempt("a")).await.unwrap();
+    assert_eq!(claims.claim(&attempt("b"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Busy);
+}
+
+#[tokio::test]
+async fn health_is_shallow_for_anybody_and_deep_for_administrators() {
+    let world = World::start().await;
+    let health = world.get(&Person::nobody(), "/health/notifications").await.expect(StatusCode::OK);
+    assert_eq!((&health["service"], &health["status"]), (&json!("notifications"), &json!("ok")));
+    let deep = "/health/notifications?deep=true";
+    world.get(&Person::nobody(), deep).await.expect_problem(401, "unauthenticated");
+    world.get(&Person::named("Ada"), deep).await.expect_problem(403, "forbidden");
+    assert_eq!(world.get(&Person::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
+    world.cloud.take_down("dynamodb");
+    world.get(&Person::admin(), deep).await.expect_problem(503, "unavailable");
+    world.get(&Person::nobody(), "/health/notifications").await.expect(StatusCode::OK);
+    world.get(&Person::nobody(), "/notifications").await.expect_problem(404, "no_such_route");
+}
+
+#[tokio::test]
+async fn a_payload_of_another_kind_is_an_error() {
+    let world = World::start().await;
+    for payload in [json!({}), json!([]), json!({ "Records": [{ "eventSource": "aws:s3" }] }), json!("text")] {
+        assert!(world.invoke_notifications(&payload).await.is_err(), "{payload}");
+    }
+}
+
+#[tokio::test]
+async fn every_payload_in_the_events_folder_does_what_its_name_says() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events/notifications");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for file in files {
+        let mut payload: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let world = World::start().await;
+        if let Some(stage) = payload.pointer_mut("/requestContext/stage") {
+            // The functions' environment says to leave the stage out of the
+            // path. A test can't soundly change its process's environment,
+            // but it can name the stage that never is in a path.
+            *stage = "$default".into();
+        }
+        let answer = world.invoke_notifications(&payload).await.unwrap();
+        match file.file_name().and_then(|name| name.to_str()).unwrap() {
+            "sqs-order-created.json" => {
+                assert_eq!(answer, failures(&[]));
+                assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![ADA.to_owned()], 1));
+                let text = world.cloud.mails()[0]["Content"]["Simple"]["Body"]["Text"]["Data"].to_string();
+                assert!(text.contains("4.50 USD each") && text.contains("Order total: 64.47 USD"), "{text}");
+            }
+            "sqs-batch-with-one-bad-record.json" => {
+                let bad = payload["Records"][1]["messageId"].as_str().unwrap();
+                assert_eq!(answer, failures(&[bad]));
+                assert_eq!(addressees(&world), [ADA, GRACE]);
+            }
+            "http-v1-health.json" => {
+                assert_eq!(answer["statusCode"], 200, "{answer}");
+                let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+                assert_eq!((&body["service"], &body["status"]), (&json!("notifications"), &json!("ok")));
+            }
+            name => panic!("{name} is not expected to do anything"),
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}

@@ -1,0 +1,646 @@
+//! The orders service: placing, repeating, reading, cancelling.
+
+use http::{Method, StatusCode};
+use in_process_tests::{Answer, Person, World};
+use serde_json::{Value, json};
+
+/// A product for sale.
+async fn product(world: &World, price: &str, stock: u32) -> String {
+    let price: Value = serde_json::from_str(price).unwrap();
+    let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": price, "stock": stock });
+    let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    product["id"].as_str().unwrap().to_owned()
+}
+
+async fn stock(world: &World, product: &str) -> u64 {
+    let product = world.get(&Person::nobody(), &format!("/products/{product}")).await.expect(StatusCode::OK);
+    product["stock"].as_u64().unwrap()
+}
+
+fn basket(lines: &[(&str, u32)], token: &str) -> Value {
+    let items: Vec<_> = lines.iter().map(|(id, quantity)| json!({ "product_id": id, "quantity": quantity })).collect();
+    json!({ "items": items, "payment_method": token })
+}
+
+async fn place(world: &World, person: &Person, body: Value, key: &str) -> Answer {
+    world.send_with(person, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
+}
+
+async fn order(world: &World, person: &Person, id: &Value) -> Value {
+    world.get(person, &format!("/orders/{}", id.as_str().unwrap())).await.expect(StatusCode::OK)
+}
+
+/// Lets the worker go on until nothing is left to do at once.
+async fn settle(world: &World) {
+    while world.stream().await.finished > 0 {}
+}
+
+fn statuses(order: &Value) -> Vec<&str> {
+    order["history"].as_array().unwrap().iter().map(|entry| entry["status"].as_str().unwrap()).collect()
+}
+
+/// Type and subject of every event sent so far.
+fn events(world: &World) -> Vec<(String, Value)> {
+    let messages = world.cloud.take_messages().into_iter().map(|m| serde_json::from_str::<Value>(&m).unwrap());
+    messages.map(|event| (event["type"].as_str().unwrap().to_owned(), event)).collect()
+}
+
+fn kinds(world: &World) -> Vec<String> {
+    events(world).into_iter().map(|(kind, _)| kind).collect()
+}
+
+mod an_order_that_goes_through {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_confirmed_at_once_with_exact_prices_and_done_by_the_worker() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 10).await;
+        let answer = place(&world, &ada, basket(&[(&teapot, 3)], "tok_accepted"), "k1").await;
+        let placed = answer.expect(StatusCode::CREATED);
+        assert_eq!(placed["status"], "CONFIRMED");
+        assert!(answer.text.contains("\"total\":59.97"), "{}", answer.text);
+        assert!(answer.text.contains("\"unit_price\":19.99"), "{}", answer.text);
+        assert_eq!(placed["currency"], "USD");
+        assert_eq!(answer.header("location"), Some(format!("orders/{}", placed["id"].as_str().unwrap()).as_str()));
+        assert_eq!(stock(&world, &teapot).await, 7);
+
+        settle(&world).await;
+        let done = order(&world, &ada, &placed["id"]).await;
+        assert_eq!(statuses(&done), ["PENDING", "CONFIRMED", "DONE"]);
+        let payment = world.get(&ada, &format!("/payments/{}", done["payment_id"].as_str().unwrap())).await;
+        assert_eq!(payment.expect(StatusCode::OK)["status"], "CAPTURED");
+        assert!(payment.text.contains("\"amount\":59.97"), "{}", payment.text);
+    }
+
+    #[tokio::test]
+    async fn is_announced_with_all_that_a_consumer_needs() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 10).await;
+        place(&world, &ada, basket(&[(&teapot, 3)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        settle(&world).await;
+        let events = events(&world);
+        let kinds: Vec<_> = events.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(kinds, ["PaymentCaptured", "OrderCreated"]);
+        let created = &events[1].1;
+        assert_eq!(created["specversion"], "1.0");
+        assert_eq!(created["data"]["recipient"]["email"], ada.email());
+        assert_eq!(created["data"]["lines"][0]["name"], "Teapot");
+        assert_eq!(created["data"]["total"], json!(59.97));
+        assert!(created["traceparent"].as_str().is_some_and(|trace| trace.starts_with("00-")), "{created}");
+    }
+
+    #[tokio::test]
+    async fn merges_lines_of_one_product() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "0.10", 10).await;
+        let body = basket(&[(&teapot, 1), (&teapot, 2)], "tok_accepted");
+        let placed = place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED);
+        assert_eq!(placed["items"].as_array().unwrap().len(), 1);
+        assert_eq!(placed["items"][0]["quantity"], 3);
+        assert_eq!(placed["total"], json!(0.30));
+    }
+
+    #[tokio::test]
+    async fn keeps_no_payment_token_once_it_is_decided() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "1.00", 10).await;
+        for (key, token) in [("k1", "tok_accepted"), ("k2", "tok_declined")] {
+            place(&world, &ada, basket(&[(&teapot, 1)], token), key).await;
+        }
+        for table in ["OrdersTable", "PaymentsTable"] {
+            let stored = serde_json::to_string(&world.cloud.scan(table)).unwrap();
+            assert!(!stored.contains("tok_"), "{table}: {stored}");
+        }
+    }
+
+    #[tokio::test]
+    async fn needs_no_payment_method_where_the_provider_has_one_on_file() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "1.00", 10).await;
+        let body = json!({ "user_id": ada.id(), "items": [{ "product_id": teapot, "quantity": 1 }] });
+        assert_eq!(world.post(&ada, "/orders", body).await.expect(StatusCode::CREATED)["status"], "CONFIRMED");
+    }
+}
+
+mod an_order_that_is_refused {
+    use super::*;
+
+    /// Places an order that must be refused, and asserts that it ends as if it
+    /// had never been: nothing reserved, one event that says so.
+    async fn refused(world: &World, person: &Person, body: Value, status: u16, code: &str) -> Value {
+        let problem = place(world, person, body, "k1").await.expect_problem(status, code);
+        settle(world).await;
+        let order = order(world, person, &problem["order_id"]).await;
+        assert_eq!(statuses(&order), ["PENDING", "CANCELLING", "CANCELLED"]);
+        assert_eq!(order["cancellation_reason"], code);
+        // Who has no profile can't be told.
+        let told = if code.starts_with("user_") { vec![] } else { vec!["OrderCancelled"] };
+        assert_eq!(kinds(world), told);
+        problem
+    }
+
+    #[tokio::test]
+    async fn for_a_declined_card_gives_its_stock_back_within_the_request() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 1).await;
+        let answer = place(&world, &ada, basket(&[(&teapot, 1)], "tok_declined"), "k1").await;
+        let problem = answer.expect_problem(402, "payment_declined");
+        assert_eq!(problem["reason"], "card_declined");
+        assert_eq!(order(&world, &ada, &problem["order_id"]).await["status"], "CANCELLED");
+        place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k2").await.expect(StatusCode::CREATED);
+    }
+
+    #[tokio::test]
+    async fn for_missing_stock_says_which_lines_lack_how_many() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let (few, many) = (product(&world, "1.00", 2).await, product(&world, "1.00", 100).await);
+        let body = basket(&[(&few, 3), (&many, 3)], "tok_accepted");
+        let problem = refused(&world, &ada, body, 409, "out_of_stock").await;
+        assert_eq!(problem["lines"], json!([{ "product_id": few, "requested": 3, "available": 2 }]));
+        assert_eq!((stock(&world, &few).await, stock(&world, &many).await), (2, 100));
+    }
+
+    #[tokio::test]
+    async fn for_an_unknown_product_names_it() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let unknown = "prod_0195a8e0-0000-7000-8000-000000000001";
+        let body = basket(&[(unknown, 1)], "tok_accepted");
+        let problem = refused(&world, &ada, body, 422, "unknown_product").await;
+        assert_eq!(problem["products"], json!([unknown]));
+    }
+
+    #[tokio::test]
+    async fn for_insufficient_funds_says_so() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let body = basket(&[(&teapot, 5)], "tok_insufficient_funds");
+        let problem = refused(&world, &ada, body, 402, "payment_declined").await;
+        assert_eq!(problem["reason"], "insufficient_funds");
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
+    #[tokio::test]
+    async fn for_a_customer_without_a_profile() {
+        let world = World::start().await;
+        let teapot = product(&world, "1.00", 5).await;
+        let stranger = Person::named("Stranger");
+        refused(&world, &stranger, basket(&[(&teapot, 1)], "tok_accepted"), 422, "user_not_found").await;
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
+    #[tokio::test]
+    async fn for_a_deactivated_customer() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "1.00", 5).await;
+        world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
+        refused(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), 422, "user_inactive").await;
+    }
+
+    #[tokio::test]
+    async fn for_products_in_two_currencies() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let dollars = product(&world, "1.00", 5).await;
+        let body = json!({ "name": "Tasse", "description": "Klein.", "price": 2.5, "currency": "EUR", "stock": 5 });
+        let euros = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let euros = euros["id"].as_str().unwrap();
+        let body = basket(&[(&dollars, 1), (euros, 1)], "tok_accepted");
+        refused(&world, &ada, body, 422, "mixed_currencies").await;
+    }
+
+    #[tokio::test]
+    async fn when_the_capture_fails_for_good_is_undone_although_it_was_confirmed() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let body = basket(&[(&teapot, 1)], "tok_capture_refused");
+        let placed = place(&world, &ada, body.clone(), "k1").await.expect(StatusCode::CREATED);
+        settle(&world).await;
+        let order = order(&world, &ada, &placed["id"]).await;
+        assert_eq!(statuses(&order), ["PENDING", "CONFIRMED", "CANCELLING", "CANCELLED"]);
+        assert_eq!(order["cancellation_reason"], "capture_refused");
+        assert_eq!(kinds(&world), ["OrderCreated", "OrderCancelled"]);
+        assert_eq!(stock(&world, &teapot).await, 5);
+        // The answer that the customer got stands.
+        assert_eq!(place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED), placed);
+    }
+}
+
+mod a_repeated_request {
+    use super::*;
+
+    #[tokio::test]
+    async fn gets_the_same_bytes_whatever_happened_since() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        for (key, token) in [("k1", "tok_accepted"), ("k2", "tok_declined")] {
+            let first = place(&world, &ada, basket(&[(&teapot, 1)], token), key).await;
+            settle(&world).await;
+            let again = place(&world, &ada, basket(&[(&teapot, 1)], token), key).await;
+            assert_eq!((first.status, &first.text), (again.status, &again.text));
+            for header in ["content-type", "location"] {
+                assert_eq!(first.header(header), again.header(header));
+            }
+        }
+        assert_eq!(stock(&world, &teapot).await, 4);
+    }
+
+    #[tokio::test]
+    async fn is_the_same_whether_its_key_is_quoted_and_its_lines_are_ordered_otherwise() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let (a, b) = (product(&world, "1.00", 5).await, product(&world, "2.00", 5).await);
+        let first = place(&world, &ada, basket(&[(&a, 1), (&b, 1)], "tok_accepted"), "k1").await;
+        let again = place(&world, &ada, basket(&[(&b, 1), (&a, 1)], "tok_accepted"), "\"k1\"").await;
+        assert_eq!(first.expect(StatusCode::CREATED)["id"], again.expect(StatusCode::CREATED)["id"]);
+    }
+
+    #[tokio::test]
+    async fn with_another_payload_is_a_mismatch_and_changes_nothing() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let other = place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await;
+        other.expect_problem(422, "idempotency_mismatch");
+        assert_eq!(stock(&world, &teapot).await, 4);
+    }
+
+    #[tokio::test]
+    async fn of_another_customer_with_the_same_key_is_another_request() {
+        let world = World::start().await;
+        let (ada, bob) = (world.customer("Ada").await, world.customer("Bob").await);
+        let teapot = product(&world, "19.99", 5).await;
+        let one = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let two = place(&world, &bob, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        assert_ne!(one["id"], two["id"]);
+    }
+
+    #[tokio::test]
+    async fn without_a_key_orders_twice_as_the_documentation_says() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let body = basket(&[(&teapot, 1)], "tok_accepted");
+        let one = world.post(&ada, "/orders", body.clone()).await.expect(StatusCode::CREATED);
+        let two = world.post(&ada, "/orders", body).await.expect(StatusCode::CREATED);
+        assert_ne!(one["id"], two["id"]);
+    }
+
+    #[tokio::test]
+    async fn while_the_first_is_still_worked_on_is_told_to_wait() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let body = basket(&[(&teapot, 1)], "tok_slow");
+        let (first, second) = tokio::join!(place(&world, &ada, body.clone(), "k1"), async {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            place(&world, &ada, body.clone(), "k1").await
+        });
+        first.expect(StatusCode::CREATED);
+        second.expect_problem(409, "idempotency_in_flight");
+        assert_eq!(second.header("retry-after"), Some("1"));
+    }
+}
+
+mod an_order_that_cannot_be_decided_in_the_request {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_answered_as_pending_and_decided_by_the_worker() {
+        for down in ["users", "products", "payments"] {
+            let world = World::start().await;
+            let ada = world.customer("Ada").await;
+            let teapot = product(&world, "19.99", 5).await;
+            world.cloud.take_down(down);
+            let body = basket(&[(&teapot, 1)], "tok_accepted");
+            let answer = place(&world, &ada, body.clone(), "k1").await;
+            let pending = answer.expect(StatusCode::ACCEPTED);
+            assert_eq!(pending["status"], "PENDING", "{down}");
+            assert_eq!(answer.header("location"), Some(format!("orders/{}", pending["id"].as_str().unwrap()).as_str()));
+            // A repeat meanwhile learns the same.
+            assert_eq!(place(&world, &ada, body.clone(), "k1").await.expect(StatusCode::ACCEPTED)["id"], pending["id"]);
+
+            world.cloud.bring_back();
+            settle(&world).await;
+            assert_eq!(order(&world, &ada, &pending["id"]).await["status"], "DONE", "{down}");
+            let replay = place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED);
+            assert_eq!((&replay["id"], &replay["status"]), (&pending["id"], &json!("CONFIRMED")), "{down}");
+            assert_eq!(stock(&world, &teapot).await, 4, "{down}");
+        }
+    }
+
+    #[tokio::test]
+    async fn survives_a_payment_provider_that_fails_once() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed = place(&world, &ada, basket(&[(&teapot, 1)], "tok_flaky"), "k1").await;
+        assert_eq!(placed.expect(StatusCode::CREATED)["status"], "CONFIRMED");
+        settle(&world).await;
+        assert_eq!(world.cloud.scan("SandboxLedgerTable").len(), 1);
+    }
+}
+
+mod cancelling {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_finished_order_refunds_it_and_gives_its_stock_back() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        settle(&world).await;
+        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
+        let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        assert_eq!(statuses(&cancelled), ["PENDING", "CONFIRMED", "DONE", "CANCELLING", "CANCELLED"]);
+        assert_eq!(stock(&world, &teapot).await, 5);
+        assert_eq!(
+            kinds(&world),
+            ["PaymentCaptured", "OrderCreated", "PaymentRefunded", "OrderCreated", "OrderCancelled"]
+        );
+        let payment = world.get(&ada, &format!("/payments/{}", cancelled["payment_id"].as_str().unwrap())).await;
+        assert_eq!(payment.expect(StatusCode::OK)["status"], "REFUNDED");
+        // Again: nothing new happens.
+        world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        assert_eq!(kinds(&world), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_confirmed_order_voids_it_before_it_was_ever_captured() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
+        let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        assert_eq!(statuses(&cancelled), ["PENDING", "CONFIRMED", "CANCELLING", "CANCELLED"]);
+        assert_eq!(cancelled["cancellation_reason"], "customer_request");
+        assert_eq!(kinds(&world), ["OrderCreated", "OrderCancelled"]);
+        settle(&world).await;
+        assert_eq!(order(&world, &ada, &placed["id"]).await["status"], "CANCELLED");
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
+    #[tokio::test]
+    async fn an_undecided_order_gives_its_request_the_answer_cancelled() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        world.cloud.take_down("payments");
+        let body = basket(&[(&teapot, 1)], "tok_accepted");
+        let pending = place(&world, &ada, body.clone(), "k1").await.expect(StatusCode::ACCEPTED);
+        world.cloud.bring_back();
+        let path = format!("/orders/{}/cancel", pending["id"].as_str().unwrap());
+        world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        let answer = place(&world, &ada, body, "k1").await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        assert_eq!(answer.json()["code"], "order_cancelled");
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
+    #[tokio::test]
+    async fn is_answered_as_under_way_when_a_service_is_down_and_finished_by_the_worker() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        settle(&world).await;
+        world.cloud.take_down("products");
+        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
+        assert_eq!(
+            world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::ACCEPTED)["status"],
+            "CANCELLING"
+        );
+        world.cloud.bring_back();
+        settle(&world).await;
+        assert_eq!(order(&world, &ada, &placed["id"]).await["status"], "CANCELLED");
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_refused_after_the_cutoff() {
+        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
+        let world = World::start_at(clock).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        settle(&world).await;
+        tokio::time::advance(in_process_tests::world::CANCELLATION_WINDOW).await;
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
+        world.send(&ada, Method::POST, &path, None).await.expect_problem(409, "cancellation_closed");
+        assert_eq!(stock(&world, &teapot).await, 3);
+    }
+}
+
+mod the_worker {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn cancels_what_cannot_be_decided_in_time_and_says_so_to_a_repeat() {
+        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
+        let world = World::start_at(clock).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        world.cloud.take_down("payments");
+        let body = basket(&[(&teapot, 1)], "tok_accepted");
+        let pending = place(&world, &ada, body.clone(), "k1").await.expect(StatusCode::ACCEPTED);
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            world.sweep().await;
+        }
+        assert_eq!(order(&world, &ada, &pending["id"]).await["status"], "CANCELLING");
+        world.cloud.bring_back();
+        tokio::time::advance(Duration::from_secs(600)).await;
+        world.sweep().await;
+        assert_eq!(order(&world, &ada, &pending["id"]).await["status"], "CANCELLED");
+        let answer = place(&world, &ada, body, "k1").await;
+        assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::CONFLICT, &json!("order_timed_out")));
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_gives_up_an_order_and_reports_it_as_overdue() {
+        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
+        let world = World::start_at(clock).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        world.cloud.take_down("payments");
+        let mut overdue = 0;
+        for _ in 0..30 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            overdue += world.sweep().await.overdue;
+        }
+        assert!(overdue > 0);
+        assert_eq!(order(&world, &ada, &placed["id"]).await["status"], "CONFIRMED");
+        world.cloud.bring_back();
+        tokio::time::advance(Duration::from_secs(600)).await;
+        world.sweep().await;
+        assert_eq!(order(&world, &ada, &placed["id"]).await["status"], "DONE");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takes_over_an_order_whose_request_vanished_once_its_lease_has_ended() {
+        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
+        let world = World::start_at(clock).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let body = basket(&[(&teapot, 1)], "tok_slow");
+        // The client, and with it the whole invocation, goes away midway.
+        let request = place(&world, &ada, body.clone(), "k1");
+        assert!(tokio::time::timeout(Duration::from_secs(1), request).await.is_err());
+        assert_eq!(world.sweep().await.finished, 0, "the lease is respected");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(world.sweep().await.finished, 1);
+        let replay = place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED);
+        assert_eq!(order(&world, &ada, &replay["id"]).await["status"], "DONE");
+        assert_eq!(stock(&world, &teapot).await, 4);
+    }
+}
+
+mod reading {
+    use super::*;
+
+    #[tokio::test]
+    async fn somebody_elses_order_is_not_found_but_an_administrator_reads_it() {
+        let world = World::start().await;
+        let (ada, mallory) = (world.customer("Ada").await, world.customer("Mallory").await);
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let path = format!("/orders/{}", placed["id"].as_str().unwrap());
+        world.get(&mallory, &path).await.expect_problem(404, "not_found");
+        world.post(&mallory, &format!("{path}/cancel"), json!({})).await.expect_problem(404, "not_found");
+        world.get(&Person::nobody(), &path).await.expect_problem(401, "unauthenticated");
+        world.get(&Person::admin(), &path).await.expect(StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn ones_orders_are_listed_newest_first_page_by_page_and_by_status() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "1.00", 50).await;
+        let mut placed = Vec::new();
+        for n in 0..5 {
+            let token = if n == 2 { "tok_declined" } else { "tok_accepted" };
+            let answer = place(&world, &ada, basket(&[(&teapot, 1)], token), &format!("k{n}")).await.json();
+            placed.insert(0, if n == 2 { answer["order_id"].clone() } else { answer["id"].clone() });
+        }
+        let ids = |page: &Value| page["items"].as_array().unwrap().iter().map(|o| o["id"].clone()).collect::<Vec<_>>();
+        let mut listed = Vec::new();
+        let mut path = "/orders?limit=2".to_owned();
+        loop {
+            let page = world.get(&ada, &path).await.expect(StatusCode::OK);
+            listed.extend(ids(&page));
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            path = format!("/orders?limit=2&cursor={cursor}");
+        }
+        assert_eq!(listed, placed);
+        let cancelled = world.get(&ada, "/orders?status=CANCELLED").await.expect(StatusCode::OK);
+        assert_eq!(ids(&cancelled), [placed[2].clone()]);
+        let bob = world.customer("Bob").await;
+        assert_eq!(world.get(&bob, "/orders").await.expect(StatusCode::OK), json!({ "items": [] }));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_works_for_its_own_list_only() {
+        let world = World::start().await;
+        let (ada, bob) = (world.customer("Ada").await, world.customer("Bob").await);
+        let teapot = product(&world, "1.00", 50).await;
+        for key in ["k1", "k2"] {
+            place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), key).await.expect(StatusCode::CREATED);
+        }
+        let page = world.get(&ada, "/orders?limit=1").await.expect(StatusCode::OK);
+        let cursor = page["next_cursor"].as_str().unwrap();
+        world.get(&bob, &format!("/orders?cursor={cursor}")).await.expect_problem(400, "invalid_cursor");
+        world.get(&ada, &format!("/orders?status=DONE&cursor={cursor}")).await.expect_problem(400, "invalid_cursor");
+        world.get(&ada, "/orders?cursor=AAAA").await.expect_problem(400, "invalid_cursor");
+    }
+
+    #[tokio::test]
+    async fn lists_of_others_are_for_administrators() {
+        let world = World::start().await;
+        let (ada, bob) = (world.customer("Ada").await, world.customer("Bob").await);
+        let teapot = product(&world, "1.00", 50).await;
+        place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let path = format!("/orders?user_id={}", ada.id());
+        world.get(&bob, &path).await.expect_problem(404, "not_found");
+        let page = world.get(&Person::admin(), &path).await.expect(StatusCode::OK);
+        assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    }
+}
+
+mod bad_requests {
+    use super::*;
+
+    #[tokio::test]
+    async fn name_every_bad_field_and_leave_no_order() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let id = "prod_0195a8e0-0000-7000-8000-000000000001";
+        let line = |id: &str, quantity: Value| json!({ "product_id": id, "quantity": quantity });
+        let cases = [
+            (json!({ "items": [] }), vec!["items"]),
+            (json!({ "items": vec![line(id, json!(1)); 51] }), vec!["items"]),
+            (json!({ "items": [line("x", json!(0))] }), vec!["items[0].product_id", "items[0].quantity"]),
+            (json!({ "items": [line(id, json!(600)), line(id, json!(600))] }), vec!["items[1].quantity"]),
+            (json!({ "items": [line(id, json!(1.5))] }), vec!["items[0].quantity"]),
+            (json!({ "items": [line(id, json!(-1))] }), vec!["items[0].quantity"]),
+            (json!({ "items": [line(id, json!("1"))] }), vec!["items[0].quantity"]),
+            (json!({ "items": [line(id, json!(1))], "payment_method": "tok with space" }), vec!["payment_method"]),
+            (json!({ "items": [line(id, json!(1))], "user_id": Person::named("Bob").id() }), vec!["user_id"]),
+            (json!({ "items": [line(id, json!(1))], "total": 0.01 }), vec!["total"]),
+            (json!({ "items": [{ "product_id": id, "quantity": 1, "price": 0.01 }] }), vec!["items[0].price"]),
+            (json!({}), vec!["body"]),
+        ];
+        for (body, fields) in cases {
+            place(&world, &ada, body, "k1").await.expect_bad_fields(&fields);
+        }
+        assert!(world.cloud.scan("OrdersTable").is_empty());
+    }
+
+    #[tokio::test]
+    async fn with_a_bad_idempotency_key_are_refused() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "1.00", 5).await;
+        let body = basket(&[(&teapot, 1)], "tok_accepted");
+        for key in ["", "a b", "\"", &"k".repeat(256)] {
+            place(&world, &ada, body.clone(), key).await.expect_bad_fields(&["Idempotency-Key"]);
+        }
+        let two = [("idempotency-key", "a"), ("idempotency-key", "b")];
+        let answer = world.send_with(&ada, Method::POST, "/orders", Some(body), &two).await;
+        answer.expect_bad_fields(&["Idempotency-Key"]);
+    }
+
+    #[tokio::test]
+    async fn for_lists_are_refused() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        for query in ["limit=0", "limit=101", "limit=x", "status=LOST", "unknown=1", "user_id=1", "limit=1&limit=2"] {
+            world.get(&ada, &format!("/orders?{query}")).await.expect_bad_fields(&["query"]);
+        }
+    }
+}

@@ -1,0 +1,1108 @@
+//! The products service: the catalogue, its stock, and reservations of it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector},
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+    },
+    http::StatusCode as SdkStatus,
+};
+use aws_smithy_types::body::SdkBody;
+use chassis::{
+    aws::Aws,
+    clock::Clock,
+    dynamo::{Key, Table, Write, number},
+    page::Limit,
+};
+use http::{Method, StatusCode};
+use in_process_tests::{Answer, Person, World, cloud::Cloud};
+use products::{
+    domain::{Delta, Line, Lines, OrderId, ProductId, Quantity, Refusal, Stock},
+    repository::DynamoRepository,
+    service::{Change, NewAdjustment, ProductError, Products},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn mug() -> Value {
+    json!({ "name": "Enamel mug", "description": "Survives being dropped.", "price": 19.99, "stock": 10 })
+}
+
+fn but(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
+    body[field] = value.into();
+    body
+}
+
+async fn create(world: &World, body: Value) -> String {
+    let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    product["id"].as_str().unwrap().to_owned()
+}
+
+async fn priced(world: &World, price: &str, stock: u64) -> String {
+    let price: Value = serde_json::from_str(price).unwrap();
+    create(world, but(but(mug(), "price", price), "stock", stock)).await
+}
+
+async fn read(world: &World, id: &str) -> Answer {
+    world.get(&Person::nobody(), &format!("/products/{id}")).await
+}
+
+async fn stock(world: &World, id: &str) -> u64 {
+    read(world, id).await.expect(StatusCode::OK)["stock"].as_u64().unwrap()
+}
+
+/// What the table says: available and reserved.
+fn stored_stock(world: &World, id: &str) -> Stock {
+    let items = world.cloud.scan("ProductsTable");
+    let item = items.iter().find(|item| item["sk"]["S"] == "PRODUCT" && item["id"]["S"] == id).unwrap();
+    let number = |name: &str| item[name]["N"].as_str().unwrap().parse().unwrap();
+    Stock { available: number("available"), reserved: number("reserved") }
+}
+
+async fn patch(world: &World, id: &str, etag: &str, body: Value) -> Answer {
+    let path = format!("/products/{id}");
+    world.send_with(&Person::admin(), Method::PATCH, &path, Some(body), &[("if-match", etag)]).await
+}
+
+async fn adjust(world: &World, id: &str, adjustment: &str, delta: i64) -> Answer {
+    let body = json!({ "adjustment_id": adjustment, "delta": delta, "reason": "Counted" });
+    world.post(&Person::admin(), &format!("/products/{id}/stock-adjustments"), body).await
+}
+
+async fn reserve(world: &World, order: OrderId, lines: &[(&str, u32)]) -> Answer {
+    let items: Vec<_> = lines.iter().map(|(id, quantity)| json!({ "product_id": id, "quantity": quantity })).collect();
+    world.post(&Person::service(), "/products/reserve", json!({ "order_id": order, "items": items })).await
+}
+
+async fn release(world: &World, order: OrderId) -> Answer {
+    world.send(&Person::service(), Method::POST, &format!("/reservations/{order}/release"), None).await
+}
+
+mod the_catalogue {
+    use super::*;
+
+    #[tokio::test]
+    async fn takes_a_product_from_an_administrator_and_shows_it_to_anyone() {
+        let world = World::start().await;
+        let answer = world.post(&Person::admin(), "/products", mug()).await;
+        let product = answer.expect(StatusCode::CREATED);
+        let id = product["id"].as_str().unwrap();
+        assert!(id.parse::<ProductId>().is_ok());
+        assert_eq!(answer.header("location"), Some(format!("products/{id}").as_str()));
+        assert_eq!(answer.header("etag"), Some("\"1\""));
+        assert!(answer.text.contains("\"price\":19.99,\"currency\":\"USD\",\"stock\":10,"), "{}", answer.text);
+
+        let read = read(&world, id).await;
+        assert_eq!(read.expect(StatusCode::OK), product);
+        assert_eq!(read.header("etag"), Some("\"1\""));
+        let list = world.get(&Person::nobody(), "/products").await.expect(StatusCode::OK);
+        assert_eq!(list, json!({ "items": [product] }));
+    }
+
+    #[tokio::test]
+    async fn takes_other_currencies_and_products_that_are_not_there_yet() {
+        let world = World::start().await;
+        let body = but(but(but(mug(), "currency", "JPY"), "price", 2500), "stock", 0);
+        let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        assert_eq!((&product["price"], &product["currency"]), (&json!(2500), &json!("JPY")));
+        let list = world.get(&Person::nobody(), "/products").await.expect(StatusCode::OK);
+        assert_eq!(list["items"][0]["stock"], 0);
+    }
+
+    #[tokio::test]
+    async fn names_every_bad_field() {
+        let world = World::start().await;
+        let admin = Person::admin();
+        let bad = json!({ "name": "", "description": " ", "price": 0, "stock": 1_000_000_001 });
+        let answer = world.post(&admin, "/products", bad).await;
+        answer.expect_bad_fields(&["name", "description", "price", "stock"]);
+        for (field, value) in [
+            ("name", json!("two\nlines")),
+            ("name", json!("x".repeat(101))),
+            ("description", json!("x".repeat(2001))),
+            ("price", json!("19.99")),
+            ("price", json!(19.999)),
+            ("price", json!(-1)),
+            ("price", json!(100_000_000.01)),
+            ("price", json!(null)),
+            ("currency", json!("usd")),
+            ("currency", json!("XAU")),
+            ("stock", json!(-1)),
+            ("stock", json!(1.5)),
+            ("colour", json!("blue")),
+        ] {
+            world.post(&admin, "/products", but(mug(), field, value.clone())).await.expect_bad_fields(&[field]);
+        }
+        let yen = but(but(mug(), "currency", "JPY"), "price", json!(19.99));
+        world.post(&admin, "/products", yen).await.expect_bad_fields(&["price"]);
+        assert!(world.cloud.scan("ProductsTable").is_empty());
+    }
+
+    #[tokio::test]
+    async fn is_changed_by_administrators_only() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let path = format!("/products/{id}");
+        let adjustments = format!("{path}/stock-adjustments");
+        let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "r" });
+        for (person, status, code) in [
+            (Person::nobody(), 401, "unauthenticated"),
+            (Person::service(), 401, "unauthenticated"),
+            (Person::named("Ada"), 403, "forbidden"),
+        ] {
+            world.post(&person, "/products", mug()).await.expect_problem(status, code);
+            world.patch(&person, &path, json!({ "price": 1 })).await.expect_problem(status, code);
+            world.post(&person, &adjustments, adjustment.clone()).await.expect_problem(status, code);
+        }
+    }
+
+    #[tokio::test]
+    async fn says_so_when_there_is_no_such_product() {
+        let world = World::start().await;
+        let id = ProductId::generate().to_string();
+        read(&world, &id).await.expect_problem(404, "not_found");
+        patch(&world, &id, "\"1\"", json!({ "price": 1 })).await.expect_problem(404, "not_found");
+        adjust(&world, &id, "a", 1).await.expect_problem(404, "not_found");
+        adjust(&world, &id, "a", -1).await.expect_problem(404, "not_found");
+        read(&world, "42").await.expect_bad_fields(&["id"]);
+        read(&world, "reserve").await.expect_problem(405, "method_not_allowed");
+    }
+
+    #[tokio::test]
+    async fn is_read_page_by_page_in_the_order_in_which_it_grew() {
+        let world = World::start().await;
+        let mut ids = Vec::new();
+        for stock in 0..7 {
+            ids.push(json!(create(&world, but(mug(), "stock", stock)).await));
+        }
+        let (mut path, mut found, mut pages) = ("/products?limit=3".to_owned(), Vec::new(), 0);
+        loop {
+            let page = world.get(&Person::nobody(), &path).await.expect(StatusCode::OK);
+            found.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].clone()));
+            pages += 1;
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            path = format!("/products?limit=3&cursor={cursor}");
+        }
+        assert_eq!((found, pages), (ids, 3));
+    }
+
+    #[tokio::test]
+    async fn refuses_a_cursor_that_it_did_not_give_and_a_limit_out_of_bounds() {
+        let world = World::start().await;
+        let nobody = Person::nobody();
+        create(&world, mug()).await;
+        create(&world, mug()).await;
+        let page = world.get(&nobody, "/products?limit=1").await.expect(StatusCode::OK);
+        let cursor = page["next_cursor"].as_str().unwrap();
+        let tampered =
+            if cursor.starts_with('A') { cursor.replacen('A', "B", 1) } else { format!("A{}", &cursor[1..]) };
+        for cursor in [tampered.as_str(), "x", ""] {
+            let answer = world.get(&nobody, &format!("/products?cursor={cursor}")).await;
+            answer.expect_problem(400, "invalid_cursor");
+        }
+        for query in ["limit=0", "limit=101", "limit=x", "page=2"] {
+            world.get(&nobody, &format!("/products?{query}")).await.expect_bad_fields(&["query"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn cannot_be_read_while_the_table_does_not_answer() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let deep = "/health/products?deep=true";
+        assert_eq!(world.get(&Person::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
+        world.cloud.take_down("dynamodb");
+        read(&world, &id).await.expect_problem(503, "unavailable");
+        world.get(&Person::nobody(), "/products").await.expect_problem(503, "unavailable");
+        reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(503, "unavailable");
+        world.get(&Person::admin(), deep).await.expect_problem(503, "unavailable");
+        assert_eq!(world.get(&Person::nobody(), "/health/products").await.expect(StatusCode::OK)["status"], "ok");
+    }
+}
+
+mod changing_details {
+    use super::*;
+
+    #[tokio::test]
+    async fn needs_the_etag_of_what_is_changed() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let path = format!("/products/{id}");
+        let answer = world.patch(&Person::admin(), &path, json!({ "price": 18.5 })).await;
+        answer.expect_problem(428, "precondition_required");
+
+        let answer = patch(&world, &id, "\"1\"", json!({ "price": 18.5, "name": " Mug " })).await;
+        let product = answer.expect(StatusCode::OK);
+        assert_eq!((&product["price"], &product["name"]), (&json!(18.5), &json!("Mug")));
+        assert_eq!(product["description"], mug()["description"]);
+        assert_eq!(answer.header("etag"), Some("\"2\""));
+        assert_eq!(read(&world, &id).await.expect(StatusCode::OK), product);
+
+        for stale in ["\"1\"", "\"3\"", "2", "W/\"2\"", "", "\"1\", \"3\""] {
+            let answer = patch(&world, &id, stale, json!({ "price": 1 })).await;
+            answer.expect_problem(412, "precondition_failed");
+        }
+        for fresh in ["\"1\", \"2\"", "*", "\"4\""] {
+            patch(&world, &id, fresh, json!({ "name": format!("Mug {fresh}") })).await.expect(StatusCode::OK);
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_nothing_where_nothing_differs() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let before = read(&world, &id).await.expect(StatusCode::OK);
+        for same in [json!({}), json!({ "name": "Enamel mug", "price": 19.99, "currency": "USD" })] {
+            let answer = patch(&world, &id, "\"1\"", same).await;
+            assert_eq!(answer.expect(StatusCode::OK), before);
+            assert_eq!(answer.header("etag"), Some("\"1\""));
+        }
+    }
+
+    #[tokio::test]
+    async fn names_bad_fields_and_takes_a_currency_only_with_a_price() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        for (body, fields) in [
+            (json!({ "name": "", "description": "" }), &["name", "description"][..]),
+            (json!({ "currency": "EUR" }), &["currency"]),
+            (json!({ "price": 1, "currency": "euro" }), &["currency"]),
+            (json!({ "price": 0 }), &["price"]),
+            (json!({ "price": 19.99, "currency": "JPY" }), &["price"]),
+            (json!({ "stock": 3 }), &["stock"]),
+        ] {
+            patch(&world, &id, "\"1\"", body).await.expect_bad_fields(fields);
+        }
+        let product = patch(&world, &id, "\"1\"", json!({ "price": 17, "currency": "EUR" })).await;
+        assert_eq!(product.expect(StatusCode::OK)["currency"], "EUR");
+        // From now on a price without a currency is in euro.
+        let product = patch(&world, &id, "\"2\"", json!({ "price": 16.5 })).await.expect(StatusCode::OK);
+        assert_eq!((&product["price"], &product["currency"]), (&json!(16.5), &json!("EUR")));
+    }
+
+    #[tokio::test]
+    async fn is_not_disturbed_by_sales_and_does_not_disturb_them() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let before = read(&world, &id).await;
+        reserve(&world, OrderId::generate(), &[(&id, 3)]).await.expect(StatusCode::OK);
+        adjust(&world, &id, "delivery", 5).await.expect(StatusCode::OK);
+        let after = read(&world, &id).await;
+        assert_eq!(after.header("etag"), before.header("etag"));
+        assert_eq!(after.json(), but(before.json(), "stock", 12));
+
+        let product = patch(&world, &id, "\"1\"", json!({ "price": 21 })).await.expect(StatusCode::OK);
+        assert_eq!(product["stock"], 12);
+        assert_eq!(stored_stock(&world, &id), Stock { available: 12, reserved: 3 });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn at_the_same_time_lets_one_win() {
+        let world = Arc::new(World::start().await);
+        let id = create(&world, mug()).await;
+        let change = |n: u32| {
+            let (world, id) = (world.clone(), id.clone());
+            tokio::spawn(async move { patch(&world, &id, "\"1\"", json!({ "price": n })).await.status.as_u16() })
+        };
+        let mut statuses = Vec::new();
+        for change in (1..=8).map(change).collect::<Vec<_>>() {
+            statuses.push(change.await.unwrap());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
+        assert_eq!(read(&world, &id).await.header("etag"), Some("\"2\""));
+    }
+}
+
+mod a_stock_adjustment {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_applied_once_however_often_it_is_sent() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let first = adjust(&world, &id, "delivery-7", 5).await.expect(StatusCode::OK);
+        assert_eq!((&first["adjustment_id"], &first["product_id"]), (&json!("delivery-7"), &json!(id)));
+        assert_eq!((&first["delta"], &first["reason"]), (&json!(5), &json!("Counted")));
+        assert!(first["applied_at"].is_string());
+        for _ in 0..3 {
+            assert_eq!(adjust(&world, &id, "delivery-7", 5).await.expect(StatusCode::OK), first);
+        }
+        assert_eq!(stock(&world, &id).await, 15);
+        adjust(&world, &id, "delivery-7", 6).await.expect_problem(409, "adjustment_mismatch");
+        let body = json!({ "adjustment_id": "delivery-7", "delta": 5, "reason": "Something else" });
+        let path = format!("/products/{id}/stock-adjustments");
+        world.post(&Person::admin(), &path, body).await.expect_problem(409, "adjustment_mismatch");
+        assert_eq!(stock(&world, &id).await, 15);
+        // The id is the client's, for each product anew.
+        let other = create(&world, mug()).await;
+        adjust(&world, &other, "delivery-7", 6).await.expect(StatusCode::OK);
+        assert_eq!((stock(&world, &id).await, stock(&world, &other).await), (15, 16));
+    }
+
+    #[tokio::test]
+    async fn takes_everything_that_is_available_but_nothing_that_is_reserved() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        reserve(&world, OrderId::generate(), &[(&id, 4)]).await.expect(StatusCode::OK);
+        let refusal = adjust(&world, &id, "breakage", -7).await.expect_problem(409, "insufficient_stock");
+        assert_eq!(refusal["available"], 6);
+        // A refused adjustment leaves no trace: its id is still free.
+        let applied = adjust(&world, &id, "breakage", -6).await.expect(StatusCode::OK);
+        // And one that took all is not refused when it comes again.
+        assert_eq!(adjust(&world, &id, "breakage", -6).await.expect(StatusCode::OK), applied);
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 4 });
+    }
+
+    #[tokio::test]
+    async fn names_every_bad_field() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let path = format!("/products/{id}/stock-adjustments");
+        let admin = Person::admin();
+        let bad = json!({ "adjustment_id": "a b", "delta": 0, "reason": "" });
+        world.post(&admin, &path, bad).await.expect_bad_fields(&["adjustment_id", "delta", "reason"]);
+        let good = json!({ "adjustment_id": "a", "delta": 1, "reason": "r" });
+        for (field, value) in [
+            ("adjustment_id", json!("")),
+            ("adjustment_id", json!("x".repeat(65))),
+            ("adjustment_id", json!("é")),
+            ("delta", json!(1_000_000_001)),
+            ("delta", json!(-1_000_000_001)),
+            ("delta", json!(0.5)),
+            ("reason", json!("two\nlines")),
+            ("by", json!("me")),
+        ] {
+            world.post(&admin, &path, but(good.clone(), field, value)).await.expect_bad_fields(&[field]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn sent_many_times_at_once_is_applied_once() {
+        let world = Arc::new(World::start().await);
+        let id = create(&world, mug()).await;
+        let send = |_| {
+            let (world, id) = (world.clone(), id.clone());
+            tokio::spawn(async move { adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK) })
+        };
+        let mut answers = Vec::new();
+        for answer in (0..8).map(send).collect::<Vec<_>>() {
+            answers.push(answer.await.unwrap());
+        }
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+        assert_eq!(stock(&world, &id).await, 0);
+    }
+}
+
+mod a_reserve {
+    use super::*;
+
+    #[tokio::test]
+    async fn takes_all_lines_and_quotes_exact_prices() {
+        let world = World::start().await;
+        let (mug, rope) = (priced(&world, "19.99", 10).await, priced(&world, "24.75", 4).await);
+        let order = OrderId::generate();
+        let answer = reserve(&world, order, &[(&mug, 3), (&rope, 4)]).await;
+        let line = |id: &str, quantity, unit_price: f64, line_total: f64| {
+            json!({
+                "product_id": id, "name": "Enamel mug", "quantity": quantity,
+                "unit_price": unit_price, "line_total": line_total,
+            })
+        };
+        assert_eq!(
+            answer.expect(StatusCode::OK),
+            json!({
+                "order_id": order, "total": 158.97, "currency": "USD",
+                "lines": [line(&mug, 3, 19.99, 59.97), line(&rope, 4, 24.75, 99.0)],
+            })
+        );
+        assert!(answer.text.contains("\"line_total\":59.97"), "{}", answer.text);
+        assert_eq!(stored_stock(&world, &mug), Stock { available: 7, reserved: 3 });
+        assert_eq!(stored_stock(&world, &rope), Stock { available: 0, reserved: 4 });
+        assert_eq!((stock(&world, &mug).await, stock(&world, &rope).await), (7, 0));
+    }
+
+    #[tokio::test]
+    async fn may_name_a_single_product_and_merges_lines_of_one() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let body = json!({ "order_id": OrderId::generate(), "product_id": id, "quantity": 2 });
+        let answer = world.post(&Person::service(), "/products/reserve", body).await.expect(StatusCode::OK);
+        assert_eq!((&answer["lines"][0]["quantity"], &answer["total"]), (&json!(2), &json!(39.98)));
+
+        let answer = reserve(&world, OrderId::generate(), &[(&id, 1), (&id, 2)]).await.expect(StatusCode::OK);
+        assert_eq!(answer["lines"].as_array().unwrap().len(), 1);
+        assert_eq!((&answer["lines"][0]["quantity"], &answer["total"]), (&json!(3), &json!(59.97)));
+        assert_eq!(stock(&world, &id).await, 5);
+    }
+
+    #[tokio::test]
+    async fn takes_nothing_where_one_line_lacks_stock_and_names_all_that_do() {
+        let world = World::start().await;
+        let enough = create(&world, mug()).await;
+        let (few, none) = (priced(&world, "1", 2).await, priced(&world, "1", 0).await);
+        let order = OrderId::generate();
+        let answer = reserve(&world, order, &[(&enough, 10), (&few, 3), (&none, 1)]).await;
+        assert_eq!(
+            answer.expect_problem(409, "out_of_stock")["lines"],
+            json!([
+                { "product_id": few, "requested": 3, "available": 2 },
+                { "product_id": none, "requested": 1, "available": 0 },
+            ])
+        );
+        assert_eq!(stored_stock(&world, &enough), Stock { available: 10, reserved: 0 });
+        assert_eq!(world.cloud.scan("ProductsTable").len(), 3, "a refusal writes nothing");
+        // So the same order may try again with less.
+        reserve(&world, order, &[(&enough, 10), (&few, 2)]).await.expect(StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn takes_nothing_that_does_not_exist_or_has_no_common_currency() {
+        let world = World::start().await;
+        let usd = create(&world, mug()).await;
+        let eur = create(&world, but(mug(), "currency", "EUR")).await;
+        let mut unknown = [ProductId::generate().to_string(), ProductId::generate().to_string()];
+        unknown.sort();
+        let answer = reserve(&world, OrderId::generate(), &[(&usd, 1), (&unknown[0], 1), (&unknown[1], 1)]).await;
+        assert_eq!(answer.expect_problem(422, "unknown_product")["products"], json!(unknown));
+        let answer = reserve(&world, OrderId::generate(), &[(&usd, 1), (&eur, 1)]).await;
+        answer.expect_problem(422, "mixed_currencies");
+        assert_eq!((stock(&world, &usd).await, stock(&world, &eur).await), (10, 10));
+    }
+
+    #[tokio::test]
+    async fn is_refused_if_it_is_not_a_list_of_lines_within_bounds() {
+        let world = World::start().await;
+        let id = ProductId::generate().to_string();
+        let order = OrderId::generate();
+        let send = async |body: Value| world.post(&Person::service(), "/products/reserve", body).await;
+        let with = |items: Value| json!({ "order_id": order, "items": items });
+        let item = |quantity: i64| json!({ "product_id": id, "quantity": quantity });
+        let either = &["items"][..];
+        for (body, fields) in [
+            (with(json!([])), either),
+            (with(json!(vec![item(1); 51])), either),
+            (with(json!([item(600), item(600)])), either),
+            (json!({ "order_id": order }), either),
+            (json!({ "order_id": order, "product_id": id }), either),
+            (json!({ "order_id": order, "product_id": id, "quantity": 1, "items": [item(1)] }), either),
+            (json!({ "order_id": order, "product_id": id, "quantity": 0 }), &["quantity"]),
+            (with(json!([item(0), item(1), item(1001)])), &["items[0].quantity", "items[2].quantity"]),
+            (with(json!([item(-1)])), &["items[0].quantity"]),
+            (with(json!([{ "product_id": "x", "quantity": 1 }])), &["items[0].product_id"]),
+            (but(with(json!([item(1)])), "order_id", id.as_str()), &["order_id"]),
+            (but(with(json!([item(1)])), "hurry", true), &["hurry"]),
+        ] {
+            send(body).await.expect_bad_fields(fields);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_fifty_lines_is_one_transaction() {
+        let world = World::start().await;
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            ids.push(priced(&world, "0.10", 1).await);
+        }
+        let lines: Vec<_> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+        let answer = reserve(&world, OrderId::generate(), &lines).await.expect(StatusCode::OK);
+        assert_eq!(answer["total"], json!(5.0));
+        let answer = reserve(&world, OrderId::generate(), &lines).await.expect_problem(409, "out_of_stock");
+        assert_eq!(answer["lines"].as_array().unwrap().len(), 50);
+    }
+
+    #[tokio::test]
+    async fn sent_again_gets_the_same_answer_whatever_has_happened_since() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let first = reserve(&world, order, &[(&id, 10)]).await;
+        first.expect(StatusCode::OK);
+        // Nothing is left, and the price has changed.
+        patch(&world, &id, "\"1\"", json!({ "price": 99, "name": "Dear mug" })).await.expect(StatusCode::OK);
+        for lines in [&[(id.as_str(), 10)][..], &[(&id, 4), (&id, 6)]] {
+            assert_eq!(reserve(&world, order, lines).await.text, first.text);
+        }
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 10 });
+        reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "out_of_stock");
+    }
+
+    #[tokio::test]
+    async fn of_something_else_for_the_same_order_is_a_conflict() {
+        let world = World::start().await;
+        let (id, other) = (create(&world, mug()).await, create(&world, mug()).await);
+        let order = OrderId::generate();
+        reserve(&world, order, &[(&id, 2)]).await.expect(StatusCode::OK);
+        for lines in [&[(id.as_str(), 3)][..], &[(&other, 2)], &[(&id, 2), (&other, 1)], &[(&id, 11)]] {
+            reserve(&world, order, lines).await.expect_problem(409, "reservation_mismatch");
+        }
+        assert_eq!((stock(&world, &id).await, stock(&world, &other).await), (8, 10));
+    }
+
+    #[tokio::test]
+    async fn is_for_other_services_only() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let body = json!({ "order_id": order, "product_id": id, "quantity": 1 });
+        for person in [Person::nobody(), Person::named("Ada"), Person::admin()] {
+            world.post(&person, "/products/reserve", body.clone()).await.expect_problem(403, "forbidden");
+            let path = format!("/reservations/{order}/release");
+            world.post(&person, &path, json!({})).await.expect_problem(403, "forbidden");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn by_thirty_orders_at_once_of_twenty_pieces_succeeds_twenty_times() {
+        let world = Arc::new(World::start().await);
+        let id = create(&world, but(mug(), "stock", 20)).await;
+        let start = |_| {
+            let (world, id) = (world.clone(), id.clone());
+            tokio::spawn(async move { reserve(&world, OrderId::generate(), &[(&id, 1)]).await })
+        };
+        let mut outcomes = HashMap::<u16, u32>::new();
+        for answer in (0..30).map(start).collect::<Vec<_>>() {
+            let answer = answer.await.unwrap();
+            if answer.status != StatusCode::OK {
+                answer.expect_problem(409, "out_of_stock");
+            }
+            *outcomes.entry(answer.status.as_u16()).or_default() += 1;
+        }
+        assert_eq!(outcomes, HashMap::from([(200, 20), (409, 10)]));
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 20 });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn sent_many_times_at_once_by_one_order_takes_once() {
+        let world = Arc::new(World::start().await);
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let send = |_| {
+            let (world, id) = (world.clone(), id.clone());
+            // All that there is: each repeat sees a lack that its twin caused.
+            tokio::spawn(async move { reserve(&world, order, &[(&id, 10)]).await.expect(StatusCode::OK) })
+        };
+        let mut answers = Vec::new();
+        for answer in (0..8).map(send).collect::<Vec<_>>() {
+            answers.push(answer.await.unwrap());
+        }
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 10 });
+    }
+}
+
+mod a_release {
+    use super::*;
+
+    #[tokio::test]
+    async fn gives_everything_back_once_and_for_good() {
+        let world = World::start().await;
+        let (mug, rope) = (priced(&world, "19.99", 10).await, priced(&world, "24.75", 4).await);
+        let order = OrderId::generate();
+        reserve(&world, order, &[(&mug, 3), (&rope, 4)]).await.expect(StatusCode::OK);
+        for _ in 0..3 {
+            let answer = release(&world, order).await.expect(StatusCode::OK);
+            assert_eq!(answer, json!({ "order_id": order, "status": "RELEASED" }));
+        }
+        assert_eq!(stored_stock(&world, &mug), Stock { available: 10, reserved: 0 });
+        assert_eq!(stored_stock(&world, &rope), Stock { available: 4, reserved: 0 });
+        let answer = reserve(&world, order, &[(&mug, 3), (&rope, 4)]).await;
+        answer.expect_problem(409, "reservation_released");
+    }
+
+    #[tokio::test]
+    async fn of_nothing_leaves_a_tombstone_that_refuses_a_late_reserve() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        // With a body, too, which is not looked at.
+        let path = format!("/reservations/{order}/release");
+        world.post(&Person::service(), &path, json!({})).await.expect(StatusCode::OK);
+        release(&world, order).await.expect(StatusCode::OK);
+        for quantity in [1, 11] {
+            reserve(&world, order, &[(&id, quantity)]).await.expect_problem(409, "reservation_released");
+        }
+        let unknown = ProductId::generate().to_string();
+        reserve(&world, order, &[(&unknown, 1)]).await.expect_problem(409, "reservation_released");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+    }
+
+    #[tokio::test]
+    async fn needs_an_orders_id() {
+        let world = World::start().await;
+        let answer = world.post(&Person::service(), "/reservations/42/release", json!({})).await;
+        answer.expect_bad_fields(&["id"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn that_races_with_its_reserve_leaves_nothing_reserved() {
+        let world = Arc::new(World::start().await);
+        let id = create(&world, mug()).await;
+        for _ in 0..25 {
+            let order = OrderId::generate();
+            let reserving = {
+                let (world, id) = (world.clone(), id.clone());
+                tokio::spawn(async move { reserve(&world, order, &[(&id, 10)]).await })
+            };
+            let releases = [0, 1].map(|_| {
+                let world = world.clone();
+                tokio::spawn(async move { release(&world, order).await.expect(StatusCode::OK) })
+            });
+            let reserved = reserving.await.unwrap();
+            if reserved.status != StatusCode::OK {
+                reserved.expect_problem(409, "reservation_released");
+            }
+            for release in releases {
+                release.await.unwrap();
+            }
+            assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+        }
+    }
+}
+
+/// What happens between a read and the write that was decided on it, and when
+/// the table's answer does not arrive.
+mod interference {
+    use super::*;
+
+    /// What to do with a call to DynamoDB.
+    enum Meddling {
+        /// Lets somebody else do something first.
+        First(Pin<Box<dyn Future<Output = ()> + Send>>),
+        /// Carries it out, but loses the answer.
+        LoseAnswer,
+        /// Answers that another transaction is at work on an item.
+        Conflict,
+        /// Answers that there was no time for any of the keys of a batch.
+        Unprocessed,
+        /// Answers for the last key of a batch only.
+        Last,
+    }
+
+    /// Stands between a products service and the cloud. Each entry meddles
+    /// with one call of its operation, in order.
+    #[derive(Clone)]
+    struct Meddler {
+        cloud: Cloud,
+        plans: Arc<Mutex<Vec<(&'static str, Meddling)>>>,
+    }
+
+    impl fmt::Debug for Meddler {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Meddler")
+        }
+    }
+
+    impl HttpConnector for Meddler {
+        fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+            let meddler = self.clone();
+            HttpConnectorFuture::new(async move {
+                let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
+                let plan = {
+                    let mut plans = meddler.plans.lock().unwrap();
+                    let next = plans.iter().position(|(operation, _)| target.ends_with(operation));
+                    next.map(|next| plans.remove(next).1)
+                };
+                match plan {
+                    None => meddler.cloud.call(request).await,
+                    Some(Meddling::First(work)) => {
+                        work.await;
+                        meddler.cloud.call(request).await
+                    }
+                    Some(Meddling::LoseAnswer) => {
+                        meddler.cloud.call(request).await?;
+                        Err(ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()))
+                    }
+                    Some(Meddling::Conflict) => Ok(conflict()),
+                    Some(Meddling::Unprocessed) => Ok(unprocessed(&keys_of(&request), json!({}))),
+                    Some(Meddling::Last) => {
+                        let mut rest = keys_of(&request);
+                        let last = rest.pop().unwrap();
+                        let only = json!({ "RequestItems": { "ProductsTable": { "Keys": [last] } } });
+                        *request.body_mut() = SdkBody::from(only.to_string());
+                        let found = meddler.cloud.call(request).await?;
+                        let found: Value = serde_json::from_slice(found.body().bytes().unwrap()).unwrap();
+                        Ok(unprocessed(&rest, found["Responses"].clone()))
+                    }
+                }
+            })
+        }
+    }
+
+    fn conflict() -> HttpResponse {
+        let body = json!({
+            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "Message": "Transaction cancelled",
+            "CancellationReasons": [{ "Code": "None" }, { "Code": "TransactionConflict", "Message": "ongoing" }],
+        });
+        answer(400, &body)
+    }
+
+    fn keys_of(batch: &HttpRequest) -> Vec<Value> {
+        let batch: Value = serde_json::from_slice(batch.body().bytes().unwrap()).unwrap();
+        batch["RequestItems"]["ProductsTable"]["Keys"].as_array().unwrap().clone()
+    }
+
+    fn unprocessed(keys: &[Value], responses: Value) -> HttpResponse {
+        let rest = json!({ "ProductsTable": { "Keys": keys } });
+        answer(200, &json!({ "Responses": responses, "UnprocessedKeys": rest }))
+    }
+
+    fn answer(status: u16, body: &Value) -> HttpResponse {
+        let mut response = HttpResponse::new(SdkStatus::try_from(status).unwrap(), SdkBody::from(body.to_string()));
+        response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+        response
+    }
+
+    /// The world's table, with a meddler in between.
+    async fn table(world: &World, plans: Vec<(&'static str, Meddling)>) -> Table {
+        let meddler = Meddler { cloud: world.cloud.clone(), plans: Arc::new(Mutex::new(plans)) };
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::for_tests());
+        let aws = Aws::load(loader, SharedHttpConnector::new(meddler)).await;
+        Table::new(aws_sdk_dynamodb::Client::new(&aws.config), "ProductsTable")
+    }
+
+    /// A products service on that table.
+    async fn meddled(world: &World, plans: Vec<(&'static str, Meddling)>) -> Products {
+        Products::new(DynamoRepository::new(table(world, plans).await), Clock::System)
+    }
+
+    async fn undisturbed(world: &World) -> Products {
+        meddled(world, Vec::new()).await
+    }
+
+    fn lines(wanted: &[(&str, u32)]) -> Lines {
+        let line = |(id, quantity): &(&str, u32)| Line {
+            product_id: id.parse().unwrap(),
+            quantity: Quantity::try_from(*quantity).unwrap(),
+        };
+        Lines::merge(&wanted.iter().map(line).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// Somebody changes the price.
+    async fn price_change(world: &World, id: &str, price: &str) -> Meddling {
+        let (products, id, price) = (undisturbed(world).await, id.parse().unwrap(), price.parse().unwrap());
+        Meddling::First(Box::pin(async move {
+            let change = Change { price: Some((price, None)), ..Change::default() };
+            products.change(id, |_| true, change).await.unwrap();
+        }))
+    }
+
+    /// Another order takes some.
+    async fn sale(world: &World, order: OrderId, id: &str, quantity: u32) -> Meddling {
+        let (products, lines) = (undisturbed(world).await, lines(&[(id, quantity)]));
+        Meddling::First(Box::pin(async move {
+            products.reserve(order, &lines).await.unwrap();
+        }))
+    }
+
+    /// An order's reservation is released.
+    async fn released(world: &World, order: OrderId) -> Meddling {
+        let products = undisturbed(world).await;
+        Meddling::First(Box::pin(async move { products.release(order).await.unwrap() }))
+    }
+
+    const TRANSACTION: &str = "TransactWriteItems";
+
+    #[tokio::test]
+    async fn a_price_that_changes_before_the_reserve_is_written_is_the_one_that_counts() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let products = meddled(&world, vec![(TRANSACTION, price_change(&world, &id, "25").await)]).await;
+        let quote = products.reserve(OrderId::generate(), &lines(&[(&id, 2)])).await.unwrap();
+        assert_eq!(quote.total.to_string(), "50.00 USD");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 8, reserved: 2 });
+    }
+
+    #[tokio::test]
+    async fn a_price_that_never_stands_still_is_no_refusal() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let mut plans = Vec::new();
+        for price in ["21", "22", "23", "24", "25", "26"] {
+            plans.push((TRANSACTION, price_change(&world, &id, price).await));
+        }
+        let products = meddled(&world, plans).await;
+        let order = OrderId::generate();
+        let error = products.reserve(order, &lines(&[(&id, 2)])).await.unwrap_err();
+        assert!(matches!(error, ProductError::Store(_)), "{error:?}");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+        reserve(&world, order, &[(&id, 2)]).await.expect(StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn stock_that_goes_before_the_reserve_is_written_is_gone() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let sale = sale(&world, OrderId::generate(), &id, 9).await;
+        let products = meddled(&world, vec![(TRANSACTION, sale)]).await;
+        let error = products.reserve(OrderId::generate(), &lines(&[(&id, 2)])).await.unwrap_err();
+        let ProductError::Refused(Refusal::OutOfStock(lacking)) = error else { panic!("{error:?}") };
+        assert_eq!((lacking.len(), lacking[0].available), (1, 1));
+        assert_eq!(stored_stock(&world, &id), Stock { available: 1, reserved: 9 });
+    }
+
+    #[tokio::test]
+    async fn stock_that_goes_before_an_adjustment_is_written_cannot_go_again() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let sale = sale(&world, OrderId::generate(), &id, 9).await;
+        let products = meddled(&world, vec![(TRANSACTION, sale)]).await;
+        let delta = Delta::try_from(-2).unwrap();
+        let breakage = NewAdjustment { id: "b".parse().unwrap(), delta, reason: "Broken".parse().unwrap() };
+        let error = products.adjust(id.parse().unwrap(), breakage).await.unwrap_err();
+        assert!(matches!(error, ProductError::InsufficientStock { available: 1 }), "{error:?}");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 1, reserved: 9 });
+    }
+
+    #[tokio::test]
+    async fn an_order_that_takes_the_last_pieces_twice_at_once_has_them_in_both_answers() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        for operation in [TRANSACTION, "BatchGetItem"] {
+            let order = OrderId::generate();
+            let products = meddled(&world, vec![(operation, sale(&world, order, &id, 10).await)]).await;
+            let quote = products.reserve(order, &lines(&[(&id, 10)])).await.unwrap();
+            assert_eq!(quote.total.to_string(), "199.90 USD");
+            assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 10 });
+            release(&world, order).await.expect(StatusCode::OK);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_that_overtakes_its_reserve_wins() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let products = meddled(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
+        let error = products.reserve(order, &lines(&[(&id, 2)])).await.unwrap_err();
+        assert!(matches!(error, ProductError::Refused(Refusal::Released)), "{error:?}");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_reserve_that_comes_before_its_tombstone_is_written_is_given_back() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let products = meddled(&world, vec![("PutItem", sale(&world, order, &id, 4).await)]).await;
+        products.release(order).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+        reserve(&world, order, &[(&id, 4)]).await.expect_problem(409, "reservation_released");
+    }
+
+    #[tokio::test]
+    async fn two_releases_at_once_give_back_once() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
+        reserve(&world, OrderId::generate(), &[(&id, 4)]).await.expect(StatusCode::OK);
+        let products = meddled(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
+        products.release(order).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_lost_on_its_way_changes_nothing() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let (order, other) = (OrderId::generate(), OrderId::generate());
+        let lose = |operation| vec![(operation, Meddling::LoseAnswer)];
+        meddled(&world, lose(TRANSACTION)).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
+        meddled(&world, lose(TRANSACTION)).await.release(order).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+        meddled(&world, lose("PutItem")).await.release(other).await.unwrap();
+        reserve(&world, other, &[(&id, 1)]).await.expect_problem(409, "reservation_released");
+
+        let (product, delta) = (id.parse().unwrap(), Delta::try_from(-3).unwrap());
+        let breakage = NewAdjustment { id: "b".parse().unwrap(), delta, reason: "Broken".parse().unwrap() };
+        meddled(&world, lose(TRANSACTION)).await.adjust(product, breakage).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 7, reserved: 0 });
+
+        let change = Change { name: Some("Mug".parse().unwrap()), ..Change::default() };
+        let changed = meddled(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
+        assert_eq!(changed.version, 2);
+        let details = changed.details.clone();
+        let created = meddled(&world, lose("PutItem")).await.create(details, 5.try_into().unwrap()).await.unwrap();
+        assert_eq!(stock(&world, &created.id.to_string()).await, 5);
+    }
+
+    #[tokio::test]
+    async fn a_conflict_with_another_transaction_is_no_refusal() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let conflicts = || vec![(TRANSACTION, Meddling::Conflict), (TRANSACTION, Meddling::Conflict)];
+        meddled(&world, conflicts()).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
+        meddled(&world, conflicts()).await.release(order).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_table_that_somebody_edited_by_hand_is_not_made_worse() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
+        let table = table(&world, Vec::new()).await;
+        let update = table.update(&Key::new(format!("PRODUCT#{id}"), "PRODUCT"));
+        let update = update.update_expression("SET reserved = :few").expression_attribute_values(":few", number(3));
+        assert_eq!(table.send_update(update).await.unwrap(), Write::Done);
+        release(&world, order).await.expect_problem(500, "internal_error");
+        assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 3 });
+        // The order still has what it had.
+        reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_left_unfinished_is_asked_for_again_but_not_for_ever() {
+        let world = World::start().await;
+        let ids = [create(&world, mug()).await, create(&world, mug()).await, create(&world, mug()).await];
+        let plans = vec![
+            ("BatchGetItem", Meddling::Unprocessed),
+            ("BatchGetItem", Meddling::Last),
+            ("BatchGetItem", Meddling::Last),
+        ];
+        let page = meddled(&world, plans).await.list(Limit::default(), None).await.unwrap();
+        // In the catalogue's order, although the last came first.
+        assert_eq!(page.map(|product| product.id.to_string()).items, ids);
+
+        let plans = (0..6).map(|_| ("BatchGetItem", Meddling::Unprocessed)).collect();
+        let order = OrderId::generate();
+        let error = meddled(&world, plans).await.reserve(order, &lines(&[(&ids[0], 1)])).await.unwrap_err();
+        assert!(matches!(error, ProductError::Store(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_of_details_between_two_others_loses() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let products = meddled(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
+        let change = Change { name: Some("Mug".parse().unwrap()), ..Change::default() };
+        let error = products.change(id.parse().unwrap(), |_| true, change).await.unwrap_err();
+        assert!(matches!(error, ProductError::Stale), "{error:?}");
+        assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
+    }
+}
+
+/// Something that somebody does, to one of a few products or orders.
+#[derive(Clone, Debug)]
+enum Act {
+    Reserve { order: usize, lines: Vec<(usize, u32)> },
+    Release { order: usize },
+    Adjust { product: usize, delta: i64 },
+}
+
+const PRODUCTS: usize = 3;
+const ORDERS: usize = 4;
+
+fn acts() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0..ORDERS, prop::collection::vec((0..PRODUCTS, 1u32..6), 1..4))
+            .prop_map(|(order, lines)| Act::Reserve { order, lines }),
+        2 => (0..ORDERS).prop_map(|order| Act::Release { order }),
+        2 => (0..PRODUCTS, -8i64..8)
+            .prop_filter("an adjustment adjusts", |(_, delta)| *delta != 0)
+            .prop_map(|(product, delta)| Act::Adjust { product, delta }),
+    ]
+}
+
+/// The rules of the domain, applied in memory.
+struct Model {
+    stock: Vec<Stock>,
+    /// `None` once released.
+    orders: HashMap<usize, Option<HashMap<usize, Quantity>>>,
+}
+
+impl Model {
+    fn reserve(&mut self, order: usize, lines: &[(usize, u32)]) -> Result<(), &'static str> {
+        let mut wanted = HashMap::<usize, u32>::new();
+        for (product, quantity) in lines {
+            *wanted.entry(*product).or_default() += quantity;
+        }
+        let wanted: HashMap<_, _> =
+            wanted.into_iter().map(|(product, sum)| (product, Quantity::try_from(sum).unwrap())).collect();
+        match self.orders.get(&order) {
+            Some(None) => return Err("reservation_released"),
+            Some(Some(held)) if *held == wanted => return Ok(()),
+            Some(Some(_)) => return Err("reservation_mismatch"),
+            None => {}
+        }
+        let mut after = self.stock.clone();
+        for (product, quantity) in &wanted {
+            after[*product] = after[*product].taken(*quantity).ok_or("out_of_stock")?;
+        }
+        self.stock = after;
+        self.orders.insert(order, Some(wanted));
+        Ok(())
+    }
+
+    fn release(&mut self, order: usize) {
+        for (product, quantity) in self.orders.insert(order, None).flatten().unwrap_or_default() {
+            self.stock[product] = self.stock[product].given_back(quantity).expect("it was taken");
+        }
+    }
+
+    fn adjust(&mut self, product: usize, delta: i64) -> Result<(), &'static str> {
+        let adjusted = self.stock[product].adjusted(Delta::try_from(delta).unwrap());
+        self.stock[product] = adjusted.ok_or("insufficient_stock")?;
+        Ok(())
+    }
+}
+
+/// The table's conditions and the domain's arithmetic are the same rules
+/// written twice; this holds them together.
+#[test]
+fn whatever_happens_the_table_has_what_the_rules_say() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    proptest!(ProptestConfig::with_cases(32), |(acts in prop::collection::vec(acts(), 1..25))| {
+        runtime.block_on(async {
+            let world = World::start().await;
+            let mut products = Vec::new();
+            for _ in 0..PRODUCTS {
+                products.push(create(&world, mug()).await);
+            }
+            let ids: Vec<_> = (0..ORDERS).map(|_| OrderId::generate()).collect();
+            let mut model =
+                Model { stock: vec![Stock { available: 10, reserved: 0 }; PRODUCTS], orders: HashMap::new() };
+            for (n, act) in acts.iter().enumerate() {
+                let (answer, expected) = match act {
+                    Act::Reserve { order, lines } => {
+                        let wanted: Vec<_> = lines.iter().map(|(at, quantity)| (&*products[*at], *quantity)).collect();
+                        (reserve(&world, ids[*order], &wanted).await, model.reserve(*order, lines))
+                    }
+                    Act::Release { order } => {
+                        model.release(*order);
+                        (release(&world, ids[*order]).await, Ok(()))
+                    }
+                    Act::Adjust { product, delta } => {
+                        let answer = adjust(&world, &products[*product], &format!("a-{n}"), *delta).await;
+                        (answer, model.adjust(*product, *delta))
+                    }
+                };
+                let found = match answer.status {
+                    StatusCode::OK => Ok(()),
+                    _ => Err(answer.json()["code"].as_str().unwrap_or_default().to_owned()),
+                };
+                assert_eq!(found, expected.map_err(str::to_owned), "{act:?}: {}", answer.text);
+                let stocks: Vec<_> = products.iter().map(|id| stored_stock(&world, id)).collect();
+                assert_eq!(stocks, model.stock, "{act:?}");
+            }
+        });
+    });
+}

@@ -1,0 +1,44 @@
+//! Deploying to an emulator with the same SAM that deploys to AWS.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::{
+    emulator::Emulator,
+    process::quiet,
+    progress::Step,
+    stack::Stack,
+    tools::{Tools, architecture},
+};
+
+/// The stack's name; log groups and other names begin with it.
+pub const STACK: &str = "holdfast";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Output {
+    output_key: String,
+    output_value: String,
+}
+
+/// Deploys what has been built. What is there and hasn't changed stays.
+pub fn deploy(tools: &Tools, port: u16) -> Result<Stack> {
+    let url = Emulator::url(port);
+    let step = Step::begin("Stack: sam deploy");
+    let mut deploy = tools.aws("sam", &url);
+    deploy.args(["deploy", "--config-env", "local", "--parameter-overrides"]);
+    deploy.arg(format!("LocalEndpoint={url}")).arg(format!("Architecture={}", architecture()));
+    let said = quiet(&mut deploy)?;
+
+    let mut describe = tools.aws("aws", &url);
+    describe.args(["cloudformation", "describe-stacks", "--output", "json", "--stack-name", STACK]);
+    describe.args(["--query", "Stacks[0].Outputs"]);
+    let outputs: Vec<Output> =
+        serde_json::from_str(&quiet(&mut describe)?).context("the stack's outputs are no outputs")?;
+    let outputs: HashMap<_, _> = outputs.into_iter().map(|output| (output.output_key, output.output_value)).collect();
+    let stack = Stack::from_outputs(&url, &outputs)?;
+    step.done(if said.contains("No changes to deploy") { "no changes" } else { "deployed" });
+    Ok(stack)
+}

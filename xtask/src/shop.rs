@@ -1,0 +1,112 @@
+//! HTTP: speaking to the shop through the gateway, and to the emulator.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use serde_json::Value;
+use ureq::{Agent, http::Request};
+
+/// An HTTP client for JSON.
+pub struct Http {
+    agent: Agent,
+}
+
+/// What came back, whatever its status.
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+    pub took: Duration,
+    request: String,
+}
+
+impl Http {
+    pub fn new() -> Self {
+        Self::within(Duration::from_secs(60))
+    }
+
+    /// For asking whether somebody is there.
+    pub fn impatient() -> Self {
+        Self::within(Duration::from_secs(2))
+    }
+
+    fn within(time: Duration) -> Self {
+        // An error's body says what is wrong, so it isn't an error here; and no
+        // proxy knows the way to this machine.
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(time)).proxy(None);
+        Self { agent: config.build().into() }
+    }
+
+    pub fn get(&self, url: &str) -> Result<Answer> {
+        self.send("GET", url, &[], None)
+    }
+
+    pub fn send(&self, method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Result<Answer> {
+        let request = format!("{method} {url}");
+        let mut builder = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let began = Instant::now();
+        let answer = match body {
+            None => builder.body(()).map(|request| self.agent.run(request)),
+            Some(body) => {
+                if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+                    builder = builder.header("content-type", "application/json");
+                }
+                builder.body(body.to_string()).map(|request| self.agent.run(request))
+            }
+        };
+        let answer = answer.with_context(|| format!("{request} cannot be asked"))?;
+        let mut answer = answer.with_context(|| format!("{request} got no answer"))?;
+        let text = answer.body_mut().read_to_string().with_context(|| format!("{request}: the answer broke off"))?;
+        // What isn't JSON is shown as it is.
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Answer { status: answer.status().as_u16(), body, took: began.elapsed(), request })
+    }
+}
+
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body, if the request was granted.
+    pub fn granted(self) -> Result<Value> {
+        if self.is_success() { Ok(self.body) } else { Err(self.refusal()) }
+    }
+
+    /// The refusal, for people: the problem document in a line, then its bad
+    /// fields, one each.
+    fn refusal(&self) -> Error {
+        let Self { status, body, request, .. } = self;
+        let text = |member: &str| body[member].as_str().map(str::to_owned);
+        let said = match (text("code"), text("detail")) {
+            (Some(code), detail) => format!("{code}. {}", detail.unwrap_or_default()),
+            _ => body.to_string(),
+        };
+        let fields = body["errors"].as_array().into_iter().flatten().map(|error| format!("\n  {error}"));
+        anyhow!("{request} was refused with {status}: {said}{}", fields.collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_document_reads_as_a_sentence() {
+        let body = json!({
+            "code": "invalid_request", "detail": "Not valid: name",
+            "errors": [{ "field": "name", "detail": "must not be empty" }],
+        });
+        let answer = Answer { status: 422, body, took: Duration::ZERO, request: "POST /users".to_owned() };
+        let refusal = answer.granted().expect_err("a refusal").to_string();
+        assert_eq!(
+            refusal,
+            "POST /users was refused with 422: invalid_request. Not valid: name\n  \
+             {\"detail\":\"must not be empty\",\"field\":\"name\"}"
+        );
+    }
+}
