@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn a_metric_is_its_value() {
-        assert_eq!(readable(r#"{"_aws":{"Timestamp":1},"OrdersOverdue":3}"#).as_deref(), Some("count  OrdersOverdue=3"));
+        assert_eq!(
+            readable(r#"{"_aws":{"Timestamp":1},"OrdersOverdue":3}"#).as_deref(),
+            Some("count  OrdersOverdue=3")
+        );
     }
 
     #[test]

@@ -24,7 +24,11 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{tables, world};
+use crate::{
+    fault::{Effect, Fault, Point, Script},
+    invocation::{Invocation, Running},
+    tables, world,
+};
 
 /// The host under which services find each other: `http://users.internal`.
 pub const INTERNAL: &str = ".internal";
@@ -39,11 +43,88 @@ pub struct Cloud(Arc<Inner>);
 struct Inner {
     database: Database,
     services: Mutex<HashMap<&'static str, Router>>,
-    queue: Mutex<Vec<String>>,
+    queue: Mutex<Vec<Message>>,
+    /// Every message that was ever sent.
+    sent: Mutex<Vec<String>>,
+    dead_letters: Mutex<Vec<String>>,
     mails: Mutex<Vec<Value>>,
     mail_answer: Mutex<Option<Arc<MailAnswer>>>,
     texts: Mutex<Vec<HashMap<String, String>>>,
     down: Mutex<Vec<String>>,
+    running: Mutex<Vec<Running>>,
+    trial: Mutex<Option<Trial>>,
+}
+
+/// A message in the queue.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its body.
+    pub body: String,
+    /// How often it was delivered without being acknowledged.
+    pub receives: u32,
+}
+
+/// A run of which every call is counted, and some go wrong.
+#[derive(Default)]
+struct Trial {
+    script: Script,
+    points: Vec<Point>,
+    late: Vec<Call>,
+}
+
+/// A call on its way out of a function.
+#[derive(Clone)]
+struct Call {
+    host: String,
+    operation: String,
+    parts: http::request::Parts,
+    body: Bytes,
+}
+
+impl Call {
+    async fn read(request: HttpRequest) -> Result<Self, ConnectorError> {
+        let request = request.try_into_http1x().map_err(|e| ConnectorError::other(e.into(), None))?;
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(|e| ConnectorError::other(e, None))?.to_bytes();
+        let host = parts.uri.host().unwrap_or_default().to_owned();
+        let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        Ok(Self { host, operation, parts, body })
+    }
+
+    fn is_dynamodb(&self) -> bool {
+        self.host.starts_with("dynamodb")
+    }
+
+    fn point(&self) -> Point {
+        let caller = Invocation::current().map_or("nobody", |invocation| invocation.function);
+        let (to, effect) = if self.is_dynamodb() {
+            let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+            let table = find(&body, "TableName").and_then(Value::as_str).unwrap_or("tables").to_owned();
+            let effect = match self.operation.as_str() {
+                "GetItem" | "BatchGetItem" | "Query" => Effect::Read,
+                _ => Effect::Write,
+            };
+            (format!("{} {table}", self.operation), effect)
+        } else if let Some(service) = self.host.strip_suffix(INTERNAL) {
+            let verb = self.parts.uri.path().rsplit('/').next().unwrap_or_default();
+            let effect = if self.parts.method == http::Method::GET { Effect::Read } else { Effect::Change };
+            (format!("{} {service} {verb}", self.parts.method), effect)
+        } else {
+            let service = self.host.split('.').next().unwrap_or_default();
+            (service.to_owned(), Effect::Change)
+        };
+        Point { label: format!("{caller} → {to}"), effect }
+    }
+}
+
+/// The value of `key`, however deep.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(object) => object.get(key).or_else(|| object.values().find_map(|inner| find(inner, key))),
+        Value::Array(list) => list.iter().find_map(|inner| find(inner, key)),
+        _ => None,
+    }
 }
 
 impl fmt::Debug for Cloud {
@@ -67,11 +148,52 @@ impl Cloud {
             database,
             services: Mutex::default(),
             queue: Mutex::default(),
+            sent: Mutex::default(),
+            dead_letters: Mutex::default(),
             mails: Mutex::default(),
             mail_answer: Mutex::default(),
             texts: Mutex::default(),
             down: Mutex::default(),
+            running: Mutex::default(),
+            trial: Mutex::default(),
         }))
+    }
+
+    /// From here on, calls are counted, and go wrong as `script` says.
+    pub fn begin_trial(&self, script: Script) {
+        *lock(&self.0.trial) = Some(Trial { script, ..Trial::default() });
+    }
+
+    /// Ends the trial: nothing goes wrong any more. Returns the calls that
+    /// were made.
+    pub fn end_trial(&self) -> Vec<Point> {
+        let mut trial = lock(&self.0.trial);
+        trial
+            .as_mut()
+            .map(|trial| {
+                trial.script = Script::none();
+                std::mem::take(&mut trial.points)
+            })
+            .unwrap_or_default()
+    }
+
+    /// Delivers the calls that were held back; tells how many there were.
+    pub async fn deliver_late(&self) -> usize {
+        let late = lock(&self.0.trial).as_mut().map(|trial| std::mem::take(&mut trial.late)).unwrap_or_default();
+        let count = late.len();
+        for mut call in late {
+            call.forget_token();
+            // Nobody waits for the answer any more.
+            self.perform(call).await.ok();
+        }
+        count
+    }
+
+    /// Starts an invocation of a function.
+    pub fn invocation(&self, function: &'static str) -> Invocation {
+        let invocation = Invocation::new(function);
+        lock(&self.0.running).push(invocation.running());
+        invocation
     }
 
     /// Makes a service reachable for the others.
@@ -86,12 +208,43 @@ impl Cloud {
 
     /// Takes the messages that were sent to the queue so far, oldest first.
     pub fn take_messages(&self) -> Vec<String> {
+        self.receive().into_iter().map(|message| message.body).collect()
+    }
+
+    /// As [`Cloud::take_messages`], with how often each was delivered.
+    pub fn receive(&self) -> Vec<Message> {
         std::mem::take(&mut lock(&self.0.queue))
     }
 
     /// Puts a message into the queue.
     pub fn put_message(&self, message: impl Into<String>) {
-        lock(&self.0.queue).push(message.into());
+        lock(&self.0.queue).push(Message { body: message.into(), receives: 0 });
+    }
+
+    /// Gives a message back that was not acknowledged; too often, and it goes
+    /// to the dead letters.
+    pub fn give_back(&self, message: Message) {
+        let receives = message.receives + 1;
+        if receives < MAX_RECEIVES {
+            lock(&self.0.queue).push(Message { receives, ..message });
+        } else {
+            lock(&self.0.dead_letters).push(message.body);
+        }
+    }
+
+    /// How many messages wait in the queue.
+    pub fn waiting(&self) -> usize {
+        lock(&self.0.queue).len()
+    }
+
+    /// Every message that was ever sent, oldest first.
+    pub fn sent_messages(&self) -> Vec<String> {
+        lock(&self.0.sent).clone()
+    }
+
+    /// The messages that were delivered in vain too often.
+    pub fn dead_letters(&self) -> Vec<String> {
+        lock(&self.0.dead_letters).clone()
     }
 
     /// Lets `answer` see each e-mail before SES takes it, and answer instead.
@@ -128,20 +281,55 @@ impl Cloud {
     }
 
     async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let request = request.try_into_http1x().map_err(|e| ConnectorError::other(e.into(), None))?;
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await.map_err(|e| ConnectorError::other(e, None))?.to_bytes();
-        let host = parts.uri.host().unwrap_or_default().to_owned();
-        if lock(&self.0.down).iter().any(|part| host.contains(part)) {
-            return Err(ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()));
+        let call = Call::read(request).await?;
+        let fault = lock(&self.0.trial).as_mut().and_then(|trial| {
+            trial.points.push(call.point());
+            trial.script.at(trial.points.len() - 1)
+        });
+        let Some(fault) = fault else { return self.perform(call).await };
+        match fault {
+            Fault::Refused => Err(no_connection()),
+            Fault::Conflict => Ok(json_response(conflict(&call.operation))),
+            Fault::Silence => std::future::pending().await,
+            Fault::ReplyLost => {
+                self.perform(call).await?;
+                Err(no_connection())
+            }
+            Fault::Twice => {
+                self.perform(call.clone()).await?;
+                self.perform(call).await
+            }
+            Fault::Late => {
+                if let Some(trial) = lock(&self.0.trial).as_mut() {
+                    trial.late.push(call);
+                }
+                std::future::pending().await
+            }
+            Fault::CrashBefore => crash().await,
+            Fault::CrashAfter => {
+                self.perform(call).await?;
+                crash().await
+            }
+            Fault::Blackout => {
+                for running in lock(&self.0.running).drain(..) {
+                    running.kill();
+                }
+                std::future::pending().await
+            }
         }
-        let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let operation = target.rsplit('.').next().unwrap_or_default();
+    }
+
+    /// Does what the call asks for.
+    async fn perform(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
+        let Call { host, operation, parts, body } = call;
+        if lock(&self.0.down).iter().any(|part| host.contains(part)) {
+            return Err(no_connection());
+        }
         if let Some(service) = host.strip_suffix(INTERNAL) {
             return self.call_service(service, parts, body).await;
         }
         if host.starts_with("dynamodb") {
-            return Ok(json_response(self.dynamodb(operation, &body)));
+            return Ok(json_response(self.dynamodb(&operation, &body)));
         }
         if host.starts_with("sqs") && operation == "SendMessage" {
             return Ok(json_response(self.send_message(&body)));
@@ -167,8 +355,13 @@ impl Cloud {
         *request.uri_mut() =
             request.uri().path_and_query().map(ToString::to_string).unwrap_or_default().parse().expect("a path");
         request.extensions_mut().insert(world::iam_context());
-        let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
-        let (parts, body) = response.into_parts();
+        let function = FUNCTIONS.into_iter().find(|function| *function == name).unwrap_or("a service");
+        let answer = self.invocation(function).run(router.oneshot(request)).await;
+        // What the gateway says of a function that died.
+        let Ok(answer) = answer else {
+            return Ok(json_response((502, r#"{"message": "Internal server error"}"#.into())));
+        };
+        let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
         let body = body.collect().await.map_err(|e| ConnectorError::other(e.into(), None))?.to_bytes();
         let response = http::Response::from_parts(parts, SdkBody::from(body.to_vec()));
         HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))
@@ -204,7 +397,8 @@ impl Cloud {
     fn send_message(&self, body: &[u8]) -> (u16, String) {
         let request: Value = serde_json::from_slice(body).expect("a SendMessage request");
         let message = request["MessageBody"].as_str().expect("a message body").to_owned();
-        lock(&self.0.queue).push(message);
+        lock(&self.0.sent).push(message.clone());
+        self.put_message(message);
         (200, json!({ "MessageId": uuid::Uuid::now_v7() }).to_string())
     }
 
@@ -225,6 +419,54 @@ impl Cloud {
         let xml = "<PublishResponse><PublishResult><MessageId>m-1</MessageId></PublishResult></PublishResponse>";
         HttpResponse::new(StatusCode::try_from(200).expect("a status"), SdkBody::from(xml))
     }
+}
+
+/// The functions that others call.
+const FUNCTIONS: [&str; 3] = ["users", "products", "payments"];
+
+/// After so many deliveries in vain, a message is dead (`maxReceiveCount`).
+const MAX_RECEIVES: u32 = 5;
+
+impl Call {
+    /// A request token is remembered for ten minutes; a call that comes later
+    /// than that is a new one to DynamoDB.
+    fn forget_token(&mut self) {
+        if !self.is_dynamodb() {
+            return;
+        }
+        let mut body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        if let Some(body) = body.as_object_mut() {
+            body.remove("ClientRequestToken");
+        }
+        self.body = body.to_string().into();
+    }
+}
+
+fn no_connection() -> ConnectorError {
+    ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into())
+}
+
+/// Kills the invocation that this code runs in.
+async fn crash() -> Result<HttpResponse, ConnectorError> {
+    if let Some(invocation) = Invocation::current() {
+        invocation.kill();
+    }
+    std::future::pending().await
+}
+
+/// How DynamoDB reports that somebody else's transaction has an item.
+fn conflict(operation: &str) -> (u16, String) {
+    let kind = |name: &str| format!("com.amazonaws.dynamodb.v20120810#{name}");
+    let body = if operation == "TransactWriteItems" {
+        json!({
+            "__type": kind("TransactionCanceledException"),
+            "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [TransactionConflict]",
+            "CancellationReasons": [{ "Code": "TransactionConflict", "Message": "Transaction is ongoing for the item" }],
+        })
+    } else {
+        json!({ "__type": kind("TransactionConflictException"), "message": "Transaction is ongoing for the item" })
+    };
+    (400, body.to_string())
 }
 
 fn json_response((status, body): (u16, String)) -> HttpResponse {

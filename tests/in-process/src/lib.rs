@@ -9,6 +9,8 @@
 //! assert on the [`Answer`].
 
 pub mod cloud;
+pub mod fault;
+pub mod invocation;
 pub mod tables;
 pub mod world;
 

@@ -1072,7 +1072,8 @@ async fn two_operations_at_once_agree_and_a_cancel_among_them_leaves_no_money_wi
 
     use Start::{Authorised, Captured, Nothing, Unasked, Unheard};
 
-    let cases: [(fn() -> Purchase, &[Start]); 4] = [
+    type Case = (fn() -> Purchase, &'static [Start]);
+    let cases: [Case; 4] = [
         (|| Purchase::with("tok_accepted"), &[Nothing, Unasked, Unheard, Authorised, Captured]),
         (|| Purchase::with("tok_declined"), &[Nothing, Unheard]),
         (|| Purchase::at_once("tok_accepted"), &[Nothing, Unheard]),

@@ -65,10 +65,14 @@ pub(super) async fn handle(
     records: &[Value],
     deadline: Deadline,
 ) -> Result<BatchResponse, UnnamedFailure> {
-    let work = records.iter().map(|record| async move {
-        let message_id = record["messageId"].as_str().filter(|id| !id.is_empty());
-        (message_id, handle_one(notifications, record, message_id, deadline).await)
-    });
+    let mut work = Vec::with_capacity(records.len());
+    for record in records {
+        let one = async move {
+            let message_id = record["messageId"].as_str().filter(|id| !id.is_empty());
+            (message_id, handle_one(notifications, record, message_id, deadline).await)
+        };
+        work.push(one);
+    }
     let outcomes: Vec<_> = stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
     let mut response = BatchResponse::default();
     let mut unnamed = false;

@@ -8,7 +8,7 @@ use chassis::{caller::Authenticator, deadline::Deadline, dynamo::Table, health, 
 use lambda_http::{Adapter, request::LambdaRequest};
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
-use tower::ServiceExt;
+use tower::Service;
 
 pub use self::batch::{BatchResponse, ItemFailure, UnnamedFailure};
 use crate::service::Notifications;
@@ -48,8 +48,10 @@ impl Function {
             }
             None => {
                 let request: LambdaRequest = serde_json::from_str(payload.get())?;
-                let adapter = Adapter::from(self.router.clone());
-                let response = adapter.oneshot(LambdaEvent::new(request, context)).await?;
+                // The adapter itself can't be kept across an await: it is not
+                // Sync. A router is always ready.
+                let response = Adapter::from(self.router.clone()).call(LambdaEvent::new(request, context));
+                let response = response.await?;
                 Ok(serde_json::to_value(response)?)
             }
         }

@@ -176,7 +176,15 @@ impl Engine {
             OrderState::Confirmed => match self.stages(self.saga.after_the_pivot, &mut order, invocation).await {
                 Ok(()) => order.clone().done(self.clock.now())?,
                 Err(Stop::Refused(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
-                Err(Stop::Overtaken) => return self.reread(&order).await,
+                Err(Stop::Overtaken) => {
+                    let current = self.current(&order).await?;
+                    if current.state != from {
+                        return Ok(current);
+                    }
+                    // Nobody cancelled the order, yet its payment is gone: a
+                    // hold that the provider let expire, say.
+                    self.cancelling(&order, Refusal::CaptureRefused, invocation.request_id)?
+                }
                 Err(Stop::Unfinished(reason)) => return Err(reason),
             },
             OrderState::Cancelling => {
@@ -292,10 +300,14 @@ impl Engine {
         stop.map_or(Ok(()), Err)
     }
 
+    async fn current(&self, order: &Order) -> Result<Order, Unfinished> {
+        self.repository.find(order.id).await?.ok_or(Unfinished::Gone)
+    }
+
     /// The order as it stands now. If it hasn't moved after all, there is
     /// nothing to go on from at the moment.
     async fn reread(&self, order: &Order) -> Result<Order, Unfinished> {
-        let current = self.repository.find(order.id).await?.ok_or(Unfinished::Gone)?;
+        let current = self.current(order).await?;
         if current.state == order.state {
             return Err(Unfinished::Step { step: "reread", reason: "overtaken, yet not moved".into() });
         }
