@@ -11,7 +11,9 @@
 pub mod cloud;
 pub mod fault;
 pub mod invocation;
+pub mod scenario;
 pub mod tables;
+pub mod trials;
 pub mod world;
 
 pub use world::{Answer, Person, World};

@@ -32,6 +32,7 @@ use orders::{
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use tracing_subscriber::EnvFilter;
 
 use crate::cloud::Cloud;
 
@@ -56,7 +57,7 @@ impl World {
     /// As [`World::start`], with another clock.
     pub async fn start_at(clock: Clock) -> Self {
         // Silent unless asked: RUST_LOG=info cargo test … -- --nocapture
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
         let cloud = Cloud::start();
         let loader = aws_config::defaults(BehaviorVersion::latest())
