@@ -13,12 +13,14 @@ use crate::{
     people::{Passwords, Person},
     progress::{Step, seconds},
     project::Project,
-    shop::Http,
+    shop::{Http, indented},
     stack::Stack,
 };
 
 const CATALOGUE: &str = include_str!("../data/catalogue.json");
 const DONE_WITHIN: Duration = Duration::from_secs(90);
+/// What a customer is told by e-mail of an order that goes well.
+const MAILS: usize = 2;
 
 /// How much of it is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,38 +78,35 @@ fn order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Result<()> {
     let headers = [("authorization", authorization.as_str()), ("idempotency-key", &key)];
     let began = Instant::now();
     let answer = stack.ask("POST", "/orders", &headers, Some(&request))?;
-    let (status, took) = (answer.status, answer.took);
+    let (status, took, text) = (answer.status, answer.took, indented(&answer.text));
     let order = answer.granted()?;
     let id = order["id"].as_str().context("the order has no id")?.to_owned();
     if detail == Detail::Full {
-        step.note(format!("{status} after {}\n{order:#}\n", seconds(took)));
+        step.note(format!("{status} after {}\n{text}\n", seconds(took)));
     } else {
-        step.note(format!("{id}, {} {}: {status} after {}", order["total"], plain(&order["currency"]), seconds(took)));
+        let total = order["total"].as_f64().context("the order has no total")?;
+        step.note(format!("{id}, {total:.2} {}: {status} after {}", plain(&order["currency"]), seconds(took)));
     }
-
     follow(stack, &step, &order, &id, &headers[..1], began)?;
     step.done("done");
 
-    let step = Step::begin("E-mail");
-    let mail = loop {
-        let new =
-            mailbox(stack)?.into_iter().find(|mail| mail.is_to(Person::CUSTOMER) && !read_before.contains(&mail.id));
-        if let Some(mail) = new {
-            break mail;
+    let step = Step::begin("E-mails: the confirmation and the receipt");
+    let mails = loop {
+        let mut new = mailbox(stack)?;
+        new.retain(|mail| mail.is_to(Person::CUSTOMER) && !read_before.contains(&mail.id));
+        if new.len() >= MAILS {
+            break new;
         }
-        ensure!(began.elapsed() < DONE_WITHIN, "no e-mail has arrived; `make logs` may tell why");
+        ensure!(began.elapsed() < DONE_WITHIN, "{} of {MAILS} arrived; `make logs` may tell why", new.len());
         thread::sleep(Duration::from_millis(100));
     };
-    if detail == Detail::Full {
-        step.note(format!(
-            "From: {}\nTo: {}\nSubject: {}\n\n{}",
-            mail.from,
-            mail.to.join(", "),
-            mail.subject,
-            mail.text
-        ));
-    } else {
-        step.note(format!("to {}: {}", mail.to.join(", "), mail.subject));
+    for mail in mails {
+        let Mail { from, subject, text, .. } = &mail;
+        let to = mail.to.join(", ");
+        match detail {
+            Detail::Full => step.note(format!("From: {from}\nTo: {to}\nSubject: {subject}\n\n{}\n\n", text.trim())),
+            Detail::Brief => step.note(format!("to {to}: {subject}")),
+        }
     }
     step.done(format!("arrived {} after the order", seconds(began.elapsed())));
     Ok(())

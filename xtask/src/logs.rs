@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{deploy::STACK, project::Project, shop::Http, stack::Stack};
 
@@ -94,8 +94,21 @@ fn readable(message: &str) -> Option<String> {
     take("timestamp");
     let is_metric = !take("_aws").is_empty();
     let (level, text) = if is_metric { ("count".to_owned(), String::new()) } else { (take("level"), take("message")) };
-    let rest: String = fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+    let span = match fields.remove("span") {
+        Some(Value::Object(span)) => span,
+        _ => Map::new(),
+    };
+    let rest = fields.iter().chain(span.iter().filter(|(name, _)| *name != "name"));
+    let rest: String = rest.map(|(name, value)| format!(" {name}={}", bare(value))).collect();
     Some(format!("{level:<5} {text}{rest}"))
+}
+
+/// A value without quotes, unless it needs them.
+fn bare(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) if !text.contains(char::is_whitespace) => text.to_owned(),
+        _ => value.to_string(),
+    }
 }
 
 /// Milliseconds since 1970, as CloudWatch counts.
@@ -116,8 +129,9 @@ mod tests {
 
     #[test]
     fn a_json_line_becomes_a_sentence_with_its_fields() {
-        let line = r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","message":"answered","status":201}"#;
-        assert_eq!(readable(line).as_deref(), Some("INFO  answered status=201"));
+        let line = r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","message":"answered","status":201,
+                       "span":{"name":"request","path":"/orders","note":"two words"}}"#;
+        assert_eq!(readable(line).as_deref(), Some(r#"INFO  answered status=201 note="two words" path=/orders"#));
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Http {
 pub struct Answer {
     pub status: u16,
     pub body: Value,
+    /// The body as it came: its members in the shop's order, and its money with
+    /// the shop's digits.
+    pub text: String,
     pub took: Duration,
     request: String,
 }
@@ -60,8 +63,8 @@ impl Http {
         let mut answer = answer.with_context(|| format!("{request} got no answer"))?;
         let text = answer.body_mut().read_to_string().with_context(|| format!("{request}: the answer broke off"))?;
         // What isn't JSON is shown as it is.
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status: answer.status().as_u16(), body, took: began.elapsed(), request })
+        let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
+        Ok(Answer { status: answer.status().as_u16(), body, text, took: began.elapsed(), request })
     }
 }
 
@@ -89,6 +92,44 @@ impl Answer {
     }
 }
 
+/// A JSON text with line breaks and nothing else changed.
+pub fn indented(json: &str) -> String {
+    let (mut out, mut depth, mut in_string, mut escaped) = (String::new(), 0_usize, false, false);
+    let mut characters = json.chars().peekable();
+    while let Some(character) = characters.next() {
+        let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
+        match character {
+            _ if in_string => {
+                in_string = escaped || character != '"';
+                escaped = character == '\\' && !escaped;
+                out.push(character);
+            }
+            '{' | '[' => {
+                out.push(character);
+                if !matches!(characters.peek(), Some('}' | ']')) {
+                    depth += 1;
+                    out += &line(depth);
+                } else if let Some(end) = characters.next() {
+                    out.push(end);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                out += &line(depth);
+                out.push(character);
+            }
+            ',' => out += &format!(",{}", line(depth)),
+            ':' => out += ": ",
+            _ if character.is_whitespace() => {}
+            _ => {
+                in_string = character == '"';
+                out.push(character);
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -101,12 +142,37 @@ mod tests {
             "code": "invalid_request", "detail": "Not valid: name",
             "errors": [{ "field": "name", "detail": "must not be empty" }],
         });
-        let answer = Answer { status: 422, body, took: Duration::ZERO, request: "POST /users".to_owned() };
+        let answer = Answer {
+            status: 422,
+            text: body.to_string(),
+            body,
+            took: Duration::ZERO,
+            request: "POST /users".to_owned(),
+        };
         let refusal = answer.granted().expect_err("a refusal").to_string();
         assert_eq!(
             refusal,
             "POST /users was refused with 422: invalid_request. Not valid: name\n  \
              {\"detail\":\"must not be empty\",\"field\":\"name\"}"
         );
+    }
+
+    #[test]
+    fn indenting_keeps_order_digits_and_strings() {
+        let text = r#"{"total":64.50,"id":"a, {b}: \"c\\","none":[],"lines":[1,{"x":{}}]}"#;
+        let lines = [
+            "{",
+            "  \"total\": 64.50,",
+            r#"  "id": "a, {b}: \"c\\","#,
+            "  \"none\": [],",
+            "  \"lines\": [",
+            "    1,",
+            "    {",
+            "      \"x\": {}",
+            "    }",
+            "  ]",
+            "}",
+        ];
+        assert_eq!(indented(text), lines.join("\n"));
     }
 }

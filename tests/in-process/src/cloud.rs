@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aws_smithy_runtime_api::{
@@ -53,6 +54,8 @@ struct Inner {
     down: Mutex<Vec<String>>,
     running: Mutex<Vec<Running>>,
     trial: Mutex<Option<Trial>>,
+    /// How long each call takes; no time if not set.
+    delays: Mutex<Option<fastrand::Rng>>,
 }
 
 /// A message in the queue.
@@ -156,7 +159,14 @@ impl Cloud {
             down: Mutex::default(),
             running: Mutex::default(),
             trial: Mutex::default(),
+            delays: Mutex::default(),
         }))
+    }
+
+    /// From here on, every call takes a while, each another: the order in
+    /// which calls of several functions meet follows from `seed`.
+    pub fn take_random_time(&self, seed: u64) {
+        *lock(&self.0.delays) = Some(fastrand::Rng::with_seed(seed));
     }
 
     /// From here on, calls are counted, and go wrong as `script` says.
@@ -322,6 +332,10 @@ impl Cloud {
     /// Does what the call asks for.
     async fn perform(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
         let Call { host, operation, parts, body } = call;
+        let delay = lock(&self.0.delays).as_mut().map(|chance| Duration::from_millis(chance.u64(0..20)));
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
         if lock(&self.0.down).iter().any(|part| host.contains(part)) {
             return Err(no_connection());
         }

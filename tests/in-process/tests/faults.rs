@@ -13,6 +13,9 @@ use in_process_tests::{
 };
 use orders::domain::OrderState;
 
+/// How many pairs, and how many triples, are played where not all are.
+const SAMPLE: usize = 1000;
+
 fn undisturbed() -> Vec<Trial> {
     Scenario::all().into_iter().map(Trial::undisturbed).collect()
 }
@@ -25,20 +28,58 @@ fn expect_no_violation(what: &str, summary: &Summary) {
     assert!(summary.violations.is_empty(), "{what}: {summary}");
 }
 
-#[test]
-fn every_single_fault_at_every_point_leaves_every_promise_kept() {
-    let (summary, plain) = play_all(undisturbed());
-    expect_no_violation("no fault", &summary);
-    let trials = plain.iter().flat_map(|(trial, report)| trial.extensions(report)).collect();
-    let (summary, _) = play_all(trials);
-    expect_no_violation("single faults", &summary);
-
-    // Not vacuous: every kind of fault happened, and both ends were reached.
+/// Every kind of fault happened, and both ends were reached.
+#[track_caller]
+fn expect_not_vacuous(summary: &Summary) {
     let happened: BTreeSet<_> = summary.faults.keys().copied().collect();
     assert_eq!(happened, BTreeSet::from(Fault::ALL));
     for end in [OrderState::Done, OrderState::Cancelled] {
         assert!(summary.ends.contains_key(&Some(end)), "{end} was never reached");
     }
+}
+
+/// A number from the environment.
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
+}
+
+/// All single faults; then pairs, and triples: a sample of them, drawn with
+/// `HOLDFAST_SEED`, or all pairs if `HOLDFAST_PAIRS` is `all`.
+///
+/// One test, since each stage draws on the runs of the one before: which
+/// second fault can occur depends on what the first one changed.
+#[test]
+fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
+    let seed = setting("HOLDFAST_SEED", 1) as u64;
+    let mut chance = fastrand::Rng::with_seed(seed);
+
+    let (summary, plain) = play_all(undisturbed());
+    expect_no_violation("no fault", &summary);
+
+    let singles = plain.iter().flat_map(|(trial, report)| trial.extensions(report)).collect();
+    let (summary, singles) = play_all(singles);
+    expect_no_violation("single faults", &summary);
+    expect_not_vacuous(&summary);
+
+    let mut pairs: Vec<_> = singles.iter().flat_map(|(trial, report)| trial.extensions(report)).collect();
+    let possible = pairs.len();
+    if std::env::var("HOLDFAST_PAIRS").as_deref() != Ok("all") {
+        chance.shuffle(&mut pairs);
+        pairs.truncate(setting("HOLDFAST_PAIRS", SAMPLE));
+    }
+    let what = format!("pairs ({} of {possible}, seed {seed})", pairs.len());
+    let (summary, pairs) = play_all(pairs);
+    expect_no_violation(&what, &summary);
+    expect_not_vacuous(&summary);
+
+    let triples = (0..setting("HOLDFAST_TRIPLES", SAMPLE)).filter_map(|_| {
+        let (trial, report) = &pairs[chance.usize(..pairs.len())];
+        chance.choice(trial.extensions(report))
+    });
+    let triples: Vec<_> = triples.collect();
+    let what = format!("triples ({}, seed {seed})", triples.len());
+    let (summary, _) = play_all(triples);
+    expect_no_violation(&what, &summary);
 }
 
 /// Plays the one trial that `HOLDFAST_TRIAL` names, and shows its points.

@@ -1,0 +1,209 @@
+//! Many at once: no interleaving sells a piece twice or takes money for
+//! nothing.
+//!
+//! Each test plays many seeds, each on one thread with a paused clock. A seed
+//! shuffles how long every call takes, and with it the order in which calls
+//! meet; the same seed is the same run.
+
+use std::{future::Future, time::Duration};
+
+use chassis::clock::Clock;
+use http::{Method, StatusCode};
+use in_process_tests::{Answer, Person, World};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// How many seeds each test plays.
+const SEEDS: u64 = 30;
+
+fn for_each_seed<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
+    for seed in 0..SEEDS {
+        fastrand::seed(seed);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        println!("seed {seed}");
+        runtime.block_on(async {
+            let clock = Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap());
+            let world = World::start_at(clock).await;
+            world.cloud.take_random_time(seed);
+            test(world).await;
+        });
+    }
+}
+
+async fn product(world: &World, stock: u32) -> String {
+    let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": stock });
+    let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    product["id"].as_str().unwrap().to_owned()
+}
+
+async fn place(world: &World, person: &Person, product: &str, quantity: u32, key: &str) -> Answer {
+    let body = json!({ "items": [{ "product_id": product, "quantity": quantity }], "payment_method": "tok_accepted" });
+    world.send_with(person, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
+}
+
+/// Lets everything come to an end, however long it takes.
+async fn recover(world: &World) {
+    for _ in 0..40 {
+        world.stream().await;
+        world.deliver_messages().await;
+        let open = orders(world).iter().any(|order| order["check_shard"].is_object());
+        if !open && world.cloud.waiting() == 0 {
+            return;
+        }
+        tokio::time::advance(Duration::from_secs(65)).await;
+        world.sweep().await;
+    }
+    panic!("something stays open");
+}
+
+fn orders(world: &World) -> Vec<Value> {
+    world.cloud.scan("OrdersTable").into_iter().filter(|item| item["sk"]["S"] == "ORDER").collect()
+}
+
+fn count(world: &World, state: &str) -> u64 {
+    orders(world).iter().filter(|order| order["state"]["S"] == state).count() as u64
+}
+
+fn number(attribute: &Value) -> i64 {
+    attribute["N"].as_str().unwrap().parse().unwrap()
+}
+
+/// Money captured and kept at the provider, in minor units.
+fn kept(world: &World) -> i64 {
+    let charges = world.cloud.scan("SandboxLedgerTable");
+    assert!(charges.iter().all(|charge| charge["status"]["S"] != "AUTHORISED"), "something stays authorised");
+    charges.iter().map(|charge| number(&charge["captured_minor"]) - number(&charge["refunded_minor"])).sum()
+}
+
+/// Available and reserved, over all products.
+fn stock(world: &World) -> (i64, i64) {
+    let products = world.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "PRODUCT");
+    products.fold((0, 0), |(available, reserved), item| {
+        assert!(number(&item["available"]) >= 0 && number(&item["reserved"]) >= 0, "{item}");
+        (available + number(&item["available"]), reserved + number(&item["reserved"]))
+    })
+}
+
+#[test]
+fn many_customers_on_few_pieces_get_each_piece_once() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 5).await;
+        let mut customers = Vec::new();
+        for n in 0..12 {
+            customers.push(world.customer(&format!("Customer {n}")).await);
+        }
+        let orders = customers.iter().map(|person| place(&world, person, &teapot, 1, "k"));
+        let answers = futures::future::join_all(orders).await;
+        for answer in &answers {
+            assert!([201, 202, 409].contains(&answer.status.as_u16()), "{} {}", answer.status, answer.text);
+        }
+        recover(&world).await;
+        let done = count(&world, "DONE");
+        assert_eq!(stock(&world), (5 - done as i64, done as i64));
+        assert_eq!(kept(&world), done as i64 * 1999);
+        // Whoever was told yes has it, and nobody went away while pieces lay there.
+        assert!(done >= answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count() as u64);
+        assert_eq!(done, 5);
+    });
+}
+
+#[test]
+fn one_key_from_many_clients_at_once_is_one_order() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 5).await;
+        let ada = world.customer("Ada").await;
+        let tries = (0..6).map(|_| place(&world, &ada, &teapot, 1, "the-key"));
+        let answers = futures::future::join_all(tries).await;
+        recover(&world).await;
+        assert_eq!(orders(&world).len(), 1);
+        assert_eq!((stock(&world), kept(&world)), ((4, 1), 1999));
+        let last = place(&world, &ada, &teapot, 1, "the-key").await;
+        for answer in answers {
+            match answer.status.as_u16() {
+                201 => assert_eq!(answer.text, last.text),
+                202 => {}
+                _ => drop(answer.expect_problem(409, "idempotency_in_flight")),
+            }
+        }
+    });
+}
+
+#[test]
+fn cancelling_against_confirming_leaves_all_or_nothing() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 5).await;
+        let ada = world.customer("Ada").await;
+        let cancel = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(1..40))).await;
+                let placed = orders(&world);
+                if let Some(order) = placed.first() {
+                    let path = format!("/orders/{}/cancel", order["id"]["S"].as_str().unwrap());
+                    break world.send(&ada, Method::POST, &path, None).await;
+                }
+            }
+        };
+        let (_, cancelled) = tokio::join!(place(&world, &ada, &teapot, 2, "k"), cancel);
+        assert!(cancelled.status.is_success(), "{}", cancelled.text);
+        recover(&world).await;
+        assert_eq!(count(&world, "CANCELLED"), 1);
+        assert_eq!((stock(&world), kept(&world)), ((5, 0), 0));
+    });
+}
+
+#[test]
+fn cancelling_against_capturing_leaves_all_or_nothing() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 5).await;
+        let ada = world.customer("Ada").await;
+        place(&world, &ada, &teapot, 2, "k").await;
+        let placed = orders(&world);
+        let path = format!("/orders/{}/cancel", placed[0]["id"]["S"].as_str().unwrap());
+        let cancel = async {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
+            world.send(&ada, Method::POST, &path, None).await
+        };
+        let (_, cancelled) = tokio::join!(world.stream(), cancel);
+        assert!(cancelled.status.is_success(), "{}", cancelled.text);
+        recover(&world).await;
+        assert_eq!(count(&world, "CANCELLED"), 1);
+        assert_eq!((stock(&world), kept(&world)), ((5, 0), 0));
+    });
+}
+
+#[test]
+fn two_workers_on_one_order_finish_it_once() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 5).await;
+        let ada = world.customer("Ada").await;
+        place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
+        tokio::join!(world.stream(), world.sweep(), world.stream());
+        recover(&world).await;
+        assert_eq!(count(&world, "DONE"), 1);
+        assert_eq!((stock(&world), kept(&world)), ((3, 2), 2 * 1999));
+    });
+}
+
+#[test]
+fn stock_adjustments_against_orders_keep_the_sum() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 6).await;
+        let ada = world.customer("Ada").await;
+        let admin = Person::admin();
+        let path = format!("/products/{teapot}/stock-adjustments");
+        let adjustments = (0..6i64).map(|n| {
+            let delta = if n % 2 == 0 { 2 } else { -1 };
+            let body = json!({ "adjustment_id": format!("a{n}"), "delta": delta, "reason": "Count" });
+            let (world, admin, path) = (&world, &admin, &path);
+            async move { (delta, world.post(admin, path, body).await.status) }
+        });
+        let keys: Vec<_> = (0..6).map(|n| format!("k{n}")).collect();
+        let placed = keys.iter().map(|key| place(&world, &ada, &teapot, 1, key));
+        let (adjusted, _) = tokio::join!(futures::future::join_all(adjustments), futures::future::join_all(placed));
+        recover(&world).await;
+        let applied: i64 = adjusted.iter().filter(|(_, status)| status.is_success()).map(|(delta, _)| delta).sum();
+        let (available, reserved) = stock(&world);
+        assert_eq!(available + reserved, 6 + applied);
+        assert_eq!(reserved, count(&world, "DONE") as i64);
+    });
+}
