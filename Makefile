@@ -2,7 +2,7 @@
 #
 # xtask has a target folder of its own, so that `make token` or `make logs`
 # needn't wait for a build that goes on elsewhere.
-XTASK = cargo run --quiet --package xtask --target-dir target/xtask --
+XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT
 
@@ -12,28 +12,28 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566]
-	@$(XTASK) up
+	@$(XTASK) -- up
 
 demo: ## One more order, shown as it goes
-	@$(XTASK) demo
+	@$(XTASK) --quiet -- demo
 
 token: ## A fresh ID token of the demo customer [WHO=admin]
-	@$(XTASK) token $(WHO)
+	@$(XTASK) --quiet -- token $(WHO)
 
 logs: ## What the functions say, as they say it
-	@$(XTASK) logs
+	@$(XTASK) --quiet -- logs
 
 down: ## Stop the emulator and all that it started
-	@$(XTASK) down
+	@$(XTASK) --quiet -- down
 
 clean: ## down, and remove the tools and everything that was deployed
-	@$(XTASK) clean
+	@$(XTASK) --quiet -- clean
 
 test: ## Everything that proves the project, on a stack of its own
-	@$(XTASK) test
+	@$(XTASK) -- test
 
 test-fast: ## The tests that need no emulator
-	@$(XTASK) test-fast
+	@$(XTASK) -- test-fast
 
 lint: ## Format, clippy, template, dependencies
-	@$(XTASK) lint
+	@$(XTASK) -- lint

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -36,7 +36,8 @@ pub fn without_emulator(project: &Project) -> Result<()> {
 pub fn all(project: &Project) -> Result<()> {
     let folder = project.local().join("test");
     let emulator = Emulator::in_folder(folder.clone());
-    // Of a run that was killed.
+    ensure!(!emulator.is_attended(), "the tests run already, in another window");
+    // What a run that was killed has left.
     emulator.stop()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 

@@ -137,7 +137,8 @@ fn check_python() -> Result<()> {
     let Ok(answer) = quiet(Command::new("python3").args(["-c", asked])) else { bail!("{NEEDS}") };
     match answer.trim().split_once(' ') {
         Some(("True", _)) => Ok(()),
-        _ => bail!("{NEEDS}; `python3` here is {}", answer.trim()),
+        Some((_, version)) => bail!("{NEEDS}; `python3` here is {version}"),
+        None => bail!("{NEEDS}; `python3` here answers {}", answer.trim()),
     }
 }
 

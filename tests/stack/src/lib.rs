@@ -103,7 +103,7 @@ impl Stack {
 
     async fn pool(&self, arguments: &[&str]) {
         let mut aws = Command::new("aws");
-        aws.args(["cognito-idp", "--user-pool-id", &self.user_pool_id]).args(arguments);
+        aws.arg("cognito-idp").args(arguments).args(["--user-pool-id", &self.user_pool_id]);
         aws.env("AWS_ENDPOINT_URL", &self.emulator_url).env("AWS_DEFAULT_REGION", &self.region);
         aws.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         let output = aws.output().await.expect("the AWS CLI runs");
