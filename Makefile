@@ -6,7 +6,7 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT
 
-.PHONY: help up demo token logs down clean test test-fast lint
+.PHONY: help up demo token logs down clean test test-fast faults mutants lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,6 +34,12 @@ test: ## Everything that proves the project, on a stack of its own
 
 test-fast: ## The tests that need no emulator
 	@$(XTASK) -- test-fast
+
+faults: ## Every pair of faults in every scenario: about an hour
+	@$(XTASK) -- faults
+
+mutants: ## Breaks each rule that the promise rests on: do the tests notice?
+	@$(XTASK) -- mutants
 
 lint: ## Format, clippy, template, dependencies
 	@$(XTASK) -- lint

@@ -7,6 +7,7 @@ mod emulator;
 mod functions;
 mod lint;
 mod logs;
+mod mutants;
 mod people;
 mod process;
 mod progress;
@@ -53,6 +54,8 @@ fn run() -> Result<()> {
         ["clean"] => clean(&project),
         ["test"] => test::all(&project),
         ["test-fast"] => test::without_emulator(&project),
+        ["faults"] => test::every_pair_of_faults(&project),
+        ["mutants"] => mutants::run(&project),
         ["lint"] => lint::lint(&project),
         _ => bail!("no such task; `make help` lists them"),
     }

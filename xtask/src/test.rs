@@ -31,6 +31,15 @@ pub fn without_emulator(project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// Every pair of faults in every scenario, which takes too long for each day.
+pub fn every_pair_of_faults(project: &Project) -> Result<()> {
+    let tools = Tools::install(project)?;
+    let mut tests = tools.cargo();
+    tests.args(["test", "--profile", "faults", "--package", "in-process-tests", "--test", "faults"]);
+    tests.arg("every_fault").env("HOLDFAST_PAIRS", "all");
+    show(&mut tests)
+}
+
 /// All of it, on a stack of its own: whatever `make up` has running is neither
 /// used nor disturbed.
 pub fn all(project: &Project) -> Result<()> {

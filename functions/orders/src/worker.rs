@@ -20,6 +20,10 @@ use crate::{
 const CONCURRENCY: usize = 8;
 /// How many orders of a shard one sweep takes on.
 const SWEEP_LIMIT: u32 = 50;
+/// After how long a sweep that had to postpone orders looks again, and what it
+/// must have left for that.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+const ROUND_TAKES: Duration = Duration::from_secs(15);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// An order that is open for longer than this needs a person. It is never
@@ -77,8 +81,22 @@ impl Worker {
             .await
     }
 
-    /// Works on all open orders whose time has come.
+    /// Works on all open orders whose time has come. While some had to be
+    /// postponed it stays and looks again, as long as the invocation lasts: a
+    /// pause of seconds means nothing where nobody looks for a minute.
     pub async fn sweep(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
+        let mut whole = self.round(invocation).await?;
+        let mut left = whole.postponed;
+        while left > 0 && invocation.deadline.remaining() > LOOK_AGAIN_AFTER + ROUND_TAKES {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            let round = self.round(invocation).await?;
+            whole.finished += round.finished;
+            left = left.saturating_sub(round.finished).max(round.postponed);
+        }
+        Ok(whole)
+    }
+
+    async fn round(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
         let now = self.engine.clock.now();
         let due = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
         let due = futures::future::try_join_all(due).await?;

@@ -51,11 +51,49 @@ struct Inner {
     mails: Mutex<Vec<Value>>,
     mail_answer: Mutex<Option<Arc<MailAnswer>>>,
     texts: Mutex<Vec<HashMap<String, String>>>,
-    down: Mutex<Vec<String>>,
+    troubles: Mutex<Vec<(String, Trouble)>>,
     running: Mutex<Vec<Running>>,
     trial: Mutex<Option<Trial>>,
     /// How long each call takes; no time if not set.
     delays: Mutex<Option<fastrand::Rng>>,
+}
+
+/// What is the matter with a host, until it is brought back.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Connections are refused.
+    Down,
+    /// Nothing ever comes back, and nothing happens.
+    Silent,
+    /// What is asked for happens so much later, whether or not the caller
+    /// still waits for it.
+    Slow(Duration),
+    /// Every other call, more or less, has no answer: sometimes without having
+    /// had its effect, sometimes after it.
+    Flapping(fastrand::Rng),
+}
+
+/// What a trouble does to one call.
+enum Mishap {
+    NotMade,
+    Silence,
+    Delay(Duration),
+    AnswerLost,
+}
+
+impl Trouble {
+    fn strike(&mut self) -> Option<Mishap> {
+        match self {
+            Self::Down => Some(Mishap::NotMade),
+            Self::Silent => Some(Mishap::Silence),
+            Self::Slow(delay) => Some(Mishap::Delay(*delay)),
+            Self::Flapping(chance) => match chance.u8(0..4) {
+                0 => Some(Mishap::NotMade),
+                1 => Some(Mishap::AnswerLost),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// A message in the queue.
@@ -145,7 +183,9 @@ impl Cloud {
     pub fn start() -> Self {
         let database = Database::memory().expect("an in-memory database");
         for request in tables::from_template() {
-            database.create_table(serde_json::from_value(request).expect("a CreateTable request")).expect("a table");
+            database
+                .create_table(serde_json::from_value(request.clone()).expect("a CreateTable request"))
+                .expect("a table");
         }
         Self(Arc::new(Inner {
             database,
@@ -156,7 +196,7 @@ impl Cloud {
             mails: Mutex::default(),
             mail_answer: Mutex::default(),
             texts: Mutex::default(),
-            down: Mutex::default(),
+            troubles: Mutex::default(),
             running: Mutex::default(),
             trial: Mutex::default(),
             delays: Mutex::default(),
@@ -274,12 +314,17 @@ impl Cloud {
 
     /// Lets nothing through to hosts that contain `part` any more.
     pub fn take_down(&self, part: &str) {
-        lock(&self.0.down).push(part.to_owned());
+        self.trouble(part, Trouble::Down);
     }
 
-    /// Everything is reachable again.
+    /// From here on, hosts that contain `part` are in trouble.
+    pub fn trouble(&self, part: &str, trouble: Trouble) {
+        lock(&self.0.troubles).push((part.to_owned(), trouble));
+    }
+
+    /// Everything is well again.
     pub fn bring_back(&self) {
-        lock(&self.0.down).clear();
+        lock(&self.0.troubles).clear();
     }
 
     /// All items of a table, by its logical id.
@@ -329,16 +374,39 @@ impl Cloud {
         }
     }
 
-    /// Does what the call asks for.
+    /// Does what the call asks for, unless something is the matter with whom
+    /// it goes to.
     async fn perform(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
-        let Call { host, operation, parts, body } = call;
         let delay = lock(&self.0.delays).as_mut().map(|chance| Duration::from_millis(chance.u64(0..20)));
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
-        if lock(&self.0.down).iter().any(|part| host.contains(part)) {
-            return Err(no_connection());
+        let mishap = {
+            let mut troubles = lock(&self.0.troubles);
+            let trouble = troubles.iter_mut().find(|(part, _)| call.host.contains(part.as_str()));
+            trouble.and_then(|(_, trouble)| trouble.strike())
+        };
+        match mishap {
+            None => self.carry_out(call).await,
+            Some(Mishap::NotMade) => Err(no_connection()),
+            Some(Mishap::Silence) => std::future::pending().await,
+            Some(Mishap::AnswerLost) => {
+                self.carry_out(call).await?;
+                Err(no_connection())
+            }
+            Some(Mishap::Delay(delay)) => {
+                let cloud = self.clone();
+                let late = tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    cloud.carry_out(call).await
+                });
+                late.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+            }
         }
+    }
+
+    async fn carry_out(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
+        let Call { host, operation, parts, body } = call;
         if let Some(service) = host.strip_suffix(INTERNAL) {
             return self.call_service(service, parts, body).await;
         }

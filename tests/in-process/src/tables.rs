@@ -1,6 +1,8 @@
 //! Creates the tables as `template.yaml` declares them, so that an index that
 //! exists only here can't make a test pass.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 /// The template itself: the tables are read from it, not declared again.
@@ -8,7 +10,12 @@ const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml
 
 /// The `CreateTable` request for each `AWS::DynamoDB::Table` of the template,
 /// named by its logical id.
-pub fn from_template() -> Vec<Value> {
+pub fn from_template() -> &'static [Value] {
+    static TABLES: LazyLock<Vec<Value>> = LazyLock::new(read_template);
+    &TABLES
+}
+
+fn read_template() -> Vec<Value> {
     let text = std::fs::read_to_string(TEMPLATE).expect("template.yaml is readable");
     let template: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).expect("template.yaml is YAML");
     let resources = template["Resources"].as_mapping().expect("the template has resources");

@@ -17,6 +17,11 @@ use crate::{
     scenario::{Report, Scenario, play},
 };
 
+/// How many runs may go wrong before the rest are left out.
+const SHOWN: usize = 20;
+/// After how many runs progress is told.
+const PROGRESS: usize = 10_000;
+
 /// One run that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Trial {
@@ -119,7 +124,7 @@ impl fmt::Display for Summary {
         let ends: Vec<_> = self.ends.iter().map(|(end, count)| format!("{} {count}", named(end))).collect();
         writeln!(f, "  ends: {}", ends.join(", "))?;
         write!(f, "  different ways through the states: {}", self.ways.len())?;
-        for (trial, violation) in self.violations.iter().take(20) {
+        for (trial, violation) in self.violations.iter().take(SHOWN) {
             write!(
                 f,
                 "\n  VIOLATION {trial}\n    {violation}\n    again: HOLDFAST_TRIAL='{trial}' cargo test -p in-process-tests --test faults one_trial -- --nocapture"
@@ -129,21 +134,47 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Plays all `trials`, on as many threads as there are cores. Returns the
-/// summary, and each trial with its report.
-pub fn play_all(trials: Vec<Trial>) -> (Summary, Vec<(Trial, Report)>) {
-    let next = AtomicUsize::new(0);
-    let reports = Mutex::new(Vec::with_capacity(trials.len()));
+/// Plays all `trials`, on as many threads as there are cores, and lets `seen`
+/// look at each. Stops early when many have gone wrong: one broken rule breaks
+/// thousands of runs, and a person reads a few.
+fn play_each(trials: &[Trial], seen: impl Fn(&Trial, Report) + Sync) {
+    let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let report = trial.play();
-                    reports.lock().unwrap_or_else(PoisonError::into_inner).push((trial.clone(), report));
+                    if !report.violations.is_empty() && wrong.fetch_add(1, Ordering::Relaxed) + 1 >= SHOWN {
+                        next.store(trials.len(), Ordering::Relaxed);
+                    }
+                    seen(trial, report);
                 }
             });
         }
+    });
+}
+
+/// Plays all `trials`. Returns the summary alone, which is what fits into
+/// memory when there are hundreds of thousands; `at` is told now and then how
+/// many have been played.
+pub fn summarise(trials: &[Trial], at: impl Fn(usize) + Sync) -> Summary {
+    let summary = Mutex::new(Summary::default());
+    play_each(trials, |trial, report| {
+        let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+        summary.add(trial, &report);
+        if summary.runs.is_multiple_of(PROGRESS) {
+            at(summary.runs);
+        }
+    });
+    summary.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Plays all `trials`. Returns the summary, and each trial with its report.
+pub fn play_all(trials: Vec<Trial>) -> (Summary, Vec<(Trial, Report)>) {
+    let reports = Mutex::new(Vec::with_capacity(trials.len()));
+    play_each(&trials, |trial, report| {
+        reports.lock().unwrap_or_else(PoisonError::into_inner).push((trial.clone(), report));
     });
     let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
     reports.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -25,7 +25,7 @@ use orders::{
     documents::write_answer,
     saga::{
         engine::{Engine, Invocation},
-        steps::PLACE_ORDER,
+        steps::SAGAS,
     },
     service::Orders,
     worker::{Outcome, Worker},
@@ -110,7 +110,7 @@ impl World {
         let engine = Engine::new(
             orders::repository::DynamoRepository::new(table("OrdersTable")),
             services,
-            &PLACE_ORDER,
+            SAGAS,
             write_answer,
             clock.clone(),
         );

@@ -7,7 +7,7 @@ use orders::{
     clients::{Addresses, Services},
     documents::write_answer,
     repository::DynamoRepository,
-    saga::{engine::Engine, steps::PLACE_ORDER},
+    saga::{engine::Engine, steps::SAGAS},
     trigger::{Trigger, handle},
     worker::Worker,
 };
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
     let aws = Aws::from_env().await;
     let table = Table::from_env(&aws.config, "ORDERS_TABLE")?;
     let services = Services::new(Addresses::from_env()?, EventPublisher::from_env(&aws.config)?, &aws);
-    let engine = Engine::new(DynamoRepository::new(table), services, &PLACE_ORDER, write_answer, Clock::System);
+    let engine = Engine::new(DynamoRepository::new(table), services, SAGAS, write_answer, Clock::System);
     let worker = Worker::new(engine);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Trigger>| handle(&worker, event))).await
 }

@@ -17,7 +17,7 @@ use orders::{
     documents::write_answer,
     handlers::router,
     repository::DynamoRepository,
-    saga::{engine::Engine, steps::PLACE_ORDER},
+    saga::{engine::Engine, steps::SAGAS},
     service::Orders,
 };
 
@@ -28,7 +28,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let table = Table::from_env(&aws.config, "ORDERS_TABLE")?;
     let services = Services::new(Addresses::from_env()?, EventPublisher::from_env(&aws.config)?, &aws);
     let repository = DynamoRepository::new(table.clone());
-    let engine = Engine::new(repository, services, &PLACE_ORDER, write_answer, Clock::System);
+    let engine = Engine::new(repository, services, SAGAS, write_answer, Clock::System);
     let window: u64 = required("CANCELLATION_WINDOW_HOURS", "how many hours an order can be cancelled for")?;
     let orders = Orders::new(engine, Duration::from_secs(window * 3600));
     let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());

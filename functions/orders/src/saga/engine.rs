@@ -54,6 +54,10 @@ pub enum Unfinished {
     /// The invocation ends.
     #[error("no time left for another step")]
     NoTime,
+    /// The order began with a version of the saga that isn't known here: a
+    /// newer deployment's, that was rolled back. Hands off, and be heard.
+    #[error("version {0} of the saga is not known here")]
+    UnknownSaga(u32),
     /// The order is not there any more, or never was.
     #[error("no such order")]
     Gone,
@@ -83,7 +87,7 @@ pub struct Engine {
     /// Where orders are kept.
     pub repository: Arc<dyn Repository>,
     participants: Arc<dyn Participants>,
-    saga: &'static Saga,
+    sagas: &'static [&'static Saga],
     write_answer: WriteAnswer,
     /// The time.
     pub clock: Clock,
@@ -103,20 +107,26 @@ enum Verdict {
 }
 
 impl Engine {
-    /// An engine for `saga`.
+    /// An engine for orders of any version of `sagas`; new ones begin with the
+    /// last.
     pub fn new(
         repository: impl Repository + 'static,
         participants: impl Participants + 'static,
-        saga: &'static Saga,
+        sagas: &'static [&'static Saga],
         write_answer: WriteAnswer,
         clock: Clock,
     ) -> Self {
-        Self { repository: Arc::new(repository), participants: Arc::new(participants), saga, write_answer, clock }
+        Self { repository: Arc::new(repository), participants: Arc::new(participants), sagas, write_answer, clock }
     }
 
-    /// The version of the table that new orders begin with.
+    /// The version of the saga that new orders begin with.
     pub fn saga_version(&self) -> u32 {
-        self.saga.version
+        self.sagas.last().map_or(0, |saga| saga.version)
+    }
+
+    fn saga_of(&self, order: &Order) -> Result<&'static Saga, Unfinished> {
+        let saga = self.sagas.iter().find(|saga| saga.version == order.saga_version);
+        saga.copied().ok_or(Unfinished::UnknownSaga(order.saga_version))
     }
 
     /// Takes an order to its decision; returns it in whatever state follows.
@@ -166,14 +176,15 @@ impl Engine {
     /// One move: from the state the order is in to one that follows.
     async fn advance(&self, mut order: Order, goal: Goal, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
         let from = order.state;
+        let saga = self.saga_of(&order)?;
         let next = match from {
             OrderState::Done | OrderState::Cancelled => return Ok(order),
-            OrderState::Pending => match self.before_the_pivot(&mut order, invocation).await? {
+            OrderState::Pending => match self.before_the_pivot(saga, &mut order, invocation).await? {
                 Some(Verdict::Confirm) => self.confirmed(order.clone(), goal, invocation.request_id)?,
                 Some(Verdict::Refuse(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
                 None => return self.reread(&order).await,
             },
-            OrderState::Confirmed => match self.stages(self.saga.after_the_pivot, &mut order, invocation).await {
+            OrderState::Confirmed => match self.stages(saga.after_the_pivot, &mut order, invocation).await {
                 Ok(()) => order.clone().done(self.clock.now())?,
                 Err(Stop::Refused(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
                 Err(Stop::Overtaken) => {
@@ -188,7 +199,7 @@ impl Engine {
                 Err(Stop::Unfinished(reason)) => return Err(reason),
             },
             OrderState::Cancelling => {
-                self.undo(&order, invocation).await?;
+                self.undo(saga, &order, invocation).await?;
                 order.clone().cancelled(self.clock.now())?
             }
         };
@@ -213,13 +224,14 @@ impl Engine {
     /// `None`: somebody else decided meanwhile.
     async fn before_the_pivot(
         &self,
+        saga: &'static Saga,
         order: &mut Order,
         invocation: Invocation<'_>,
     ) -> Result<Option<Verdict>, Unfinished> {
         if order.is_past_decision(self.clock.now()) {
             return Ok(Some(Verdict::Refuse(Refusal::TimedOut)));
         }
-        match self.stages(self.saga.before_the_pivot, order, invocation).await {
+        match self.stages(saga.before_the_pivot, order, invocation).await {
             Ok(()) => Ok(Some(Verdict::Confirm)),
             Err(Stop::Refused(refusal)) => Ok(Some(Verdict::Refuse(refusal))),
             Err(Stop::Overtaken) => Ok(None),
@@ -240,11 +252,11 @@ impl Engine {
         Ok(())
     }
 
-    async fn undo(&self, order: &Order, invocation: Invocation<'_>) -> Result<(), Unfinished> {
+    async fn undo(&self, saga: &'static Saga, order: &Order, invocation: Invocation<'_>) -> Result<(), Unfinished> {
         let mut order = order.clone();
         let undone = async {
-            self.side_by_side(self.saga.compensations(), &mut order, invocation).await?;
-            self.stages(self.saga.after_compensation, &mut order, invocation).await
+            self.side_by_side(saga.compensations(), &mut order, invocation).await?;
+            self.stages(saga.after_compensation, &mut order, invocation).await
         };
         undone.await.map_err(|stop| match stop {
             Stop::Unfinished(reason) => reason,

@@ -26,7 +26,8 @@ pub type Stage = &'static [Step];
 
 /// A saga.
 pub struct Saga {
-    /// Changes with the table. An order carries the version it began with.
+    /// Changes with the table. An order carries the version it began with, and
+    /// is taken to its end by that one.
     pub version: u32,
     /// Until the decision. May be refused.
     pub before_the_pivot: &'static [Stage],
@@ -62,6 +63,11 @@ pub static PLACE_ORDER: Saga = Saga {
         &[  step("publish OrderCancelled",  publish_order_cancelled, None) ],
     ],
 };
+
+/// The versions that orders may still carry. New orders begin with the last; an
+/// earlier one stays until the cancellation window of the last order that began
+/// with it has passed.
+pub static SAGAS: &[&Saga] = &[&PLACE_ORDER];
 
 const fn step(name: &'static str, forward: Action, compensation: Option<Action>) -> Step {
     Step { name, forward, compensation }

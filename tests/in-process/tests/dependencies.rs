@@ -1,0 +1,303 @@
+//! A service that is dead, slow or flapping: callers wait a bounded time,
+//! nothing is decided wrongly, and all comes right by itself when it is back.
+//!
+//! Time is Tokio's, and stands still while anybody works: a second here is
+//! what a caller would wait on account of timeouts, on any machine.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::body::Body;
+use chassis::clock::Clock;
+use http::{Method, Request, StatusCode};
+use in_process_tests::{
+    Answer, Person, World,
+    cloud::Trouble,
+    fault::{Point, Script},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// The services that an order needs, and how long one order may wait for each
+/// when it doesn't answer: two attempts and the pause between.
+const NEEDED: [(&str, Duration); 3] = [
+    ("users", Duration::from_millis(4_250)),
+    ("products", Duration::from_millis(4_250)),
+    ("payments", Duration::from_millis(10_250)),
+];
+/// What an order costs.
+const PRICE: i64 = 1999;
+/// How many pieces there are.
+const STOCK: i64 = 100;
+
+struct Shop {
+    world: World,
+    ada: Person,
+    teapot: String,
+}
+
+/// An answer, and how long its caller waited.
+struct Heard {
+    answer: Answer,
+    after: Duration,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        fastrand::seed(7);
+        let world = World::start_at(Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap())).await;
+        let ada = world.customer("Ada").await;
+        let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": STOCK });
+        let teapot = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        Self { world, ada, teapot: teapot["id"].as_str().unwrap().to_owned() }
+    }
+
+    fn body(&self) -> Value {
+        json!({ "items": [{ "product_id": self.teapot, "quantity": 1 }], "payment_method": "tok_accepted" })
+    }
+
+    async fn place(&self, key: &str) -> Heard {
+        let began = Instant::now();
+        let headers = [("idempotency-key", key)];
+        let answer = self.world.send_with(&self.ada, Method::POST, "/orders", Some(self.body()), &headers).await;
+        Heard { answer, after: began.elapsed() }
+    }
+
+    /// Places orders one after another.
+    async fn place_many(&self, count: usize) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        for n in 0..count {
+            heard.push(self.place(&format!("key-{n}")).await);
+        }
+        heard
+    }
+
+    fn orders(&self) -> Vec<Value> {
+        self.world.cloud.scan("OrdersTable").into_iter().filter(|item| item["sk"]["S"] == "ORDER").collect()
+    }
+
+    fn states(&self) -> BTreeSet<String> {
+        self.orders().iter().map(|order| order["state"]["S"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn in_state(&self, state: &str) -> i64 {
+        self.orders().iter().filter(|order| order["state"]["S"] == state).count() as i64
+    }
+
+    /// What the stream does at once, and the schedule each minute, for so many
+    /// minutes.
+    async fn minutes(&self, count: usize) {
+        self.world.stream().await;
+        for _ in 0..count {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            self.world.sweep().await;
+            self.world.stream().await;
+            self.world.deliver_messages().await;
+        }
+    }
+
+    /// What is reserved and what was taken is what finished orders have.
+    #[track_caller]
+    fn expect_sums(&self) {
+        let done = self.in_state("DONE");
+        let product = self.world.cloud.scan("ProductsTable").into_iter().find(|item| item["sk"]["S"] == "PRODUCT");
+        let product = product.unwrap();
+        assert_eq!((number(&product["available"]), number(&product["reserved"])), (STOCK - done, done));
+        let charges = self.world.cloud.scan("SandboxLedgerTable");
+        assert!(charges.iter().all(|charge| charge["status"]["S"] != "AUTHORISED"), "{charges:?}");
+        let kept = charges.iter().map(|charge| number(&charge["captured_minor"]) - number(&charge["refunded_minor"]));
+        assert_eq!(kept.sum::<i64>(), done * PRICE);
+    }
+}
+
+fn number(attribute: &Value) -> i64 {
+    attribute["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// How many calls reached `service`, or its door.
+fn calls_to(service: &str, points: &[Point]) -> usize {
+    points.iter().filter(|point| point.label.contains(&format!(" {service} "))).count()
+}
+
+mod a_dead_service {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn delays_the_first_callers_by_its_timeouts_and_the_rest_not_at_all() {
+        for (service, patience) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
+            shop.world.cloud.begin_trial(Script::none());
+            let heard = shop.place_many(20).await;
+            let reached = calls_to(service, &shop.world.cloud.end_trial());
+
+            for (n, heard) in heard.iter().enumerate() {
+                heard.answer.expect(StatusCode::ACCEPTED);
+                assert!(heard.after <= patience, "{service}, order {n}: {:?}", heard.after);
+            }
+            // Five failures in a row, and it is left alone: whoever asks now
+            // knows at once.
+            assert_eq!(reached, 5, "{service}");
+            let waited: Vec<_> = heard.iter().filter(|heard| heard.after > Duration::from_secs(1)).collect();
+            assert_eq!(waited.len(), 3, "{service}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn decides_nothing_and_its_orders_are_finished_when_it_is_back() {
+        for (service, _) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
+            shop.place_many(10).await;
+            assert_eq!(shop.states(), BTreeSet::from(["PENDING".into()]), "{service}");
+            assert!(shop.world.cloud.scan("SandboxLedgerTable").is_empty());
+
+            shop.world.cloud.bring_back();
+            shop.minutes(2).await;
+            assert_eq!(shop.in_state("DONE"), 10, "{service}: {:?}", shop.states());
+            shop.expect_sums();
+            // Who asks again hears what would have been the answer.
+            assert_eq!(shop.place("key-3").await.answer.expect(StatusCode::CREATED)["status"], "CONFIRMED");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_stays_dead_costs_an_order_its_two_minutes_and_leaves_nothing_behind() {
+        for (service, _) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
+            shop.place_many(3).await;
+            shop.minutes(5).await;
+            // Given up as orders; but what must be undone there waits for it.
+            let undone_elsewhere = if service == "users" { "CANCELLED" } else { "CANCELLING" };
+            assert_eq!(shop.states(), BTreeSet::from([undone_elsewhere.into()]), "{service}");
+            shop.world.cloud.bring_back();
+            shop.minutes(10).await;
+            assert_eq!(shop.states(), BTreeSet::from(["CANCELLED".into()]), "{service}");
+            shop.expect_sums();
+        }
+    }
+}
+
+mod a_slow_service {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn that_still_answers_in_time_only_takes_longer() {
+        for (service, _) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Slow(Duration::from_millis(1_500)));
+            for heard in shop.place_many(8).await {
+                heard.answer.expect(StatusCode::CREATED);
+                assert!(heard.after < Duration::from_millis(1_600), "{service}: {:?}", heard.after);
+            }
+            shop.minutes(1).await;
+            assert_eq!(shop.in_state("DONE"), 8, "{service}");
+            shop.expect_sums();
+        }
+    }
+
+    /// What was asked for happens when its caller is gone, each time.
+    #[tokio::test(start_paused = true)]
+    async fn that_answers_too_late_decides_nothing_and_charges_once_all_the_same() {
+        for (service, patience) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Slow(Duration::from_secs(6)));
+            for heard in shop.place_many(8).await {
+                heard.answer.expect(StatusCode::ACCEPTED);
+                assert!(heard.after <= patience, "{service}: {:?}", heard.after);
+            }
+            shop.world.cloud.bring_back();
+            shop.minutes(2).await;
+            assert_eq!(shop.in_state("DONE"), 8, "{service}: {:?}", shop.states());
+            shop.expect_sums();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_stays_too_slow_leaves_nothing_behind_either() {
+        for (service, _) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Slow(Duration::from_secs(6)));
+            shop.place_many(4).await;
+            shop.minutes(5).await;
+            shop.world.cloud.bring_back();
+            shop.minutes(10).await;
+            assert_eq!(shop.states(), BTreeSet::from(["CANCELLED".into()]), "{service}");
+            shop.expect_sums();
+        }
+    }
+}
+
+mod a_flapping_service {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn loses_no_order_and_charges_none_twice() {
+        for seed in 0..10 {
+            for (service, patience) in NEEDED {
+                let shop = Shop::open().await;
+                let flapping = Trouble::Flapping(fastrand::Rng::with_seed(seed));
+                shop.world.cloud.trouble(&format!("{service}.internal"), flapping);
+                for heard in shop.place_many(12).await {
+                    assert!([201, 202].contains(&heard.answer.status.as_u16()), "{}", heard.answer.text);
+                    assert!(heard.after <= patience, "{service}: {:?}", heard.after);
+                }
+                // It goes on flapping, and all orders get through.
+                shop.minutes(10).await;
+                assert_eq!(shop.in_state("DONE"), 12, "seed {seed}, {service}: {:?}", shop.states());
+                shop.expect_sums();
+            }
+        }
+    }
+}
+
+mod an_invocation_that_ends_soon {
+    use super::*;
+
+    /// Places an order in an invocation that has only `left`.
+    async fn place_with(shop: &Shop, left: Duration) -> Answer {
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + left;
+        let request = Request::post("/orders").header("content-type", "application/json");
+        let request = request.header("idempotency-key", "the-key");
+        let mut request = request.body(Body::from(shop.body().to_string())).unwrap();
+        let mut context = lambda_http::Context::default();
+        context.deadline = u64::try_from(end.as_millis()).unwrap();
+        request.extensions_mut().insert(context);
+        shop.world.send_raw(&shop.ada, request).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn starts_no_step_that_it_could_not_record() {
+        let shop = Shop::open().await;
+        shop.world.cloud.begin_trial(Script::none());
+        let answer = place_with(&shop, Duration::from_millis(1_700)).await;
+        let points = shop.world.cloud.end_trial();
+        answer.expect(StatusCode::ACCEPTED);
+        assert!(answer.header("location").is_some_and(|location| location.starts_with("orders/")));
+        for (service, _) in NEEDED {
+            assert_eq!(calls_to(service, &points), 0, "{points:?}");
+        }
+        // It ends by itself.
+        shop.minutes(1).await;
+        assert_eq!(shop.in_state("DONE"), 1);
+        shop.expect_sums();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_a_slow_step_up_in_time_to_say_so() {
+        let shop = Shop::open().await;
+        shop.world.cloud.trouble("payments.internal", Trouble::Silent);
+        let began = Instant::now();
+        let answer = place_with(&shop, Duration::from_secs(4)).await;
+        answer.expect(StatusCode::ACCEPTED);
+        assert!(began.elapsed() < Duration::from_millis(2_600), "{:?}", began.elapsed());
+        shop.world.cloud.bring_back();
+        shop.minutes(1).await;
+        assert_eq!(shop.in_state("DONE"), 1);
+        shop.expect_sums();
+    }
+}

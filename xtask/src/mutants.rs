@@ -1,0 +1,282 @@
+//! `make mutants`: breaks each rule that the promise rests on, one at a time,
+//! and expects the fault harness to notice.
+//!
+//! A rule whose breach goes unnoticed is either not needed or not proved.
+//! `cargo mutants`, which breaks lines without knowing what they are for, is
+//! run beside it: see `docs/mutants.md`.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    process::quiet,
+    progress::Step,
+    project::{self, Project},
+    tools::Tools,
+};
+
+/// One rule, and how to break it.
+struct Mutant {
+    rule: &'static str,
+    file: &'static str,
+    /// What stands there, once.
+    from: &'static str,
+    /// What it becomes.
+    to: &'static str,
+}
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        rule: "a release of nothing leaves a tombstone",
+        file: "functions/products/src/service.rs",
+        from: "None => self.repository.bury(order, now).await?,",
+        to: "None => Saved::Done,",
+    },
+    Mutant {
+        rule: "a cancellation of no payment leaves a tombstone",
+        file: "functions/payments/src/service.rs",
+        from: "match self.repository.create(&tombstone).await? {",
+        to: "match Saved::Done {",
+    },
+    Mutant {
+        rule: "a move is conditional on the state it leaves",
+        file: "functions/orders/src/repository/dynamo.rs",
+        from: ".condition_expression(\"#state = :from\")",
+        to: ".condition_expression(\"attribute_exists(#state) OR #state = :from\")",
+    },
+    Mutant {
+        rule: "the answer is in the same write as the decision",
+        file: "functions/orders/src/saga/engine.rs",
+        from: "        next.answer = Some((self.write_answer)(&next, Decision::Confirmed, request_id));",
+        to: "        (self.write_answer)(&next, Decision::Confirmed, request_id);",
+    },
+    Mutant {
+        rule: "the first answer stays",
+        file: "functions/orders/src/saga/engine.rs",
+        from: "        if undecided {\n            next.answer",
+        to: "        if undecided || true {\n            next.answer",
+    },
+    Mutant {
+        rule: "an intent whose outcome is unknown is resolved before it is cancelled",
+        file: "functions/payments/src/service.rs",
+        from: "State::Intent { .. } => self.resolve_and_void(payment, deadline).await?,",
+        to: "State::Intent { .. } => self.record(payment, payment.declined(\"not asked\".into(), self.clock.now())?).await?,",
+    },
+    Mutant {
+        rule: "the intent is recorded before the provider is asked",
+        file: "functions/payments/src/service.rs",
+        from: "        let intent = Standing::from(intent);\n",
+        to: "        self.ask_to_authorise(&intent, invocation.deadline).await?;\n        let intent = Standing::from(intent);\n",
+    },
+    Mutant {
+        rule: "a payment moves only from the state it was read in",
+        file: "functions/payments/src/repository/dynamo.rs",
+        from: ".condition_expression(\"#status = :left\")",
+        to: ".condition_expression(\"#status = :left OR attribute_exists(pk)\")",
+    },
+    Mutant {
+        rule: "a capture is acknowledged only when its event is out",
+        file: "functions/payments/src/service.rs",
+        from: "        self.publish(\"PaymentCaptured\", &after, deadline).await?;\n        self.record(payment, after).await",
+        to: "        let recorded = self.record(payment, after.clone()).await;\n        \
+             self.publish(\"PaymentCaptured\", &after, deadline).await?;\n        recorded",
+    },
+    Mutant {
+        rule: "stock moves in the transaction that records the reservation",
+        file: "functions/products/src/repository/dynamo.rs",
+        from: "        Ok(match self.table.transact(writes).await? {\n            Transaction::Done => Saved::Done,\n            \
+               Transaction::Refused(_) => Saved::Stale,\n        })\n    }\n\n    async fn release",
+        to: "        for write in writes {\n            match self.table.transact(vec![write]).await? {\n                \
+             Transaction::Done => {}\n                Transaction::Refused(_) => return Ok(Saved::Stale),\n            \
+             }\n        }\n        Ok(Saved::Done)\n    }\n\n    async fn release",
+    },
+    Mutant {
+        rule: "stock is never plainly counted down",
+        file: "functions/products/src/repository/dynamo.rs",
+        from: "        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];\n        \
+               for line in &quote.lines {\n",
+        to: "        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];\n        \
+             for line in &quote.lines {\n            \
+             let plain = self.table.update(&product_key(line.product_id).into())\n                \
+             .update_expression(\"SET available = available - :quantity, reserved = reserved + :quantity\")\n                \
+             .condition_expression(\"available >= :quantity\")\n                \
+             .expression_attribute_values(\":quantity\", number(line.quantity.get()));\n            \
+             if let Write::Refused(_) = self.table.send_update(plain).await? { return Ok(Saved::Stale) }\n        \
+             }\n        for line in [] as [&crate::domain::PricedLine; 0] {\n",
+    },
+    Mutant {
+        rule: "no more is reserved than there is",
+        file: "functions/products/src/repository/dynamo.rs",
+        from: ".condition_expression(\"version = :version AND available >= :quantity\")",
+        to: ".condition_expression(\"version = :version AND (available >= :quantity OR attribute_exists(pk))\")",
+    },
+    Mutant {
+        rule: "a reservation is released once",
+        file: "functions/products/src/repository/dynamo.rs",
+        from: ".condition_expression(\"#status = :held\")",
+        to: ".condition_expression(\"#status = :held OR attribute_exists(pk)\")",
+    },
+    Mutant {
+        rule: "a claim to send a message has an owner",
+        file: "functions/notifications/src/repository/dynamo.rs",
+        from: "State::Claimed if before.owner == attempt.owner => return Ok(Claim::Granted { perhaps_sent: false }),",
+        to: "State::Claimed => return Ok(Claim::Granted { perhaps_sent: false }),\n            \
+             #[allow(unreachable_patterns)]",
+    },
+    Mutant {
+        rule: "a message is sent only under a claim",
+        file: "functions/notifications/src/repository/dynamo.rs",
+        from: "self.table.put(claimed)?.condition_expression(\"attribute_not_exists(pk)\")",
+        to: "self.table.put(claimed)?.condition_expression(\"attribute_not_exists(nothing)\")",
+    },
+    Mutant {
+        rule: "the key and the order are recorded together",
+        file: "functions/orders/src/repository/dynamo.rs",
+        from: "        let Some(key) = key else { return self.begin_without_key(order).await };",
+        to: "        let Some(key) = key.filter(|_| false) else { return self.begin_without_key(order).await };",
+    },
+    Mutant {
+        rule: "the order stays open until its event is out",
+        file: "functions/orders/src/saga/steps.rs",
+        from: "        &[  step(\"publish OrderCreated\",    publish_order_created, None) ],\n    ],\n    // ── or",
+        to: "    ],\n    // ── or",
+    },
+    Mutant {
+        rule: "what is undone gives its stock back",
+        file: "functions/orders/src/saga/steps.rs",
+        from: "Some(release_stock)",
+        to: "None",
+    },
+    Mutant {
+        rule: "what is undone gives its money back",
+        file: "functions/orders/src/saga/engine.rs",
+        from: "            self.side_by_side(saga.compensations(), &mut order, invocation).await?;",
+        to: "            let first = saga.compensations().take(1);\n            \
+             self.side_by_side(first, &mut order, invocation).await?;",
+    },
+    Mutant {
+        rule: "only when all have acknowledged is an order cancelled",
+        file: "functions/orders/src/saga/engine.rs",
+        from: "            self.side_by_side(saga.compensations(), &mut order, invocation).await?;",
+        to: "            self.side_by_side(saga.compensations(), &mut order, invocation).await.ok();",
+    },
+    Mutant {
+        rule: "a missing answer is not a refusal",
+        file: "functions/orders/src/saga/engine.rs",
+        from: "                    Stop::Unfinished(Unfinished::Step { step: name, reason })",
+        to: "                    Stop::Refused(Refusal::TimedOut)",
+    },
+    Mutant {
+        rule: "whoever is overtaken reads again",
+        file: "functions/orders/src/saga/engine.rs",
+        from: "            Some(next) => Ok(next),\n            None => self.reread(&order).await,",
+        to: "            Some(next) => Ok(next),\n            None => Ok(order),",
+    },
+    Mutant {
+        rule: "an open order stays in sight of the sweep",
+        file: "functions/orders/src/repository/dynamo.rs",
+        from: "            check_shard: open.then(|| shard.to_string()),",
+        to: "            check_shard: (open && order.state == OrderState::Pending).then(|| shard.to_string()),",
+    },
+];
+
+/// The harness. The other tests might notice as well, but it is the harness
+/// whose eyes are tested here.
+const JUDGES: [&str; 2] = ["--test=faults", "--test=concurrency"];
+
+/// Breaks each rule in turn, on a copy of the sources. Fails if a breach isn't
+/// noticed.
+pub fn run(project: &Project) -> Result<()> {
+    let tools = Tools::install(project)?;
+    let copy = project.root().join("target/mutants");
+    let step = Step::begin("Nothing broken");
+    copy_sources(project.root(), &copy)?;
+    ensure!(judge(&tools, project, &copy)? == Judgement::Kept, "the tests fail as it is: mend that first");
+    step.done("all promises kept");
+    let mut unnoticed = Vec::new();
+    for mutant in MUTANTS {
+        let step = Step::begin(format!("Broken: {}", mutant.rule));
+        let whole = mutant.apply(&copy)?;
+        let judgement = judge(&tools, project, &copy);
+        fs::write(copy.join(mutant.file), whole).with_context(|| format!("cannot mend {}", mutant.file))?;
+        match judgement? {
+            Judgement::Kept => {
+                unnoticed.push(mutant.rule);
+                step.done("NOT NOTICED");
+            }
+            Judgement::Broken(how) => {
+                step.note(how);
+                step.done("noticed");
+            }
+        }
+    }
+    println!("{} rules broken, {} breaches noticed", MUTANTS.len(), MUTANTS.len() - unnoticed.len());
+    ensure!(unnoticed.is_empty(), "nobody notices when these rules are broken: {}", unnoticed.join("; "));
+    Ok(())
+}
+
+/// What the tests say.
+#[derive(PartialEq, Eq)]
+enum Judgement {
+    /// Every promise was kept.
+    Kept,
+    /// One was not; a line that says which.
+    Broken(String),
+}
+
+fn judge(tools: &Tools, project: &Project, copy: &Path) -> Result<Judgement> {
+    let cargo = |more: &[&str]| {
+        let mut cargo = tools.cargo();
+        cargo
+            .current_dir(copy)
+            .args(["test", "--package", "in-process-tests", "--no-fail-fast"])
+            .args(JUDGES)
+            .args(more);
+        // The checkout's own target folder, so that only the project's crates
+        // are compiled again.
+        cargo.env("CARGO_TARGET_DIR", project.root().join("target"));
+        cargo
+    };
+    quiet(&mut cargo(&["--no-run"])).context("a breach that does not compile proves nothing")?;
+    let output = cargo(&[]).output().context("cargo cannot be run")?;
+    if output.status.success() {
+        return Ok(Judgement::Kept);
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut lines = said.lines();
+    let how = lines.by_ref().find(|line| line.trim_start().starts_with("VIOLATION")).and_then(|_| lines.next());
+    let how = how.or_else(|| said.lines().find(|line| line.starts_with("test ") && line.ends_with("FAILED")));
+    Ok(Judgement::Broken(how.unwrap_or("a test failed").trim().to_owned()))
+}
+
+impl Mutant {
+    /// Breaks the rule in the copy; returns the file as it was.
+    fn apply(&self, copy: &Path) -> Result<String> {
+        let file = copy.join(self.file);
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let found = text.matches(self.from).count();
+        ensure!(found == 1, "{}: the code of \"{}\" is there {found} times, not once", self.file, self.rule);
+        let broken = text.replace(self.from, self.to);
+        fs::write(&file, broken).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(text)
+    }
+}
+
+/// Copies what git knows of, as it is now.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    project::remove(to)?;
+    let mut listing = Command::new("git");
+    listing.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(from);
+    for path in quiet(&mut listing)?.split('\0').filter(|path| !path.is_empty()) {
+        let (source, target) = (from.join(path), to.join(path));
+        if !source.is_file() {
+            continue;
+        }
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        fs::copy(&source, &target).with_context(|| format!("cannot copy {path}"))?;
+    }
+    Ok(())
+}
