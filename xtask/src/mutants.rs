@@ -228,14 +228,11 @@ enum Judgement {
 fn judge(tools: &Tools, project: &Project, copy: &Path) -> Result<Judgement> {
     let cargo = |more: &[&str]| {
         let mut cargo = tools.cargo();
-        cargo
-            .current_dir(copy)
-            .args(["test", "--package", "in-process-tests", "--no-fail-fast"])
-            .args(JUDGES)
-            .args(more);
-        // The checkout's own target folder, so that only the project's crates
-        // are compiled again.
-        cargo.env("CARGO_TARGET_DIR", project.root().join("target"));
+        cargo.current_dir(copy).args(["test", "--profile", "faults", "--package", "in-process-tests"]);
+        cargo.args(JUDGES).args(more);
+        // Not the checkout's own: to Cargo the two are one workspace, and what
+        // was built from broken sources would pass for the checkout's.
+        cargo.env("CARGO_TARGET_DIR", project.root().join("target/mutants-build"));
         cargo
     };
     quiet(&mut cargo(&["--no-run"])).context("a breach that does not compile proves nothing")?;

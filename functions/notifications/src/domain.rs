@@ -23,15 +23,25 @@ const MAX_EVENT_ID: usize = 256;
 /// other services to say; here it only has to fit on a line.
 const MAX_NAME: usize = 500;
 
-/// What tells one event from another, however often it is delivered.
+/// What tells one event from another, however often it is delivered. It stands
+/// in keys and in logs, so it is made of letters, digits, `-`, `_` and `:` only,
+/// a letter first: no address and no number can pass for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId(String);
 
-impl FromStr for EventId {
-    type Err = InvalidText;
+/// Why a text is no event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to {MAX_EVENT_ID} letters, digits, `-`, `_` and `:`, a letter first")]
+pub struct InvalidEventId;
 
-    fn from_str(id: &str) -> Result<Self, InvalidText> {
-        text::line(id, MAX_EVENT_ID).map(Self)
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(id: &str) -> Result<Self, InvalidEventId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':');
+        let well_formed = id.len() <= MAX_EVENT_ID && id.bytes().all(allowed);
+        let letter_first = id.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+        if well_formed && letter_first { Ok(Self(id.to_owned())) } else { Err(InvalidEventId) }
     }
 }
 

@@ -51,6 +51,8 @@ struct Inner {
     mails: Mutex<Vec<Value>>,
     mail_answer: Mutex<Option<Arc<MailAnswer>>>,
     texts: Mutex<Vec<HashMap<String, String>>>,
+    /// The user pool's key set, and how often it was fetched.
+    keys: Mutex<(Value, usize)>,
     troubles: Mutex<Vec<(String, Trouble)>>,
     running: Mutex<Vec<Running>>,
     trial: Mutex<Option<Trial>>,
@@ -196,6 +198,7 @@ impl Cloud {
             mails: Mutex::default(),
             mail_answer: Mutex::default(),
             texts: Mutex::default(),
+            keys: Mutex::default(),
             troubles: Mutex::default(),
             running: Mutex::default(),
             trial: Mutex::default(),
@@ -249,6 +252,12 @@ impl Cloud {
     /// Makes a service reachable for the others.
     pub fn serve(&self, name: &'static str, router: Router) {
         lock(&self.0.services).insert(name, router);
+    }
+
+    /// Makes nobody reachable any more. Services hold the cloud and the cloud
+    /// holds them: without this, neither would ever be dropped.
+    pub(crate) fn close(&self) {
+        lock(&self.0.services).clear();
     }
 
     /// A service's routes.
@@ -310,6 +319,16 @@ impl Cloud {
     /// The text messages sent so far, as SNS was asked to send them.
     pub fn texts(&self) -> Vec<HashMap<String, String>> {
         lock(&self.0.texts).clone()
+    }
+
+    /// The key set that the user pool publishes from here on.
+    pub fn publish_keys(&self, key_set: Value) {
+        lock(&self.0.keys).0 = key_set;
+    }
+
+    /// How often somebody fetched the key set.
+    pub fn key_fetches(&self) -> usize {
+        lock(&self.0.keys).1
     }
 
     /// Lets nothing through to hosts that contain `part` any more.
@@ -421,6 +440,11 @@ impl Cloud {
         }
         if host.starts_with("sns") {
             return Ok(self.publish(&body));
+        }
+        if host == world::POOL {
+            let mut keys = lock(&self.0.keys);
+            keys.1 += 1;
+            return Ok(json_response((200, keys.0.to_string())));
         }
         panic!("nothing in this world answers {} {}", parts.method, parts.uri);
     }

@@ -39,6 +39,11 @@ use crate::cloud::Cloud;
 /// How long orders can be cancelled for in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
+/// The host of the user pool, which is also the issuer of its tokens.
+pub const POOL: &str = "pool.test";
+/// The app client that tokens are for.
+pub const CLIENT: &str = "client";
+
 /// The shop.
 pub struct World {
     /// Everything outside the services.
@@ -46,6 +51,12 @@ pub struct World {
     worker: Worker,
     /// The notifications function itself.
     pub notifications: notifications::handlers::Function,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.cloud.close();
+    }
 }
 
 impl World {
@@ -67,9 +78,9 @@ impl World {
         let table = |name: &str| Table::new(aws_sdk_dynamodb::Client::new(&aws.config), name);
         let authenticator = || {
             let config = TokenConfig {
-                key_set: "http://pool.test/keys".parse().expect("an address"),
-                issuer: "http://pool.test".into(),
-                audience: "client".into(),
+                key_set: format!("http://{POOL}/keys").parse().expect("an address"),
+                issuer: format!("http://{POOL}"),
+                audience: CLIENT.into(),
             };
             Authenticator::new(TokenVerifier::new(config, aws.connector.clone()), InternalAuth::Iam)
         };
