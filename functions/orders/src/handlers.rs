@@ -12,7 +12,7 @@ use chassis::{
     dynamo::Table,
     fields::{FieldError, Fields},
     health,
-    http::{Id, Invocation, Json as Body, Query, edge},
+    http::{Id, Invocation, Json as Body, Object, Query, edge},
     page::{Limit, Page},
     problem::{self, Problem},
 };
@@ -43,7 +43,7 @@ struct NewOrder {
     /// The caller's own, if given: whose order it is comes from the token.
     #[serde(default)]
     user_id: Option<String>,
-    items: Vec<NewItem>,
+    items: Vec<Object<NewItem>>,
     #[serde(default)]
     payment_method: Option<String>,
 }
@@ -89,7 +89,7 @@ async fn place(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
     let mut fields = Fields::default();
-    let basket = Basket::parse(body.items.iter().map(|item| (item.product_id.as_str(), item.quantity)));
+    let basket = Basket::parse(body.items.iter().map(|Object(item)| (item.product_id.as_str(), item.quantity)));
     let basket = basket.map_err(|errors| errors.iter().for_each(|e| fields.refuse(&e.field, &e.detail))).ok();
     let payment_method =
         body.payment_method.and_then(|token| fields.take("payment_method", token.parse::<PaymentMethod>()));

@@ -12,7 +12,7 @@ use chassis::{
     dynamo::Table,
     fields::{FieldError, Fields},
     health,
-    http::{Id, Invocation, Json as Body, edge},
+    http::{Id, Invocation, Json as Body, Object, edge},
     money::{Amount, Currency, Money},
     problem::Problem,
 };
@@ -47,7 +47,7 @@ struct NewPayment {
     currency: Option<String>,
     #[serde(default)]
     payment_method: Option<String>,
-    recipient: NewRecipient,
+    recipient: Object<NewRecipient>,
     /// Take the money in the same request.
     #[serde(default)]
     capture: bool,
@@ -116,9 +116,10 @@ impl NewPayment {
             fields.refuse("amount", "must be more than 0");
         }
         let method = self.payment_method.and_then(|token| fields.take("payment_method", token.parse()));
-        let name = fields.take("recipient.name", self.recipient.name.parse());
-        let email = fields.take("recipient.email", self.recipient.email.parse());
-        let phone = self.recipient.phone.and_then(|phone| fields.take("recipient.phone", phone.parse()));
+        let Object(recipient) = self.recipient;
+        let name = fields.take("recipient.name", recipient.name.parse());
+        let email = fields.take("recipient.email", recipient.email.parse());
+        let phone = recipient.phone.and_then(|phone| fields.take("recipient.phone", phone.parse()));
         let recipient = name.zip(email).map(|(name, email)| Recipient { name, email, phone });
         let request = order_id.zip(user_id).zip(amount.zip(recipient));
         let request = request.map(|((order_id, user_id), (amount, recipient))| PaymentRequest {

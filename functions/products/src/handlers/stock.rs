@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use chassis::{
     caller::{Admin, Internal},
     fields::Fields,
-    http::{Id, Json as Body},
+    http::{Id, Json as Body, Object},
     money::{Amount, Currency},
     problem::Problem,
 };
@@ -31,7 +31,7 @@ pub(super) struct AdjustmentRequest {
 pub(super) struct ReserveRequest {
     order_id: OrderId,
     #[serde(default)]
-    items: Option<Vec<Item>>,
+    items: Option<Vec<Object<Item>>>,
     #[serde(default)]
     product_id: Option<ProductId>,
     #[serde(default)]
@@ -55,10 +55,9 @@ impl ReserveRequest {
         let (all, lines): (_, Option<Vec<_>>) = match (self.items, self.product_id, self.quantity) {
             (Some(items), None, None) => {
                 // Each is looked at, for the sake of its own message.
-                let lines = items
-                    .iter()
-                    .enumerate()
-                    .map(|(index, item)| line(&format!("items[{index}].quantity"), item.product_id, item.quantity));
+                let lines = items.iter().enumerate().map(|(index, Object(item))| {
+                    line(&format!("items[{index}].quantity"), item.product_id, item.quantity)
+                });
                 ("items", lines.collect::<Vec<_>>().into_iter().collect())
             }
             (None, Some(product_id), Some(quantity)) => {
