@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     config::{ConfigError, required},
     contact::{Email, Phone},
+    openapi::Problems,
     problem::Problem,
     telemetry,
     token::{TokenError, TokenVerifier},
@@ -149,7 +150,7 @@ impl Authenticator {
         }
         let header = parts.headers.get(header::AUTHORIZATION);
         let token = header.and_then(|value| value.to_str().ok()).and_then(bearer);
-        let token = token.ok_or_else(|| Problem::unauthenticated("Send an ID token: `Authorization: Bearer …`."))?;
+        let token = token.ok_or_else(no_token)?;
         let claims = self.verifier.verify(token).await.map_err(|error| match error {
             TokenError::KeysUnavailable(_) => Problem::unavailable(error),
             error => {
@@ -163,6 +164,10 @@ impl Authenticator {
     fn is_internal(&self, parts: &Parts) -> bool {
         self.internal == InternalAuth::None || has_iam_identity(parts)
     }
+}
+
+fn no_token() -> Problem {
+    Problem::unauthenticated("Send an ID token: `Authorization: Bearer …`.")
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -207,6 +212,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+impl Problems for Caller {
+    fn problems() -> Vec<Problem> {
+        vec![no_token()]
+    }
+}
+
 /// `None` only where no credential was sent at all: a bad one is still 401.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
     type Rejection = Problem;
@@ -228,7 +239,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let caller = <Caller as FromRequestParts<S>>::from_request_parts(parts, state).await?;
-        if caller.admin { Ok(Self(caller)) } else { Err(Problem::forbidden("Administrators only.")) }
+        if caller.admin { Ok(Self(caller)) } else { Err(administrators_only()) }
+    }
+}
+
+fn administrators_only() -> Problem {
+    Problem::forbidden("Administrators only.")
+}
+
+impl Problems for Admin {
+    fn problems() -> Vec<Problem> {
+        vec![no_token(), administrators_only()]
     }
 }
 

@@ -4,7 +4,13 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// An e-mail address in lower case, at most 254 characters (RFC 5321, 4.5.3.1).
+/// The most characters of an e-mail address (RFC 5321, 4.5.3.1).
+pub const MAX_EMAIL: usize = 254;
+/// What is taken for a phone number, as a regular expression (ECMA-262) for
+/// the API's document.
+pub const PHONE: &str = r"^\+[1-9][0-9]{7,14}$";
+
+/// An e-mail address in lower case, at most [`MAX_EMAIL`] characters.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Email(String);
@@ -35,7 +41,8 @@ impl FromStr for Email {
         // hosts: all are legal, none is a customer's.
         let options =
             email_address::Options::default().with_required_tld().without_display_text().without_domain_literal();
-        let plain = text.is_ascii() && text.len() <= 254 && !text.bytes().any(|b| b == b'"' || b.is_ascii_control());
+        let plain =
+            text.is_ascii() && text.len() <= MAX_EMAIL && !text.bytes().any(|b| b == b'"' || b.is_ascii_control());
         match email_address::EmailAddress::parse_with_options(text, options) {
             Ok(_) if plain => Ok(Self(text.to_ascii_lowercase())),
             _ => Err(InvalidContact::Email),

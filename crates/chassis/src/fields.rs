@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One bad field and why it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "aws", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// Where: a path into the body (`items[0].quantity`), or the name of a
     /// header, path or query parameter.

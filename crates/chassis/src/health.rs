@@ -3,23 +3,34 @@
 
 use axum::{Json, Router, routing::get};
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        Components, ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, PathItem, Paths, Ref, ResponseBuilder,
+        path::{OperationBuilder, ParameterIn},
+        response::ResponsesBuilder,
+        security::SecurityRequirement,
+    },
+};
 
 use crate::{
-    caller::Caller,
+    caller::{Admin, Caller},
     dynamo::{Key, Table},
     http::Query,
+    openapi::{ID_TOKEN, ProblemResponses},
     problem::Problem,
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Depth {
+    /// Also reach the service's table. For administrators.
     #[serde(default)]
     deep: bool,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// What a service says that is there.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
     /// Which service.
     pub service: &'static str,
@@ -29,6 +40,7 @@ pub struct Health {
     pub status: &'static str,
     /// `ok` if the table was asked and answered.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub table: Option<&'static str>,
 }
 
@@ -50,4 +62,26 @@ pub fn routes(service: &'static str, table: Table) -> Router {
         Ok(Json(Health { service, version: env!("CARGO_PKG_VERSION"), status: "ok", table: table_state }))
     };
     Router::new().route(&format!("/health/{service}"), get(handler))
+}
+
+/// What the API's document says of it.
+pub fn api(service: &str) -> OpenApi {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Health::name()))).build();
+    let healthy = ResponseBuilder::new().description("It is there.").content("application/json", content);
+    let operation = OperationBuilder::new()
+        .tag("Health")
+        .operation_id(Some(format!("{service}Health")))
+        .summary(Some(format!("Is the {service} service there?")))
+        .parameters(Some(Depth::into_params(|| Some(ParameterIn::Query))))
+        .responses(
+            ResponsesBuilder::new()
+                .response("200", healthy)
+                .responses_from_into_responses::<ProblemResponses<(Query<Depth>, Admin)>>(),
+        )
+        .securities(Some([SecurityRequirement::default(), SecurityRequirement::new(ID_TOKEN, [""; 0])]));
+    let path = PathItem::new(HttpMethod::Get, operation);
+    let mut paths = Paths::new();
+    paths.paths.insert(format!("/health/{service}"), path);
+    let components = Components::builder().schema_from::<Health>().build();
+    OpenApiBuilder::new().info(Info::default()).paths(paths).components(Some(components)).build()
 }

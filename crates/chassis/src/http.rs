@@ -1,6 +1,6 @@
 //! The HTTP edge: what every route of every service has around it.
 
-use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,11 +10,11 @@ use axum::{
     response::Response,
 };
 use futures::FutureExt;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
 use lambda_http::request::RequestContext;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -22,6 +22,7 @@ use tracing::Instrument;
 use crate::{
     caller::Authenticator,
     deadline::Deadline,
+    openapi::Problems,
     problem::{Problem, Unrendered},
     telemetry,
     trace::TraceContext,
@@ -161,14 +162,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !is_json(request.headers().get(header::CONTENT_TYPE)) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send the body as `Content-Type: application/json`.",
-            ));
+            return Err(unsupported_media_type());
         }
         let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
         parse_json(&body).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned> Problems for Json<T> {
+    fn problems() -> Vec<Problem> {
+        let unparsed = ["[]", "{"].into_iter().filter_map(|body| parse_json::<T>(body.as_bytes()).err());
+        unparsed.chain([unsupported_media_type(), payload_too_large(), unreadable_body()]).collect()
     }
 }
 
@@ -195,6 +199,37 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
         deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
+}
+
+/// Reads a whole number, however it is written: `3.0` is one, too, for JSON
+/// Schema and for languages that know but one kind of number.
+pub fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Whole;
+
+    impl Visitor<'_> for Whole {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
+            Ok(number)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
+            i64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<i64, E> {
+            // Beyond that, a float no longer says which number is meant.
+            let exact = number.fract() == 0.0 && number.abs() <= (1_i64 << f64::MANTISSA_DIGITS) as f64;
+            if exact { Ok(number as i64) } else { Err(E::invalid_value(Unexpected::Float(number), &self)) }
+        }
+    }
+
+    let number = deserializer.deserialize_i64(Whole)?;
+    T::try_from(number).map_err(|_| de::Error::invalid_value(Unexpected::Signed(number), &"a number in range"))
 }
 
 /// Parses a JSON object, naming the field at which it stops making sense.
@@ -229,15 +264,21 @@ fn malformed(error: &serde_json::Error) -> Problem {
 }
 
 fn unreadable(rejection: BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "payload_too_large",
-            format!("The body must be at most {MAX_BODY} bytes."),
-        )
-    } else {
-        Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
-    }
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { payload_too_large() } else { unreadable_body() }
+}
+
+fn unsupported_media_type() -> Problem {
+    let detail = "Send the body as `Content-Type: application/json`.";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+fn payload_too_large() -> Problem {
+    let detail = format!("The body must be at most {MAX_BODY} bytes.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+}
+
+fn unreadable_body() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
@@ -249,7 +290,7 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Id<T>(pub T);
 
-impl<S: Send + Sync, T: std::str::FromStr<Err: std::fmt::Display>> FromRequestParts<S> for Id<T> {
+impl<S: Send + Sync, T: FromStr<Err: fmt::Display>> FromRequestParts<S> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -257,6 +298,12 @@ impl<S: Send + Sync, T: std::str::FromStr<Err: std::fmt::Display>> FromRequestPa
             .await
             .map_err(|_| Problem::invalid_field("id", "must be readable text"))?;
         text.parse().map(Self).map_err(|error| Problem::invalid_field("id", error))
+    }
+}
+
+impl<T: FromStr<Err: fmt::Display>> Problems for Id<T> {
+    fn problems() -> Vec<Problem> {
+        "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error)).into_iter().collect()
     }
 }
 
@@ -269,8 +316,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        axum::extract::Query::try_from_uri(&parts.uri)
-            .map(|query| Self(query.0))
-            .map_err(|rejection| Problem::invalid_field("query", rejection.body_text()))
+        parse_query(&parts.uri).map(Self)
+    }
+}
+
+fn parse_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    axum::extract::Query::try_from_uri(uri)
+        .map(|query| query.0)
+        .map_err(|rejection| Problem::invalid_field("query", rejection.body_text()))
+}
+
+impl<T: DeserializeOwned> Problems for Query<T> {
+    fn problems() -> Vec<Problem> {
+        parse_query::<T>(&Uri::from_static("/?no_such_parameter=1")).err().into_iter().collect()
     }
 }

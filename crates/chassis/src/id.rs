@@ -17,6 +17,12 @@ pub fn parse(prefix: &'static str, text: &str) -> Result<uuid::Uuid, InvalidId> 
     if uuid.hyphenated().to_string() == rest { Ok(uuid) } else { Err(invalid) }
 }
 
+/// What [`parse`] takes, as a regular expression (ECMA-262) for the API's
+/// document.
+pub fn pattern(prefix: &str) -> String {
+    format!("^{prefix}_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$")
+}
+
 /// Declares an id type of its own, so that a product's id can't be passed
 /// where an order's is wanted.
 #[macro_export]
@@ -75,7 +81,17 @@ macro_rules! typed_id {
                 text.parse().map_err(::serde::de::Error::custom)
             }
         }
+
+        $crate::id_schema!($name, $prefix);
     };
+}
+
+/// Nothing: without the feature `aws` there is no API to describe.
+#[cfg(not(feature = "aws"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! id_schema {
+    ($name:ident, $prefix:literal) => {};
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub mod http;
 #[cfg(feature = "aws")]
 pub mod metric;
 #[cfg(feature = "aws")]
+pub mod openapi;
+#[cfg(feature = "aws")]
 pub mod problem;
 #[cfg(feature = "aws")]
 pub mod service_client;

@@ -24,6 +24,14 @@ impl Currency {
     /// United States dollar, the default on the wire.
     pub const USD: Self = Self(Iso::USD);
 
+    /// All that are traded in here, by code.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let letters = || 'A'..='Z';
+        let pairs = letters().flat_map(move |first| letters().map(move |second| [first, second]));
+        let codes = pairs.flat_map(move |[first, second]| letters().map(move |third| [first, second, third]));
+        codes.filter_map(|code| String::from_iter(code).parse().ok())
+    }
+
     /// How many decimals an amount has: 2 for USD, 0 for JPY.
     pub fn decimals(self) -> u32 {
         u32::from(self.0.exponent().unwrap_or_default())

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::{fields::FieldError, page::ListError, store::StoreError};
 
@@ -28,19 +29,29 @@ struct Inner {
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The document on the wire.
-#[derive(Serialize)]
-struct Document<'a> {
+/// An error (RFC 9457). Some codes come with members of their own.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Document<'a> {
+    /// Always `about:blank`: it is `code` that tells problems apart.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The HTTP status in words.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// What went wrong, for programs. Stable.
     code: &'static str,
+    /// What went wrong, for people. May be reworded.
     detail: &'a str,
+    /// The id of the request that found out. Name it when you ask for help.
     instance: &'a str,
+    /// One entry for each bad field.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(inline)]
     errors: &'a [FieldError],
     #[serde(flatten)]
+    #[schema(ignore)]
     members: &'a Map<String, Value>,
 }
 
@@ -135,6 +146,26 @@ impl Problem {
     /// The code for programs.
     pub fn code(&self) -> &'static str {
         self.0.code
+    }
+
+    /// The words for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// Whether it names bad fields.
+    pub fn has_errors(&self) -> bool {
+        !self.0.errors.is_empty()
+    }
+
+    /// The extension members.
+    pub fn members(&self) -> &Map<String, Value> {
+        &self.0.members
+    }
+
+    /// The headers that it brings along.
+    pub fn headers(&self) -> &[(header::HeaderName, HeaderValue)] {
+        &self.0.headers
     }
 
     /// What the client isn't told.

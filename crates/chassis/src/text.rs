@@ -18,6 +18,21 @@ pub enum InvalidText {
     ControlCharacter,
 }
 
+/// What [`line`] takes, but for its length, as a regular expression (ECMA-262)
+/// for the API's document: something other than white space, and nothing
+/// forbidden before or after it.
+pub const LINE: &str = concat!(
+    r"^[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF]",
+    r"[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*$",
+);
+/// The same for [`paragraph`].
+pub const PARAGRAPH: &str = concat!(
+    r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF]",
+    r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*$",
+);
+
 /// A line of 1 to `max` characters, without white space around it.
 pub fn line(text: &str, max: usize) -> Result<String, InvalidText> {
     checked(text, max, char::is_control)
@@ -28,9 +43,11 @@ pub fn paragraph(text: &str, max: usize) -> Result<String, InvalidText> {
     checked(text, max, |c| c.is_control() && c != '\n')
 }
 
+/// The rules are about the text as it was sent, so that they can be told in
+/// the API's document; the white space around it goes afterwards.
 fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<String, InvalidText> {
-    let text = text.trim();
-    if text.is_empty() {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
         return Err(InvalidText::Empty);
     }
     if text.chars().count() > max {
@@ -39,7 +56,7 @@ fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<S
     if text.chars().any(|c| forbidden(c) || is_invisible(c)) {
         return Err(InvalidText::ControlCharacter);
     }
-    Ok(text.to_owned())
+    Ok(trimmed.to_owned())
 }
 
 /// Line separators and the characters that reorder text on screen (Unicode's
@@ -62,12 +79,14 @@ mod tests {
         assert_eq!(line("Ada\nBcc: all", 80), Err(InvalidText::ControlCharacter));
         assert_eq!(paragraph("one\ntwo", 80), Ok("one\ntwo".into()));
         assert_eq!(paragraph("one\r\ntwo", 80), Err(InvalidText::ControlCharacter));
+        assert_eq!(line("Ada\n", 80), Err(InvalidText::ControlCharacter));
     }
 
     #[test]
     fn length_is_counted_in_characters() {
         assert_eq!(line("äöü", 3), Ok("äöü".into()));
         assert_eq!(line("äöüx", 3), Err(InvalidText::TooLong { max: 3 }));
+        assert_eq!(line("äöü ", 3), Err(InvalidText::TooLong { max: 3 }));
         assert_eq!(line(" ", 3), Err(InvalidText::Empty));
     }
 }

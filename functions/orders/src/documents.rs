@@ -2,18 +2,21 @@
 
 use axum::http::StatusCode;
 use chassis::{
+    caller::UserId,
     money::{Amount, Currency, Money},
     problem::Problem,
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::{
     domain::{
-        Answer, CustomerId, HistoryEntry, Order, OrderId, OrderState, PaymentId, PricedLine, ProductId, Quantity,
+        Answer, CustomerId, HistoryEntry, Item, Order, OrderId, OrderState, PaymentId, PricedLine, ProductId, Quantity,
         Refusal,
     },
+    openapi::Reason,
     saga::engine::Decision,
 };
 
@@ -52,45 +55,91 @@ impl From<&PricedLine> for LineDocument {
     }
 }
 
-/// A line of an order: priced once the price is known.
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
-enum ItemDocument {
-    Priced(LineDocument),
-    Unpriced { product_id: ProductId, quantity: Quantity },
+/// A line of an order. Its name and prices are there once they are known.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = OrderLine)]
+struct ItemDocument {
+    product_id: ProductId,
+    /// What the product was called when it was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    name: Option<String>,
+    quantity: Quantity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    unit_price: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    line_total: Option<Amount>,
+}
+
+impl From<&PricedLine> for ItemDocument {
+    fn from(line: &PricedLine) -> Self {
+        let LineDocument { product_id, name, quantity, unit_price, line_total } = line.into();
+        Self { product_id, name: Some(name), quantity, unit_price: Some(unit_price), line_total: Some(line_total) }
+    }
+}
+
+impl From<&Item> for ItemDocument {
+    fn from(item: &Item) -> Self {
+        let Item { product_id, quantity } = *item;
+        Self { product_id, name: None, quantity, unit_price: None, line_total: None }
+    }
+}
+
+/// A state that the order came to.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = OrderEvent)]
+struct HistoryDocument {
+    status: OrderState,
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Reason, nullable = false)]
+    reason: Option<String>,
+}
+
+impl From<&HistoryEntry> for HistoryDocument {
+    fn from(entry: &HistoryEntry) -> Self {
+        let HistoryEntry { status, at, reason } = entry.clone();
+        Self { status, at, reason }
+    }
 }
 
 /// An order.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Order)]
 pub struct OrderDocument {
     id: OrderId,
+    #[schema(value_type = UserId)]
     user_id: CustomerId,
     status: OrderState,
     items: Vec<ItemDocument>,
+    /// There once the prices are known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     total: Option<Amount>,
+    /// Of all amounts of the order.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     currency: Option<Currency>,
+    /// There once the payment was authorised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     payment_id: Option<PaymentId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Reason, nullable = false)]
     cancellation_reason: Option<&'static str>,
     created_at: Timestamp,
     updated_at: Timestamp,
-    history: Vec<HistoryEntry>,
+    /// Every state that it came to, the first one first.
+    history: Vec<HistoryDocument>,
 }
 
 impl From<&Order> for OrderDocument {
     fn from(order: &Order) -> Self {
         let items = match &order.quote {
-            Some(quote) => quote.lines.iter().map(|line| ItemDocument::Priced(line.into())).collect(),
-            None => {
-                let item = |item: &crate::domain::Item| ItemDocument::Unpriced {
-                    product_id: item.product_id,
-                    quantity: item.quantity,
-                };
-                order.basket.items().iter().map(item).collect()
-            }
+            Some(quote) => quote.lines.iter().map(ItemDocument::from).collect(),
+            None => order.basket.items().iter().map(ItemDocument::from).collect(),
         };
         Self {
             id: order.id,
@@ -104,7 +153,7 @@ impl From<&Order> for OrderDocument {
             cancellation_reason: order.refusal.as_ref().map(Refusal::code),
             created_at: order.created_at,
             updated_at: order.updated_at,
-            history: order.history.clone(),
+            history: order.history.iter().map(HistoryDocument::from).collect(),
         }
     }
 }
@@ -120,14 +169,15 @@ pub fn write_answer(order: &Order, decision: Decision<'_>, request_id: &str) -> 
             }
         }
         Decision::Refused(refusal) => {
-            let problem = problem(refusal).with("order_id", order.id.to_string());
+            let problem = refused(refusal, order.id);
             Answer { status: problem.status().as_u16(), body: problem.render(request_id) }
         }
     }
 }
 
-fn problem(refusal: &Refusal) -> Problem {
-    match refusal {
+/// What is answered where `order` is refused.
+pub(crate) fn refused(refusal: &Refusal, order: OrderId) -> Problem {
+    let problem = match refusal {
         Refusal::UserNotFound => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "user_not_found", "Create your profile first: POST /users.")
         }
@@ -162,5 +212,6 @@ fn problem(refusal: &Refusal) -> Problem {
         Refusal::CustomerRequest => {
             Problem::new(StatusCode::CONFLICT, "order_cancelled", "The order was cancelled before it was decided.")
         }
-    }
+    };
+    problem.with("order_id", order.to_string())
 }

@@ -47,6 +47,8 @@ impl OrderId {
 pub const MAX_LINES: usize = 50;
 /// The most pieces of one product in an order.
 pub const MAX_QUANTITY: u32 = 1000;
+/// The most characters of a payment token.
+pub const MAX_TOKEN: usize = 128;
 /// How long an order may stay undecided before it is cancelled.
 pub const DECIDE_WITHIN: Duration = Duration::from_secs(120);
 /// How long whoever works on an order has it to itself. Only avoids double
@@ -138,7 +140,7 @@ pub struct PaymentMethod(String);
 
 /// Why a text is no payment token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a payment token: 1 to 128 letters, digits, `_` or `-`")]
+#[error("must be a payment token: 1 to {MAX_TOKEN} letters, digits, `_` or `-`")]
 pub struct InvalidPaymentMethod;
 
 impl FromStr for PaymentMethod {
@@ -146,7 +148,8 @@ impl FromStr for PaymentMethod {
 
     fn from_str(token: &str) -> Result<Self, InvalidPaymentMethod> {
         let plain = token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if plain && (1..=128).contains(&token.len()) { Ok(Self(token.to_owned())) } else { Err(InvalidPaymentMethod) }
+        let well_formed = plain && (1..=MAX_TOKEN).contains(&token.len());
+        if well_formed { Ok(Self(token.to_owned())) } else { Err(InvalidPaymentMethod) }
     }
 }
 

@@ -12,15 +12,18 @@ use chassis::{
     dynamo::Table,
     fields::{FieldError, Fields},
     health,
-    http::{Id, Invocation, Json as Body, Object, Query, edge},
+    http::{Id, Invocation, Json as Body, Object, Query, edge, whole},
+    openapi::{Cursor, Location, ProblemResponses},
     page::{Limit, Page},
     problem::{self, Problem},
 };
 use serde::Deserialize;
+use utoipa::{IntoParams, OpenApi, ToSchema, openapi};
 
 use crate::{
     documents::OrderDocument,
-    domain::{Answer, Basket, CustomerId, OrderId, OrderState, PaymentMethod},
+    domain::{Answer, Basket, CustomerId, OrderId, OrderState, PaymentMethod, ProductId, Quantity},
+    openapi::{Cancelling, Listing, Placing, Reading, items},
     repository::OrderList,
     saga::engine,
     service::{IdempotencyKey, OrderError, Orders, PlaceOrder, Placed},
@@ -37,36 +40,74 @@ pub fn router(orders: Orders, table: Table, authenticator: Authenticator) -> Rou
     edge(routes, authenticator)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(OpenApi)]
+#[openapi(paths(place, list, read, cancel))]
+struct Api;
+
+/// What the API's document says of the routes.
+pub fn api() -> openapi::OpenApi {
+    Api::openapi().merge_from(health::api("orders"))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewOrder {
     /// The caller's own, if given: whose order it is comes from the token.
     #[serde(default)]
+    #[schema(value_type = Option<UserId>)]
     user_id: Option<String>,
+    #[schema(schema_with = items)]
     items: Vec<Object<NewItem>>,
+    /// If left out, the provider's default for this customer.
     #[serde(default)]
+    #[schema(value_type = Option<PaymentMethod>)]
     payment_method: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewItem {
+pub(crate) struct NewItem {
+    #[schema(value_type = ProductId)]
     product_id: String,
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = Quantity)]
     quantity: u32,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListParameters {
+    /// Whose orders. The caller's own if left out; others' are for administrators.
     #[serde(default)]
+    #[param(value_type = UserId)]
     user_id: Option<UserId>,
+    /// Only orders that stand so at the moment.
     #[serde(default)]
+    #[param(value_type = OrderState)]
     status: Option<OrderState>,
+    /// How many orders to list at most.
     #[serde(default)]
+    #[param(inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before, with the same `user_id` and `status`.
     #[serde(default)]
+    #[param(value_type = Cursor)]
     cursor: Option<String>,
 }
+
+/// The headers that matter to whoever places an order.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the handler reads the headers itself, to see whether one comes twice")]
+struct PlaceHeaders {
+    /// Your name for this order, in double quotes or without. A repeat under the same key gets the same answer, byte
+    /// for byte, for seven days. **Without one, repeating a request may order twice.**
+    #[param(rename = "Idempotency-Key", inline, value_type = IdempotencyKey, required = false)]
+    idempotency_key: Option<IdempotencyKey>,
+}
+
+type OrderPage = Page<OrderDocument>;
 
 fn customer(id: UserId) -> CustomerId {
     CustomerId::from_uuid(id.uuid())
@@ -80,6 +121,36 @@ fn engine_invocation(invocation: &Invocation) -> engine::Invocation<'_> {
     engine::Invocation { deadline: invocation.deadline, request_id: invocation.request_id.as_str() }
 }
 
+/// Place an order
+///
+/// Reserves the stock, authorises the payment and confirms the order before it answers. Prices come from the catalogue.
+/// A refused order is undone: nothing stays reserved, held or charged.
+///
+/// Send an `Idempotency-Key`, and repeat the request under it until there is an answer other than 409
+/// `idempotency_in_flight`, 429, 500 or 503. An order that is still undecided (202) can be followed at its `Location`;
+/// it is decided within minutes, and cancelled if it cannot be.
+#[utoipa::path(
+    post,
+    path = "/orders",
+    operation_id = "placeOrder",
+    tag = "Orders",
+    params(PlaceHeaders),
+    request_body(content = NewOrder, example = json!({
+        "items": [{ "product_id": "prod_0195a8e0-52c4-7d1a-b3f6-8c2d4e6f7a90", "quantity": 2 }],
+        "payment_method": "tok_accepted",
+    })),
+    responses(
+        (
+            status = 201, body = OrderDocument, headers(("location" = inline(Location))),
+            description = "The order, confirmed.",
+        ),
+        (
+            status = 202, body = OrderDocument, headers(("location" = inline(Location))),
+            description = "The order, not decided yet: a part of the system did not answer in time.",
+        ),
+        ProblemResponses<(Placing, Caller, Body<NewOrder>)>,
+    ),
+)]
 async fn place(
     State(orders): State<Orders>,
     caller: Caller,
@@ -139,6 +210,20 @@ fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
     Ok(response)
 }
 
+/// Read an order
+///
+/// With its history. One's own; an administrator may read anybody's. Somebody else's is 404.
+#[utoipa::path(
+    get,
+    path = "/orders/{id}",
+    operation_id = "getOrder",
+    tag = "Orders",
+    params(("id" = OrderId, Path)),
+    responses(
+        (status = 200, description = "The order as it stands.", body = OrderDocument),
+        ProblemResponses<(Reading, Caller, Id<OrderId>)>,
+    ),
+)]
 async fn read(
     State(orders): State<Orders>,
     caller: Caller,
@@ -147,11 +232,25 @@ async fn read(
     Ok(Json((&orders.get(id, may_see(&caller)).await?).into()))
 }
 
+/// List orders
+///
+/// Newest first, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/orders",
+    operation_id = "listOrders",
+    tag = "Orders",
+    params(ListParameters),
+    responses(
+        (status = 200, description = "A page of orders.", body = OrderPage),
+        ProblemResponses<(Listing, Caller, Query<ListParameters>)>,
+    ),
+)]
 async fn list(
     State(orders): State<Orders>,
     caller: Caller,
     Query(parameters): Query<ListParameters>,
-) -> Result<Json<Page<OrderDocument>>, Problem> {
+) -> Result<Json<OrderPage>, Problem> {
     let owner = parameters.user_id.unwrap_or(caller.user_id);
     if !caller.may_act_for(owner) {
         return Err(Problem::not_found("user"));
@@ -165,6 +264,22 @@ async fn list(
     Ok(Json(orders.list(&list).await?.map(|order| (&order).into())))
 }
 
+/// Cancel an order
+///
+/// Gives the stock back, and voids or refunds the payment. Possible for a while after ordering (24 hours, unless the
+/// shop was deployed with another window). Cancelling again changes nothing.
+#[utoipa::path(
+    post,
+    path = "/orders/{id}/cancel",
+    operation_id = "cancelOrder",
+    tag = "Orders",
+    params(("id" = OrderId, Path)),
+    responses(
+        (status = 200, description = "The order, cancelled.", body = OrderDocument),
+        (status = 202, description = "The order, about to be cancelled: it is being undone.", body = OrderDocument),
+        ProblemResponses<(Cancelling, Caller, Id<OrderId>)>,
+    ),
+)]
 async fn cancel(
     State(orders): State<Orders>,
     caller: Caller,

@@ -6,8 +6,8 @@
 //! - [`worker`]: finishing or undoing what a request left open
 //! - [`repository`]: where orders are kept
 //! - `clients`: the other services, and the queue
-//! - `handlers`: the HTTP routes; `documents`: what they send; `trigger`: what
-//!   starts the worker
+//! - `handlers`: the HTTP routes; `documents`: what they send; `openapi`: how
+//!   both are described; `trigger`: what starts the worker
 //!
 //! The first five know no SDK and no HTTP; see the feature `lambda`.
 
@@ -23,5 +23,7 @@ pub mod clients;
 pub mod documents;
 #[cfg(feature = "lambda")]
 pub mod handlers;
+#[cfg(feature = "lambda")]
+mod openapi;
 #[cfg(feature = "lambda")]
 pub mod trigger;

@@ -8,19 +8,22 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Internal, Principal, UserId},
+    caller::{Authenticator, Caller, Internal, Principal, UserId},
     dynamo::Table,
     fields::{FieldError, Fields},
     health,
     http::{Id, Invocation, Json as Body, Object, edge},
     money::{Amount, Currency, Money},
+    openapi::ProblemResponses,
     problem::Problem,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema, openapi};
 
 use crate::{
     domain::{OrderId, Payment, PaymentId, PaymentRequest, PaymentStatus, Recipient, Standing},
+    openapi::Reading,
     provider::ProviderError,
     service::{PaymentError, Payments},
 };
@@ -35,6 +38,15 @@ pub fn router(payments: Payments, table: Table, authenticator: Authenticator) ->
         .with_state(payments)
         .merge(health::routes("payments", table));
     edge(routes, authenticator)
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(read))]
+struct Api;
+
+/// What the API's document says of the public routes.
+pub fn api() -> openapi::OpenApi {
+    Api::openapi().merge_from(health::api("payments"))
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,7 +74,9 @@ struct NewRecipient {
     phone: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// An order has one payment, under the order's own UUID.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
 struct PaymentDocument {
     id: PaymentId,
     order_id: OrderId,
@@ -165,6 +179,20 @@ async fn cancel(
     Ok(document(payments.cancel(id, invocation.deadline).await?))
 }
 
+/// Read a payment
+///
+/// For whoever pays, and for administrators. Somebody else's is 404.
+#[utoipa::path(
+    get,
+    path = "/payments/{id}",
+    operation_id = "getPayment",
+    tag = "Payments",
+    params(("id" = PaymentId, Path)),
+    responses(
+        (status = 200, description = "The payment.", body = PaymentDocument),
+        ProblemResponses<(Reading, Caller, Id<PaymentId>)>,
+    ),
+)]
 async fn read(
     State(payments): State<Payments>,
     principal: Principal,

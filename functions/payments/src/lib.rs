@@ -5,10 +5,11 @@
 //! - [`service`]: what can be done with payments
 //! - [`provider`]: whoever moves the money; a sandbox is built in
 //! - [`repository`]: where payments are kept
-//! - [`handlers`]: the HTTP routes
+//! - [`handlers`]: the HTTP routes; `openapi`: how they are described
 
 pub mod domain;
 pub mod handlers;
+mod openapi;
 pub mod provider;
 pub mod repository;
 pub mod service;

@@ -4,9 +4,10 @@
 //! - [`domain`]: products, stock and reservations, without any technology
 //! - [`service`]: what can be done with them
 //! - [`repository`]: where they are kept
-//! - [`handlers`]: the HTTP routes
+//! - [`handlers`]: the HTTP routes; `openapi`: how they are described
 
 pub mod domain;
 pub mod handlers;
+mod openapi;
 pub mod repository;
 pub mod service;

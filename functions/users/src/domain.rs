@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The most characters of a name.
-const MAX_NAME: usize = 100;
+pub const MAX_NAME: usize = 100;
 
 /// What a person wants to be called, in one line.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,13 +14,19 @@ use chassis::{
     fields::Fields,
     health,
     http::{Id, Json as Body, edge},
+    openapi::{Location, ProblemResponses, one_of},
     problem::Problem,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    OpenApi, ToSchema,
+    openapi::{self, ObjectBuilder},
+};
 
 use crate::{
     domain::{Name, Standing, User},
+    openapi::{Changing, Creating, Deactivating, Reading},
     service::{Change, UserError, Users},
 };
 
@@ -35,31 +41,60 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
     edge(routes, authenticator)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(OpenApi)]
+#[openapi(paths(create, read, change, deactivate))]
+struct Api;
+
+/// What the API's document says of the public routes.
+pub fn api() -> openapi::OpenApi {
+    Api::openapi().merge_from(health::api("users"))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewUser {
+    /// The address that the caller verified when signing up.
+    #[schema(value_type = Email)]
     email: String,
+    #[schema(value_type = Name)]
     name: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UserChange {
+    /// The caller's own verified address: nobody else can change it.
     #[serde(default)]
+    #[schema(value_type = Option<Email>)]
     email: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+const ACTIVE: &str = "ACTIVE";
+const INACTIVE: &str = "INACTIVE";
+
+fn status_schema() -> ObjectBuilder {
+    one_of([ACTIVE, INACTIVE])
+}
+
+/// A user. Without name and addresses once deactivated.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
 struct UserDocument {
     id: UserId,
+    #[schema(schema_with = status_schema)]
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     name: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     email: Option<Email>,
+    /// Only if the user pool has verified it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     phone: Option<Phone>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -71,7 +106,7 @@ impl From<User> for UserDocument {
         match user.standing {
             Standing::Active(profile) => Self {
                 id,
-                status: "ACTIVE",
+                status: ACTIVE,
                 name: Some(profile.name),
                 email: Some(profile.email),
                 phone: profile.phone,
@@ -79,7 +114,7 @@ impl From<User> for UserDocument {
                 updated_at,
             },
             Standing::Inactive => {
-                Self { id, status: "INACTIVE", name: None, email: None, phone: None, created_at, updated_at }
+                Self { id, status: INACTIVE, name: None, email: None, phone: None, created_at, updated_at }
             }
         }
     }
@@ -105,6 +140,21 @@ struct Recipient {
     phone: Option<Phone>,
 }
 
+/// Create your profile
+///
+/// Whoever wants to order needs one. The e-mail address must be the one that the user pool verified; a verified phone
+/// number is taken from the token, too. Each person has one profile, whose id derives from the token's subject.
+#[utoipa::path(
+    post,
+    path = "/users",
+    operation_id = "createUser",
+    tag = "Users",
+    request_body = NewUser,
+    responses(
+        (status = 201, description = "The profile.", body = UserDocument, headers(("location" = inline(Location)))),
+        ProblemResponses<(Creating, Caller, Body<NewUser>)>,
+    ),
+)]
 async fn create(State(users): State<Users>, caller: Caller, Body(body): Body<NewUser>) -> Result<Response, Problem> {
     let mut fields = Fields::default();
     let name = fields.take("name", body.name.parse::<Name>());
@@ -115,10 +165,39 @@ async fn create(State(users): State<Users>, caller: Caller, Body(body): Body<New
     Ok((StatusCode::CREATED, location, Json(UserDocument::from(user))).into_response())
 }
 
+/// Read a profile
+///
+/// One's own; an administrator may read anybody's. Somebody else's is 404.
+#[utoipa::path(
+    get,
+    path = "/users/{id}",
+    operation_id = "getUser",
+    tag = "Users",
+    params(("id" = UserId, Path)),
+    responses(
+        (status = 200, description = "The profile.", body = UserDocument),
+        ProblemResponses<(Reading, Caller, Id<UserId>)>,
+    ),
+)]
 async fn read(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) -> Result<Json<UserDocument>, Problem> {
     Ok(Json(users.get(&caller, id).await?.into()))
 }
 
+/// Change a profile
+///
+/// What is left out, or null, stays as it is. The phone number follows the caller's token.
+#[utoipa::path(
+    patch,
+    path = "/users/{id}",
+    operation_id = "changeUser",
+    tag = "Users",
+    params(("id" = UserId, Path)),
+    request_body = UserChange,
+    responses(
+        (status = 200, description = "The profile as it stands now.", body = UserDocument),
+        ProblemResponses<(Changing, Caller, Id<UserId>, Body<UserChange>)>,
+    ),
+)]
 async fn change(
     State(users): State<Users>,
     caller: Caller,
@@ -132,6 +211,20 @@ async fn change(
     Ok(Json(users.change(&caller, id, change).await?.into()))
 }
 
+/// Leave
+///
+/// Deactivates the user for good and erases the personal data. Doing it again changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/users/{id}",
+    operation_id = "deactivateUser",
+    tag = "Users",
+    params(("id" = UserId, Path)),
+    responses(
+        (status = 204, description = "Deactivated."),
+        ProblemResponses<(Deactivating, Caller, Id<UserId>)>,
+    ),
+)]
 async fn deactivate(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) -> Result<StatusCode, Problem> {
     users.deactivate(&caller, id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -3,9 +3,10 @@
 //! - [`domain`]: what a user is, without any technology
 //! - [`service`]: what can be done with users
 //! - [`repository`]: where they are kept
-//! - [`handlers`]: the HTTP routes
+//! - [`handlers`]: the HTTP routes; `openapi`: how they are described
 
 pub mod domain;
 pub mod handlers;
+mod openapi;
 pub mod repository;
 pub mod service;

@@ -9,6 +9,7 @@ use lambda_http::{Adapter, request::LambdaRequest};
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
 use tower::Service;
+use utoipa::openapi::OpenApi;
 
 pub use self::batch::{BatchResponse, ItemFailure, UnnamedFailure};
 use crate::service::Notifications;
@@ -19,6 +20,11 @@ const DEFAULT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 /// The HTTP routes, behind the HTTP edge.
 pub fn router(table: Table, authenticator: Authenticator) -> Router {
     edge(health::routes("notifications", table), authenticator)
+}
+
+/// What the API's document says of them.
+pub fn api() -> OpenApi {
+    health::api("notifications")
 }
 
 /// The function: takes each payload to whom it is for.

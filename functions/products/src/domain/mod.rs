@@ -5,10 +5,12 @@ mod reservation;
 mod stock;
 
 pub use self::{
-    product::{Description, Details, InvalidPrice, MAX_PRICE, Name, Price, Product, ProductId},
+    product::{
+        Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, Price, Product, ProductId,
+    },
     reservation::{InvalidLines, Lack, Line, Lines, MAX_LINES, OrderId, PricedLine, Quote, Refusal, Reservation},
     stock::{
         Adjustment, AdjustmentId, Delta, InvalidAdjustmentId, InvalidDelta, InvalidQuantity, InvalidUnits,
-        MAX_QUANTITY, MAX_UNITS, Quantity, Reason, Stock, Units,
+        MAX_ADJUSTMENT_ID, MAX_QUANTITY, MAX_REASON, MAX_UNITS, Quantity, Reason, Stock, Units,
     },
 };

@@ -19,9 +19,9 @@ typed_id!(
 );
 
 /// The most characters of a name.
-const MAX_NAME: usize = 100;
+pub const MAX_NAME: usize = 100;
 /// The most characters of a description.
-const MAX_DESCRIPTION: usize = 2000;
+pub const MAX_DESCRIPTION: usize = 2000;
 /// The highest price in minor units: a hundred million dollars. An order of
 /// the most lines, each of the highest quantity, still has a total then.
 pub const MAX_PRICE: u64 = 10_000_000_000;

@@ -18,9 +18,9 @@ pub const MAX_QUANTITY: u32 = 1000;
 /// warehouse beyond what any computer still counts exactly.
 pub const MAX_UNITS: u32 = 1_000_000_000;
 /// The most characters of an adjustment's id.
-const MAX_ADJUSTMENT_ID: usize = 64;
+pub const MAX_ADJUSTMENT_ID: usize = 64;
 /// The most characters of an adjustment's reason.
-const MAX_REASON: usize = 200;
+pub const MAX_REASON: usize = 200;
 
 /// How many pieces an order wants: 1 to [`MAX_QUANTITY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,9 +10,12 @@ use axum::{
 use chassis::{caller::Authenticator, dynamo::Table, health, http::edge, problem::Problem};
 use http::StatusCode;
 use serde_json::json;
+use utoipa::{OpenApi, openapi};
 
+pub(crate) use self::catalogue::{NewProduct, ProductChange};
 use crate::{
     domain::{Lack, Refusal},
+    openapi::PriceFitsCurrency,
     service::{ProductError, Products},
 };
 
@@ -27,6 +30,18 @@ pub fn router(products: Products, table: Table, authenticator: Authenticator) ->
         .with_state(products)
         .merge(health::routes("products", table));
     edge(routes, authenticator)
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    paths(catalogue::list, catalogue::read, catalogue::create, catalogue::change, stock::adjust),
+    modifiers(&PriceFitsCurrency),
+)]
+struct Api;
+
+/// What the API's document says of the public routes.
+pub fn api() -> openapi::OpenApi {
+    Api::openapi().merge_from(health::api("products"))
 }
 
 impl From<ProductError> for Problem {

@@ -4,25 +4,52 @@ use axum::{Json, extract::State};
 use chassis::{
     caller::{Admin, Internal},
     fields::Fields,
-    http::{Id, Json as Body, Object},
+    http::{Id, Json as Body, Object, whole},
     money::{Amount, Currency},
+    openapi::ProblemResponses,
     problem::Problem,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     domain::{
         Adjustment, AdjustmentId, Delta, Line, Lines, Name, OrderId, PricedLine, ProductId, Quantity, Quote, Reason,
     },
+    openapi::Adjusting,
     service::{NewAdjustment, Products},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewStockAdjustment)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdjustmentRequest {
+    #[schema(value_type = AdjustmentId)]
     adjustment_id: String,
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = Delta)]
     delta: i64,
+    #[schema(value_type = Reason)]
     reason: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StockAdjustment)]
+pub(super) struct AdjustmentDocument {
+    adjustment_id: AdjustmentId,
+    product_id: ProductId,
+    delta: Delta,
+    reason: Reason,
+    /// When it was applied, the first and only time.
+    applied_at: Timestamp,
+}
+
+impl From<Adjustment> for AdjustmentDocument {
+    fn from(adjustment: Adjustment) -> Self {
+        let Adjustment { adjustment_id, product_id, delta, reason, applied_at } = adjustment;
+        Self { adjustment_id, product_id, delta, reason, applied_at }
+    }
 }
 
 /// Either `items`, or one product and its quantity.
@@ -103,19 +130,35 @@ pub(super) struct ReleaseDocument {
     status: &'static str,
 }
 
+/// Let pieces come or go
+///
+/// For administrators: a delivery, a breakage, a count. Applied once for each `adjustment_id`, however often it is
+/// sent; a repeat gets the first one's answer. What belongs to orders cannot go.
+#[utoipa::path(
+    post,
+    path = "/products/{id}/stock-adjustments",
+    operation_id = "adjustStock",
+    tag = "Products",
+    params(("id" = ProductId, Path)),
+    request_body = AdjustmentRequest,
+    responses(
+        (status = 200, description = "The adjustment, applied.", body = AdjustmentDocument),
+        ProblemResponses<(Adjusting, Admin, Id<ProductId>, Body<AdjustmentRequest>)>,
+    ),
+)]
 pub(super) async fn adjust(
     State(products): State<Products>,
     _: Admin,
     Id(id): Id<ProductId>,
     Body(body): Body<AdjustmentRequest>,
-) -> Result<Json<Adjustment>, Problem> {
+) -> Result<Json<AdjustmentDocument>, Problem> {
     let mut fields = Fields::default();
     let adjustment_id = fields.take("adjustment_id", body.adjustment_id.parse::<AdjustmentId>());
     let delta = fields.take("delta", Delta::try_from(body.delta));
     let reason = fields.take("reason", body.reason.parse::<Reason>());
     let input = adjustment_id.zip(delta).zip(reason);
     let ((adjustment_id, delta), reason) = fields.finish(input).map_err(Problem::invalid)?;
-    Ok(Json(products.adjust(id, NewAdjustment { id: adjustment_id, delta, reason }).await?))
+    Ok(Json(products.adjust(id, NewAdjustment { id: adjustment_id, delta, reason }).await?.into()))
 }
 
 pub(super) async fn reserve(

@@ -1,0 +1,338 @@
+//! What the API's document (OpenAPI 3.1) says of the things that all services
+//! share: values on the wire, pages, and problems.
+//!
+//! Problems are not described a second time. Whatever can refuse a request
+//! gives samples of what it answers, made by the code that answers; the
+//! document tells their statuses, codes, headers and members.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
+};
+
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+use utoipa::{
+    IntoResponses, PartialSchema, ToSchema,
+    openapi::{
+        AllOfBuilder, ArrayBuilder, ContentBuilder, KnownFormat, Object, ObjectBuilder, Ref, RefOr, Response,
+        ResponseBuilder, Schema, SchemaFormat, Type,
+        example::ExampleBuilder,
+        extensions::Extensions,
+        header::{Header, HeaderBuilder},
+    },
+};
+
+use crate::{
+    contact::{Email, MAX_EMAIL, PHONE, Phone},
+    id,
+    money::{Amount, Currency, MAX_MINOR_UNITS},
+    page::{DEFAULT_LIMIT, Limit, MAX_LIMIT, Page},
+    problem::{self, Document, Problem},
+    text,
+};
+
+/// The request that the samples belong to.
+const SAMPLE_REQUEST: &str = "5c8f2b1e-7d43-4f0a-9b1c-2e6d8a90c3f7";
+
+/// The UUID of all ids in examples.
+pub const SAMPLE_ID: uuid::Uuid = uuid::Uuid::from_u128(0x0195a8e0_52c4_7d1a_b3f6_8c2d4e6f7a90);
+/// How the document calls the ID token that proves who somebody is.
+pub const ID_TOKEN: &str = "IdToken";
+
+#[doc(hidden)]
+pub use utoipa;
+
+/// Gives a type its place in the document: its name there, and a schema.
+#[macro_export]
+macro_rules! schema {
+    ($type:ty, $name:expr, $schema:expr) => {
+        impl $crate::openapi::utoipa::PartialSchema for $type {
+            fn schema() -> $crate::openapi::utoipa::openapi::RefOr<$crate::openapi::utoipa::openapi::Schema> {
+                $crate::openapi::utoipa::openapi::Schema::from($schema).into()
+            }
+        }
+
+        impl $crate::openapi::utoipa::ToSchema for $type {
+            fn name() -> ::std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+        }
+    };
+}
+
+/// The schema of an id type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! id_schema {
+    ($name:ident, $prefix:literal) => {
+        $crate::schema!($name, stringify!($name), $crate::openapi::id($prefix));
+    };
+}
+
+/// A text that matches `pattern`, with an example.
+pub fn text(pattern: impl Into<String>, example: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).examples([example])
+}
+
+/// An id: `prefix`, and a UUID.
+pub fn id(prefix: &str) -> ObjectBuilder {
+    text(id::pattern(prefix), &format!("{prefix}_{SAMPLE_ID}"))
+}
+
+/// What [`text::line`] takes.
+pub fn line(max: usize, example: &str) -> ObjectBuilder {
+    text(text::LINE, example).min_length(Some(1)).max_length(Some(max))
+}
+
+/// What [`text::paragraph`] takes.
+pub fn paragraph(max: usize, example: &str) -> ObjectBuilder {
+    text(text::PARAGRAPH, example).min_length(Some(1)).max_length(Some(max))
+}
+
+/// A whole number from `least` to `most`.
+pub fn whole(least: i64, most: i64) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most))
+}
+
+/// An amount of money from `least` to `most` minor units, of a currency with
+/// two decimals: what has fewer, writes fewer.
+pub fn amount(least: u64, most: u64) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Number)
+        .minimum(Some(least as f64 / 100.0))
+        .maximum(Some(most))
+        .multiple_of(Some(0.01))
+        .examples([19.99])
+}
+
+/// One of these words.
+pub fn one_of(words: impl IntoIterator<Item = impl Into<String>>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.into_iter().map(Into::into)))
+}
+
+schema!(
+    Amount,
+    "Amount",
+    amount(0, MAX_MINOR_UNITS)
+        .description(Some("Money, exact, with as many decimals as the currency has. Written without an exponent."))
+);
+
+schema!(
+    Currency,
+    "Currency",
+    one_of(Currency::all().map(Currency::code))
+        .description(Some("ISO 4217. Those with at most two decimals, and no metals."))
+);
+
+schema!(
+    Email,
+    "Email",
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Email)))
+        .max_length(Some(MAX_EMAIL))
+        .description(Some("An e-mail address; capitals count as small letters."))
+        .examples(["ada@example.com"])
+);
+
+schema!(
+    Phone,
+    "Phone",
+    text(PHONE, "+15555550100").description(Some("A phone number in international form (ITU-T E.164)."))
+);
+
+schema!(Limit, "Limit", whole(1, MAX_LIMIT.into()).default(Some(DEFAULT_LIMIT.into())));
+
+/// Where something is, as a header says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Location;
+
+schema!(
+    Location,
+    "Location",
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::Custom("uri-reference".into())))
+        .description(Some("Where it is, relative to the request's own address."))
+);
+
+/// Where a page begins, as a query parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor;
+
+schema!(
+    Cursor,
+    "Cursor",
+    text("^[A-Za-z0-9_-]+$", "bXkgc2VhbCBhbmQgdGhlIHBvc2l0aW9u")
+        .description(Some("Opaque, and good for the list it came from: the same caller, the same filters."))
+);
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(Ref::from_schema_name(T::name())).max_items(Some(MAX_LIMIT as usize));
+        ObjectBuilder::new()
+            .property("items", items)
+            .required("items")
+            .property("next_cursor", described("Cursor", "Where the next page begins. Absent on the last one."))
+            .into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.extend([(T::name().into(), T::schema()), (Cursor::name().into(), Cursor::schema())]);
+        T::schemas(schemas);
+    }
+}
+
+/// A named schema, and what it means where it stands.
+fn described(name: &str, description: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::builder().ref_location_from_schema_name(name).description(Some(description)).build())
+}
+
+/// What may refuse a request: a handler's argument, or what the handler does.
+pub trait Problems {
+    /// A sample of each problem.
+    fn problems() -> Vec<Problem>;
+}
+
+/// Declares types that stand for what an operation itself may refuse.
+#[macro_export]
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: [$($problem:expr),+ $(,)?];)+) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl $crate::openapi::Problems for $name {
+            fn problems() -> Vec<$crate::problem::Problem> {
+                vec![$($problem.into()),+]
+            }
+        }
+    )+};
+}
+
+macro_rules! all_of {
+    ($($part:ident),+) => {
+        impl<$($part: Problems),+> Problems for ($($part,)+) {
+            fn problems() -> Vec<Problem> {
+                [$($part::problems()),+].into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+all_of!(A);
+all_of!(A, B);
+all_of!(A, B, C);
+all_of!(A, B, C, D);
+all_of!(A, B, C, D, E);
+
+/// What the HTTP edge and the gateway in front of it may answer to any request.
+struct Everywhere;
+
+impl Problems for Everywhere {
+    fn problems() -> Vec<Problem> {
+        let too_many = "Too many requests at once. Try again in a moment.";
+        let no_answer = "No answer; whether the request took effect is not known.";
+        vec![
+            Problem::internal("a sample"),
+            Problem::unavailable("a sample"),
+            // The gateway's own.
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", too_many)
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", no_answer),
+        ]
+    }
+}
+
+/// The responses of an operation that is refused: what any operation may
+/// answer, and the problems of `T`.
+#[derive(Clone, Copy, Debug)]
+pub struct ProblemResponses<T>(PhantomData<T>);
+
+impl<T: Problems> IntoResponses for ProblemResponses<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut by_status = BTreeMap::<StatusCode, Vec<Problem>>::new();
+        for problem in T::problems().into_iter().chain(Everywhere::problems()) {
+            by_status.entry(problem.status()).or_default().push(problem);
+        }
+        by_status.into_iter().map(|(status, problems)| (status.as_str().to_owned(), response(&problems))).collect()
+    }
+}
+
+/// The response that these problems of one status share.
+fn response(problems: &[Problem]) -> RefOr<Response> {
+    let mut codes = BTreeSet::new();
+    let samples: Vec<_> = problems.iter().filter(|problem| codes.insert(problem.code())).collect();
+    let status = samples.iter().map(|problem| problem.status().as_u16()).take(1);
+    let mut own = ObjectBuilder::new()
+        .property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some(status)))
+        .property("code", one_of(samples.iter().map(|problem| problem.code())));
+    for (name, value) in samples.iter().flat_map(|problem| problem.members()) {
+        own = own.property(name, like(value));
+    }
+    let schema = AllOfBuilder::new().item(Ref::from_schema_name(Document::name())).item(own);
+    // One without more than its code and words needs no example.
+    let telling = samples.iter().filter(|problem| problem.has_errors() || !problem.members().is_empty());
+    let examples =
+        telling.map(|problem| (problem.code(), ExampleBuilder::new().value(Some(rendered(problem))).build()));
+    let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples).build();
+    let words = |problem: &Problem| match problem.has_errors() {
+        true => "Not valid: each bad field has an entry in `errors`.".to_owned(),
+        false => problem.detail().to_owned(),
+    };
+    let description = match samples.as_slice() {
+        [problem] => words(problem),
+        many => many.iter().map(|problem| format!("- `{}`: {}\n", problem.code(), words(problem))).collect(),
+    };
+    let response = ResponseBuilder::new().description(description).content(problem::CONTENT_TYPE, content);
+    headers(problems).fold(response, |response, (name, header)| response.header(name, header)).build().into()
+}
+
+fn rendered(problem: &Problem) -> Value {
+    serde_json::from_str(&problem.render(SAMPLE_REQUEST)).unwrap_or_default()
+}
+
+/// The headers that any of the problems has; required, if all of them have it.
+fn headers(problems: &[Problem]) -> impl Iterator<Item = (String, Header)> {
+    let samples = problems.iter().flat_map(Problem::headers).map(|(name, value)| (name.as_str(), value));
+    let samples: BTreeMap<_, _> = samples.collect();
+    samples.into_iter().map(|(name, value)| {
+        let everywhere = problems.iter().all(|problem| problem.headers().iter().any(|(other, _)| other == name));
+        // The gateway on AWS renames it where a function has sent it.
+        let renamed = name == header::WWW_AUTHENTICATE;
+        let schema = match value.to_str().unwrap_or_default() {
+            seconds if name == header::RETRY_AFTER => {
+                let schema = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+                schema.description(Some("Seconds to wait before the next try.")).examples(seconds.parse::<u32>().ok())
+            }
+            text => one_of([text.to_owned()]),
+        };
+        let mut header = HeaderBuilder::new().schema(Some(schema)).build();
+        // utoipa has no word for it.
+        header.extensions = (everywhere && !renamed).then(|| Extensions::from_iter([("required", true)]));
+        (name.to_owned(), header)
+    })
+}
+
+/// The schema of values that look like this one.
+fn like(value: &Value) -> Schema {
+    let schema = |kind| ObjectBuilder::new().schema_type(kind);
+    match value {
+        Value::Array(items) => ArrayBuilder::new().items(RefOr::T(like(items.first().unwrap_or(&Value::Null)))).into(),
+        Value::Object(members) => members
+            .iter()
+            .fold(ObjectBuilder::new(), |object, (name, value)| object.property(name, like(value)).required(name))
+            .into(),
+        Value::Number(_) => schema(Type::Integer).into(),
+        Value::Bool(_) => schema(Type::Boolean).into(),
+        Value::String(_) => schema(Type::String).into(),
+        Value::Null => Object::default().into(),
+    }
+}

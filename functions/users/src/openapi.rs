@@ -1,0 +1,28 @@
+//! What the API's document says of this service's values and refusals.
+
+use chassis::{openapi, problems, schema};
+
+use crate::{
+    domain::{MAX_NAME, Name},
+    service::UserError,
+};
+
+schema!(
+    Name,
+    "UserName",
+    openapi::line(MAX_NAME, "Ada Lovelace").description(Some("What to call the person, in one line."))
+);
+
+problems! {
+    /// Reading a user.
+    Reading: [UserError::NotFound];
+    /// Creating one's profile.
+    Creating: [UserError::EmailNotVerified, UserError::Exists, UserError::EmailTaken, UserError::Inactive];
+    /// Changing a profile.
+    Changing: [
+        UserError::EmailNotVerified, UserError::NotFound, UserError::EmailTaken, UserError::Inactive,
+        UserError::ChangedMeanwhile,
+    ];
+    /// Deactivating a user.
+    Deactivating: [UserError::NotFound, UserError::ChangedMeanwhile];
+}

@@ -1,0 +1,312 @@
+//! Every answer that the services can be brought to give is one that the
+//! document knows, and it knows no others.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use chassis::{clock::Clock, http::MAX_BODY};
+use http::{Request, StatusCode};
+use in_process_tests::{Answer, Person, World, world::CANCELLATION_WINDOW};
+use serde_json::{Value, json};
+
+use crate::contract::Contract;
+
+/// What no request brings about here: faults of ours, the gateway's limits,
+/// and a user who is changed three times within one request.
+const ELSEWHERE: [&str; 3] = ["internal_error", "too_many_requests", "changed_meanwhile"];
+
+struct Shop {
+    world: World,
+    contract: Contract,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let clock = Clock::tokio(jiff::Timestamp::now());
+        Self { world: World::start_at(clock).await, contract: Contract::new() }
+    }
+
+    async fn send(
+        &self,
+        id: &str,
+        person: &Person,
+        path: &str,
+        body: impl Into<Body>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(self.contract.operation(id).method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.into()).unwrap();
+        self.contract.send(&self.world, id, person, request).await
+    }
+
+    async fn call(&self, id: &str, person: &Person, path: &str, body: Value) -> Answer {
+        self.call_with(id, person, path, body, &[]).await
+    }
+
+    async fn call_with(&self, id: &str, person: &Person, path: &str, body: Value, header: &[(&str, &str)]) -> Answer {
+        match body {
+            Value::Null => self.send(id, person, path, Body::empty(), header).await,
+            body => {
+                let headers = [header, &[("content-type", "application/json")]].concat();
+                self.send(id, person, path, body.to_string(), &headers).await
+            }
+        }
+    }
+
+    async fn product(&self, price: f64, currency: &str, stock: u32) -> String {
+        let body =
+            json!({ "name": "Mug", "description": "Blue.", "price": price, "currency": currency, "stock": stock });
+        let product = self.call("createProduct", &Person::admin(), "/products", body).await;
+        id(&product.expect(StatusCode::CREATED))
+    }
+
+    async fn customer(&self, name: &str) -> Person {
+        let person = Person::named(name);
+        let body = json!({ "name": name, "email": person.email() });
+        self.call("createUser", &person, "/users", body).await.expect(StatusCode::CREATED);
+        person
+    }
+
+    async fn place(&self, person: &Person, lines: &[(&str, u32)], token: &str, key: &str) -> Answer {
+        let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
+        let body = json!({ "items": lines.iter().map(line).collect::<Vec<_>>(), "payment_method": token });
+        self.call_with("placeOrder", person, "/orders", body, &[("idempotency-key", key)]).await
+    }
+}
+
+fn id(document: &Value) -> String {
+    document["id"].as_str().expect("an id").to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_is_documented_and_whatever_is_documented_is_answered() {
+    let shop = Shop::open().await;
+    users(&shop).await;
+    products(&shop).await;
+    orders(&shop).await;
+    orders_that_take_their_time(&shop).await;
+    health(&shop).await;
+    bad_requests(&shop).await;
+    tables_that_do_not_answer(&shop).await;
+    let unseen = shop.contract.unseen();
+    let unseen: Vec<_> = unseen.iter().filter(|(_, _, code)| !ELSEWHERE.contains(&code.as_str())).collect();
+    assert!(unseen.is_empty(), "documented, and not seen: {unseen:?}");
+}
+
+async fn users(shop: &Shop) {
+    let ada = shop.customer("Ada").await;
+    let (path, nobody) = (format!("/users/{}", ada.id()), Value::Null);
+    let body = json!({ "name": "Ada", "email": ada.email() });
+    shop.call("createUser", &ada, "/users", body.clone()).await.expect_problem(409, "user_exists");
+    let twin = Person::named("Twin").but("email", ada.email());
+    shop.call("createUser", &twin, "/users", body.clone()).await.expect_problem(409, "email_taken");
+    shop.call("getUser", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
+    shop.call("changeUser", &ada, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
+    let bob = shop.customer("Bob").await;
+    let moved = bob.but("email", ada.email());
+    let taken = shop.call("changeUser", &moved, &format!("/users/{}", bob.id()), json!({ "email": ada.email() })).await;
+    taken.expect_problem(409, "email_taken");
+    for id in ["getUser", "deactivateUser"] {
+        shop.call(id, &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
+    }
+    shop.call("changeUser", &bob, &path, json!({})).await.expect_problem(404, "not_found");
+    shop.call("deactivateUser", &ada, &path, nobody.clone()).await.expect(StatusCode::NO_CONTENT);
+    shop.call("getUser", &ada, &path, nobody).await.expect(StatusCode::OK);
+    shop.call("changeUser", &ada, &path, json!({})).await.expect_problem(409, "user_inactive");
+    shop.call("createUser", &ada, "/users", body).await.expect_problem(409, "user_inactive");
+}
+
+async fn products(shop: &Shop) {
+    let (admin, nobody) = (Person::admin(), Person::nobody());
+    let mug = shop.product(19.99, "USD", 5).await;
+    shop.product(2000.0, "JPY", 5).await;
+    let path = format!("/products/{mug}");
+    shop.call("getProduct", &nobody, &path, Value::Null).await.expect(StatusCode::OK);
+    let none = format!("/products/{}", products::domain::ProductId::generate());
+    shop.call("getProduct", &nobody, &none, Value::Null).await.expect_problem(404, "not_found");
+
+    let page = shop.call("listProducts", &nobody, "/products?limit=1", Value::Null).await.expect(StatusCode::OK);
+    let next = format!("/products?cursor={}", page["next_cursor"].as_str().unwrap());
+    shop.call("listProducts", &nobody, &next, Value::Null).await.expect(StatusCode::OK);
+    let answer = shop.call("listProducts", &nobody, "/products?cursor=AAAA", Value::Null).await;
+    answer.expect_problem(400, "invalid_cursor");
+    shop.call("listProducts", &nobody, "/products?limit=0", Value::Null).await.expect_bad_fields(&["query"]);
+
+    let change = json!({ "price": 17.5 });
+    for (path, etag, status) in [(&path, "\"1\"", 200), (&path, "\"1\"", 412), (&none, "*", 404)] {
+        let answer = shop.call_with("changeProduct", &admin, path, change.clone(), &[("if-match", etag)]).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+    }
+    shop.call("changeProduct", &admin, &path, change).await.expect_problem(428, "precondition_required");
+
+    let adjustment = |id: &str, delta: i64| json!({ "adjustment_id": id, "delta": delta, "reason": "Count" });
+    let adjust =
+        async |path: &str, body| shop.call("adjustStock", &admin, &format!("{path}/stock-adjustments"), body).await;
+    adjust(&path, adjustment("a", 1)).await.expect(StatusCode::OK);
+    adjust(&path, adjustment("a", 2)).await.expect_problem(409, "adjustment_mismatch");
+    adjust(&path, adjustment("b", -100)).await.expect_problem(409, "insufficient_stock");
+    adjust(&none, adjustment("c", 1)).await.expect_problem(404, "not_found");
+}
+
+async fn orders(shop: &Shop) {
+    let (ada, bob, nobody) = (shop.customer("Ada Byron").await, shop.customer("Bob Byron").await, Value::Null);
+    let (mug, rope) = (shop.product(19.99, "USD", 5).await, shop.product(5.0, "EUR", 5).await);
+    let placed = shop.place(&ada, &[(&mug, 1)], "tok_accepted", "k1").await.expect(StatusCode::CREATED);
+    shop.place(&ada, &[(&mug, 2)], "tok_accepted", "k1").await.expect_problem(422, "idempotency_mismatch");
+    shop.place(&ada, &[(&mug, 1)], "tok_declined", "k2").await.expect_problem(402, "payment_declined");
+    shop.place(&ada, &[(&mug, 9)], "tok_accepted", "k3").await.expect_problem(409, "out_of_stock");
+    shop.place(&ada, &[(&mug, 1), (&rope, 1)], "tok_accepted", "k4").await.expect_problem(422, "mixed_currencies");
+    let unknown = products::domain::ProductId::generate().to_string();
+    shop.place(&ada, &[(&unknown, 1)], "tok_accepted", "k5").await.expect_problem(422, "unknown_product");
+    let stranger = Person::named("Stranger");
+    shop.place(&stranger, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_not_found");
+    let gone = shop.customer("Gone").await;
+    shop.call("deactivateUser", &gone, &format!("/users/{}", gone.id()), nobody.clone()).await;
+    shop.place(&gone, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_inactive");
+
+    let path = format!("/orders/{}", id(&placed));
+    shop.call("getOrder", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
+    shop.call("getOrder", &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
+    let payment = format!("/payments/{}", placed["payment_id"].as_str().unwrap());
+    shop.call("getPayment", &ada, &payment, nobody.clone()).await.expect(StatusCode::OK);
+    shop.call("getPayment", &bob, &payment, nobody.clone()).await.expect_problem(404, "not_found");
+    shop.call("listOrders", &ada, "/orders?limit=2", nobody.clone()).await.expect(StatusCode::OK);
+    let answer = shop.call("listOrders", &ada, "/orders?cursor=AAAA", nobody.clone()).await;
+    answer.expect_problem(400, "invalid_cursor");
+    shop.call("listOrders", &ada, "/orders?status=LOST", nobody.clone()).await.expect_bad_fields(&["query"]);
+    let others = format!("/orders?user_id={}", ada.id());
+    shop.call("listOrders", &bob, &others, nobody.clone()).await.expect_problem(404, "not_found");
+
+    let cancel = format!("{path}/cancel");
+    shop.call("cancelOrder", &bob, &cancel, nobody.clone()).await.expect_problem(404, "not_found");
+    shop.call("cancelOrder", &ada, &cancel, nobody.clone()).await.expect(StatusCode::OK);
+    shop.call("getOrder", &ada, &path, nobody).await.expect(StatusCode::OK);
+}
+
+async fn orders_that_take_their_time(shop: &Shop) {
+    let ada = shop.customer("Patient Ada").await;
+    let mug = shop.product(19.99, "USD", 9).await;
+    let lines = [(mug.as_str(), 1)];
+    let again = |token: &'static str, key: &'static str| shop.place(&ada, &lines, token, key);
+    let cancel = |order: &Value| format!("/orders/{}/cancel", order["id"].as_str().unwrap());
+
+    let given_up = tokio::time::timeout(Duration::from_secs(1), again("tok_slow", "slow")).await;
+    assert!(given_up.is_err());
+    again("tok_slow", "slow").await.expect_problem(409, "idempotency_in_flight");
+
+    let late = again("tok_accepted", "late").await.expect(StatusCode::CREATED);
+    let confirmed = again("tok_accepted", "confirmed").await.expect(StatusCode::CREATED);
+    shop.world.cloud.take_down("payments");
+    shop.call("cancelOrder", &ada, &cancel(&confirmed), Value::Null).await.expect(StatusCode::ACCEPTED);
+    again("tok_accepted", "undecided").await.expect(StatusCode::ACCEPTED);
+    let cancelled = again("tok_accepted", "cancelled").await.expect(StatusCode::ACCEPTED);
+    shop.call("cancelOrder", &ada, &cancel(&cancelled), Value::Null).await.expect(StatusCode::ACCEPTED);
+    again("tok_accepted", "cancelled").await.expect_problem_of_another_request(409, "order_cancelled");
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        shop.world.sweep().await;
+    }
+    again("tok_accepted", "undecided").await.expect_problem_of_another_request(409, "order_timed_out");
+    shop.world.cloud.bring_back();
+    shop.world.sweep().await;
+    tokio::time::advance(CANCELLATION_WINDOW).await;
+    let answer = shop.call("cancelOrder", &ada, &cancel(&late), Value::Null).await;
+    answer.expect_problem(409, "cancellation_closed");
+}
+
+trait Replayed {
+    fn expect_problem_of_another_request(&self, status: u16, code: &str);
+}
+
+impl Replayed for Answer {
+    /// A replayed problem names the request that found out.
+    #[track_caller]
+    fn expect_problem_of_another_request(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)), "{}", self.text);
+    }
+}
+
+async fn health(shop: &Shop) {
+    let (admin, ada, nobody) = (Person::admin(), Person::named("Ada"), Person::nobody());
+    for operation in shop.contract.operations().iter().filter(|operation| operation.path.starts_with("/health")) {
+        let (id, deep) = (operation.id, format!("{}?deep=true", operation.path));
+        shop.call(id, &nobody, operation.path, Value::Null).await.expect(StatusCode::OK);
+        shop.call(id, &admin, &deep, Value::Null).await.expect(StatusCode::OK);
+        shop.call(id, &nobody, &deep, Value::Null).await.expect_problem(401, "unauthenticated");
+        shop.call(id, &ada, &deep, Value::Null).await.expect_problem(403, "forbidden");
+        let answer = shop.call(id, &nobody, &format!("{}?deep=1", operation.path), Value::Null).await;
+        answer.expect_bad_fields(&["query"]);
+    }
+}
+
+/// What any operation of a kind says to requests of another.
+async fn bad_requests(shop: &Shop) {
+    let (admin, ada) = (Person::admin(), Person::named("Ada"));
+    let json = ("content-type", "application/json");
+    let matching = ("if-match", "*");
+    for operation in shop.contract.operations() {
+        let (id, responses) = (operation.id, &operation.details["responses"]);
+        let kind = operation.path.split('/').nth(1).unwrap();
+        let prefix = match kind {
+            "products" => "prod",
+            "orders" => "ord",
+            "payments" => "pay",
+            _ => "user",
+        };
+        let path = operation.path.replace("{id}", &format!("{prefix}_{}", uuid::Uuid::now_v7()));
+        if operation.needs_token(shop.contract.document()) {
+            let answer = shop.send(id, &Person::nobody(), &path, "{}", &[json, matching]).await;
+            answer.expect_problem(401, "unauthenticated");
+            if !responses["403"].is_null() {
+                shop.send(id, &ada, &path, "{}", &[json, matching]).await.expect_problem(403, "forbidden");
+            }
+        }
+        if operation.path.contains("{id}") {
+            let path = operation.path.replace("{id}", "1");
+            shop.send(id, &admin, &path, "{}", &[json, matching]).await.expect_bad_fields(&["id"]);
+        }
+        if operation.body().is_some() {
+            let long = format!("{{\"x\":\"{}\"}}", "x".repeat(MAX_BODY));
+            let broken = Body::from_stream(futures::stream::iter([Err::<Vec<u8>, _>(std::io::Error::other("broken"))]));
+            for (body, headers, status, code) in [
+                (Body::from("{}"), vec![matching], 415, "unsupported_media_type"),
+                (Body::from("{"), vec![json, matching], 400, "malformed_json"),
+                (Body::from(long), vec![json, matching], 413, "payload_too_large"),
+                (broken, vec![json, matching], 400, "unreadable_body"),
+                (Body::from("[]"), vec![json, matching], 422, "invalid_request"),
+            ] {
+                shop.send(id, &admin, &path, body, &headers).await.expect_problem(status, code);
+            }
+        }
+    }
+}
+
+async fn tables_that_do_not_answer(shop: &Shop) {
+    let (admin, ada) = (Person::admin(), shop.customer("Unlucky Ada").await);
+    let mug = shop.product(19.99, "USD", 9).await;
+    let order = shop.place(&ada, &[(&mug, 1)], "tok_accepted", "first").await.expect(StatusCode::CREATED);
+    shop.world.cloud.take_down("dynamodb");
+    let (json, user) = (("content-type", "application/json"), ada.id().to_string());
+    for operation in shop.contract.operations() {
+        let path = match operation.path.split('/').nth(1) {
+            Some("products") => operation.path.replace("{id}", &mug),
+            Some("orders") => operation.path.replace("{id}", order["id"].as_str().unwrap()),
+            Some("payments") => operation.path.replace("{id}", order["payment_id"].as_str().unwrap()),
+            Some("users") => operation.path.replace("{id}", &user),
+            _ => format!("{}?deep=true", operation.path),
+        };
+        let body = match operation.id {
+            "createUser" => json!({ "name": "Grace", "email": admin.email() }),
+            "placeOrder" => json!({ "items": [{ "product_id": mug, "quantity": 1 }] }),
+            "createProduct" => json!({ "name": "Mug", "description": "Blue.", "price": 1, "stock": 1 }),
+            "adjustStock" => json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" }),
+            _ => json!({}),
+        };
+        let answer = shop.send(operation.id, &admin, &path, body.to_string(), &[json, ("if-match", "*")]).await;
+        answer.expect_problem(503, "unavailable");
+    }
+    shop.world.cloud.bring_back();
+}

@@ -1,0 +1,16 @@
+//! `make openapi`: the API's document, from the code.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{process::show, project::Project};
+
+/// The test that compares document and code writes the document, if asked to.
+pub fn write(project: &Project) -> Result<()> {
+    let mut test = Command::new("cargo");
+    test.args(["test", "--quiet", "--package", "in-process-tests", "--test", "api_document", "the_committed_document"]);
+    show(test.current_dir(project.root()).env("HOLDFAST_UPDATE", "openapi"))?;
+    println!("docs/openapi.yaml is what the code says.");
+    Ok(())
+}
