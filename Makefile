@@ -4,7 +4,7 @@
 # needn't wait for a build that goes on elsewhere.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT
+export PORT ONLY
 
 .PHONY: help up demo token logs down clean test test-fast faults mutants lint
 
@@ -38,7 +38,7 @@ test-fast: ## The tests that need no emulator
 faults: ## Every pair of faults in every scenario: about an hour
 	@$(XTASK) -- faults
 
-mutants: ## Breaks each rule that the promise rests on: do the tests notice?
+mutants: ## Breaks each rule that the promise rests on: do the tests notice? [ONLY=words of the rule]
 	@$(XTASK) -- mutants
 
 lint: ## Format, clippy, template, dependencies

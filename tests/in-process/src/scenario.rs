@@ -9,8 +9,8 @@ use std::{
 
 use chassis::clock::Clock;
 use http::Method;
-use jiff::Timestamp;
-use orders::domain::OrderState;
+use jiff::{SignedDuration, Timestamp};
+use orders::domain::{DECIDE_WITHIN, OrderState};
 use serde_json::{Value, json};
 
 use crate::{
@@ -264,6 +264,12 @@ impl Run<'_> {
         open.map(|order| format!("{} {}", order["id"]["S"], order["state"]["S"])).collect()
     }
 
+    /// What the provider has of an order.
+    fn charges(&self, uuid: &str) -> Vec<Value> {
+        let charges = self.world.cloud.scan("SandboxLedgerTable").into_iter();
+        charges.filter(|charge| charge["pk"]["S"].as_str().is_some_and(|pk| pk.contains(uuid))).collect()
+    }
+
     fn violate(&mut self, violation: impl Into<String>) {
         self.violations.push(violation.into());
     }
@@ -321,9 +327,7 @@ impl Run<'_> {
         }
         let uuid = order["id"]["S"].as_str().unwrap_or_default().trim_start_matches("ord_").to_owned();
         let total = number(&order["quote"]["M"]["total"]["M"]["minor"]);
-        let charges = self.world.cloud.scan("SandboxLedgerTable");
-        let charges: Vec<_> =
-            charges.into_iter().filter(|c| c["pk"]["S"].as_str().is_some_and(|pk| pk.contains(&uuid))).collect();
+        let charges = self.charges(&uuid);
         if charges.len() > 1 {
             self.violate(format!("{} charges for one order", charges.len()));
         }
@@ -364,7 +368,10 @@ impl Run<'_> {
         };
         let reason = self.order().and_then(|order| order["refusal"]["M"]["code"]["S"].as_str().map(str::to_owned));
         let excused = match self.scenario.plot {
-            Plot::Confirmed => reason.as_deref() == Some("timed_out"),
+            Plot::Confirmed => {
+                reason.as_deref() == Some("timed_out")
+                    && self.order().is_some_and(|order| undecided_for(&order) >= Some(patience()))
+            }
             // A client that got no answer may have cancelled nothing.
             Plot::CancelledBeforeThePivot | Plot::CancelledAfterThePivot | Plot::CancelledWhenDone => {
                 self.script.last().is_some()
@@ -377,22 +384,30 @@ impl Run<'_> {
     }
 
     fn check_events(&mut self, orders: &[Value], points: &[Point]) {
-        let mut created = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut ids = BTreeMap::<(String, String), BTreeSet<String>>::new();
         let mut all = BTreeMap::<String, Value>::new();
         for message in self.world.cloud.sent_messages() {
             let event: Value = serde_json::from_str(&message).unwrap_or_default();
             let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-            if text("type") == "OrderCreated" {
-                created.entry(text("subject")).or_default().insert(text("id"));
-            }
+            let uuid = text("subject").split('_').nth(1).unwrap_or_default().to_owned();
+            ids.entry((text("type"), uuid)).or_default().insert(text("id"));
             all.insert(text("id"), event);
         }
+        // What happened is announced, once, and nothing else is.
         for order in orders {
-            let id = order["id"]["S"].as_str().unwrap_or_default();
-            let confirmed = history(order).contains(&OrderState::Confirmed);
-            let announced = created.get(id).map_or(0, BTreeSet::len);
-            if announced != usize::from(confirmed) {
-                self.violate(format!("confirmed: {confirmed}, but {announced} OrderCreated events"));
+            let uuid = order["id"]["S"].as_str().unwrap_or_default().trim_start_matches("ord_").to_owned();
+            let charge = self.charges(&uuid).into_iter().next().unwrap_or_default();
+            let known = order["recipient"].is_object();
+            for (kind, happened) in [
+                ("OrderCreated", history(order).contains(&OrderState::Confirmed)),
+                ("OrderCancelled", state(order) == Some(OrderState::Cancelled) && known),
+                ("PaymentCaptured", number(&charge["captured_minor"]) > 0),
+                ("PaymentRefunded", number(&charge["refunded_minor"]) > 0),
+            ] {
+                let announced = ids.get(&(kind.to_owned(), uuid.clone())).map_or(0, BTreeSet::len);
+                if announced != usize::from(happened) {
+                    self.violate(format!("{kind} happened: {happened}, but {announced} events say so"));
+                }
             }
         }
         let dead = self.world.cloud.dead_letters();
@@ -449,6 +464,18 @@ fn state(order: &Value) -> Option<OrderState> {
 fn history(order: &Value) -> Vec<OrderState> {
     let entries = order["history"]["L"].as_array().into_iter().flatten();
     entries.filter_map(|entry| serde_json::from_value(entry["M"]["status"]["S"].clone()).ok()).collect()
+}
+
+/// How long an order waited for its decision.
+fn undecided_for(order: &Value) -> Option<SignedDuration> {
+    let at = |entry: &Value| entry["M"]["at"]["S"].as_str()?.parse::<Timestamp>().ok();
+    let history = &order["history"]["L"];
+    Some(at(&history[1])?.duration_since(at(&history[0])?))
+}
+
+/// How long it may wait.
+fn patience() -> SignedDuration {
+    SignedDuration::try_from(DECIDE_WITHIN).expect("two minutes")
 }
 
 fn number(attribute: &Value) -> i64 {

@@ -207,3 +207,42 @@ fn stock_adjustments_against_orders_keep_the_sum() {
         assert_eq!(reserved, count(&world, "DONE") as i64);
     });
 }
+
+/// The queue may deliver a message more than once, also at the same time.
+#[test]
+fn an_event_that_is_delivered_twice_at_once_is_told_once() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 5).await;
+        let ada = world.customer("Ada").await;
+        place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
+        world.stream().await;
+        let messages = world.cloud.take_messages();
+        for message in messages.iter().chain(&messages) {
+            world.cloud.put_message(message);
+        }
+        recover(&world).await;
+        // PaymentCaptured goes out by e-mail, OrderCreated by text message, too.
+        assert_eq!((messages.len(), world.cloud.mails().len(), world.cloud.texts().len()), (2, 2, 1));
+        assert!(world.cloud.dead_letters().is_empty());
+    });
+}
+
+/// Another order of the same product keeps what it has.
+#[test]
+fn a_reservation_that_is_released_twice_at_once_comes_back_once() {
+    for_each_seed(|world| async move {
+        let teapot = product(&world, 9).await;
+        let [kept, released] = [(); 2].map(|()| format!("ord_{}", uuid::Uuid::now_v7()));
+        for order in [&kept, &released] {
+            let body = json!({ "order_id": order, "product_id": teapot, "quantity": 3 });
+            world.post(&Person::service(), "/products/reserve", body).await.expect(StatusCode::OK);
+        }
+        let path = format!("/reservations/{released}/release");
+        let release = || world.post(&Person::service(), &path, json!({}));
+        let (one, other, third) = tokio::join!(release(), release(), release());
+        for answer in [one, other, third] {
+            answer.expect(StatusCode::OK);
+        }
+        assert_eq!(stock(&world), (6, 3));
+    });
+}
