@@ -30,6 +30,8 @@ pub fn deploy(tools: &Tools, port: u16) -> Result<Stack> {
     let mut deploy = tools.aws("sam", &url);
     deploy.args(["deploy", "--config-env", "local", "--parameter-overrides"]);
     deploy.arg(format!("LocalEndpoint={url}")).arg(format!("Architecture={}", architecture()));
+    // Forgotten anyway when the emulator stops.
+    deploy.arg("RetainData=false");
     let said = quiet(&mut deploy)?;
 
     let mut describe = tools.aws("aws", &url);

@@ -1,15 +1,23 @@
 //! `make lint`: what can be told without running anything.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 
 use crate::{
     process::{quiet, show},
     progress::Step,
     project::Project,
-    tools::{REGION, Tools},
+    tools::{REGION, Tools, virtual_environment},
 };
 
 const CARGO_DENY: &str = "0.20.2";
+
+/// Parameters of a stack on an emulator.
+const LOCAL: [&str; 2] = ["LocalEndpoint=http://localhost:4566", "RetainData=false"];
+/// Parameters of a stack on AWS with everything that can be protected.
+const STRICT: [&str; 4] =
+    ["AccessLogs=true", "CorsOrigin=https://shop.example.com", "CustomerManagedKey=true", "RetainData=true"];
 
 pub fn lint(project: &Project) -> Result<()> {
     let tools = Tools::install(project)?;
@@ -18,10 +26,7 @@ pub fn lint(project: &Project) -> Result<()> {
     quiet(tools.cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` puts it right")?;
     step.done("as rustfmt has it");
 
-    let step = Step::begin("Template");
-    quiet(tools.offline("sam").args(["validate", "--lint", "--region", REGION]))?;
-    quiet(tools.offline("cfn-lint").arg("template.yaml"))?;
-    step.done("valid, and cfn-lint has no objection");
+    template(project, &tools)?;
 
     let step = Step::begin("Clippy");
     show(tools.cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
@@ -36,8 +41,44 @@ pub fn lint(project: &Project) -> Result<()> {
         install.args(["install", "--quiet", "--locked", "--debug", "--root"]).arg(&deny);
         show(install.args(["--version", CARGO_DENY, "cargo-deny"]))?;
     }
-    // Not the advisories: their database wants a network at each run.
-    quiet(tools.at_root(deny.join("bin/cargo-deny")).args(["check", "bans", "licenses", "sources"]))?;
+    let cargo_deny = || tools.at_root(deny.join("bin/cargo-deny"));
+    quiet(cargo_deny().args(["check", "bans", "licenses", "sources"]))?;
     step.done("as deny.toml allows");
+
+    let step = Step::begin("Dependencies: known vulnerabilities");
+    // Their database is a Git repository on GitHub, and nowhere else.
+    if quiet(cargo_deny().args(["fetch", "db"])).is_ok() {
+        quiet(cargo_deny().args(["check", "advisories"]))?;
+        step.done("none");
+    } else {
+        step.note("NOT CHECKED: the RustSec database cannot be fetched from GitHub");
+    }
+    Ok(())
+}
+
+/// The template as it is written, and as CloudFormation has it in the end:
+/// some mistakes, such as a circular dependency through a route, are only in
+/// what SAM makes of it.
+fn template(project: &Project, tools: &Tools) -> Result<()> {
+    let step = Step::begin("Template");
+    quiet(tools.offline("sam").args(["validate", "--lint", "--region", REGION]))?;
+    quiet(tools.offline("cfn-lint").arg("template.yaml"))?;
+    let folder = project.local().join("lint");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (local, strict) = (folder.join("local.yaml"), folder.join("strict.yaml"));
+    for (parameters, file) in [(&LOCAL[..], &local), (&STRICT, &strict)] {
+        let mut transform = tools.offline("python");
+        let transformed = quiet(transform.args(["xtask/data/transform.py", "template.yaml"]).args(parameters))?;
+        fs::write(file, transformed).with_context(|| format!("cannot write {}", file.display()))?;
+        // What only conditions ask for is not asked for any more.
+        quiet(tools.offline("cfn-lint").args(["--ignore-checks", "W2001", "--template"]).arg(file))?;
+    }
+    step.done("valid, and cfn-lint has no objection, before and after the transform");
+
+    let step = Step::begin("Tools: checkov");
+    let checkov = virtual_environment(project, step, "checkov", "requirements-checkov.txt")?.join("bin/checkov");
+    let step = Step::begin("Template: security");
+    quiet(tools.at_root(checkov).arg("--file").arg(&strict))?;
+    step.done("checkov has no objection but those that .checkov.yaml and the template answer");
     Ok(())
 }

@@ -36,32 +36,8 @@ impl Tools {
             "the emulator runs the functions, which are Linux programs, as processes of this machine: \
              this needs Linux (or WSL 2, or a Linux virtual machine)"
         );
-        let venv = project.local().join("venv");
-        let wanted = project.root().join("requirements.txt");
-        let wanted = fs::read_to_string(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
-        // Its scripts name the folder that they were installed in, so a moved
-        // checkout has to install them anew.
-        let wanted = format!("# {}\n{wanted}", venv.display());
-        let installed = venv.join("installed");
-
         let step = Step::begin("Tools: the emulator, AWS SAM, AWS CLI, cargo-lambda");
-        if fs::read_to_string(&installed).is_ok_and(|there| there == wanted) {
-            step.done("as pinned");
-        } else {
-            step.note("into .local/venv, about 1 GB; only when requirements.txt has changed");
-            check_python()?;
-            project::remove(&venv)?;
-            quiet(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-            ticking(
-                Command::new(venv.join("bin/python"))
-                    .args(["-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"])
-                    .args(["--no-deps", "--require-hashes", "--requirement"])
-                    .arg(project.root().join("requirements.txt")),
-            )
-            .context("the pinned tools could not be installed")?;
-            fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
-            step.done("installed");
-        }
+        let venv = virtual_environment(project, step, "venv", "requirements.txt")?;
 
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([venv.join("bin")].into_iter().chain(env::split_paths(&path)))
@@ -128,6 +104,36 @@ impl Tools {
         }
         command
     }
+}
+
+/// A folder of Python programs in `.local`, with exactly what a requirements
+/// file pins. Installed unless it is there already.
+pub fn virtual_environment(project: &Project, step: Step, name: &str, requirements: &str) -> Result<PathBuf> {
+    let folder = project.local().join(name);
+    let pins = project.root().join(requirements);
+    let wanted = fs::read_to_string(&pins).with_context(|| format!("cannot read {}", pins.display()))?;
+    // Its scripts name the folder that they were installed in, so a moved
+    // checkout has to install them anew.
+    let wanted = format!("# {}\n{wanted}", folder.display());
+    let installed = folder.join("installed");
+    if fs::read_to_string(&installed).is_ok_and(|there| there == wanted) {
+        step.done("as pinned");
+        return Ok(folder);
+    }
+    step.note(format!("into .local/{name}; only when {requirements} has changed"));
+    check_python()?;
+    project::remove(&folder)?;
+    quiet(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    ticking(
+        Command::new(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"])
+            .args(["--no-deps", "--require-hashes", "--requirement"])
+            .arg(&pins),
+    )
+    .with_context(|| format!("what {requirements} pins could not be installed"))?;
+    fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
+    step.done("installed");
+    Ok(folder)
 }
 
 fn check_python() -> Result<()> {

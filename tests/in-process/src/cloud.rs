@@ -3,7 +3,7 @@
 //! between the services.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -28,6 +28,7 @@ use tower::ServiceExt;
 use crate::{
     fault::{Effect, Fault, Point, Script},
     invocation::{Invocation, Running},
+    permissions::{self, GRANTED, Permission},
     tables, world,
 };
 
@@ -56,6 +57,7 @@ struct Inner {
     troubles: Mutex<Vec<(String, Trouble)>>,
     running: Mutex<Vec<Running>>,
     trial: Mutex<Option<Trial>>,
+    permissions: Mutex<BTreeSet<Permission>>,
     /// How long each call takes; no time if not set.
     delays: Mutex<Option<fastrand::Rng>>,
 }
@@ -139,10 +141,32 @@ impl Call {
         self.host.starts_with("dynamodb")
     }
 
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// What the function that calls needs to be allowed.
+    fn permissions(&self) -> Vec<Permission> {
+        let Some(Invocation { function, .. }) = Invocation::current() else { return Vec::new() };
+        let needed = match self.host.split('.').next() {
+            Some("dynamodb") => permissions::of_dynamodb(&self.operation, &self.json()),
+            Some("sqs") => vec![(format!("sqs:{}", self.operation), "OrderEventsQueue".to_owned())],
+            Some("email") => vec![("ses:SendEmail".to_owned(), "identity/*".to_owned())],
+            Some("sns") => vec![("sns:Publish".to_owned(), "*".to_owned())],
+            _ if self.host.ends_with(INTERNAL) => {
+                let route = permissions::route(self.parts.method.as_str(), self.parts.uri.path());
+                vec![("execute-api:Invoke".to_owned(), route)]
+            }
+            // The pool's keys, which are public.
+            _ => Vec::new(),
+        };
+        needed.iter().map(|(action, resource)| Permission::new(function, action, resource)).collect()
+    }
+
     fn point(&self) -> Point {
         let caller = Invocation::current().map_or("nobody", |invocation| invocation.function);
         let (to, effect) = if self.is_dynamodb() {
-            let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+            let body = self.json();
             let table = find(&body, "TableName").and_then(Value::as_str).unwrap_or("tables").to_owned();
             let effect = match self.operation.as_str() {
                 "GetItem" | "BatchGetItem" | "Query" => Effect::Read,
@@ -202,6 +226,7 @@ impl Cloud {
             troubles: Mutex::default(),
             running: Mutex::default(),
             trial: Mutex::default(),
+            permissions: Mutex::default(),
             delays: Mutex::default(),
         }))
     }
@@ -354,8 +379,25 @@ impl Cloud {
         response["Items"].as_array().cloned().unwrap_or_default()
     }
 
+    /// Everything that functions did so far, or tried to.
+    pub fn used_permissions(&self) -> BTreeSet<Permission> {
+        lock(&self.0.permissions).clone()
+    }
+
+    /// What AWS says if the role of the function that calls doesn't allow it.
+    fn denial(&self, call: &Call) -> Option<Value> {
+        let needed = call.permissions();
+        let missing = needed.iter().find(|permission| !GRANTED.contains(permission));
+        let message = missing.map(|missing| format!("no role allows {missing}"));
+        lock(&self.0.permissions).extend(needed);
+        Some(json!({ "__type": "AccessDeniedException", "message": message? }))
+    }
+
     async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let call = Call::read(request).await?;
+        if let Some(denial) = self.denial(&call) {
+            return Ok(json_response((403, denial.to_string())));
+        }
         let fault = lock(&self.0.trial).as_mut().and_then(|trial| {
             trial.points.push(call.point());
             trial.script.at(trial.points.len() - 1)
@@ -540,7 +582,7 @@ impl Call {
         if !self.is_dynamodb() {
             return;
         }
-        let mut body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let mut body = self.json();
         if let Some(body) = body.as_object_mut() {
             body.remove("ClientRequestToken");
         }

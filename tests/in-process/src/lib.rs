@@ -11,8 +11,10 @@
 pub mod cloud;
 pub mod fault;
 pub mod invocation;
+pub mod permissions;
 pub mod scenario;
 pub mod tables;
+pub mod template;
 pub mod trials;
 pub mod world;
 

@@ -1,0 +1,101 @@
+//! Roles, compared with what functions do.
+//!
+//! Every call that a function makes in these tests is checked against the role
+//! that the template gives it, and refused as IAM would refuse it: no test
+//! passes with rights that the function won't have. And all calls are noted, so
+//! that a right that no function ever uses can be found.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::LazyLock,
+};
+
+use serde_json::Value;
+
+use crate::template::Template;
+
+/// A right that a function has, or needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permission {
+    /// The function's name.
+    pub function: String,
+    /// Such as `dynamodb:GetItem`.
+    pub action: String,
+    /// The end of its name: `OrdersTable/index/by_user`.
+    pub resource: String,
+}
+
+impl Permission {
+    /// That `function` may do `action` to `resource`.
+    pub fn new(function: &str, action: &str, resource: &str) -> Self {
+        Self { function: function.into(), action: action.into(), resource: resource.into() }
+    }
+}
+
+/// `orders: dynamodb:GetItem on OrdersTable`.
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} on {}", self.function, self.action, self.resource)
+    }
+}
+
+/// What the template's roles allow.
+pub static GRANTED: LazyLock<BTreeSet<Permission>> = LazyLock::new(granted);
+
+/// What a DynamoDB request needs. A transaction is no action of its own: each
+/// of its parts is.
+pub fn of_dynamodb(operation: &str, request: &Value) -> Vec<(String, String)> {
+    let table = |part: &Value| part["TableName"].as_str().expect("a table's name").to_owned();
+    let action = |operation: &str| format!("dynamodb:{operation}");
+    match operation {
+        "BatchGetItem" => {
+            let tables = request["RequestItems"].as_object().into_iter().flatten();
+            tables.map(|(table, _)| (action(operation), table.clone())).collect()
+        }
+        "TransactWriteItems" => {
+            let parts = request["TransactItems"].as_array().into_iter().flatten();
+            let parts = parts.flat_map(|part| part.as_object().into_iter().flatten());
+            let named = |kind: &str| {
+                if kind == "ConditionCheck" { action("ConditionCheckItem") } else { action(&format!("{kind}Item")) }
+            };
+            parts.map(|(kind, part)| (named(kind), table(part))).collect()
+        }
+        _ => {
+            let index = request["IndexName"].as_str().map(|index| format!("/index/{index}"));
+            vec![(action(operation), table(request) + &index.unwrap_or_default())]
+        }
+    }
+}
+
+/// The name of an internal route, with `*` for ids, as a policy has it.
+pub fn route(method: &str, path: &str) -> String {
+    let segments = path.split('/').map(|segment| if segment.contains('_') { "*" } else { segment });
+    format!("InternalApi/v1/{method}{}", segments.collect::<Vec<_>>().join("/"))
+}
+
+fn granted() -> BTreeSet<Permission> {
+    let template = Template::read();
+    let functions: HashMap<_, _> =
+        template.functions().map(|function| (function.role().to_owned(), function.name.to_owned())).collect();
+    let mut granted = BTreeSet::new();
+    for statement in template.statements().filter(|statement| statement.allows) {
+        for action in &statement.actions {
+            for resource in &statement.resources {
+                granted.insert(Permission::new(&functions[statement.role], action, &resource_name(resource)));
+            }
+        }
+    }
+    granted
+}
+
+/// `!GetAtt OrdersTable.Arn` is `OrdersTable`, and
+/// `!Sub arn:…:${InternalApi}/v1/GET/…` is `InternalApi/v1/GET/…`.
+fn resource_name(resource: &Value) -> String {
+    if let Some(attribute) = resource["Fn::GetAtt"].as_str() {
+        return attribute.trim_end_matches(".Arn").to_owned();
+    }
+    let text = resource["Fn::Sub"].as_str().or(resource.as_str()).expect("a resource is named directly");
+    let text = text.replace("${AWS::", "").replace(".Arn}", "").replace(['$', '{', '}'], "");
+    text.rsplit(':').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,164 @@
+//! `template.yaml`, as far as tests ask it.
+
+use serde_json::{Map, Value};
+use serde_yaml_ng::Value as Yaml;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
+
+/// The template. Its short forms are spelt out: `!Ref X` is `{"Ref": "X"}`.
+#[derive(Clone, Debug)]
+pub struct Template(Value);
+
+/// A function of the template.
+#[derive(Clone, Debug)]
+pub struct Function<'a> {
+    /// Its logical id.
+    pub id: &'a str,
+    /// What the binary is called.
+    pub name: &'a str,
+    /// What is declared for this function alone.
+    pub properties: &'a Value,
+}
+
+/// A route of one of the APIs.
+#[derive(Clone, Debug)]
+pub struct Route<'a> {
+    /// The API's logical id.
+    pub api: &'a str,
+    /// Such as `GET`.
+    pub method: &'a str,
+    /// Such as `/orders/{id}`.
+    pub path: &'a str,
+    /// The function behind it.
+    pub function: &'a str,
+    /// What is declared about who may call it; null if nothing.
+    pub auth: &'a Value,
+}
+
+/// A statement of a role's policies.
+#[derive(Clone, Debug)]
+pub struct Statement<'a> {
+    /// The role's logical id.
+    pub role: &'a str,
+    /// Whether it allows, rather than denies.
+    pub allows: bool,
+    /// Such as `dynamodb:GetItem`.
+    pub actions: Vec<&'a str>,
+    /// As the template says it.
+    pub resources: Vec<&'a Value>,
+}
+
+impl Template {
+    /// Reads it.
+    pub fn read() -> Self {
+        let text = std::fs::read_to_string(FILE).expect("template.yaml is readable");
+        Self(spelt_out(serde_yaml_ng::from_str(&text).expect("template.yaml is YAML")))
+    }
+
+    /// A section, or what is in it.
+    pub fn get(&self, path: &str) -> &Value {
+        path.split('.').fold(&self.0, |value, key| &value[key])
+    }
+
+    /// Resources of one type: logical ids, and the whole declarations.
+    pub fn resources(&self, kind: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let all = entries(self.get("Resources"));
+        all.filter(move |(_, resource)| resource["Type"] == kind)
+    }
+
+    /// The functions.
+    pub fn functions(&self) -> impl Iterator<Item = Function<'_>> {
+        self.resources("AWS::Serverless::Function").map(|(id, resource)| Function {
+            id,
+            name: resource["Metadata"]["BuildProperties"]["Binary"].as_str().expect("a function's binary has a name"),
+            properties: &resource["Properties"],
+        })
+    }
+
+    /// The routes of both APIs.
+    pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
+        let events =
+            self.functions().flat_map(|function| function.events("Api").map(move |event| (function.id, event)));
+        events.map(|(function, event)| Route {
+            api: event["RestApiId"]["Ref"].as_str().expect("a route names its API"),
+            method: event["Method"].as_str().expect("a route has a method"),
+            path: event["Path"].as_str().expect("a route has a path"),
+            function,
+            auth: &event["Auth"],
+        })
+    }
+
+    /// All statements of all roles, of both branches where a condition decides.
+    pub fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
+        self.resources("AWS::IAM::Role").flat_map(|(role, resource)| {
+            let policies = list(&resource["Properties"]["Policies"]);
+            let statements = policies.flat_map(|policy| list(&policy["PolicyDocument"]["Statement"]));
+            statements.flat_map(branches).map(move |statement| Statement {
+                role,
+                allows: statement["Effect"] == "Allow",
+                actions: list(&statement["Action"]).map(|action| action.as_str().expect("an action's name")).collect(),
+                resources: list(&statement["Resource"]).collect(),
+            })
+        })
+    }
+}
+
+impl<'a> Function<'a> {
+    /// The properties of the events of one type that invoke it.
+    pub fn events(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> + use<'a> {
+        let events = entries(&self.properties["Events"]).map(|(_, event)| event);
+        events.filter(move |event| event["Type"] == kind).map(|event| &event["Properties"])
+    }
+
+    /// The logical id of its role.
+    pub fn role(&self) -> &'a str {
+        logical_id(&self.properties["Role"])
+    }
+}
+
+/// The logical id that `!Ref` or `!GetAtt` names.
+pub fn logical_id(reference: &Value) -> &str {
+    let name = reference["Ref"].as_str().or(reference["Fn::GetAtt"].as_str());
+    name.and_then(|name| name.split('.').next()).unwrap_or_else(|| panic!("{reference} refers to no resource"))
+}
+
+/// The members of a list; the thing itself where the template has just one.
+pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    match value {
+        Value::Null => [].iter(),
+        Value::Array(members) => members.iter(),
+        one => std::slice::from_ref(one).iter(),
+    }
+}
+
+/// The entries of a mapping; none where there is no mapping.
+pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+}
+
+/// What a condition chooses from; the thing itself where there is no choice.
+fn branches(value: &Value) -> impl Iterator<Item = &Value> {
+    match value["Fn::If"].as_array() {
+        Some(choice) => choice[1..].iter(),
+        None => std::slice::from_ref(value).iter(),
+    }
+}
+
+fn spelt_out(value: Yaml) -> Value {
+    match value {
+        Yaml::Tagged(tagged) => {
+            let tag = tagged.tag.to_string();
+            let name = match tag.trim_start_matches('!') {
+                name @ ("Ref" | "Condition") => name.to_owned(),
+                name => format!("Fn::{name}"),
+            };
+            Value::Object(Map::from_iter([(name, spelt_out(tagged.value))]))
+        }
+        Yaml::Sequence(members) => members.into_iter().map(spelt_out).collect(),
+        Yaml::Mapping(entries) => {
+            let key = |key: Yaml| key.as_str().expect("keys are strings").to_owned();
+            Value::Object(entries.into_iter().map(|(name, value)| (key(name), spelt_out(value))).collect())
+        }
+        scalar => serde_json::to_value(scalar).expect("YAML without tags is JSON"),
+    }
+}

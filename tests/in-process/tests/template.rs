@@ -1,0 +1,372 @@
+//! Rules that the template keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use in_process_tests::template::{Function, Template, entries, list, logical_id};
+use serde_json::{Value, json};
+
+/// Who is asked for nothing: readers of the catalogue, and whoever wants to
+/// know that a service is there.
+const OPEN: [(&str, &str); 7] = [
+    ("GET", "/products"),
+    ("GET", "/products/{id}"),
+    ("GET", "/health/users"),
+    ("GET", "/health/products"),
+    ("GET", "/health/orders"),
+    ("GET", "/health/payments"),
+    ("GET", "/health/notifications"),
+];
+
+/// What services do for each other, and nobody else.
+const INTERNAL: [(&str, &str); 7] = [
+    ("GET", "/payments/{id}"),
+    ("GET", "/users/{id}/validate"),
+    ("POST", "/payments"),
+    ("POST", "/payments/{id}/cancel"),
+    ("POST", "/payments/{id}/capture"),
+    ("POST", "/products/reserve"),
+    ("POST", "/reservations/{id}/release"),
+];
+
+/// A property of a function: its own, or what all functions have.
+fn property<'a>(template: &'a Template, function: &Function<'a>, name: &str) -> &'a Value {
+    match &function.properties[name] {
+        Value::Null => template.get("Globals.Function").get(name).unwrap_or(&Value::Null),
+        own => own,
+    }
+}
+
+fn seconds(template: &Template, function: &Function<'_>) -> u64 {
+    property(template, function, "Timeout").as_u64().expect("a timeout in seconds")
+}
+
+/// The value that a condition chooses, by what `true` is said of it.
+fn chosen<'a>(value: &'a Value, condition: &str, holds: bool) -> &'a Value {
+    let choice = value["Fn::If"].as_array().unwrap_or_else(|| panic!("{value} is no choice"));
+    assert_eq!(choice[0], condition, "{value}");
+    &choice[if holds { 1 } else { 2 }]
+}
+
+mod a_route {
+    use super::*;
+
+    #[test]
+    fn wants_to_know_who_is_calling_unless_it_is_for_everybody() {
+        let template = Template::read();
+        let auth = template.get("Resources.PublicApi.Properties.Auth");
+        assert_eq!(auth["DefaultAuthorizer"], "Customers");
+        assert_eq!(logical_id(&auth["Authorizers"]["Customers"]["UserPoolArn"]), "UserPool");
+        assert_eq!(template.get("Resources.InternalApi.Properties.Auth.DefaultAuthorizer"), "AWS_IAM");
+
+        let mut open = BTreeSet::new();
+        for route in template.routes() {
+            if route.auth.is_null() {
+                continue; // As its API has it.
+            }
+            assert_eq!(route.auth, &json!({ "Authorizer": "NONE" }), "{route:?}");
+            assert_eq!(route.api, "PublicApi", "{route:?}");
+            open.insert((route.method, route.path));
+        }
+        assert_eq!(open, BTreeSet::from(OPEN));
+    }
+
+    #[test]
+    fn between_services_is_not_on_the_public_api() {
+        let template = Template::read();
+        let of = |api: &'static str| -> BTreeSet<_> {
+            template.routes().filter(|route| route.api == api).map(|route| (route.method, route.path)).collect()
+        };
+        assert_eq!(of("InternalApi"), BTreeSet::from(INTERNAL));
+        // Services read a payment as its owner does, with their own authorizer.
+        let both: Vec<_> = of("InternalApi").intersection(&of("PublicApi")).copied().collect();
+        assert_eq!(both, [("GET", "/payments/{id}")]);
+    }
+
+    #[test]
+    fn between_services_is_invoked_by_some_role_and_no_role_invokes_what_is_no_route() {
+        let template = Template::read();
+        let mut invoked = BTreeSet::new();
+        for statement in template.statements().filter(|statement| statement.actions == ["execute-api:Invoke"]) {
+            assert!(["OrdersRole", "OrderWorkerRole"].contains(&statement.role), "{statement:?}");
+            for resource in statement.resources {
+                let name = resource["Fn::Sub"].as_str().unwrap();
+                let (_, route) = name.split_once("${InternalApi}/v1/").unwrap_or_else(|| panic!("{name}"));
+                invoked.insert(route.to_owned());
+            }
+        }
+        let routes = INTERNAL.map(|(method, path)| format!("{method}{}", path.replace("{id}", "*")));
+        let routes: BTreeSet<_> = routes.into_iter().filter(|route| route != "GET/payments/*").collect();
+        assert_eq!(invoked, routes);
+    }
+
+    #[test]
+    fn is_throttled_and_the_one_that_places_orders_more_than_others() {
+        let template = Template::read();
+        let settings = template.get("Resources.PublicApi.Properties.MethodSettings").as_array().unwrap();
+        let limit = |setting: &Value, name: &str| {
+            let parameter = setting[name]["Ref"].as_str().unwrap();
+            template.get(&format!("Parameters.{parameter}.Default")).as_u64().unwrap()
+        };
+        let limits = |setting| (limit(setting, "ThrottlingRateLimit"), limit(setting, "ThrottlingBurstLimit"));
+        let [all, orders] = settings.as_slice() else { panic!("{settings:?}") };
+        assert_eq!((&all["HttpMethod"], &all["ResourcePath"]), (&json!("*"), &json!("/*")));
+        assert_eq!(orders["HttpMethod"], "POST");
+        assert_eq!(chosen(&orders["ResourcePath"], "IsLocal", false), "/~1orders");
+        assert!(limits(orders).0 < limits(all).0 && limits(orders).1 < limits(all).1);
+    }
+
+    #[test]
+    fn is_logged_without_a_word_of_who_it_was() {
+        let template = Template::read();
+        for (api, also) in [("PublicApi", None), ("InternalApi", Some("identity.userArn"))] {
+            let setting = template.get(&format!("Resources.{api}.Properties.AccessLogSetting"));
+            let format = chosen(setting, "HasAccessLogs", true)["Format"].as_str().unwrap();
+            let entry: Value = serde_json::from_str(format).unwrap_or_else(|error| panic!("{format}: {error}"));
+            let said: BTreeSet<_> = entries(&entry).map(|(_, value)| value.as_str().unwrap()).collect();
+            let harmless = [
+                "requestId",
+                "requestTime",
+                "httpMethod",
+                "resourcePath",
+                "status",
+                "responseLatency",
+                "integrationLatency",
+                "error.responseType",
+            ];
+            let harmless = harmless.into_iter().chain(also).map(|name| format!("$context.{name}"));
+            assert_eq!(said, harmless.collect::<BTreeSet<_>>().iter().map(String::as_str).collect(), "{api}");
+        }
+    }
+
+    #[test]
+    fn answers_no_browser_unless_an_origin_is_named() {
+        let template = Template::read();
+        assert_eq!(template.get("Parameters.CorsOrigin.Default"), "");
+        let cors = template.get("Resources.PublicApi.Properties.Cors");
+        assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", true), &json!({ "Fn::Sub": "'${CorsOrigin}'" }));
+        assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", false), &json!({ "Ref": "AWS::NoValue" }));
+        assert!(template.get("Resources.InternalApi.Properties.Cors").is_null());
+    }
+}
+
+mod a_function {
+    use super::*;
+
+    #[test]
+    fn has_a_role_a_log_group_a_timeout_and_memory_of_its_own() {
+        let template = Template::read();
+        let (mut roles, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        for function in template.functions() {
+            roles.insert(function.role());
+            groups.insert(logical_id(&function.properties["LoggingConfig"]["LogGroup"]));
+            assert!(property(&template, &function, "MemorySize").is_u64(), "{}", function.id);
+            // The gateway gives up after 29 seconds.
+            let longest =
+                if function.events("Api").next().is_some() && function.id != "Notifications" { 28 } else { 900 };
+            assert!((1..=longest).contains(&seconds(&template, &function)), "{}", function.id);
+        }
+        let count = template.functions().count();
+        assert_eq!((roles.len(), groups.len()), (count, count));
+    }
+
+    #[test]
+    fn that_others_call_believes_nothing_but_their_signature() {
+        let template = Template::read();
+        for function in template.functions() {
+            let mode = &function.properties["Environment"]["Variables"]["INTERNAL_AUTH"];
+            let called = template.routes().any(|route| route.api == "InternalApi" && route.function == function.id);
+            assert_eq!(mode, &if called { json!("iam") } else { Value::Null }, "{}", function.id);
+        }
+        assert!(template.get("Globals.Function.Environment.Variables.INTERNAL_AUTH").is_null());
+    }
+
+    #[test]
+    fn that_nobody_waits_for_has_an_end_to_its_retries_and_something_that_follows() {
+        let template = Template::read();
+        for function in template.functions() {
+            for event in function.events("SQS") {
+                let queue = template.get("Resources").get(logical_id(&event["Queue"])).unwrap();
+                let redrive = &queue["Properties"]["RedrivePolicy"];
+                assert!(redrive["maxReceiveCount"].as_u64().unwrap() <= 10);
+                let dead = template.get("Resources").get(logical_id(&redrive["deadLetterTargetArn"])).unwrap();
+                assert_eq!(dead["Properties"]["MessageRetentionPeriod"], 14 * 24 * 3600);
+                // One bad message fails alone.
+                assert_eq!(event["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
+                assert!(event["ScalingConfig"]["MaximumConcurrency"].is_u64());
+            }
+            for event in function.events("DynamoDB") {
+                assert!(event["MaximumRetryAttempts"].is_u64() && event["MaximumRecordAgeInSeconds"].is_u64());
+                // What the stream gives up, the sweep finds.
+                assert!(function.events("ScheduleV2").next().is_some(), "{}", function.id);
+            }
+            for event in function.events("ScheduleV2") {
+                assert!(event["RetryPolicy"]["MaximumRetryAttempts"].is_u64());
+                assert!(function.properties["EventInvokeConfig"]["MaximumRetryAttempts"].is_u64(), "{}", function.id);
+            }
+        }
+    }
+
+    #[test]
+    fn has_six_times_its_timeout_before_a_message_is_delivered_again() {
+        let template = Template::read();
+        let mut consumers = 0;
+        for function in template.functions() {
+            for event in function.events("SQS") {
+                let queue = template.get("Resources").get(logical_id(&event["Queue"])).unwrap();
+                assert_eq!(queue["Properties"]["VisibilityTimeout"], 6 * seconds(&template, &function));
+                consumers += 1;
+            }
+        }
+        assert_eq!(consumers, 1);
+    }
+
+    #[test]
+    fn is_told_no_secret() {
+        let template = Template::read();
+        let own = template.functions().flat_map(|function| entries(&function.properties["Environment"]["Variables"]));
+        let variables = own.chain(entries(template.get("Globals.Function.Environment.Variables")));
+        let parameters = entries(template.get("Parameters"));
+        for (name, _) in variables.chain(parameters) {
+            let name = name.to_lowercase();
+            for word in ["secret", "password", "credential", "api_key", "apikey"] {
+                assert!(!name.contains(word), "{name}: refer to Secrets Manager or SSM instead");
+            }
+        }
+    }
+}
+
+mod a_role {
+    use super::*;
+
+    #[test]
+    fn is_for_one_function_and_assumed_by_lambda_alone() {
+        let template = Template::read();
+        let of_functions: BTreeSet<_> = template.functions().map(|function| function.role()).collect();
+        for (id, role) in template.resources("AWS::IAM::Role") {
+            assert!(of_functions.contains(id), "{id} is no function's");
+            let trust = role["Properties"]["AssumeRolePolicyDocument"]["Statement"].as_array().unwrap();
+            let [trust] = trust.as_slice() else { panic!("{id}") };
+            assert_eq!(trust["Action"], "sts:AssumeRole", "{id}");
+            assert_eq!(trust["Principal"], json!({ "Service": "lambda.amazonaws.com" }), "{id}");
+            // By hand: AWS's and SAM's ready-made policies grant more.
+            assert!(role["Properties"]["ManagedPolicyArns"].is_null(), "{id}");
+        }
+        for function in template.functions() {
+            assert!(function.properties["Policies"].is_null(), "{}", function.id);
+        }
+    }
+
+    #[test]
+    fn names_its_actions_one_by_one() {
+        for statement in Template::read().statements().filter(|statement| statement.allows) {
+            for action in &statement.actions {
+                assert!(!action.contains('*'), "{}: {action}", statement.role);
+            }
+        }
+    }
+
+    #[test]
+    fn names_its_resources_unless_they_have_no_name() {
+        for statement in Template::read().statements().filter(|statement| statement.allows) {
+            for resource in &statement.resources {
+                let unnamed = *resource == "*";
+                let nameless = ["sns:Publish", "ses:SendEmail"].contains(&statement.actions[0]);
+                assert!(!unnamed || nameless, "{statement:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn touches_its_own_services_tables_and_logs_only() {
+        let template = Template::read();
+        let mut roles_of = BTreeMap::<String, BTreeSet<&str>>::new();
+        for statement in template.statements() {
+            for resource in &statement.resources {
+                let name = resource["Fn::GetAtt"].as_str().or(resource["Fn::Sub"].as_str()).unwrap_or_default();
+                let name = name.trim_start_matches("${").split('.').next().unwrap_or_default();
+                if name.ends_with("Table") || name.ends_with("Logs") {
+                    roles_of.entry(name.to_owned()).or_default().insert(statement.role);
+                }
+            }
+        }
+        let expected = [
+            ("UsersTable", vec!["UsersRole"]),
+            ("ProductsTable", vec!["ProductsRole"]),
+            ("OrdersTable", vec!["OrderWorkerRole", "OrdersRole"]),
+            ("PaymentsTable", vec!["PaymentsRole"]),
+            ("SandboxLedgerTable", vec!["PaymentsRole"]),
+            ("NotificationsTable", vec!["NotificationsRole"]),
+            ("UsersLogs", vec!["UsersRole"]),
+            ("ProductsLogs", vec!["ProductsRole"]),
+            ("OrdersLogs", vec!["OrdersRole"]),
+            ("OrderWorkerLogs", vec!["OrderWorkerRole"]),
+            ("PaymentsLogs", vec!["PaymentsRole"]),
+            ("NotificationsLogs", vec!["NotificationsRole"]),
+        ];
+        let expected: BTreeMap<_, BTreeSet<_>> =
+            expected.into_iter().map(|(name, roles)| (name.to_owned(), roles.into_iter().collect())).collect();
+        assert_eq!(roles_of, expected);
+    }
+}
+
+mod data {
+    use super::*;
+
+    #[test]
+    fn outlives_the_stack_and_mistakes_unless_it_is_said_to_be_thrown_away() {
+        let template = Template::read();
+        assert_eq!(template.get("Parameters.RetainData.Default"), "true");
+        let tables = template.resources("AWS::DynamoDB::Table").filter(|(id, _)| *id != "SandboxLedgerTable");
+        for (id, resource) in tables.chain(template.resources("AWS::Cognito::UserPool")) {
+            for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+                assert_eq!(chosen(&resource[policy], "RetainsData", true), "Retain", "{id}");
+                assert_eq!(chosen(&resource[policy], "RetainsData", false), "Delete", "{id}");
+            }
+            let properties = &resource["Properties"];
+            let (protection, on) = if id == "UserPool" {
+                (&properties["DeletionProtection"], json!("ACTIVE"))
+            } else {
+                assert_eq!(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true, "{id}");
+                (&properties["DeletionProtectionEnabled"], json!(true))
+            };
+            assert_eq!(chosen(protection, "RetainsData", true), &on, "{id}");
+        }
+    }
+
+    #[test]
+    fn is_encrypted_with_a_key_of_our_own_if_that_is_asked_for() {
+        let template = Template::read();
+        let key = json!({ "Fn::GetAtt": "DataKey.Arn" });
+        for (id, table) in template.resources("AWS::DynamoDB::Table") {
+            let encryption = chosen(&table["Properties"]["SSESpecification"], "HasCustomerManagedKey", true);
+            assert_eq!(encryption["KMSMasterKeyId"], key, "{id}");
+        }
+        for (id, queue) in template.resources("AWS::SQS::Queue") {
+            let queue = &queue["Properties"];
+            assert_eq!(chosen(&queue["KmsMasterKeyId"], "HasCustomerManagedKey", true), &key, "{id}");
+            assert_eq!(chosen(&queue["SqsManagedSseEnabled"], "HasCustomerManagedKey", false), true, "{id}");
+        }
+        for (id, group) in template.resources("AWS::Logs::LogGroup") {
+            assert_eq!(chosen(&group["Properties"]["KmsKeyId"], "HasCustomerManagedKey", true), &key, "{id}");
+        }
+    }
+
+    #[test]
+    fn in_logs_is_kept_for_as_long_as_was_said() {
+        for (id, group) in Template::read().resources("AWS::Logs::LogGroup") {
+            assert_eq!(group["Properties"]["RetentionInDays"], json!({ "Ref": "LogRetentionDays" }), "{id}");
+        }
+    }
+
+    #[test]
+    fn in_queues_never_travels_over_plain_http() {
+        let template = Template::read();
+        let policy = template.get("Resources.QueuesRefusePlainHttp");
+        assert_eq!(policy["Condition"], "IsAws");
+        let covered: BTreeSet<_> = list(&policy["Properties"]["Queues"]).map(logical_id).collect();
+        assert_eq!(covered, template.resources("AWS::SQS::Queue").map(|(id, _)| id).collect());
+        let statement = list(&policy["Properties"]["PolicyDocument"]["Statement"]).next().unwrap();
+        assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Deny"), &json!("sqs:*")));
+        assert_eq!(statement["Condition"], json!({ "Bool": { "aws:SecureTransport": "false" } }));
+    }
+}
