@@ -6,7 +6,7 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ONLY
 
-.PHONY: help up demo token logs down clean test test-fast faults mutants lint
+.PHONY: help up demo token logs redrive down clean test test-fast chaos faults mutants openapi lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,6 +23,9 @@ token: ## A fresh ID token of the demo customer [WHO=admin]
 logs: ## What the functions say, as they say it
 	@$(XTASK) --quiet -- logs
 
+redrive: ## Dead letters go back to the queue
+	@$(XTASK) --quiet -- redrive
+
 down: ## Stop the emulator and all that it started
 	@$(XTASK) --quiet -- down
 
@@ -35,11 +38,17 @@ test: ## Everything that proves the project, on a stack of its own
 test-fast: ## The tests that need no emulator
 	@$(XTASK) -- test-fast
 
+chaos: ## Hundreds of orders while functions are killed: is every promise kept?
+	@$(XTASK) -- chaos
+
 faults: ## Every pair of faults in every scenario: about an hour
 	@$(XTASK) -- faults
 
 mutants: ## Breaks each rule that the promise rests on: do the tests notice? [ONLY=words of the rule]
 	@$(XTASK) -- mutants
+
+openapi: ## docs/openapi.yaml, anew from the code
+	@$(XTASK) --quiet -- openapi
 
 lint: ## Format, clippy, template, dependencies
 	@$(XTASK) -- lint

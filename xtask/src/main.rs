@@ -8,10 +8,12 @@ mod functions;
 mod lint;
 mod logs;
 mod mutants;
+mod openapi;
 mod people;
 mod process;
 mod progress;
 mod project;
+mod redrive;
 mod shop;
 mod stack;
 mod test;
@@ -50,12 +52,15 @@ fn run() -> Result<()> {
         ["token", "admin"] => token(&project, Person::ADMIN),
         ["token", who] => bail!("there is no demo user `{who}`: leave WHO out for the customer, or say WHO=admin"),
         ["logs"] => logs::follow(&project),
+        ["redrive"] => redrive::redrive(&project),
         ["down"] => down(&project),
         ["clean"] => clean(&project),
         ["test"] => test::all(&project),
         ["test-fast"] => test::without_emulator(&project),
         ["faults"] => test::every_pair_of_faults(&project),
         ["mutants"] => mutants::run(&project),
+        ["chaos"] => test::chaos(&project),
+        ["openapi"] => openapi::write(&project),
         ["lint"] => lint::lint(&project),
         _ => bail!("no such task; `make help` lists them"),
     }

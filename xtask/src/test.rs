@@ -1,7 +1,10 @@
 //! `make test`: everything that proves the project.
 
 use std::{
-    fs, process, thread,
+    fs,
+    path::PathBuf,
+    process::{self, Command},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -40,41 +43,83 @@ pub fn every_pair_of_faults(project: &Project) -> Result<()> {
     show(&mut tests)
 }
 
-/// All of it, on a stack of its own: whatever `make up` has running is neither
-/// used nor disturbed.
+/// All of it.
 pub fn all(project: &Project) -> Result<()> {
-    let folder = project.local().join("test");
-    let emulator = Emulator::in_folder(folder.clone());
-    ensure!(!emulator.is_attended(), "the tests run already, in another window");
-    // What a run that was killed has left.
-    emulator.stop()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-
-    let tools = Tools::install(project)?;
-    let in_process = in_process(&tools)?;
-
-    let began = Instant::now();
-    functions::build(&tools)?;
-    let build = began.elapsed();
-
-    let began = Instant::now();
-    let emulator = StoppedAtTheEnd::new(emulator)?;
-    let port = free_port()?;
-    emulator.0.start(&tools, port, Lifetime::Task)?;
-    deploy(&tools, port).and_then(|stack| stack.write(&folder)).map_err(|error| emulator.0.explain(error))?;
-    let stack = began.elapsed();
-
+    let ground = Ground::clear(project)?;
+    let in_process = in_process(&ground.tools)?;
+    let stack = ground.deploy()?;
     println!(
         "▸ So far: tests without an emulator {}, functions {}, a stack for the tests {}",
         seconds(in_process),
-        seconds(build),
-        seconds(stack)
+        seconds(stack.build),
+        seconds(stack.deployment)
     );
     println!("▸ Tests on the stack");
-    // Cargo's own summary comes last, so that nobody has to look for it.
-    let mut tests = tools.cargo();
-    tests.args(["test", "--package", STACK_TESTS]).env("HOLDFAST_STACK", folder.join("stack.json"));
-    show(&mut tests).map_err(|error| emulator.0.explain(error))
+    stack.test(&mut ground.stack_tests())
+}
+
+/// `make chaos`: hundreds of orders while functions are killed.
+pub fn chaos(project: &Project) -> Result<()> {
+    let ground = Ground::clear(project)?;
+    let stack = ground.deploy()?;
+    println!("▸ Chaos: orders, kills and duplicates for a minute or two, then recovery");
+    let mut tests = ground.stack_tests();
+    tests.args(["--test", "chaos", "--", "--nocapture"]).env("HOLDFAST_CHAOS", "long");
+    stack.test(&mut tests)
+}
+
+/// Where the tests have a stack of their own: whatever `make up` has running is
+/// neither used nor disturbed.
+struct Ground {
+    tools: Tools,
+    folder: PathBuf,
+    emulator: Emulator,
+}
+
+impl Ground {
+    /// Without what a run that was killed has left.
+    fn clear(project: &Project) -> Result<Self> {
+        let folder = project.local().join("test");
+        let emulator = Emulator::in_folder(folder.clone());
+        ensure!(!emulator.is_attended(), "the tests run already, in another window");
+        emulator.stop()?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self { tools: Tools::install(project)?, folder, emulator })
+    }
+
+    fn deploy(&self) -> Result<OwnStack> {
+        let began = Instant::now();
+        functions::build(&self.tools)?;
+        let build = began.elapsed();
+
+        let began = Instant::now();
+        let emulator = StoppedAtTheEnd::new(self.emulator.clone())?;
+        let port = free_port()?;
+        self.emulator.start(&self.tools, port, Lifetime::Task)?;
+        let stack = deploy(&self.tools, port).and_then(|stack| stack.write(&self.folder));
+        stack.map_err(|error| self.emulator.explain(error))?;
+        Ok(OwnStack { emulator, build, deployment: began.elapsed() })
+    }
+
+    fn stack_tests(&self) -> Command {
+        let mut tests = self.tools.cargo();
+        tests.args(["test", "--package", STACK_TESTS]).env("HOLDFAST_STACK", self.folder.join("stack.json"));
+        tests
+    }
+}
+
+/// What has been deployed for the tests, and how long that took.
+struct OwnStack {
+    emulator: StoppedAtTheEnd,
+    build: Duration,
+    deployment: Duration,
+}
+
+impl OwnStack {
+    /// Cargo's own summary comes last, so that nobody has to look for it.
+    fn test(&self, tests: &mut Command) -> Result<()> {
+        show(tests).map_err(|error| self.emulator.0.explain(error))
+    }
 }
 
 fn in_process(tools: &Tools) -> Result<Duration> {
