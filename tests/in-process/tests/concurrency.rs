@@ -238,7 +238,8 @@ fn a_reservation_that_is_released_twice_at_once_comes_back_once() {
             world.post(&Person::service(), "/products/reserve", body).await.expect(StatusCode::OK);
         }
         let path = format!("/reservations/{released}/release");
-        let release = || world.post(&Person::service(), &path, json!({}));
+        let service = Person::service();
+        let release = || world.post(&service, &path, json!({}));
         let (one, other, third) = tokio::join!(release(), release(), release());
         for answer in [one, other, third] {
             answer.expect(StatusCode::OK);
