@@ -26,6 +26,8 @@ pub mod caller;
 #[cfg(feature = "aws")]
 pub mod config;
 #[cfg(feature = "aws")]
+pub mod cors;
+#[cfg(feature = "aws")]
 pub mod dynamo;
 #[cfg(feature = "aws")]
 pub mod events;

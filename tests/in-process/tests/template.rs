@@ -145,6 +145,8 @@ mod a_route {
         let cors = template.get("Resources.PublicApi.Properties.Cors");
         assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", true), &json!({ "Fn::Sub": "'${CorsOrigin}'" }));
         assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", false), &json!({ "Ref": "AWS::NoValue" }));
+        // A page may read an answer only if that names its origin, too.
+        assert_eq!(template.get("Globals.Function.Environment.Variables.CORS_ORIGIN"), &json!({ "Ref": "CorsOrigin" }));
         assert!(template.get("Resources.InternalApi.Properties.Cors").is_null());
     }
 }

@@ -4,6 +4,7 @@ use chassis::{
     aws::Aws,
     caller::Authenticator,
     clock::Clock,
+    cors::Cors,
     dynamo::Table,
     telemetry,
     token::{TokenConfig, TokenVerifier},
@@ -22,7 +23,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = Aws::from_env().await;
     let table = Table::from_env(&aws.config, "NOTIFICATIONS_TABLE")?;
     let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
-    let router = router(table.clone(), Authenticator::public_only(verifier));
+    let router = Cors::from_env()?.around(router(table.clone(), Authenticator::public_only(verifier)));
     let notifications =
         Notifications::new(DynamoRepository::new(table), Channels::from_env(&aws.config)?, Clock::System);
     let function = Function::new(notifications, router);

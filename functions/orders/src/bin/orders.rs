@@ -7,6 +7,7 @@ use chassis::{
     caller::Authenticator,
     clock::Clock,
     config::required,
+    cors::Cors,
     dynamo::Table,
     events::EventPublisher,
     telemetry,
@@ -32,5 +33,5 @@ async fn main() -> Result<(), lambda_http::Error> {
     let window: u64 = required("CANCELLATION_WINDOW_HOURS", "how many hours an order can be cancelled for")?;
     let orders = Orders::new(engine, Duration::from_secs(window * 3600));
     let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
-    lambda_http::run(router(orders, table, Authenticator::public_only(verifier))).await
+    lambda_http::run(Cors::from_env()?.around(router(orders, table, Authenticator::public_only(verifier)))).await
 }

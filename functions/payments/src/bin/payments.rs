@@ -4,6 +4,7 @@ use chassis::{
     aws::Aws,
     caller::{Authenticator, InternalAuth},
     clock::Clock,
+    cors::Cors,
     dynamo::Table,
     events::EventPublisher,
     telemetry,
@@ -25,5 +26,5 @@ async fn main() -> Result<(), lambda_http::Error> {
         EventPublisher::from_env(&aws.config)?,
         Clock::System,
     );
-    lambda_http::run(router(payments, table, authenticator)).await
+    lambda_http::run(Cors::from_env()?.around(router(payments, table, authenticator))).await
 }

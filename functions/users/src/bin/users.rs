@@ -4,6 +4,7 @@ use chassis::{
     aws::Aws,
     caller::{Authenticator, InternalAuth},
     clock::Clock,
+    cors::Cors,
     dynamo::Table,
     telemetry,
     token::{TokenConfig, TokenVerifier},
@@ -18,5 +19,5 @@ async fn main() -> Result<(), lambda_http::Error> {
     let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
     let authenticator = Authenticator::new(verifier, InternalAuth::from_env()?);
     let users = Users::new(DynamoRepository::new(table.clone()), Clock::System);
-    lambda_http::run(router(users, table, authenticator)).await
+    lambda_http::run(Cors::from_env()?.around(router(users, table, authenticator))).await
 }
