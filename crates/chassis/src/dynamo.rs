@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::ConfigError,
     deadline::Deadline,
-    page::{self, Limit, ListError, Page},
+    page::{self, InvalidCursor, Limit, ListError, Page},
     store::StoreError,
 };
 
@@ -283,7 +283,12 @@ impl Table {
             .scan_index_forward(!list.newest_first)
             .limit(list.limit.get() as i32)
             .set_exclusive_start_key(start);
-        let output = query.send().await.map_err(|error| self.unavailable(error))?;
+        let output = query.send().await.map_err(|error| {
+            // Of all that is asked here, only the position is not our own. Who
+            // knows this code can forge one that is no key of this partition.
+            let forged = list.cursor.is_some() && error.code() == Some("ValidationException");
+            if forged { ListError::from(InvalidCursor) } else { self.unavailable(error).into() }
+        })?;
         let items = output.items.unwrap_or_default().into_iter().map(from_item).collect::<Result<_, _>>()?;
         let next = output.last_evaluated_key.map(|key| -> Result<String, StoreError> {
             let position: BTreeMap<String, String> =

@@ -1,5 +1,7 @@
 //! The orders service: placing, repeating, reading, cancelling.
 
+use std::collections::BTreeMap;
+
 use http::{Method, StatusCode};
 use in_process_tests::{Answer, Person, World};
 use serde_json::{Value, json};
@@ -577,6 +579,35 @@ mod reading {
         world.get(&bob, &format!("/orders?cursor={cursor}")).await.expect_problem(400, "invalid_cursor");
         world.get(&ada, &format!("/orders?status=DONE&cursor={cursor}")).await.expect_problem(400, "invalid_cursor");
         world.get(&ada, "/orders?cursor=AAAA").await.expect_problem(400, "invalid_cursor");
+    }
+
+    /// The seal has no key, and this code is public: anybody can make one.
+    #[tokio::test]
+    async fn a_forged_cursor_is_refused_and_shows_nothing_of_others() {
+        let world = World::start().await;
+        let (ada, bob) = (world.customer("Ada").await, world.customer("Bob").await);
+        let teapot = product(&world, "1.00", 50).await;
+        let theirs = place(&world, &bob, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.json();
+        let theirs = format!("ORDER#{}", theirs["id"].as_str().unwrap());
+        let forge = |position: Value| {
+            let position: BTreeMap<String, String> = serde_json::from_value(position).unwrap();
+            chassis::page::encode(&format!("by_user/{}", ada.id()), &position).unwrap()
+        };
+        for position in [
+            json!({}),
+            json!({ "user_id": ada.id().to_string() }),
+            json!({ "no": "such", "key": "at", "all": "!" }),
+            json!({ "user_id": "", "pk": "", "sk": "" }),
+            json!({ "user_id": ada.id().to_string(), "pk": theirs, "sk": "ORDER", "more": "than a key" }),
+            json!({ "user_id": bob.id().to_string(), "pk": theirs, "sk": "ORDER" }),
+        ] {
+            let answer = world.get(&ada, &format!("/orders?cursor={}", forge(position.clone()))).await;
+            if answer.status == StatusCode::OK {
+                assert_eq!(answer.json()["items"], json!([]), "{position}");
+            } else {
+                answer.expect_problem(400, "invalid_cursor");
+            }
+        }
     }
 
     #[tokio::test]
