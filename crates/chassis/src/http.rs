@@ -240,7 +240,8 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         let field = error.path().to_string();
         let error = error.into_inner();
         if error.is_data() {
-            let field = if field == "." { "body".to_owned() } else { field };
+            // Nobody's member has the empty name but the body's own, mistaken, one.
+            let field = if [".", ""].contains(&field.as_str()) { "body".to_owned() } else { field };
             Problem::invalid_field(&field, position_free(&error))
         } else {
             malformed(&error)

@@ -12,7 +12,7 @@ use chassis::{
     dynamo::Table,
     fields::{FieldError, Fields},
     health,
-    http::{Id, Invocation, Json as Body, Object, Query, edge, whole},
+    http::{Id, Invocation, Json as Body, Object, Query, edge, parse_json, whole},
     openapi::{Cursor, Location, ProblemResponses},
     page::{Limit, Page},
     problem::{self, Problem},
@@ -72,6 +72,32 @@ pub(crate) struct NewItem {
     #[serde(deserialize_with = "whole")]
     #[schema(value_type = Quantity)]
     quantity: u32,
+}
+
+impl NewOrder {
+    /// What is wanted and how it is paid for, if `caller` may order so.
+    fn read(self, caller: UserId) -> Result<(Basket, Option<PaymentMethod>), Problem> {
+        let mut fields = Fields::default();
+        let basket = Basket::parse(self.items.iter().map(|Object(item)| (item.product_id.as_str(), item.quantity)));
+        let basket = basket.map_err(|errors| errors.iter().for_each(|e| fields.refuse(&e.field, &e.detail))).ok();
+        let payment_method =
+            self.payment_method.and_then(|token| fields.take("payment_method", token.parse::<PaymentMethod>()));
+        if self.user_id.is_some_and(|id| id != caller.to_string()) {
+            fields.refuse("user_id", "must be your own id, or left out");
+        }
+        let basket = fields.finish(basket).map_err(Problem::invalid)?;
+        Ok((basket, payment_method))
+    }
+}
+
+/// Reads the body of `POST /orders` as `caller` sent it; the route does the
+/// same. For tests that try what could be sent.
+///
+/// # Errors
+///
+/// What the route answers to a bad body.
+pub fn read_order(body: &[u8], caller: UserId) -> Result<(Basket, Option<PaymentMethod>), Problem> {
+    parse_json::<NewOrder>(body)?.read(caller)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -159,15 +185,7 @@ async fn place(
     Body(body): Body<NewOrder>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let mut fields = Fields::default();
-    let basket = Basket::parse(body.items.iter().map(|Object(item)| (item.product_id.as_str(), item.quantity)));
-    let basket = basket.map_err(|errors| errors.iter().for_each(|e| fields.refuse(&e.field, &e.detail))).ok();
-    let payment_method =
-        body.payment_method.and_then(|token| fields.take("payment_method", token.parse::<PaymentMethod>()));
-    if body.user_id.is_some_and(|id| id != caller.user_id.to_string()) {
-        fields.refuse("user_id", "must be your own id, or left out");
-    }
-    let basket = fields.finish(basket).map_err(Problem::invalid)?;
+    let (basket, payment_method) = body.read(caller.user_id)?;
     let request =
         PlaceOrder { user_id: customer(caller.user_id), basket, payment_method, key, trace: invocation.trace.clone() };
     Ok(match orders.place(request, engine_invocation(&invocation)).await? {

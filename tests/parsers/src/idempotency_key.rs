@@ -1,0 +1,14 @@
+//! The `Idempotency-Key` header: one key, however it is written.
+
+use orders::service::{IdempotencyKey, MAX_KEY};
+
+pub(crate) fn check(bytes: &[u8]) {
+    let Ok(header) = std::str::from_utf8(bytes) else { return };
+    let Ok(key) = header.parse::<IdempotencyKey>() else { return };
+    let bare = key.as_str();
+    assert!((1..=MAX_KEY).contains(&bare.len()));
+    assert!(bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{bare:?}");
+    for same in [bare.to_owned(), format!("\"{bare}\"")] {
+        assert_eq!(same.parse(), Ok(key.clone()));
+    }
+}

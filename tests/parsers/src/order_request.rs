@@ -1,0 +1,42 @@
+//! The body of `POST /orders`: it is an order with all that an order needs, or
+//! a problem document that says what is wrong.
+
+use chassis::caller::UserId;
+use futures::FutureExt;
+use http::header;
+use http_body_util::BodyExt;
+use orders::{domain::MAX_LINES, handlers::read_order};
+use serde_json::{Value, json};
+
+const CALLER: &str = "user_0195a8e0-0000-7000-8000-000000000001";
+
+pub(crate) fn check(body: &[u8]) {
+    let caller: UserId = CALLER.parse().expect("an id");
+    match read_order(body, caller) {
+        Ok((basket, payment_method)) => {
+            let items = basket.items();
+            assert!((1..=MAX_LINES).contains(&items.len()));
+            assert!(items.windows(2).all(|pair| pair[0].product_id < pair[1].product_id), "twice the same product");
+            // What was understood, said plainly, is understood in the same way.
+            let again = json!({ "user_id": CALLER, "items": basket, "payment_method": payment_method });
+            let again = read_order(again.to_string().as_bytes(), caller).expect("the same order");
+            assert_eq!(again, (basket, payment_method));
+        }
+        Err(problem) => {
+            let response = problem.respond("the-request");
+            assert!([400, 422].contains(&response.status().as_u16()), "{}", response.status());
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().now_or_never().expect("at once").expect("a body").to_bytes();
+            let document: Value = serde_json::from_slice(&body).expect("a document in JSON");
+            assert_eq!(document["status"], status);
+            let errors = document["errors"].as_array().map_or(&[][..], Vec::as_slice);
+            assert_eq!(document["code"] == "invalid_request", !errors.is_empty(), "{document}");
+            for error in errors {
+                for member in ["field", "detail"] {
+                    assert!(error[member].as_str().is_some_and(|text| !text.is_empty()), "{document}");
+                }
+            }
+        }
+    }
+}
