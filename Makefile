@@ -4,9 +4,9 @@
 # needn't wait for a build that goes on elsewhere.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT ONLY
+export PORT ONLY SECONDS
 
-.PHONY: help up demo token logs redrive down clean test test-fast chaos faults mutants openapi lint
+.PHONY: help up demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +43,9 @@ chaos: ## Hundreds of orders while functions are killed: is every promise kept?
 
 faults: ## Every pair of faults in every scenario: about an hour
 	@$(XTASK) -- faults
+
+fuzz: ## Looks for bytes that break a parser's promise, three minutes for each [ONLY=target SECONDS=180]
+	@$(XTASK) -- fuzz
 
 mutants: ## Breaks each rule that the promise rests on: do the tests notice? [ONLY=words of the rule]
 	@$(XTASK) -- mutants

@@ -5,13 +5,12 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use crate::{
+    cargo_tools::CARGO_DENY,
     process::{quiet, show},
     progress::Step,
     project::Project,
     tools::{REGION, Tools, virtual_environment},
 };
-
-const CARGO_DENY: &str = "0.20.2";
 
 /// Parameters of a stack on an emulator.
 const LOCAL: [&str; 2] = ["LocalEndpoint=http://localhost:4566", "RetainData=false"];
@@ -33,15 +32,8 @@ pub fn lint(project: &Project) -> Result<()> {
     step.done("no objection");
 
     let step = Step::begin("Dependencies: licences, sources, unwanted crates");
-    let deny = project.local().join("cargo");
-    if !deny.join("bin/cargo-deny").exists() {
-        step.note("compiles cargo-deny into .local/cargo, once");
-        let mut install = tools.cargo();
-        // Unoptimised is fast enough, and ready in half the time.
-        install.args(["install", "--quiet", "--locked", "--debug", "--root"]).arg(&deny);
-        show(install.args(["--version", CARGO_DENY, "cargo-deny"]))?;
-    }
-    let cargo_deny = || tools.at_root(deny.join("bin/cargo-deny"));
+    let cargo_deny = CARGO_DENY.install(project, &tools, &step)?;
+    let cargo_deny = || tools.at_root(&cargo_deny);
     quiet(cargo_deny().args(["check", "bans", "licenses", "sources"]))?;
     step.done("as deny.toml allows");
 

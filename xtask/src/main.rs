@@ -1,10 +1,13 @@
 //! The project's tasks. The Makefile lists them; whatever needs a decision, a
 //! wait or an error message is here.
 
+mod cargo_tools;
+mod contract;
 mod demo;
 mod deploy;
 mod emulator;
 mod functions;
+mod fuzz;
 mod lint;
 mod logs;
 mod mutants;
@@ -57,6 +60,7 @@ fn run() -> Result<()> {
         ["clean"] => clean(&project),
         ["test"] => test::all(&project),
         ["test-fast"] => test::without_emulator(&project),
+        ["fuzz"] => fuzz::run(&project),
         ["faults"] => test::every_pair_of_faults(&project),
         ["mutants"] => mutants::run(&project),
         ["chaos"] => test::chaos(&project),

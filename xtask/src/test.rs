@@ -15,12 +15,16 @@ use signal_hook::{
 };
 
 use crate::{
+    contract,
+    demo::stock_the_shop,
     deploy::deploy,
     emulator::{Emulator, Lifetime, free_port},
     functions,
+    people::{self, Passwords},
     process::show,
     progress::{Step, seconds},
     project::Project,
+    stack::Stack,
     tools::Tools,
 };
 
@@ -54,6 +58,7 @@ pub fn all(project: &Project) -> Result<()> {
         seconds(stack.build),
         seconds(stack.deployment)
     );
+    contract::test(project, &ground.tools, &stack.deployed, &stack.furnish(&ground)?)?;
     println!("▸ Tests on the stack");
     stack.test(&mut ground.stack_tests())
 }
@@ -96,9 +101,9 @@ impl Ground {
         let emulator = StoppedAtTheEnd::new(self.emulator.clone())?;
         let port = free_port()?;
         self.emulator.start(&self.tools, port, Lifetime::Task)?;
-        let stack = deploy(&self.tools, port).and_then(|stack| stack.write(&self.folder));
-        stack.map_err(|error| self.emulator.explain(error))?;
-        Ok(OwnStack { emulator, build, deployment: began.elapsed() })
+        let deployed = deploy(&self.tools, port).and_then(|stack| stack.write(&self.folder).map(|()| stack));
+        let deployed = deployed.map_err(|error| self.emulator.explain(error))?;
+        Ok(OwnStack { deployed, emulator, build, deployment: began.elapsed() })
     }
 
     fn stack_tests(&self) -> Command {
@@ -110,12 +115,20 @@ impl Ground {
 
 /// What has been deployed for the tests, and how long that took.
 struct OwnStack {
+    deployed: Stack,
     emulator: StoppedAtTheEnd,
     build: Duration,
     deployment: Duration,
 }
 
 impl OwnStack {
+    /// People who can sign in, and something for sale.
+    fn furnish(&self, ground: &Ground) -> Result<Passwords> {
+        let passwords = people::welcome(&ground.tools, &self.deployed, &ground.folder)?;
+        stock_the_shop(&self.deployed, &passwords)?;
+        Ok(passwords)
+    }
+
     /// Cargo's own summary comes last, so that nobody has to look for it.
     fn test(&self, tests: &mut Command) -> Result<()> {
         show(tests).map_err(|error| self.emulator.0.explain(error))
