@@ -96,7 +96,7 @@ impl Ground {
         let emulator = StoppedAtTheEnd::new(self.emulator.clone())?;
         let port = free_port()?;
         self.emulator.start(&self.tools, port, Lifetime::Task)?;
-        let stack = deploy(&self.tools, port).and_then(|stack| stack.write(&self.folder));
+        let stack = deploy(&self.tools, &Emulator::url(port)).and_then(|stack| stack.write(&self.folder));
         stack.map_err(|error| self.emulator.explain(error))?;
         Ok(OwnStack { emulator, build, deployment: began.elapsed() })
     }
