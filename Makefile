@@ -4,15 +4,18 @@
 # needn't wait for a build that goes on elsewhere.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT ONLY SECONDS
+export PORT ENDPOINT ENV SERVICE ONLY SECONDS
 
-.PHONY: help up demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi lint
+.PHONY: help up deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566]
+up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566, or ENDPOINT=http://…]
 	@$(XTASK) -- up
+
+deploy: ## To AWS, as samconfig.toml has it: ENV=dev or prod [SERVICE=users]
+	@$(XTASK) -- deploy
 
 demo: ## One more order, shown as it goes
 	@$(XTASK) --quiet -- demo

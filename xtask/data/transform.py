@@ -2,11 +2,15 @@
 transform, with every condition decided. Linters that know neither then see
 what is deployed.
 
-    transform.py template.yaml PARAMETER=VALUE...
+    transform.py template.yaml ENVIRONMENT PARAMETER=VALUE...
+
+with the parameters that samconfig.toml gives the environment, and these.
 """
 
+import logging
 import sys
 
+from environment import read
 from samcli.lib.translate.sam_template_validator import SamTemplateValidator
 from samcli.yamlhelper import yaml_dump, yaml_parse
 
@@ -43,20 +47,24 @@ def decided(value, template):
     return value
 
 
-def main(file, *parameters):
+def main(file, environment, *parameters):
+    # SAM's own switches, which are not for a template, and not found here.
+    logging.getLogger("samtranslator.feature_toggle").setLevel(logging.CRITICAL)
     with open(file) as text:
         template = yaml_parse(text.read())
-    for parameter in parameters:
-        name, value = parameter.split("=", 1)
-        template["Parameters"][name]["Default"] = value
+    _, given = read(environment)
+    given.update(parameter.split("=", 1) for parameter in parameters)
+    for name, value in given.items():
+        parameter = template["Parameters"][name]
+        parameter["Default"] = int(value) if parameter["Type"] == "Number" else value
     validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
     template = yaml_parse(validator.get_translated_template_if_valid())
-    template["Resources"] = {
-        name: resource
-        for name, resource in decided(template["Resources"], template).items()
-        if "Condition" not in resource or holds({"Condition": resource.pop("Condition")}, template)
-    }
-    template["Outputs"] = decided(template["Outputs"], template)
+    for section in ["Resources", "Outputs"]:
+        template[section] = {
+            name: declared
+            for name, declared in decided(template[section], template).items()
+            if "Condition" not in declared or holds({"Condition": declared.pop("Condition")}, template)
+        }
     del template["Conditions"]
     print(yaml_dump(template))
 

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
+    inbox::{Inbox, Mail, plain},
     people::{Passwords, Person},
     progress::{Step, seconds},
     project::Project,
-    shop::{Http, indented},
+    shop::indented,
     stack::Stack,
 };
 
@@ -67,7 +68,9 @@ pub fn products(stack: &Stack) -> Result<Vec<Value>> {
 
 fn order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Result<()> {
     let authorization = format!("Bearer {}", passwords.sign_in(stack, Person::CUSTOMER)?);
-    let read_before: HashSet<String> = mailbox(stack)?.into_iter().map(|mail| mail.id).collect();
+    let inbox = Inbox::of(stack)?;
+    let mails = || inbox.as_ref().map_or_else(|| Ok(Vec::new()), Inbox::mails);
+    let read_before: HashSet<String> = mails()?.into_iter().map(|mail| mail.id).collect();
 
     let step = Step::begin(format!("Order: {} buys", Person::CUSTOMER.name));
     let request = json!({ "items": basket(&products(stack)?)?, "payment_method": "tok_accepted" });
@@ -91,9 +94,13 @@ fn order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Result<()> {
     step.done("done");
 
     let step = Step::begin("E-mails: the confirmation and the receipt");
+    if inbox.is_none() {
+        step.note(format!("NOT CHECKED: {} has no inbox that is known here", stack.emulator_url));
+        return Ok(());
+    }
     let mails = loop {
-        let mut new = mailbox(stack)?;
-        new.retain(|mail| mail.is_to(Person::CUSTOMER) && !read_before.contains(&mail.id));
+        let mut new = mails()?;
+        new.retain(|mail| mail.is_to(Person::CUSTOMER.email) && !read_before.contains(&mail.id));
         if new.len() >= MAILS {
             break new;
         }
@@ -160,39 +167,6 @@ fn seconds_of_day(time: &str) -> Option<f64> {
     let parts: Vec<f64> = clock.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [hours, minutes, seconds] = parts[..] else { return None };
     Some((hours * 60.0 + minutes) * 60.0 + seconds)
-}
-
-/// A text without its quotes.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-struct Mail {
-    id: String,
-    from: String,
-    to: Vec<String>,
-    subject: String,
-    text: String,
-}
-
-impl Mail {
-    fn is_to(&self, person: Person) -> bool {
-        self.to.iter().any(|address| address.contains(person.email))
-    }
-}
-
-/// All e-mail that the emulator's SES was given, for whomever.
-fn mailbox(stack: &Stack) -> Result<Vec<Mail>> {
-    let answer = Http::new().get(&format!("{}/_ministack/ses/messages", stack.emulator_url))?.granted()?;
-    let accounts = answer["messages"].as_object().context("the emulator's mailbox looks different")?;
-    let mails = accounts.values().filter_map(Value::as_array).flatten().map(|mail| Mail {
-        id: plain(&mail["MessageId"]),
-        from: plain(&mail["Source"]),
-        to: mail["To"].as_array().into_iter().flatten().map(plain).collect(),
-        subject: plain(&mail["Subject"]),
-        text: plain(&mail["BodyText"]),
-    });
-    Ok(mails.collect())
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::{
-    emulator::Emulator,
     process::quiet,
     progress::Step,
     stack::Stack,
@@ -23,24 +22,24 @@ struct Output {
     output_value: String,
 }
 
-/// Deploys what has been built. What is there and hasn't changed stays.
-pub fn deploy(tools: &Tools, port: u16) -> Result<Stack> {
-    let url = Emulator::url(port);
+/// Deploys what has been built to whatever answers like AWS at `url`. What is
+/// there and hasn't changed stays.
+pub fn deploy(tools: &Tools, url: &str) -> Result<Stack> {
     let step = Step::begin("Stack: sam deploy");
-    let mut deploy = tools.aws("sam", &url);
+    let mut deploy = tools.aws("sam", url);
     deploy.args(["deploy", "--config-env", "local", "--parameter-overrides"]);
     deploy.arg(format!("LocalEndpoint={url}")).arg(format!("Architecture={}", architecture()));
     // Forgotten anyway when the emulator stops.
     deploy.arg("RetainData=false");
     let said = quiet(&mut deploy)?;
 
-    let mut describe = tools.aws("aws", &url);
+    let mut describe = tools.aws("aws", url);
     describe.args(["cloudformation", "describe-stacks", "--output", "json", "--stack-name", STACK]);
     describe.args(["--query", "Stacks[0].Outputs"]);
     let outputs: Vec<Output> =
         serde_json::from_str(&quiet(&mut describe)?).context("the stack's outputs are no outputs")?;
     let outputs: HashMap<_, _> = outputs.into_iter().map(|output| (output.output_key, output.output_value)).collect();
-    let stack = Stack::from_outputs(&url, &outputs)?;
+    let stack = Stack::from_outputs(url, &outputs)?;
     step.done(if said.contains("No changes to deploy") { "no changes" } else { "deployed" });
     Ok(stack)
 }

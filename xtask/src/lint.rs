@@ -12,11 +12,22 @@ use crate::{
     tools::{REGION, Tools, virtual_environment},
 };
 
-/// Parameters of a stack on an emulator.
-const LOCAL: [&str; 2] = ["LocalEndpoint=http://localhost:4566", "RetainData=false"];
-/// Parameters of a stack on AWS with everything that can be protected.
-const STRICT: [&str; 4] =
-    ["AccessLogs=true", "CorsOrigin=https://shop.example.com", "CustomerManagedKey=true", "RetainData=true"];
+/// What is checked: environments of samconfig.toml as they are, and the last
+/// with all that it leaves switched off.
+const ENVIRONMENTS: [(&str, &[&str]); 4] = [
+    ("local", &[]),
+    ("dev", &[]),
+    ("prod", &[]),
+    (
+        "prod",
+        &[
+            "ApiCertificate=arn:aws:acm:us-east-1:123456789012:certificate/example",
+            "ApiDomain=api.example.com",
+            "CorsOrigin=https://shop.example.com",
+            "OrdersConcurrency=50",
+        ],
+    ),
+];
 
 pub fn lint(project: &Project) -> Result<()> {
     let tools = Tools::install(project)?;
@@ -57,20 +68,25 @@ fn template(project: &Project, tools: &Tools) -> Result<()> {
     quiet(tools.offline("cfn-lint").arg("template.yaml"))?;
     let folder = project.local().join("lint");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let (local, strict) = (folder.join("local.yaml"), folder.join("strict.yaml"));
-    for (parameters, file) in [(&LOCAL[..], &local), (&STRICT, &strict)] {
+    let mut of_prod = Vec::new();
+    for (environment, parameters) in ENVIRONMENTS {
         let mut transform = tools.offline("python");
-        let transformed = quiet(transform.args(["xtask/data/transform.py", "template.yaml"]).args(parameters))?;
-        fs::write(file, transformed).with_context(|| format!("cannot write {}", file.display()))?;
+        transform.args(["xtask/data/transform.py", "template.yaml", environment]).args(parameters);
+        let file = folder.join(format!("{environment}-{}.yaml", parameters.len()));
+        fs::write(&file, quiet(&mut transform)?).with_context(|| format!("cannot write {}", file.display()))?;
         // What only conditions ask for is not asked for any more.
-        quiet(tools.offline("cfn-lint").args(["--ignore-checks", "W2001", "--template"]).arg(file))?;
+        quiet(tools.offline("cfn-lint").args(["--ignore-checks", "W2001", "--template"]).arg(&file))
+            .with_context(|| format!("the template for {environment} {}", parameters.join(" ")))?;
+        if environment == "prod" {
+            of_prod.push(file);
+        }
     }
-    step.done("valid, and cfn-lint has no objection, before and after the transform");
+    step.done("valid, and cfn-lint has no objection: as written, and as local, dev and prod have it in the end");
 
     let step = Step::begin("Tools: checkov");
     let checkov = virtual_environment(project, step, "checkov", "requirements-checkov.txt")?.join("bin/checkov");
-    let step = Step::begin("Template: security");
-    quiet(tools.at_root(checkov).arg("--file").arg(&strict))?;
+    let step = Step::begin("Template: security of prod");
+    quiet(tools.at_root(checkov).arg("--file").args(of_prod))?;
     step.done("checkov has no objection but those that .checkov.yaml and the template answer");
     Ok(())
 }

@@ -8,6 +8,7 @@ mod deploy;
 mod emulator;
 mod functions;
 mod fuzz;
+mod inbox;
 mod lint;
 mod logs;
 mod mutants;
@@ -17,6 +18,7 @@ mod process;
 mod progress;
 mod project;
 mod redrive;
+mod release;
 mod shop;
 mod stack;
 mod test;
@@ -50,6 +52,7 @@ fn run() -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["up"] => up::up(&project),
+        ["deploy"] => release::deploy(&project),
         ["demo"] => demo::demo(&project),
         ["token"] => token(&project, Person::CUSTOMER),
         ["token", "admin"] => token(&project, Person::ADMIN),
@@ -84,8 +87,17 @@ fn down(project: &Project) -> Result<()> {
     if !of_tests.is_attended() {
         stopped |= of_tests.stop()?;
     }
+    let elsewhere = (!stopped).then(|| Stack::running(project).ok()).flatten();
     Stack::forget(&project.local())?;
-    println!("{}", if stopped { "Stopped, and all that it had started." } else { "Nothing was running." });
+    println!(
+        "{}",
+        match elsewhere {
+            _ if stopped => "Stopped, and all that it had started.".to_owned(),
+            Some(stack) =>
+                format!("Left the stack at {} as it is: what is there was not started here.", stack.emulator_url),
+            None => "Nothing was running.".to_owned(),
+        }
+    );
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -88,13 +88,18 @@ impl Stack {
         })
     }
 
-    /// The stack that `make up` has started, if it still runs.
+    /// The stack that `make up` has deployed, if what it was deployed to still
+    /// runs.
     pub fn running(project: &Project) -> Result<Self> {
-        let text = fs::read(project.local().join(FILE)).ok();
-        match (text, Emulator::in_folder(project.local()).port()) {
-            (Some(text), Some(_)) => serde_json::from_slice(&text).context(".local/stack.json is no stack: `make up`"),
-            _ => bail!("no stack is running here; `make up` starts one"),
-        }
+        let Ok(text) = fs::read(project.local().join(FILE)) else {
+            bail!("no stack is running here; `make up` starts one");
+        };
+        let stack: Self = serde_json::from_slice(&text).context(".local/stack.json is no stack: `make up`")?;
+        let own = Emulator::in_folder(project.local()).port().map(Emulator::url);
+        // Somebody else's emulator is there if it says anything at all.
+        let there = own.as_ref() == Some(&stack.emulator_url) || Http::impatient().get(&stack.emulator_url).is_ok();
+        ensure!(there, "nobody answers at {}, where the stack was; `make up` starts another", stack.emulator_url);
+        Ok(stack)
     }
 
     pub fn write(&self, folder: &Path) -> Result<()> {

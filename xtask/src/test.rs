@@ -101,7 +101,8 @@ impl Ground {
         let emulator = StoppedAtTheEnd::new(self.emulator.clone())?;
         let port = free_port()?;
         self.emulator.start(&self.tools, port, Lifetime::Task)?;
-        let deployed = deploy(&self.tools, port).and_then(|stack| stack.write(&self.folder).map(|()| stack));
+        let deployed =
+            deploy(&self.tools, &Emulator::url(port)).and_then(|stack| stack.write(&self.folder).map(|()| stack));
         let deployed = deployed.map_err(|error| self.emulator.explain(error))?;
         Ok(OwnStack { deployed, emulator, build, deployment: began.elapsed() })
     }

@@ -20,6 +20,14 @@ use crate::{
 /// Wherever the emulator is asked where it is, it says this.
 pub const REGION: &str = "us-east-1";
 
+/// Where stacks live.
+pub enum Cloud {
+    /// The account that the user's AWS configuration names.
+    Aws,
+    /// Whatever answers like AWS at an address.
+    Endpoint(String),
+}
+
 /// The installed tools.
 pub struct Tools {
     root: PathBuf,
@@ -76,6 +84,18 @@ impl Tools {
     /// A tool of the venv at work that needs no cloud at all.
     pub fn offline(&self, name: &str) -> Command {
         self.aws(name, "http://localhost:9")
+    }
+
+    /// A tool of the venv that deals with a cloud.
+    pub fn on(&self, cloud: &Cloud, name: &str) -> Command {
+        match cloud {
+            Cloud::Endpoint(url) => self.aws(name, url),
+            Cloud::Aws => {
+                let mut command = self.at_root(self.program(name));
+                command.env("AWS_PAGER", "").env("SAM_CLI_CHECK_VERSION", "0");
+                command
+            }
+        }
     }
 
     /// A tool of the venv that deals with AWS, kept from AWS: it knows only the

@@ -1,16 +1,20 @@
 //! `make up`: from a fresh checkout to an order whose e-mail has arrived.
 
-use std::{env, time::Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     demo::{first_order, products, stock_the_shop},
     deploy::deploy,
     emulator::{self, Emulator, Lifetime},
-    functions, people,
+    functions,
+    inbox::Inbox,
+    people,
     progress::{Step, seconds},
     project::Project,
+    release::wanted,
+    shop::Http,
     stack::Stack,
     tools::Tools,
 };
@@ -19,6 +23,30 @@ use crate::{
 const PORT: u16 = 4566;
 
 pub fn up(project: &Project) -> Result<()> {
+    match wanted("ENDPOINT") {
+        None => on_own_emulator(project),
+        Some(url) => elsewhere(project, url.trim_end_matches('/')),
+    }
+}
+
+/// `make up ENDPOINT=…`: on an emulator that somebody else has started, of
+/// whichever make.
+fn elsewhere(project: &Project, url: &str) -> Result<()> {
+    let began = Instant::now();
+    ensure!(url.starts_with("http://"), "ENDPOINT={url} is no address such as http://localhost:4566");
+    ensure!(wanted("PORT").is_none(), "either ENDPOINT, an emulator that is there, or PORT, one to start");
+    // Now, rather than after the long build.
+    Http::impatient().get(url).with_context(|| format!("no emulator answers at {url}"))?;
+    let own = Emulator::in_folder(project.local());
+    ensure!(own.port().is_none(), "an emulator of this project is running: `make down` first");
+    let tools = Tools::install(project)?;
+    functions::build(&tools)?;
+    let stack = furnish(project, &tools, url)?;
+    println!("\nAll of it took {}. {}", seconds(began.elapsed()), farewell(&stack)?);
+    Ok(())
+}
+
+fn on_own_emulator(project: &Project) -> Result<()> {
     let began = Instant::now();
     let emulator = Emulator::in_folder(project.local());
     let running = emulator.port();
@@ -36,15 +64,15 @@ pub fn up(project: &Project) -> Result<()> {
     let started = emulator.start(&tools, port, Lifetime::Background)?;
     step.done(if started { "started; its log is .local/emulator.log" } else { "runs already" });
 
-    let stack = furnish(project, &tools, port).map_err(|error| emulator.explain(error))?;
+    let stack = furnish(project, &tools, &Emulator::url(port)).map_err(|error| emulator.explain(error))?;
     let farewell = farewell(&stack)?;
     println!("\nAll of it took {}. {farewell}", seconds(began.elapsed()));
     Ok(())
 }
 
 /// Everything that happens inside the emulator.
-fn furnish(project: &Project, tools: &Tools, port: u16) -> Result<Stack> {
-    let stack = deploy(tools, port)?;
+fn furnish(project: &Project, tools: &Tools, url: &str) -> Result<Stack> {
+    let stack = deploy(tools, url)?;
     stack.write(&project.local())?;
     let passwords = people::welcome(tools, &stack, &project.local())?;
     stock_the_shop(&stack, &passwords)?;
@@ -54,10 +82,8 @@ fn furnish(project: &Project, tools: &Tools, port: u16) -> Result<Stack> {
 
 /// The port that the user asked for: `make up PORT=4570`.
 fn wanted_port() -> Result<Option<u16>> {
-    match env::var("PORT") {
-        Ok(port) if !port.is_empty() => Ok(Some(port.parse().with_context(|| format!("PORT={port} is no port"))?)),
-        _ => Ok(None),
-    }
+    let parse = |port: String| port.parse().with_context(|| format!("PORT={port} is no port"));
+    wanted("PORT").map(parse).transpose()
 }
 
 /// Commands to paste, with what is really there.
@@ -72,10 +98,13 @@ fn farewell(stack: &Stack) -> Result<String> {
   curl -s $API/orders -H "Authorization: Bearer $(make -s token)" -H "Content-Type: application/json" \
     -d '{{"items":[{{"product_id":"{product}","quantity":2}}],"payment_method":"tok_accepted"}}'
   curl -s $API/orders -H "Authorization: Bearer $(make -s token)"
-  curl -s {emulator}/_ministack/ses/messages
+{inbox}
 
 `make demo` shows one more order as it goes, `make logs` what the functions say, `make down` ends it."#,
         url = stack.api_url,
-        emulator = stack.emulator_url,
+        inbox = match Inbox::of(stack)? {
+            Some(inbox) => format!("  curl -s {}", inbox.url()),
+            None => format!("E-mails cannot be read: {} has no inbox that is known here.", stack.emulator_url),
+        },
     ))
 }

@@ -47,6 +47,33 @@ fn chosen<'a>(value: &'a Value, condition: &str, holds: bool) -> &'a Value {
     &choice[if holds { 1 } else { 2 }]
 }
 
+/// The parameters and resources that a value is made of.
+fn names(value: &Value, found: &mut BTreeSet<String>) {
+    let mut add = |name: &str| {
+        let name = name.split('.').next().unwrap_or(name);
+        if !name.starts_with("AWS::") {
+            found.insert(name.to_owned());
+        }
+    };
+    match value {
+        Value::Array(members) => members.iter().for_each(|member| names(member, found)),
+        Value::Object(members) => {
+            for (function, operand) in members {
+                match (function.as_str(), operand) {
+                    ("Ref" | "Fn::GetAtt", Value::String(name)) => add(name),
+                    ("Fn::Sub", Value::String(text)) => {
+                        text.split("${").skip(1).filter_map(|rest| rest.split('}').next()).for_each(&mut add);
+                    }
+                    // What decides between two values is one of the names in them.
+                    ("Fn::If", Value::Array(choice)) => choice[1..].iter().for_each(|value| names(value, found)),
+                    _ => names(operand, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 mod a_route {
     use super::*;
 
@@ -223,6 +250,61 @@ mod a_function {
     }
 
     #[test]
+    fn is_invoked_by_its_alias_which_new_settings_reach_too() {
+        let template = Template::read();
+        let globals = template.get("Globals.Function");
+        assert_eq!(globals["AutoPublishAlias"], "live");
+        assert_eq!(globals["AutoPublishAliasAllProperties"], true);
+        for function in template.functions() {
+            let mut ignored = list(&template.get("Resources").get(function.id).unwrap()["IgnoreGlobals"]);
+            let alone = ignored.any(|name| name == "Environment");
+            let shared = if alone { &Value::Null } else { &globals["Environment"] };
+            let (mut used, mut told) = (BTreeSet::new(), BTreeSet::new());
+            names(&function.properties["Environment"], &mut used);
+            names(shared, &mut used);
+            names(&function.properties["VersionDescription"], &mut told);
+            // What settings are made of is another version when it changes, and
+            // only then: Lambda publishes none of what it has published.
+            assert_eq!(told, used, "{}", function.id);
+        }
+    }
+
+    #[test]
+    fn shifts_gradually_if_that_is_asked_for_and_back_when_its_alarm_goes_off() {
+        let template = Template::read();
+        let enabled = &template.get("Globals.Function.DeploymentPreference")["Enabled"];
+        assert_eq!(enabled, &json!({ "Ref": "GradualDeployment" }));
+        assert_eq!(template.get("Parameters.GradualDeployment.Default"), "false");
+        for function in template.functions() {
+            let alarms: BTreeSet<_> =
+                list(&function.properties["DeploymentPreference"]["Alarms"]).map(logical_id).collect();
+            let own = format!("{}ErrorsAlarm", function.id);
+            assert!(alarms.contains(own.as_str()), "{}", function.id);
+            let answers_customers = template.routes().any(|route| route.function == function.id);
+            assert_eq!(alarms.contains("PublicApiErrorsAlarm"), answers_customers, "{}", function.id);
+            let alarm = &template.get("Resources").get(&own).unwrap()["Properties"];
+            let dimensions = json!([
+                { "Name": "FunctionName", "Value": { "Ref": function.id } },
+                { "Name": "Resource", "Value": { "Fn::Sub": format!("${{{}}}:live", function.id) } },
+            ]);
+            assert_eq!((&alarm["MetricName"], &alarm["Dimensions"]), (&json!("Errors"), &dimensions));
+        }
+    }
+
+    #[test]
+    fn has_no_concurrency_of_its_own_unless_that_is_asked_for() {
+        let template = Template::read();
+        for function in template.functions() {
+            let parameter = format!("{}Concurrency", function.id);
+            let reserved = &function.properties["ReservedConcurrentExecutions"];
+            let condition = format!("Reserves{}", function.id);
+            assert_eq!(chosen(reserved, &condition, true), &json!({ "Ref": parameter }));
+            assert_eq!(chosen(reserved, &condition, false), &json!({ "Ref": "AWS::NoValue" }));
+            assert_eq!(template.get(&format!("Parameters.{parameter}.Default")), 0);
+        }
+    }
+
+    #[test]
     fn is_told_no_secret() {
         let template = Template::read();
         let own = template.functions().flat_map(|function| entries(&function.properties["Environment"]["Variables"]));
@@ -370,5 +452,50 @@ mod data {
         let statement = list(&policy["Properties"]["PolicyDocument"]["Statement"]).next().unwrap();
         assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Deny"), &json!("sqs:*")));
         assert_eq!(statement["Condition"], json!({ "Bool": { "aws:SecureTransport": "false" } }));
+    }
+}
+
+mod an_alarm {
+    use super::*;
+
+    #[test]
+    fn tells_whoever_is_to_be_told() {
+        let template = Template::read();
+        assert_eq!(template.get("Parameters.AlarmEmail.Default"), "");
+        let told = json!([{ "Ref": "AlarmTopic" }]);
+        let mut alarms = 0;
+        for (id, alarm) in template.resources("AWS::CloudWatch::Alarm") {
+            for actions in ["AlarmActions", "OKActions"] {
+                assert_eq!(chosen(&alarm["Properties"][actions], "HasAlarmEmail", true), &told, "{id}");
+            }
+            assert_eq!(alarm["Properties"]["TreatMissingData"], "notBreaching", "{id}");
+            alarms += 1;
+        }
+        assert!(alarms > template.functions().count());
+        let recipient = template.get("Resources.AlarmRecipient.Properties");
+        assert_eq!((&recipient["TopicArn"], &recipient["Endpoint"]), (&told[0], &json!({ "Ref": "AlarmEmail" })));
+    }
+}
+
+mod a_parameter {
+    use super::*;
+
+    #[test]
+    fn is_in_the_documents_as_it_is_in_the_template() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploying.md");
+        let document = std::fs::read_to_string(document).expect("docs/deploying.md is readable");
+        let (_, table) = document.split_once("\n## Parameters\n").expect("a section on parameters");
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        let template = Template::read();
+        let parameters = entries(template.get("Parameters")).map(|(name, parameter)| {
+            let default = match &parameter["Default"] {
+                Value::String(text) if text.is_empty() => String::new(),
+                Value::String(text) => format!("`{text}`"),
+                Value::Number(number) => format!("`{number}`"),
+                other => panic!("{name} has the default {other}"),
+            };
+            format!("| `{name}` | {default} | {} |", parameter["Description"].as_str().expect("a description"))
+        });
+        assert_eq!(rows.collect::<BTreeSet<_>>(), parameters.collect::<Vec<_>>().iter().map(String::as_str).collect());
     }
 }

@@ -1,0 +1,112 @@
+//! The e-mail that an emulator's SES was given. On AWS it goes to its addressees;
+//! emulators keep it, each in its own way.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{shop::Http, stack::Stack};
+
+/// All e-mail of an emulator, for whomever.
+pub struct Inbox {
+    url: String,
+    read: fn(&Value) -> Option<Vec<Mail>>,
+}
+
+pub struct Mail {
+    pub id: String,
+    pub from: String,
+    pub to: Vec<String>,
+    pub subject: String,
+    pub text: String,
+}
+
+impl Mail {
+    pub fn is_to(&self, email: &str) -> bool {
+        self.to.iter().any(|address| address.contains(email))
+    }
+}
+
+impl Inbox {
+    /// The one of the emulator that the stack is on; none if it has none, or one
+    /// that is not known here.
+    pub fn of(stack: &Stack) -> Result<Option<Self>> {
+        type Read = fn(&Value) -> Option<Vec<Mail>>;
+        let known: [(&str, Read); 2] = [("/_ministack/ses/messages", ministack), ("/_aws/ses", localstack)];
+        for (path, read) in known {
+            let inbox = Self { url: format!("{}{path}", stack.emulator_url), read };
+            let answer = Http::new().get(&inbox.url)?;
+            if answer.is_success() && read(&answer.body).is_some() {
+                return Ok(Some(inbox));
+            }
+        }
+        Ok(None)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn mails(&self) -> Result<Vec<Mail>> {
+        let answer = Http::new().get(&self.url)?.granted()?;
+        (self.read)(&answer).with_context(|| format!("{} looks different", self.url))
+    }
+}
+
+/// By account.
+fn ministack(answer: &Value) -> Option<Vec<Mail>> {
+    let accounts = answer["messages"].as_object()?;
+    let mails = accounts.values().filter_map(Value::as_array).flatten().map(|mail| Mail {
+        id: plain(&mail["MessageId"]),
+        from: plain(&mail["Source"]),
+        to: plain_list(&mail["To"]),
+        subject: plain(&mail["Subject"]),
+        text: plain(&mail["BodyText"]),
+    });
+    Some(mails.collect())
+}
+
+fn localstack(answer: &Value) -> Option<Vec<Mail>> {
+    let mails = answer["messages"].as_array()?.iter().map(|mail| Mail {
+        id: plain(&mail["Id"]),
+        from: plain(&mail["Source"]),
+        to: plain_list(&mail["Destination"]["ToAddresses"]),
+        subject: plain(&mail["Subject"]),
+        text: plain(&mail["Body"]["text_part"]),
+    });
+    Some(mails.collect())
+}
+
+fn plain_list(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(plain).collect()
+}
+
+/// A text without its quotes.
+pub fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn two_emulators_tell_the_same_in_different_words() {
+        let one = json!({ "messages": { "000000000000": [{
+            "MessageId": "1", "Source": "shop@example.com", "To": ["Ada <ada@example.com>"],
+            "Subject": "Thank you", "BodyText": "Soon.",
+        }] } });
+        let other = json!({ "messages": [{
+            "Id": "1", "Source": "shop@example.com", "Destination": { "ToAddresses": ["ada@example.com"] },
+            "Subject": "Thank you", "Body": { "text_part": "Soon.", "html_part": null },
+        }] });
+        for (read, answer) in [(ministack as fn(&Value) -> Option<Vec<Mail>>, &one), (localstack, &other)] {
+            let mails = read(answer).expect("an inbox");
+            let [mail] = mails.as_slice() else { panic!("{answer}") };
+            assert!(mail.is_to("ada@example.com") && !mail.is_to("grace@example.com"));
+            assert_eq!((mail.id.as_str(), mail.subject.as_str(), mail.text.as_str()), ("1", "Thank you", "Soon."));
+        }
+        assert!(ministack(&other).is_none() && localstack(&one).is_none());
+    }
+}

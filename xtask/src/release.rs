@@ -1,0 +1,216 @@
+//! `make deploy`: an environment of samconfig.toml, all of it or one service.
+//!
+//! All of it is `sam build && sam deploy --config-env ENV`. One service is the
+//! same, with the template and the parameters that are deployed already: only
+//! the service's code is another. So CloudFormation finds nothing else to
+//! change, publishes a version, and shifts the alias as gradually as the
+//! environment has it; and the stack still knows all that it consists of, which
+//! it would not if the code were put there behind its back.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{IsTerminal, Write, stdin},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::{
+    functions::{self, sam_build},
+    process::{quiet, show},
+    progress::Step,
+    project::Project,
+    tools::{Cloud, Tools, architecture},
+};
+
+/// The environment whose stack may not be deleted by mistake.
+const PROTECTED: &str = "prod";
+/// The domain that samconfig.toml has until somebody puts in their own.
+const PLACEHOLDER: &str = "example.com";
+
+/// What there is to know of an environment before it is deployed.
+#[derive(Deserialize)]
+struct Environment {
+    #[serde(skip)]
+    name: String,
+    stack: String,
+    /// The parameters that samconfig.toml gives values.
+    given: BTreeMap<String, String>,
+    architecture: String,
+    /// The functions of each service, by the template's names.
+    services: BTreeMap<String, Vec<String>>,
+}
+
+impl Environment {
+    fn read(tools: &Tools, name: &str) -> Result<Self> {
+        let known = quiet(tools.offline("python").args(["xtask/data/environment.py", name]))?;
+        let environment: Self = serde_json::from_str(&known).context("environment.py says something else")?;
+        Ok(Self { name: name.to_owned(), ..environment })
+    }
+
+    /// That it is for somebody in particular: nobody confirms that an example
+    /// is theirs, and no customer would get an e-mail.
+    fn is_somebodys(&self) -> Result<()> {
+        for (parameter, value) in &self.given {
+            ensure!(
+                !value.ends_with(PLACEHOLDER),
+                "samconfig.toml still has {parameter}={value} for {}: put in your own",
+                self.name
+            );
+        }
+        Ok(())
+    }
+}
+
+pub fn deploy(project: &Project) -> Result<()> {
+    const USAGE: &str = "make deploy ENV=dev [SERVICE=users] [ENDPOINT=http://localhost:4566]";
+    let name = wanted("ENV").with_context(|| format!("which environment? {USAGE}"))?;
+    let cloud = wanted("ENDPOINT").map_or(Cloud::Aws, Cloud::Endpoint);
+    let tools = Tools::install(project)?;
+    let environment = Environment::read(&tools, &name)?;
+    if name == PROTECTED && matches!(cloud, Cloud::Aws) {
+        environment.is_somebodys()?;
+    }
+    match wanted("SERVICE") {
+        None => all(&tools, &cloud, &environment),
+        Some(service) => one(project, &tools, &cloud, &environment, &service),
+    }
+}
+
+/// A variable of make's, if it was given.
+pub fn wanted(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+fn all(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<()> {
+    let architecture = match cloud {
+        Cloud::Aws => environment.architecture.as_str(),
+        Cloud::Endpoint(_) => architecture(),
+    };
+    functions::build_for(tools, &environment.name, architecture)?;
+
+    let step = Step::begin(format!("Stack {}: sam deploy", environment.stack));
+    let mut deploy = sam_deploy(tools, cloud, environment);
+    if let Cloud::Endpoint(url) = cloud {
+        // On the command line these replace samconfig's.
+        let mut parameters = environment.given.clone();
+        parameters.insert("Architecture".to_owned(), architecture.to_owned());
+        parameters.insert("LocalEndpoint".to_owned(), url.clone());
+        deploy.arg("--parameter-overrides");
+        deploy.args(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    show(&mut deploy)?;
+    if environment.name == PROTECTED {
+        // Not a property of the template, and no option of SAM's.
+        let mut protect = tools.on(cloud, "aws");
+        protect.args(["cloudformation", "update-termination-protection", "--enable-termination-protection"]);
+        quiet(protect.args(["--stack-name", &environment.stack])).context("the stack is deployed, but unprotected")?;
+        step.note("protected against deletion");
+    }
+    step.done("deployed");
+    Ok(())
+}
+
+fn one(project: &Project, tools: &Tools, cloud: &Cloud, environment: &Environment, service: &str) -> Result<()> {
+    let Some(names) = environment.services.get(service) else {
+        let services: Vec<_> = environment.services.keys().map(String::as_str).collect();
+        bail!("there is no service `{service}`, but {}", services.join(", "));
+    };
+    let architecture = deployed_architecture(tools, cloud, environment)?;
+    let template = deployed_template(tools, cloud, environment)?;
+    let before = live_versions(tools, cloud, environment, names)?;
+
+    functions::compile(tools, &[service], &architecture)?;
+    let step = Step::begin("Functions: package");
+    let mut replacements = Vec::new();
+    for name in names {
+        // Apart from what a build of all leaves, each in a folder that is
+        // emptied before.
+        let folder = project.root().join(".aws-sam").join(name);
+        let mut package = sam_build(tools, &environment.name, &architecture);
+        quiet(package.arg("--build-dir").arg(&folder).arg(name))?;
+        replacements.push(format!("{name}={}", folder.join(name).display()));
+    }
+    step.done(names.join(" and "));
+
+    let step = Step::begin(format!("Stack {}: sam deploy, of {service} alone", environment.stack));
+    let file = project.root().join(".aws-sam").join(format!("{service}.yaml"));
+    let mut replace = tools.offline("python");
+    replace.arg("xtask/data/one_service.py").args(&replacements);
+    fs::write(&file, filter(&mut replace, &template)?).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut deploy = sam_deploy(tools, cloud, environment);
+    deploy.arg("--template-file").arg(&file);
+    // Which SAM otherwise looks for beside the template.
+    deploy.arg("--config-file").arg(project.root().join("samconfig.toml"));
+    // In place of samconfig's. What isn't named here stays as it is.
+    show(deploy.arg("--parameter-overrides").arg(format!("Architecture={architecture}")))?;
+    let after = live_versions(tools, cloud, environment, names)?;
+    for ((name, before), after) in names.iter().zip(before).zip(after) {
+        step.note(if before == after {
+            format!("{name}: still version {after}; its code is what was deployed")
+        } else {
+            format!("{name}: version {before} → {after}")
+        });
+    }
+    step.done("deployed");
+    Ok(())
+}
+
+fn sam_deploy(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Command {
+    let mut deploy = tools.on(cloud, "sam");
+    deploy.args(["deploy", "--config-env", &environment.name]);
+    if !stdin().is_terminal() {
+        // Nobody is there to say yes.
+        deploy.arg("--no-confirm-changeset");
+    }
+    deploy
+}
+
+fn cloudformation(tools: &Tools, cloud: &Cloud, environment: &Environment, action: &str) -> Command {
+    let mut command = tools.on(cloud, "aws");
+    command.args(["cloudformation", action, "--stack-name", &environment.stack]);
+    command
+}
+
+fn deployed_architecture(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<String> {
+    let mut describe = cloudformation(tools, cloud, environment, "describe-stacks");
+    describe.args(["--query", "Stacks[0].Parameters[?ParameterKey=='Architecture'].ParameterValue"]);
+    let found = quiet(describe.args(["--output", "text"]))
+        .with_context(|| format!("deploy all of it first: make deploy ENV={}", environment.name))?;
+    ensure!(!found.trim().is_empty(), "the stack {} is none of this project's", environment.stack);
+    Ok(found.trim().to_owned())
+}
+
+fn deployed_template(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<String> {
+    let mut get = cloudformation(tools, cloud, environment, "get-template");
+    quiet(get.args(["--template-stage", "Original", "--output", "json"]))
+}
+
+/// Which version of each function its alias means.
+fn live_versions(tools: &Tools, cloud: &Cloud, environment: &Environment, names: &[String]) -> Result<Vec<String>> {
+    let version = |name: &String| {
+        let mut describe = cloudformation(tools, cloud, environment, "describe-stack-resource");
+        describe.args(["--logical-resource-id", name, "--query", "StackResourceDetail.PhysicalResourceId"]);
+        let function = quiet(describe.args(["--output", "text"]))?;
+        let mut alias = tools.on(cloud, "aws");
+        alias.args(["lambda", "get-alias", "--name", "live", "--function-name", function.trim()]);
+        let version = quiet(alias.args(["--query", "FunctionVersion", "--output", "text"]))?;
+        Ok(version.trim().to_owned())
+    };
+    names.iter().map(version).collect()
+}
+
+/// What a program makes of an input.
+fn filter(command: &mut Command, input: &str) -> Result<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    child.stdin.take().context("its input is closed")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "the deployed template cannot be changed");
+    String::from_utf8(output.stdout).context("the template is no text")
+}
