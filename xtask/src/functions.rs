@@ -1,5 +1,7 @@
 //! Building the functions.
 
+use std::{path::Path, process::Command};
+
 use anyhow::{Context, Result, ensure};
 
 use crate::{
@@ -50,15 +52,17 @@ pub fn compile(tools: &Tools, crates: &[&str], architecture: &str) -> Result<()>
     Ok(())
 }
 
-pub fn sam_build(tools: &Tools, environment: &str, architecture: &str) -> std::process::Command {
+/// SAM's turn, for all functions or for what is added.
+pub fn sam_build(tools: &Tools, environment: &str, architecture: &str) -> Command {
     let mut package = tools.offline("sam");
     package.args(["build", "--config-env", environment, "--parameter-overrides"]);
     package.arg(format!("Architecture={architecture}"));
     package
 }
 
-/// That the toolchain has the standard library of the processor: Cargo's own
-/// complaint comes late, and in many words.
+/// That the toolchain has the standard library of the processor. cargo-lambda
+/// would have rustup fetch it, which without a network takes minutes to say
+/// nothing.
 fn can_compile_for(tools: &Tools, architecture: &str) -> Result<()> {
     let target = match architecture {
         "arm64" => "aarch64-unknown-linux-gnu",
@@ -66,7 +70,7 @@ fn can_compile_for(tools: &Tools, architecture: &str) -> Result<()> {
     };
     let libraries = quiet(tools.at_root("rustc").args(["--print", "target-libdir", "--target", target]))?;
     ensure!(
-        std::path::Path::new(libraries.trim()).exists(),
+        Path::new(libraries.trim()).exists(),
         "this toolchain cannot compile for {architecture}. Once: rustup target add {target}\n\
          Or deploy for x86_64: the parameter Architecture, in samconfig.toml"
     );

@@ -48,29 +48,25 @@ fn chosen<'a>(value: &'a Value, condition: &str, holds: bool) -> &'a Value {
 }
 
 /// The parameters and resources that a value is made of.
-fn names(value: &Value, found: &mut BTreeSet<String>) {
-    let mut add = |name: &str| {
-        let name = name.split('.').next().unwrap_or(name);
-        if !name.starts_with("AWS::") {
-            found.insert(name.to_owned());
-        }
+fn names(value: &Value) -> BTreeSet<&str> {
+    let all: BTreeSet<_> = match value {
+        Value::Array(members) => members.iter().flat_map(names).collect(),
+        Value::Object(members) => members.iter().flat_map(|(function, operand)| of_call(function, operand)).collect(),
+        _ => BTreeSet::new(),
     };
-    match value {
-        Value::Array(members) => members.iter().for_each(|member| names(member, found)),
-        Value::Object(members) => {
-            for (function, operand) in members {
-                match (function.as_str(), operand) {
-                    ("Ref" | "Fn::GetAtt", Value::String(name)) => add(name),
-                    ("Fn::Sub", Value::String(text)) => {
-                        text.split("${").skip(1).filter_map(|rest| rest.split('}').next()).for_each(&mut add);
-                    }
-                    // What decides between two values is one of the names in them.
-                    ("Fn::If", Value::Array(choice)) => choice[1..].iter().for_each(|value| names(value, found)),
-                    _ => names(operand, found),
-                }
-            }
+    let whole = all.into_iter().map(|name| name.split('.').next().unwrap_or(name));
+    whole.filter(|name| !name.starts_with("AWS::")).collect()
+}
+
+fn of_call<'a>(function: &str, operand: &'a Value) -> BTreeSet<&'a str> {
+    match (function, operand) {
+        ("Ref" | "Fn::GetAtt", Value::String(name)) => BTreeSet::from([name.as_str()]),
+        ("Fn::Sub", Value::String(text)) => {
+            text.split("${").skip(1).filter_map(|rest| rest.split('}').next()).collect()
         }
-        _ => {}
+        // The condition's own name is none of them.
+        ("Fn::If", Value::Array(choice)) => choice[1..].iter().flat_map(names).collect(),
+        _ => names(operand),
     }
 }
 
@@ -259,10 +255,8 @@ mod a_function {
             let mut ignored = list(&template.get("Resources").get(function.id).unwrap()["IgnoreGlobals"]);
             let alone = ignored.any(|name| name == "Environment");
             let shared = if alone { &Value::Null } else { &globals["Environment"] };
-            let (mut used, mut told) = (BTreeSet::new(), BTreeSet::new());
-            names(&function.properties["Environment"], &mut used);
-            names(shared, &mut used);
-            names(&function.properties["VersionDescription"], &mut told);
+            let used = &names(&function.properties["Environment"]) | &names(shared);
+            let told = names(&function.properties["VersionDescription"]);
             // What settings are made of is another version when it changes, and
             // only then: Lambda publishes none of what it has published.
             assert_eq!(told, used, "{}", function.id);
