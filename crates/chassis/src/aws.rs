@@ -6,6 +6,8 @@ use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::Timeou
 use aws_smithy_http_client::{Connector, tls};
 use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 
+use crate::config::{BaseUrl, Configuration, Env};
+
 /// Limits of a single call to an AWS service. DynamoDB and SQS answer in
 /// milliseconds; whatever takes longer is better tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,6 +25,18 @@ pub struct Aws {
     pub config: SdkConfig,
     /// What sends every request.
     pub connector: SharedHttpConnector,
+}
+
+/// What the SDK itself reads of the environment, besides what Lambda sets.
+/// Read only to say at start what else would come out at the first call.
+#[derive(Clone, Debug)]
+pub struct Endpoint;
+
+impl Configuration for Endpoint {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        let endpoint = env.optional::<BaseUrl>("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS");
+        endpoint.map(|_| Self)
+    }
 }
 
 impl Aws {

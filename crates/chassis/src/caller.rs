@@ -12,7 +12,7 @@ use lambda_http::request::RequestContext;
 use serde_json::Value;
 
 use crate::{
-    config::{ConfigError, required},
+    config::{Configuration, Env},
     contact::{Email, Phone},
     openapi::Problems,
     problem::Problem,
@@ -119,10 +119,9 @@ impl FromStr for InternalAuth {
     }
 }
 
-impl InternalAuth {
-    /// From `INTERNAL_AUTH`.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        required("INTERNAL_AUTH", "iam")
+impl Configuration for InternalAuth {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        env.required("INTERNAL_AUTH", "iam; or none, where nothing can check a signature and nobody else gets in")
     }
 }
 

@@ -1,32 +1,151 @@
 //! Reading the environment at start: a function either has all it needs or
-//! doesn't start, and says which variable was wrong.
+//! doesn't start, and says of each variable what is wrong with it.
+//!
+//! Each function has one struct of all that can be set, which is a
+//! [`Configuration`]; nothing else reads the environment. What the struct
+//! reads is also what `docs/configuration.md` lists.
 
-use std::{env, str::FromStr};
+use std::{env, fmt, str::FromStr};
 
-/// A variable that is missing or cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("environment variable {name} {problem}; expected {expected}")]
-pub struct ConfigError {
-    name: &'static str,
+/// A variable that a function reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it should hold.
+    pub expected: &'static str,
+    /// What happens without it.
+    pub absence: Absence,
+}
+
+/// What a variable means that is missing, or empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Absence {
+    /// The function doesn't start.
+    Stops,
+    /// As if it were this.
+    MeansThis(&'static str),
+    /// The function does without.
+    IsFine,
+}
+
+/// The variables of a process, and what was found wrong with them.
+pub struct Env<'a> {
+    value_of: &'a dyn Fn(&str) -> Option<String>,
+    asked: Vec<Variable>,
+    faults: Vec<Fault>,
+}
+
+/// A variable that is missing or cannot be used. Its value is not quoted: it
+/// may be a secret that got into the wrong variable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fault {
+    variable: Variable,
     problem: &'static str,
-    expected: &'static str,
 }
 
-/// The variable `name`, which must be set and not empty. `expected` says what
-/// it should hold, for the message that stops the start.
-pub fn required<T: FromStr>(name: &'static str, expected: &'static str) -> Result<T, ConfigError> {
-    let value = env::var(name).ok().filter(|value| !value.is_empty());
-    let value = value.ok_or(ConfigError { name, problem: "is missing", expected })?;
-    value.parse().map_err(|_| ConfigError { name, problem: "cannot be read", expected })
+/// Why a function doesn't start: all that is wrong with its environment.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(Vec<Fault>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the environment is not what this function needs:")?;
+        self.0.iter().try_for_each(|Fault { variable: Variable { name, expected, .. }, problem }| {
+            write!(f, "\n  {name} {problem}; expected {expected}")
+        })
+    }
 }
 
-/// As [`required`], but may be missing or empty.
-pub fn optional<T: FromStr>(name: &'static str, expected: &'static str) -> Result<Option<T>, ConfigError> {
-    match env::var(name) {
-        Ok(value) if !value.is_empty() => {
-            value.parse().map(Some).map_err(|_| ConfigError { name, problem: "cannot be read", expected })
+/// In words: this is what `main` shows of the error it returns.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Env<'_> {
+    /// A variable that must be set. `None` once its fault is noted.
+    pub fn required<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<T> {
+        let variable = self.ask(Variable { name, expected, absence: Absence::Stops });
+        match self.text(name) {
+            Some(text) => self.parse(variable, &text),
+            None => self.refuse(variable, "is missing"),
         }
-        _ => Ok(None),
+    }
+
+    /// A variable with a default.
+    pub fn or<T: FromStr>(&mut self, name: &'static str, expected: &'static str, default: &'static str) -> Option<T> {
+        let variable = self.ask(Variable { name, expected, absence: Absence::MeansThis(default) });
+        let text = self.text(name);
+        self.parse(variable, text.as_deref().unwrap_or(default))
+    }
+
+    /// A variable that may be missing; the outer `None` still means a fault.
+    pub fn optional<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<Option<T>> {
+        let variable = self.ask(Variable { name, expected, absence: Absence::IsFine });
+        match self.text(name) {
+            Some(text) => self.parse(variable, &text).map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn ask(&mut self, variable: Variable) -> Variable {
+        self.asked.push(variable);
+        variable
+    }
+
+    /// CloudFormation can make a variable empty, but not leave it out.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.value_of)(name).filter(|text| !text.is_empty())
+    }
+
+    fn parse<T: FromStr>(&mut self, variable: Variable, text: &str) -> Option<T> {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(_) => self.refuse(variable, "cannot be used"),
+        }
+    }
+
+    fn refuse<T>(&mut self, variable: Variable, problem: &'static str) -> Option<T> {
+        self.faults.push(Fault { variable, problem });
+        None
+    }
+}
+
+/// All that can be set of a function.
+pub trait Configuration: Sized {
+    /// Reads it. Every variable is to be read before the first `?`, so that a
+    /// start that fails names all that is wrong.
+    fn read(env: &mut Env<'_>) -> Option<Self>;
+
+    /// From the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// If a variable is missing, or holds what it shouldn't.
+    fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(&|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// From variables that `value_of` knows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Configuration::from_env`].
+    fn from_variables(value_of: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut env = Env { value_of, asked: Vec::new(), faults: Vec::new() };
+        match Self::read(&mut env) {
+            Some(config) if env.faults.is_empty() => Ok(config),
+            _ => Err(ConfigError(env.faults)),
+        }
+    }
+
+    /// What it reads.
+    fn variables() -> Vec<Variable> {
+        let mut env = Env { value_of: &|_| None, asked: Vec::new(), faults: Vec::new() };
+        Self::read(&mut env);
+        env.asked
     }
 }
 
@@ -50,15 +169,90 @@ impl FromStr for BaseUrl {
 }
 
 impl BaseUrl {
+    /// The address itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The address of `path` (which starts with a slash) below this one.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
 }
 
+/// A switch that knows but one position: a function relies on it, and could
+/// not do without.
+#[derive(Clone, Copy, Debug)]
+pub struct On;
+
+impl FromStr for On {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "true" { Ok(Self) } else { Err(()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::BaseUrl;
+    use super::{Absence, BaseUrl, Configuration, Env, On, Variable};
+
+    #[derive(Debug, PartialEq)]
+    struct Lamp {
+        address: BaseUrl,
+        watts: u8,
+        colour: Option<String>,
+    }
+
+    impl Configuration for Lamp {
+        fn read(env: &mut Env<'_>) -> Option<Self> {
+            let address = env.required("ADDRESS", "where the lamp is");
+            let watts = env.or("WATTS", "a number below 256", "40");
+            let colour = env.optional("COLOUR", "a colour's name");
+            let on = env.required::<On>("ON", "true");
+            on?;
+            Some(Self { address: address?, watts: watts?, colour: colour? })
+        }
+    }
+
+    fn lamp(variables: &[(&str, &str)]) -> Result<Lamp, String> {
+        let value_of =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+        Lamp::from_variables(&value_of).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn what_is_right_is_read_and_what_is_empty_is_missing() {
+        let address: BaseUrl = "http://lamp".parse().unwrap();
+        let found = lamp(&[("ADDRESS", "http://lamp"), ("WATTS", ""), ("COLOUR", ""), ("ON", "true")]);
+        assert_eq!(found, Ok(Lamp { address: address.clone(), watts: 40, colour: None }));
+        let found = lamp(&[("ADDRESS", "http://lamp/"), ("WATTS", "60"), ("COLOUR", "red"), ("ON", "true")]);
+        assert_eq!(found, Ok(Lamp { address, watts: 60, colour: Some("red".into()) }));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once_without_quoting_it() {
+        let said = lamp(&[("WATTS", "hunter2"), ("ON", "yes")]).unwrap_err();
+        assert_eq!(
+            said,
+            "the environment is not what this function needs:\
+             \n  ADDRESS is missing; expected where the lamp is\
+             \n  WATTS cannot be used; expected a number below 256\
+             \n  ON cannot be used; expected true"
+        );
+    }
+
+    #[test]
+    fn what_a_function_reads_can_be_listed() {
+        let variable = |name, expected, absence| Variable { name, expected, absence };
+        let expected = [
+            variable("ADDRESS", "where the lamp is", Absence::Stops),
+            variable("WATTS", "a number below 256", Absence::MeansThis("40")),
+            variable("COLOUR", "a colour's name", Absence::IsFine),
+            variable("ON", "true", Absence::Stops),
+        ];
+        assert_eq!(Lamp::variables(), expected);
+    }
 
     #[test]
     fn a_base_address_is_absolute_and_joins_without_double_slashes() {
@@ -67,14 +261,5 @@ mod tests {
         for text in ["", "/v1", "example.com/v1", "ftp://example.com", "https://example.com/v1?x=1"] {
             assert!(text.parse::<BaseUrl>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_missing_variable_is_named() {
-        let error = super::required::<String>("HOLDFAST_NO_SUCH_VARIABLE", "the name of a table").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "environment variable HOLDFAST_NO_SUCH_VARIABLE is missing; expected the name of a table"
-        );
     }
 }

@@ -11,7 +11,7 @@ use axum::Router;
 use http::{HeaderName, HeaderValue, Method, Uri, header, uri::PathAndQuery};
 use tower_http::cors::CorsLayer;
 
-use crate::config::{ConfigError, optional};
+use crate::config::{Configuration, Env};
 
 /// What a page may send besides what every page may.
 const REQUEST_HEADERS: [HeaderName; 4] =
@@ -55,19 +55,17 @@ impl FromStr for Origin {
 #[derive(Clone, Debug, Default)]
 pub struct Cors(Option<Origin>);
 
+/// From nowhere, if the variable is missing or empty.
+impl Configuration for Cors {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        env.optional("CORS_ORIGIN", "the origin of a web page, such as https://shop.example.com").map(Self)
+    }
+}
+
 impl Cors {
     /// From one origin.
     pub fn from(origin: Origin) -> Self {
         Self(Some(origin))
-    }
-
-    /// From `CORS_ORIGIN`; from nowhere, if it is missing or empty.
-    ///
-    /// # Errors
-    ///
-    /// If it is no origin.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Ok(Self(optional("CORS_ORIGIN", "the origin of a web page, such as https://shop.example.com")?))
     }
 
     /// Puts it around all routes.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    str::FromStr,
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    config::ConfigError,
+    config::Env,
     deadline::Deadline,
     page::{self, InvalidCursor, Limit, ListError, Page},
     store::StoreError,
@@ -136,6 +137,32 @@ pub struct List<'a> {
     pub cursor: Option<&'a str>,
 }
 
+/// A table's name, as a function's environment gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName(String);
+
+/// Why a text is no table's name.
+#[derive(Debug, thiserror::Error)]
+#[error("must be 3 to 255 letters, digits, dots, dashes and underscores")]
+pub struct InvalidTableName;
+
+impl FromStr for TableName {
+    type Err = InvalidTableName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTableName> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let named = (3..=255).contains(&text.len()) && text.bytes().all(allowed);
+        if named { Ok(Self(text.to_owned())) } else { Err(InvalidTableName) }
+    }
+}
+
+impl TableName {
+    /// From the variable `name`.
+    pub fn read(env: &mut Env<'_>, name: &'static str) -> Option<Self> {
+        env.required(name, "the name of a DynamoDB table")
+    }
+}
+
 /// One table.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -149,10 +176,9 @@ impl Table {
         Self { client, name: name.into() }
     }
 
-    /// The table that the environment variable `variable` names.
-    pub fn from_env(config: &aws_config::SdkConfig, variable: &'static str) -> Result<Self, ConfigError> {
-        let name: String = crate::config::required(variable, "the name of a DynamoDB table")?;
-        Ok(Self::new(Client::new(config), name))
+    /// As [`Table::new`], with a client of its own.
+    pub fn open(config: &aws_config::SdkConfig, name: TableName) -> Self {
+        Self::new(Client::new(config), name.0)
     }
 
     /// The SDK's client, for the calls that have no helper here.

@@ -5,7 +5,12 @@ use aws_sdk_sqs::Client;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{config::ConfigError, deadline::Deadline, telemetry, trace::TraceContext};
+use crate::{
+    config::{BaseUrl, Configuration, Env},
+    deadline::Deadline,
+    telemetry,
+    trace::TraceContext,
+};
 
 /// An event on its way. `id` is the same however often the event is sent;
 /// that is how a consumer knows a repeat.
@@ -67,6 +72,16 @@ pub struct PublishError {
     reason: String,
 }
 
+/// The address of the queue of order events.
+#[derive(Clone, Debug)]
+pub struct QueueUrl(BaseUrl);
+
+impl Configuration for QueueUrl {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        env.required("ORDER_EVENTS_QUEUE_URL", "the address of an SQS queue").map(Self)
+    }
+}
+
 /// Sends events to one queue.
 #[derive(Clone, Debug)]
 pub struct EventPublisher {
@@ -80,10 +95,9 @@ impl EventPublisher {
         Self { client, queue_url: queue_url.into() }
     }
 
-    /// To the queue that `ORDER_EVENTS_QUEUE_URL` names.
-    pub fn from_env(config: &aws_config::SdkConfig) -> Result<Self, ConfigError> {
-        let queue_url: String = crate::config::required("ORDER_EVENTS_QUEUE_URL", "the address of an SQS queue")?;
-        Ok(Self::new(Client::new(config), queue_url))
+    /// As [`EventPublisher::new`], with a client of its own.
+    pub fn open(config: &aws_config::SdkConfig, queue: QueueUrl) -> Self {
+        Self::new(Client::new(config), queue.0.as_str())
     }
 
     /// Sends `event`. Returns once the queue has it, which may then have it

@@ -21,10 +21,13 @@ use tracing::Instrument;
 
 use crate::{
     caller::Authenticator,
+    config::{Configuration, Env, On},
+    cors::Cors,
     deadline::Deadline,
     openapi::Problems,
     problem::{Problem, Unrendered},
     telemetry,
+    token::TokenConfig,
     trace::TraceContext,
 };
 
@@ -43,6 +46,26 @@ impl RequestId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What of the environment every function reads that answers requests.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// For tokens that no gateway has checked.
+    pub tokens: TokenConfig,
+    /// Which web page may call.
+    pub cors: Cors,
+}
+
+impl Configuration for HttpConfig {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        let (tokens, cors) = (TokenConfig::read(env), Cors::read(env));
+        // Read by lambda_http, which without it puts the gateway's stage in
+        // front of each path: no route would be found.
+        let without_stage = env.required::<On>("AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH", "true");
+        without_stage?;
+        Some(Self { tokens: tokens?, cors: cors? })
     }
 }
 

@@ -2,10 +2,20 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging; the level comes from `RUST_LOG`, `info` by default. For the
-/// first line of a `main`.
-pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+use crate::config::{Configuration, Env};
+
+/// What is logged.
+#[derive(Debug)]
+pub struct LogFilter(EnvFilter);
+
+impl Configuration for LogFilter {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        env.or("RUST_LOG", "what to log, such as info or warn,orders=debug", "info").map(Self)
+    }
+}
+
+/// Starts logging.
+pub fn init(LogFilter(filter): LogFilter) {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

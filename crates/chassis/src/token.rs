@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    config::{BaseUrl, ConfigError, required},
+    config::{BaseUrl, Configuration, Env},
     deadline::Deadline,
     service_client::{RawCall, send},
 };
@@ -35,14 +35,12 @@ pub struct TokenConfig {
     pub audience: String,
 }
 
-impl TokenConfig {
-    /// From `AUTH_JWKS_URL`, `AUTH_ISSUER` and `AUTH_AUDIENCE`.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Ok(Self {
-            key_set: required("AUTH_JWKS_URL", "the address of the user pool's key set")?,
-            issuer: required("AUTH_ISSUER", "the user pool's issuer address")?,
-            audience: required("AUTH_AUDIENCE", "the id of the user pool's client")?,
-        })
+impl Configuration for TokenConfig {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        let key_set = env.required("AUTH_JWKS_URL", "the address of the user pool's key set");
+        let issuer = env.required("AUTH_ISSUER", "the address that the user pool's tokens name as their issuer");
+        let audience = env.required("AUTH_AUDIENCE", "the id of the user pool's client");
+        Some(Self { key_set: key_set?, issuer: issuer?, audience: audience? })
     }
 }
 

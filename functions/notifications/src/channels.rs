@@ -10,7 +10,6 @@ use aws_sdk_sesv2::{
 use aws_sdk_sns::types::MessageAttributeValue;
 use backon::{ExponentialBuilder, Retryable};
 use chassis::{
-    config::{ConfigError, required},
     contact::{Email, Phone},
     telemetry,
 };
@@ -65,11 +64,6 @@ impl Channels {
             .build();
         let sns = aws_sdk_sns::config::Builder::from(config).retry_config(retries).timeout_config(timeouts).build();
         Self { ses: aws_sdk_sesv2::Client::from_conf(ses), sns: aws_sdk_sns::Client::from_conf(sns), sender }
-    }
-
-    /// With the sender that `EMAIL_SENDER` names.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, ConfigError> {
-        Ok(Self::new(config, required("EMAIL_SENDER", "the e-mail address that e-mails come from")?))
     }
 
     /// Sends an e-mail. Returns SES's id for it.

@@ -8,8 +8,10 @@
 //! - [`repository`]: where it is kept what was told
 //! - [`channels`]: SES and SNS
 //! - [`handlers`]: the two kinds of invocation, a batch and a request
+//! - [`config`]: what can be set
 
 pub mod channels;
+pub mod config;
 pub mod domain;
 pub mod event;
 pub mod handlers;

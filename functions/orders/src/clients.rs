@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::{
     aws::Aws,
-    config::{BaseUrl, ConfigError, required},
+    config::{BaseUrl, Configuration, Env},
     events::{Event, EventPublisher},
     money::{Amount, Currency},
     service_client::{CallError, ServiceClient},
@@ -40,14 +40,12 @@ pub struct Addresses {
     pub payments: BaseUrl,
 }
 
-impl Addresses {
-    /// From `USERS_URL`, `PRODUCTS_URL` and `PAYMENTS_URL`.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Ok(Self {
-            users: required("USERS_URL", "the base address of the users service")?,
-            products: required("PRODUCTS_URL", "the base address of the products service")?,
-            payments: required("PAYMENTS_URL", "the base address of the payments service")?,
-        })
+impl Configuration for Addresses {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        let users = env.required("USERS_URL", "the base address of the users service");
+        let products = env.required("PRODUCTS_URL", "the base address of the products service");
+        let payments = env.required("PAYMENTS_URL", "the base address of the payments service");
+        Some(Self { users: users?, products: products?, payments: payments? })
     }
 }
 

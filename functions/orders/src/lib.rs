@@ -7,7 +7,8 @@
 //! - [`repository`]: where orders are kept
 //! - `clients`: the other services, and the queue
 //! - `handlers`: the HTTP routes; `documents`: what they send; `openapi`: how
-//!   both are described; `trigger`: what starts the worker
+//!   both are described; `trigger`: what starts the worker;
+//!   `config`: what can be set
 //!
 //! The first five know no SDK and no HTTP; see the feature `lambda`.
 
@@ -19,6 +20,8 @@ pub mod worker;
 
 #[cfg(feature = "lambda")]
 pub mod clients;
+#[cfg(feature = "lambda")]
+pub mod config;
 #[cfg(feature = "lambda")]
 pub mod documents;
 #[cfg(feature = "lambda")]

@@ -6,7 +6,9 @@
 //! - [`provider`]: whoever moves the money; a sandbox is built in
 //! - [`repository`]: where payments are kept
 //! - [`handlers`]: the HTTP routes; `openapi`: how they are described
+//! - [`config`]: what can be set
 
+pub mod config;
 pub mod domain;
 pub mod handlers;
 mod openapi;

@@ -5,7 +5,9 @@
 //! - [`service`]: what can be done with them
 //! - [`repository`]: where they are kept
 //! - [`handlers`]: the HTTP routes; `openapi`: how they are described
+//! - [`config`]: what can be set
 
+pub mod config;
 pub mod domain;
 pub mod handlers;
 mod openapi;

@@ -1,17 +1,13 @@
 //! The notifications function: wiring only.
 
 use chassis::{
-    aws::Aws,
-    caller::Authenticator,
-    clock::Clock,
-    cors::Cors,
-    dynamo::Table,
-    telemetry,
-    token::{TokenConfig, TokenVerifier},
+    aws::Aws, caller::Authenticator, clock::Clock, config::Configuration, dynamo::Table, telemetry,
+    token::TokenVerifier,
 };
 use lambda_runtime::service_fn;
 use notifications::{
     channels::Channels,
+    config::Config,
     handlers::{Function, router},
     repository::DynamoRepository,
     service::Notifications,
@@ -19,13 +15,14 @@ use notifications::{
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    telemetry::init();
+    let config = Config::from_env()?;
+    telemetry::init(config.log);
     let aws = Aws::from_env().await;
-    let table = Table::from_env(&aws.config, "NOTIFICATIONS_TABLE")?;
-    let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
-    let router = Cors::from_env()?.around(router(table.clone(), Authenticator::public_only(verifier)));
-    let notifications =
-        Notifications::new(DynamoRepository::new(table), Channels::from_env(&aws.config)?, Clock::System);
+    let table = Table::open(&aws.config, config.table);
+    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
+    let router = config.http.cors.around(router(table.clone(), Authenticator::public_only(verifier)));
+    let channels = Channels::new(&aws.config, config.sender);
+    let notifications = Notifications::new(DynamoRepository::new(table), channels, Clock::System);
     let function = Function::new(notifications, router);
     lambda_runtime::run(service_fn(|event| function.handle(event))).await
 }

@@ -1,10 +1,11 @@
 //! The order worker: wiring only. Takes orders that requests left open to an
 //! end.
 
-use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher, telemetry};
+use chassis::{aws::Aws, clock::Clock, config::Configuration, dynamo::Table, events::EventPublisher, telemetry};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use orders::{
-    clients::{Addresses, Services},
+    clients::Services,
+    config::OrderWorkerConfig,
     documents::write_answer,
     repository::DynamoRepository,
     saga::{engine::Engine, steps::SAGAS},
@@ -14,10 +15,11 @@ use orders::{
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    telemetry::init();
+    let config = OrderWorkerConfig::from_env()?;
+    telemetry::init(config.log);
     let aws = Aws::from_env().await;
-    let table = Table::from_env(&aws.config, "ORDERS_TABLE")?;
-    let services = Services::new(Addresses::from_env()?, EventPublisher::from_env(&aws.config)?, &aws);
+    let table = Table::open(&aws.config, config.table);
+    let services = Services::new(config.services, EventPublisher::open(&aws.config, config.events), &aws);
     let engine = Engine::new(DynamoRepository::new(table), services, SAGAS, write_answer, Clock::System);
     let worker = Worker::new(engine);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Trigger>| handle(&worker, event))).await

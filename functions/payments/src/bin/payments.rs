@@ -1,30 +1,27 @@
 //! The payments function: wiring only.
 
 use chassis::{
-    aws::Aws,
-    caller::{Authenticator, InternalAuth},
-    clock::Clock,
-    cors::Cors,
-    dynamo::Table,
-    events::EventPublisher,
-    telemetry,
-    token::{TokenConfig, TokenVerifier},
+    aws::Aws, caller::Authenticator, clock::Clock, config::Configuration, dynamo::Table, events::EventPublisher,
+    telemetry, token::TokenVerifier,
 };
-use payments::{handlers::router, provider::SandboxProvider, repository::DynamoRepository, service::Payments};
+use payments::{
+    config::Config, handlers::router, provider::SandboxProvider, repository::DynamoRepository, service::Payments,
+};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    telemetry::init();
+    let config = Config::from_env()?;
+    telemetry::init(config.log);
     let aws = Aws::from_env().await;
-    let table = Table::from_env(&aws.config, "PAYMENTS_TABLE")?;
-    let ledger = Table::from_env(&aws.config, "SANDBOX_LEDGER_TABLE")?;
-    let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
-    let authenticator = Authenticator::new(verifier, InternalAuth::from_env()?);
+    let table = Table::open(&aws.config, config.table);
+    let ledger = Table::open(&aws.config, config.ledger);
+    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
+    let authenticator = Authenticator::new(verifier, config.internal_auth);
     let payments = Payments::new(
         DynamoRepository::new(table.clone()),
         SandboxProvider::new(ledger, Clock::System),
-        EventPublisher::from_env(&aws.config)?,
+        EventPublisher::open(&aws.config, config.events),
         Clock::System,
     );
-    lambda_http::run(Cors::from_env()?.around(router(payments, table, authenticator))).await
+    lambda_http::run(config.http.cors.around(router(payments, table, authenticator))).await
 }

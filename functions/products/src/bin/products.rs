@@ -1,23 +1,19 @@
 //! The products function: wiring only.
 
 use chassis::{
-    aws::Aws,
-    caller::{Authenticator, InternalAuth},
-    clock::Clock,
-    cors::Cors,
-    dynamo::Table,
-    telemetry,
-    token::{TokenConfig, TokenVerifier},
+    aws::Aws, caller::Authenticator, clock::Clock, config::Configuration, dynamo::Table, telemetry,
+    token::TokenVerifier,
 };
-use products::{handlers::router, repository::DynamoRepository, service::Products};
+use products::{config::Config, handlers::router, repository::DynamoRepository, service::Products};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    telemetry::init();
+    let config = Config::from_env()?;
+    telemetry::init(config.log);
     let aws = Aws::from_env().await;
-    let table = Table::from_env(&aws.config, "PRODUCTS_TABLE")?;
-    let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
-    let authenticator = Authenticator::new(verifier, InternalAuth::from_env()?);
+    let table = Table::open(&aws.config, config.table);
+    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
+    let authenticator = Authenticator::new(verifier, config.internal_auth);
     let products = Products::new(DynamoRepository::new(table.clone()), Clock::System);
-    lambda_http::run(Cors::from_env()?.around(router(products, table, authenticator))).await
+    lambda_http::run(config.http.cors.around(router(products, table, authenticator))).await
 }

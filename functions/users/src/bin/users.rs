@@ -1,23 +1,19 @@
 //! The users function: wiring only.
 
 use chassis::{
-    aws::Aws,
-    caller::{Authenticator, InternalAuth},
-    clock::Clock,
-    cors::Cors,
-    dynamo::Table,
-    telemetry,
-    token::{TokenConfig, TokenVerifier},
+    aws::Aws, caller::Authenticator, clock::Clock, config::Configuration, dynamo::Table, telemetry,
+    token::TokenVerifier,
 };
-use users::{handlers::router, repository::DynamoRepository, service::Users};
+use users::{config::Config, handlers::router, repository::DynamoRepository, service::Users};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    telemetry::init();
+    let config = Config::from_env()?;
+    telemetry::init(config.log);
     let aws = Aws::from_env().await;
-    let table = Table::from_env(&aws.config, "USERS_TABLE")?;
-    let verifier = TokenVerifier::new(TokenConfig::from_env()?, aws.connector.clone());
-    let authenticator = Authenticator::new(verifier, InternalAuth::from_env()?);
+    let table = Table::open(&aws.config, config.table);
+    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
+    let authenticator = Authenticator::new(verifier, config.internal_auth);
     let users = Users::new(DynamoRepository::new(table.clone()), Clock::System);
-    lambda_http::run(Cors::from_env()?.around(router(users, table, authenticator))).await
+    lambda_http::run(config.http.cors.around(router(users, table, authenticator))).await
 }
