@@ -1,5 +1,7 @@
 //! `template.yaml`, as far as tests ask it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use serde_yaml_ng::Value as Yaml;
 
@@ -108,6 +110,12 @@ impl<'a> Function<'a> {
     pub fn events(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> + use<'a> {
         let events = entries(&self.properties["Events"]).map(|(_, event)| event);
         events.filter(move |event| event["Type"] == kind).map(|event| &event["Properties"])
+    }
+
+    /// The types of the events that invoke it, each once.
+    pub fn sources(&self) -> BTreeSet<&'a str> {
+        let kinds = entries(&self.properties["Events"]).map(|(_, event)| event["Type"].as_str());
+        kinds.map(|kind| kind.expect("an event has a type")).collect()
     }
 
     /// The logical id of its role.

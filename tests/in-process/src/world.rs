@@ -1,6 +1,6 @@
 //! A running shop, and the people who use it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -18,7 +18,9 @@ use chassis::{
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use lambda_http::{
-    Context, LambdaEvent, aws_lambda_events::apigw::ApiGatewayProxyRequestContext, request::RequestContext,
+    Adapter, Context, LambdaEvent,
+    aws_lambda_events::apigw::ApiGatewayProxyRequestContext,
+    request::{LambdaRequest, RequestContext},
 };
 use orders::{
     clients::{Addresses, Services},
@@ -28,10 +30,11 @@ use orders::{
         steps::SAGAS,
     },
     service::Orders,
+    trigger::{self, Trigger},
     worker::{Outcome, Worker},
 };
 use serde_json::{Value, json};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
 
 use crate::cloud::Cloud;
@@ -170,6 +173,40 @@ impl World {
     pub async fn invoke_notifications(&self, payload: &Value) -> Result<Value, lambda_http::Error> {
         let payload = serde_json::value::to_raw_value(payload).expect("a payload in JSON");
         self.notifications.handle(LambdaEvent::new(payload, Context::default())).await
+    }
+
+    /// Invokes a function with the text of an event, as Lambda does: the event
+    /// is read, and the answer written, by the same code as there.
+    pub async fn invoke(&self, function: &'static str, event: &str) -> Result<Value, lambda_http::Error> {
+        let mut context = Context::default();
+        context.request_id = uuid::Uuid::new_v4().to_string();
+        let end = SystemTime::now() + Duration::from_secs(20);
+        context.deadline = end.duration_since(UNIX_EPOCH)?.as_millis().try_into()?;
+        let event = event.to_owned();
+        let invocation = self.cloud.invocation(function);
+        let answer = match function {
+            "order-worker" => {
+                let trigger: Trigger = serde_json::from_str(&event)?;
+                let worker = self.worker.clone();
+                invocation
+                    .run(async move {
+                        trigger::handle(&worker, LambdaEvent::new(trigger, context)).await?;
+                        Ok(Value::Null)
+                    })
+                    .await
+            }
+            "notifications" => {
+                let payload = serde_json::value::RawValue::from_string(event)?;
+                let notifications = self.notifications.clone();
+                invocation.run(async move { notifications.handle(LambdaEvent::new(payload, context)).await }).await
+            }
+            service => {
+                let request: LambdaRequest = serde_json::from_str(&event)?;
+                let answer = Adapter::from(self.cloud.service(service)).call(LambdaEvent::new(request, context));
+                invocation.run(async move { Ok(serde_json::to_value(answer.await?)?) }).await
+            }
+        };
+        answer.unwrap_or_else(|_| Err("the invocation was killed".into()))
     }
 
     /// What the queue does: it delivers its messages in one batch, `m-0`,

@@ -1,0 +1,288 @@
+//! The payloads in `events/`, for trying functions by hand: each is read as
+//! the Lambda runtime reads it, and does what its name says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+use http::StatusCode;
+use in_process_tests::{Person, World, template::Template};
+use serde_json::{Value, json};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events");
+
+/// The ids that the payloads have in common.
+const PRODUCT: &str = "prod_019ab0a1-0c55-7d21-8a4e-6b1b7f1f3c01";
+const ORDER: &str = "ord_019ab0c4-5b1e-7c3a-9f10-2f6f1c9d4e21";
+const CUSTOMER: &str = "5f0b7a52-6c1e-4f0e-9a37-0d6b8f0c2a11";
+
+/// What of AWS's own sends a payload. A batch is of two kinds: a good one, and
+/// one of whose records one is bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    RestApi,
+    HttpApi,
+    Queue,
+    QueueWithBadRecord,
+    Stream,
+    Schedule,
+}
+
+/// Which kinds a type of event source in the template stands for. HTTP APIs,
+/// function URLs and `cargo lambda watch` send the second version of what a
+/// REST API sends.
+fn kinds_of(source: &str) -> &'static [Kind] {
+    match source {
+        "Api" => &[Kind::RestApi, Kind::HttpApi],
+        "SQS" => &[Kind::Queue, Kind::QueueWithBadRecord],
+        "DynamoDB" => &[Kind::Stream],
+        "ScheduleV2" => &[Kind::Schedule],
+        other => panic!("which payloads does a source of type {other} send?"),
+    }
+}
+
+/// The kind of a payload, by what it holds and by what it is called.
+fn kind(name: &str, payload: &Value) -> Kind {
+    let source = payload["Records"][0]["eventSource"].as_str();
+    let context = &payload["requestContext"];
+    let held = match source {
+        Some("aws:sqs") if name.contains("bad-record") => Kind::QueueWithBadRecord,
+        Some("aws:sqs") => Kind::Queue,
+        Some("aws:dynamodb") => Kind::Stream,
+        Some(other) => panic!("{name}: {other}"),
+        None if payload["version"] == "2.0" && context["http"]["method"].is_string() => Kind::HttpApi,
+        None if payload["resource"].is_string() && context["resourcePath"] == payload["resource"] => Kind::RestApi,
+        None => Kind::Schedule,
+    };
+    let called = match name.split('-').take(2).collect::<Vec<_>>()[..] {
+        ["http", "v1"] => vec![Kind::RestApi],
+        ["http", "v2"] => vec![Kind::HttpApi],
+        ["sqs", _] => vec![Kind::Queue, Kind::QueueWithBadRecord],
+        ["stream", _] => vec![Kind::Stream],
+        ["schedule", _] => vec![Kind::Schedule],
+        _ => panic!("{name} doesn't say of which kind it is"),
+    };
+    assert!(called.contains(&held), "{name} is called {called:?} and is {held:?}");
+    held
+}
+
+/// All payloads: function, name without `.json`, text.
+fn payloads() -> Vec<(String, String, String)> {
+    let entries = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let files = entries(FOLDER.into()).flat_map(|folder| {
+        let function = name(&folder);
+        entries(folder).map(move |file| (function.clone(), name(&file), fs::read_to_string(file).unwrap()))
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
+}
+
+fn text(function: &str, name: &str) -> String {
+    fs::read_to_string(format!("{FOLDER}/{function}/{name}.json")).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// A shop in which there is something to buy.
+struct Shop {
+    world: World,
+    customer: Person,
+    product: String,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let world = World::start().await;
+        let body = json!({ "name": "Climbing rope, 60 m", "description": "Dry-treated.", "price": 19.99, "stock": 10 });
+        let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let customer = Person::named("Charles").but("sub", CUSTOMER);
+        Self { world, customer, product: product["id"].as_str().unwrap().to_owned() }
+    }
+
+    /// Invokes a function with a payload, whose product is the one for sale.
+    async fn invoke(&self, function: &'static str, payload: &str) -> Value {
+        let payload = payload.replace(PRODUCT, &self.product);
+        self.world.invoke(function, &payload).await.unwrap_or_else(|error| panic!("{function}: {error}"))
+    }
+
+    /// As [`Shop::invoke`], for what answers a request. Returns the body.
+    async fn request(&self, function: &'static str, name: &str, status: u16) -> Value {
+        let answer = self.invoke(function, &text(function, name)).await;
+        assert_eq!(answer["statusCode"], status, "{answer}");
+        // Each kind of API looks for headers in another place.
+        let header = [&answer["headers"]["x-request-id"], &answer["multiValueHeaders"]["x-request-id"][0]];
+        assert!(header.iter().any(|id| id.is_string()), "{answer}");
+        serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
+    }
+
+    async fn profile(&self) -> Value {
+        self.request("users", "http-v1-create-profile", 201).await
+    }
+
+    async fn order(&self) -> Value {
+        self.profile().await;
+        self.request("orders", "http-v1-place-order", 201).await
+    }
+
+    async fn status(&self, order: &Value) -> Value {
+        let path = format!("/orders/{}", order["id"].as_str().unwrap());
+        self.world.get(&self.customer, &path).await.expect(StatusCode::OK)["status"].clone()
+    }
+
+    fn mails(&self) -> Vec<String> {
+        let mails = self.world.cloud.mails();
+        let to = |mail: &Value| mail["Destination"]["ToAddresses"][0].as_str().unwrap().to_owned();
+        mails.iter().map(to).collect()
+    }
+}
+
+/// What each payload brings about. One that isn't here is in nobody's way, and
+/// rots: it fails.
+async fn does_what_its_name_says(function: &str, name: &str) {
+    let shop = Shop::open().await;
+    match (function, name) {
+        ("users", "http-v1-create-profile") => {
+            let profile = shop.profile().await;
+            assert_eq!(profile["id"], format!("user_{CUSTOMER}"));
+            assert_eq!((&profile["email"], &profile["phone"]), (&json!("charles@example.com"), &json!("+15555550102")));
+        }
+        ("users", "http-v1-validate-for-orders") => {
+            let validation = shop.request("users", name, 200).await;
+            assert_eq!((&validation["valid"], &validation["reason"]), (&json!(false), &json!("user_not_found")));
+            shop.profile().await;
+            let validation = shop.request("users", name, 200).await;
+            assert_eq!(validation["recipient"]["email"], "charles@example.com");
+        }
+        ("users", "http-v2-read-profile") => {
+            shop.profile().await;
+            assert_eq!(shop.request("users", name, 200).await["name"], "Charles Babbage");
+        }
+        ("products", "http-v1-list") => {
+            let list = shop.request("products", name, 200).await;
+            assert_eq!(list["items"][0]["id"], shop.product);
+        }
+        ("products", "http-v1-reserve-for-orders") => {
+            let reservation = shop.request("products", name, 200).await;
+            assert_eq!((&reservation["order_id"], &reservation["total"]), (&json!(ORDER), &json!(59.97)));
+            // Again, with the same answer: it is the same order.
+            assert_eq!(shop.request("products", name, 200).await, reservation);
+            let path = format!("/products/{}", shop.product);
+            assert_eq!(shop.world.get(&shop.customer, &path).await.expect(StatusCode::OK)["stock"], 7);
+        }
+        ("products", "http-v2-read-product") => {
+            assert_eq!(shop.request("products", name, 200).await["price"], 19.99);
+        }
+        ("orders", "http-v1-place-order") => {
+            let order = shop.order().await;
+            assert_eq!((&order["status"], &order["total"]), (&json!("CONFIRMED"), &json!(59.97)));
+            // Again, with the same answer: it has a key.
+            assert_eq!(shop.request("orders", name, 201).await, order);
+        }
+        ("orders", "http-v2-list-orders") => {
+            let order = shop.order().await;
+            let list = shop.request("orders", name, 200).await;
+            assert_eq!(list["items"].as_array().unwrap().len(), 1);
+            assert_eq!(list["items"][0]["id"], order["id"]);
+        }
+        ("order-worker", "stream-order-confirmed") => {
+            let order = shop.order().await;
+            let payload = text("order-worker", name).replace(ORDER, order["id"].as_str().unwrap());
+            assert_eq!(shop.invoke("order-worker", &payload).await, Value::Null);
+            assert_eq!(shop.status(&order).await, "DONE");
+        }
+        ("order-worker", "schedule-sweep") => {
+            let order = shop.order().await;
+            assert_eq!(shop.invoke("order-worker", &text("order-worker", name)).await, Value::Null);
+            assert_eq!(shop.status(&order).await, "DONE");
+        }
+        ("payments", "http-v1-authorise-for-orders") => {
+            let payment = shop.request("payments", name, 201).await;
+            assert_eq!((&payment["order_id"], &payment["status"]), (&json!(ORDER), &json!("AUTHORISED")));
+        }
+        ("payments", "http-v2-read-payment") => {
+            shop.request("payments", "http-v1-authorise-for-orders", 201).await;
+            assert_eq!(shop.request("payments", name, 200).await["amount"], 59.97);
+        }
+        ("notifications", "http-v1-health" | "http-v2-health") => {
+            let health = shop.request("notifications", name, 200).await;
+            assert_eq!((&health["service"], &health["status"]), (&json!("notifications"), &json!("ok")));
+        }
+        ("notifications", "sqs-order-created") => {
+            let answer = shop.invoke("notifications", &text("notifications", name)).await;
+            assert_eq!(answer, json!({ "batchItemFailures": [] }));
+            assert_eq!((shop.mails(), shop.world.cloud.texts().len()), (vec!["ada@example.com".to_owned()], 1));
+            let mail = shop.world.cloud.mails()[0]["Content"]["Simple"]["Body"]["Text"]["Data"].to_string();
+            assert!(mail.contains("4.50 USD each") && mail.contains("Order total: 64.47 USD"), "{mail}");
+        }
+        ("notifications", "sqs-batch-with-one-bad-record") => {
+            let payload = text("notifications", name);
+            let answer = shop.invoke("notifications", &payload).await;
+            let batch: Value = serde_json::from_str(&payload).unwrap();
+            let bad = &batch["Records"][1]["messageId"];
+            assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": bad }] }));
+            assert_eq!(shop.mails().into_iter().collect::<BTreeSet<_>>().len(), 2);
+        }
+        _ => panic!("nothing says what events/{function}/{name}.json brings about"),
+    }
+}
+
+#[tokio::test]
+async fn every_payload_does_what_its_name_says() {
+    for (function, name, _) in payloads() {
+        does_what_its_name_says(&function, &name).await;
+    }
+}
+
+#[test]
+fn every_function_has_a_payload_of_each_kind_that_reaches_it() {
+    let mut there = BTreeMap::<String, BTreeSet<Kind>>::new();
+    for (function, name, text) in payloads() {
+        let payload = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{function}/{name}: {error}"));
+        there.entry(function).or_default().insert(kind(&name, &payload));
+    }
+    let template = Template::read();
+    let reaching = template.functions().map(|function| {
+        let sources = function.sources();
+        (function.name.to_owned(), sources.into_iter().flat_map(kinds_of).copied().collect())
+    });
+    assert_eq!(there, reaching.collect::<BTreeMap<_, _>>());
+}
+
+#[test]
+fn a_request_is_for_a_route_of_its_function() {
+    let template = Template::read();
+    let mut checked = 0;
+    for (function, name, text) in payloads() {
+        let payload: Value = serde_json::from_str(&text).unwrap();
+        let (method, route) = match kind(&name, &payload) {
+            Kind::RestApi => (payload["httpMethod"].as_str(), payload["resource"].as_str()),
+            Kind::HttpApi => payload["routeKey"].as_str().and_then(|key| key.split_once(' ')).unzip(),
+            _ => continue,
+        };
+        let (method, route) = (method.unwrap(), route.unwrap());
+        let functions = template.functions().filter(|declared| declared.name == function);
+        let ids: Vec<_> = functions.map(|declared| declared.id).collect();
+        let is_there = template
+            .routes()
+            .any(|declared| ids.contains(&declared.function) && (declared.method, declared.path) == (method, route));
+        assert!(is_there, "{function}/{name}: {method} {route}");
+        checked += 1;
+    }
+    assert!(checked > 8, "{checked}");
+}
+
+#[tokio::test]
+async fn without_the_gateways_word_for_the_caller_a_payload_gets_nowhere() {
+    let shop = Shop::open().await;
+    shop.world.cloud.publish_keys(json!({ "keys": [] }));
+    for (function, name) in [("users", "http-v2-read-profile"), ("orders", "http-v1-place-order")] {
+        let mut payload: Value = serde_json::from_str(&text(function, name)).unwrap();
+        let context = payload["requestContext"].as_object_mut().unwrap();
+        assert!(context.remove("authorizer").is_some(), "{name}");
+        // The token in it was never signed by anybody.
+        let answer = shop.invoke(if function == "users" { "users" } else { "orders" }, &payload.to_string()).await;
+        assert_eq!(answer["statusCode"], 401, "{answer}");
+    }
+}
