@@ -1,0 +1,49 @@
+//! What `cargo lambda watch` is told, against what is deployed.
+
+use std::{collections::BTreeSet, process::Command};
+
+use in_process_tests::template::{Template, entries, list};
+use serde_json::{Value, json};
+
+/// A route: method, path, and the program that serves it.
+type Route = (String, String, String);
+
+/// `[workspace.metadata.lambda.watch]`, as Cargo reads it.
+fn watch() -> Value {
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
+    let output = metadata.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["metadata"]["lambda"]["watch"].clone()
+}
+
+/// The routes that `cargo lambda watch` has.
+fn watched() -> BTreeSet<Route> {
+    let watch = watch();
+    let routes = entries(&watch["router"]).flat_map(|(path, routes)| {
+        list(routes).map(move |route| {
+            let text = |name: &str| route[name].as_str().unwrap().to_owned();
+            (text("method"), path.to_owned(), text("function"))
+        })
+    });
+    let routes: Vec<Route> = routes.collect();
+    let each_once: BTreeSet<_> = routes.iter().cloned().collect();
+    assert_eq!(routes.len(), each_once.len(), "a route is there twice");
+    each_once
+}
+
+#[test]
+fn cargo_lambda_watch_has_the_routes_of_both_apis_and_no_others() {
+    let template = Template::read();
+    let program = |id: &str| template.functions().find(|function| function.id == id).unwrap().name.to_owned();
+    let deployed: BTreeSet<Route> =
+        template.routes().map(|route| (route.method.into(), route.path.into(), program(route.function))).collect();
+    assert!(deployed.len() > 20, "the template's routes were not found");
+    assert_eq!(watched(), deployed);
+}
+
+#[test]
+fn a_browser_is_let_in_by_the_functions_alone() {
+    assert_eq!(watch()["disable_cors"], json!(true));
+}
