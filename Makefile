@@ -6,7 +6,7 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ENDPOINT ENV SERVICE ONLY SECONDS
 
-.PHONY: help up deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi lint
+.PHONY: help up watch sam-local deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,12 @@ demo: ## One more order, shown as it goes
 
 token: ## A fresh ID token of the demo customer [WHO=admin]
 	@$(XTASK) --quiet -- token $(WHO)
+
+watch: ## The functions as you edit them, over the running stack [PORT=9000]
+	@$(XTASK) --quiet -- watch
+
+sam-local: ## The functions in Lambda's containers, over the running stack [PORT=3000]
+	@$(XTASK) --quiet -- sam-local
 
 logs: ## What the functions say, as they say it
 	@$(XTASK) --quiet -- logs

@@ -3,7 +3,8 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
@@ -15,7 +16,7 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use crate::{project, shop::Http, tools::Tools};
+use crate::{project, release::wanted, shop::Http, tools::Tools};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -262,13 +263,24 @@ fn is_ready(url: &str) -> bool {
 
 /// That nobody else listens on a port.
 pub fn check_port(port: u16) -> Result<()> {
-    match TcpListener::bind(("127.0.0.1", port)) {
-        Ok(_) => Ok(()),
-        Err(error) => {
+    let taken = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].into_iter().find_map(|address| {
+        let error = TcpListener::bind((address, port)).err()?;
+        // Other errors are those of a machine that doesn't have both.
+        matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied).then_some(error)
+    });
+    match taken {
+        None => Ok(()),
+        Some(error) => {
             let who = listener(port).unwrap_or_else(|| "another program".to_owned());
-            bail!("port {port} is taken by {who} ({error}). Stop that, or take another port: make up PORT=4570")
+            bail!("port {port} is taken by {who} ({error}). Stop that, or take another port, such as PORT={}", port + 4)
         }
     }
+}
+
+/// The port that the user asked for: `make up PORT=4570`.
+pub fn wanted_port() -> Result<Option<u16>> {
+    let parse = |port: String| port.parse().with_context(|| format!("PORT={port} is no port"));
+    wanted("PORT").map(parse).transpose()
 }
 
 /// A port that nobody uses.
@@ -320,9 +332,11 @@ mod tests {
 
     #[test]
     fn who_listens_on_a_port_is_named() {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
-        let port = listener.local_addr().expect("an address").port();
-        let error = check_port(port).expect_err("a taken port").to_string();
-        assert!(error.contains(&format!("process {}", process::id())), "{error}");
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let Ok(listener) = TcpListener::bind((address, 0)) else { continue };
+            let port = listener.local_addr().expect("an address").port();
+            let error = check_port(port).expect_err("a taken port").to_string();
+            assert!(error.contains(&format!("process {}", process::id())), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod contract;
 mod demo;
 mod deploy;
 mod emulator;
+mod environment;
 mod functions;
 mod fuzz;
 mod inbox;
@@ -18,12 +19,15 @@ mod process;
 mod progress;
 mod project;
 mod redrive;
+mod relay;
 mod release;
+mod sam_local;
 mod shop;
 mod stack;
 mod test;
 mod tools;
 mod up;
+mod watch;
 
 use std::{env, process::ExitCode};
 
@@ -58,6 +62,8 @@ fn run() -> Result<()> {
         ["token", "admin"] => token(&project, Person::ADMIN),
         ["token", who] => bail!("there is no demo user `{who}`: leave WHO out for the customer, or say WHO=admin"),
         ["logs"] => logs::follow(&project),
+        ["watch"] => watch::watch(&project),
+        ["sam-local"] => sam_local::sam_local(&project),
         ["redrive"] => redrive::redrive(&project),
         ["down"] => down(&project),
         ["clean"] => clean(&project),

@@ -1,10 +1,20 @@
 //! HTTP: speaking to the shop through the gateway, and to the emulator.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpStream,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Error, Result, anyhow};
 use serde_json::Value;
 use ureq::{Agent, http::Request};
+
+use crate::{
+    process::{attended, line},
+    progress::seconds,
+};
 
 /// An HTTP client for JSON.
 pub struct Http {
@@ -30,6 +40,11 @@ impl Http {
     /// For asking whether somebody is there.
     pub fn impatient() -> Self {
         Self::within(Duration::from_secs(2))
+    }
+
+    /// For what compiles first.
+    pub fn patient() -> Self {
+        Self::within(Duration::from_secs(1800))
     }
 
     fn within(time: Duration) -> Self {
@@ -66,6 +81,35 @@ impl Http {
         let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
         Ok(Answer { status: answer.status().as_u16(), body, text, took: began.elapsed(), request })
     }
+}
+
+/// Runs a program that keeps the shop at `url` open; tells when it is.
+pub fn keep_open(program: &mut Command, url: &str) -> Result<()> {
+    println!("▸ {}", line(program));
+    let (began, address) = (Instant::now(), url.to_owned());
+    thread::spawn(move || match wait_until_open(&address) {
+        Ok(()) => println!("\n✓ The shop is open at {address} ({})\n", seconds(began.elapsed())),
+        Err(error) => eprintln!("\nerror: {error:#}"),
+    });
+    attended(program)
+}
+
+/// The services that answer requests.
+const SERVICES: [&str; 5] = ["users", "products", "payments", "orders", "notifications"];
+
+/// Waits until every service of the shop at `url` answers. Where each is
+/// compiled or started only at its first request, an order wouldn't wait for
+/// it.
+pub fn wait_until_open(url: &str) -> Result<()> {
+    let port = url.rsplit_once(':').with_context(|| format!("{url} has no port"))?.1;
+    let address = ("localhost", port.parse().with_context(|| format!("{url} has no port"))?);
+    while TcpStream::connect(address).is_err() {
+        thread::sleep(Duration::from_millis(100));
+    }
+    for service in SERVICES {
+        Http::patient().get(&format!("{url}/health/{service}"))?.granted()?;
+    }
+    Ok(())
 }
 
 impl Answer {

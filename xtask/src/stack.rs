@@ -57,6 +57,14 @@ pub struct Functions {
     pub notifications: String,
 }
 
+impl Functions {
+    /// The physical names of all.
+    pub fn names(&self) -> [&str; 6] {
+        let Self { users, products, orders, order_worker, payments, notifications } = self;
+        [users, products, orders, order_worker, payments, notifications].map(String::as_str)
+    }
+}
+
 impl Stack {
     /// From the outputs that the template declares.
     pub fn from_outputs(emulator_url: &str, outputs: &HashMap<String, String>) -> Result<Self> {

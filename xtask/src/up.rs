@@ -50,7 +50,7 @@ fn on_own_emulator(project: &Project) -> Result<()> {
     let began = Instant::now();
     let emulator = Emulator::in_folder(project.local());
     let running = emulator.port();
-    let port = wanted_port()?.or(running).unwrap_or(PORT);
+    let port = emulator::wanted_port()?.or(running).unwrap_or(PORT);
     // Now, rather than after the long build.
     if running != Some(port) {
         emulator.stop()?;
@@ -78,12 +78,6 @@ fn furnish(project: &Project, tools: &Tools, url: &str) -> Result<Stack> {
     stock_the_shop(&stack, &passwords)?;
     first_order(&stack, &passwords)?;
     Ok(stack)
-}
-
-/// The port that the user asked for: `make up PORT=4570`.
-fn wanted_port() -> Result<Option<u16>> {
-    let parse = |port: String| port.parse().with_context(|| format!("PORT={port} is no port"));
-    wanted("PORT").map(parse).transpose()
 }
 
 /// Commands to paste, with what is really there.
