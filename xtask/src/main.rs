@@ -28,6 +28,7 @@ mod test;
 mod tools;
 mod up;
 mod watch;
+mod ways;
 
 use std::{env, process::ExitCode};
 

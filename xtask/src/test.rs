@@ -26,6 +26,7 @@ use crate::{
     project::Project,
     stack::Stack,
     tools::Tools,
+    ways::{SamLocal, Ways},
 };
 
 /// The crate of the tests that need a deployed stack.
@@ -59,8 +60,28 @@ pub fn all(project: &Project) -> Result<()> {
         seconds(stack.deployment)
     );
     contract::test(project, &ground.tools, &stack.deployed, &stack.furnish(&ground)?)?;
+    let sam_local = stack.kept.ways.start(&ground.tools, &stack.deployed, &ground.folder)?;
     println!("▸ Tests on the stack");
-    stack.test(&mut ground.stack_tests())
+    let mut tests = ground.stack_tests(&all_stack_tests(project)?);
+    stack.kept.ways.tell(&mut tests);
+    if sam_local == SamLocal::IsMissing {
+        tests.args(["--", "--skip", "sam_local"]);
+    }
+    stack.test(&mut tests)
+}
+
+/// The names of the tests that need a deployed stack.
+fn all_stack_tests(project: &Project) -> Result<Vec<String>> {
+    let folder = project.root().join("tests/stack/tests");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        names.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    names.sort();
+    ensure!(!names.is_empty(), "{} has no tests", folder.display());
+    Ok(names)
 }
 
 /// `make chaos`: hundreds of orders while functions are killed.
@@ -68,8 +89,8 @@ pub fn chaos(project: &Project) -> Result<()> {
     let ground = Ground::clear(project)?;
     let stack = ground.deploy()?;
     println!("▸ Chaos: orders, kills and duplicates for a minute or two, then recovery");
-    let mut tests = ground.stack_tests();
-    tests.args(["--test", "chaos", "--", "--nocapture"]).env("HOLDFAST_CHAOS", "long");
+    let mut tests = ground.stack_tests(&["chaos".to_owned()]);
+    tests.args(["--", "--nocapture"]).env("HOLDFAST_CHAOS", "long");
     stack.test(&mut tests)
 }
 
@@ -98,18 +119,24 @@ impl Ground {
         let build = began.elapsed();
 
         let began = Instant::now();
-        let emulator = StoppedAtTheEnd::new(self.emulator.clone())?;
+        let kept = StoppedAtTheEnd::new(self.emulator.clone())?;
         let port = free_port()?;
         self.emulator.start(&self.tools, port, Lifetime::Task)?;
         let deployed =
             deploy(&self.tools, &Emulator::url(port)).and_then(|stack| stack.write(&self.folder).map(|()| stack));
         let deployed = deployed.map_err(|error| self.emulator.explain(error))?;
-        Ok(OwnStack { deployed, emulator, build, deployment: began.elapsed() })
+        Ok(OwnStack { deployed, kept, build, deployment: began.elapsed() })
     }
 
-    fn stack_tests(&self) -> Command {
+    /// Of the whole workspace, although all are of one package: so Cargo takes
+    /// the libraries that the other tests, and `cargo lambda watch`, have had
+    /// compiled. Alone, the package would want them with fewer features.
+    fn stack_tests(&self, names: &[String]) -> Command {
         let mut tests = self.tools.cargo();
-        tests.args(["test", "--package", STACK_TESTS]).env("HOLDFAST_STACK", self.folder.join("stack.json"));
+        tests.args(["test", "--workspace"]).env("HOLDFAST_STACK", self.folder.join("stack.json"));
+        for name in names {
+            tests.args(["--test", name]);
+        }
         tests
     }
 }
@@ -117,7 +144,7 @@ impl Ground {
 /// What has been deployed for the tests, and how long that took.
 struct OwnStack {
     deployed: Stack,
-    emulator: StoppedAtTheEnd,
+    kept: StoppedAtTheEnd,
     build: Duration,
     deployment: Duration,
 }
@@ -132,7 +159,7 @@ impl OwnStack {
 
     /// Cargo's own summary comes last, so that nobody has to look for it.
     fn test(&self, tests: &mut Command) -> Result<()> {
-        show(tests).map_err(|error| self.emulator.0.explain(error))
+        show(tests).map_err(|error| self.kept.emulator.explain(error))
     }
 }
 
@@ -142,30 +169,38 @@ fn in_process(tools: &Tools) -> Result<Duration> {
     Ok(step.done("passed"))
 }
 
-/// Stops its emulator however the tests end: well, badly, or by a signal.
-struct StoppedAtTheEnd(Emulator);
+/// Stops what was started for the tests however they end: well, badly, or by a
+/// signal.
+struct StoppedAtTheEnd {
+    emulator: Emulator,
+    ways: Ways,
+}
 
 impl StoppedAtTheEnd {
     fn new(emulator: Emulator) -> Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be watched")?;
-        let same = emulator.clone();
+        let ways = Ways::default();
+        let same = (emulator.clone(), ways.clone());
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                stop(&same);
+                stop(&same.0, &same.1);
                 process::exit(128 + signal);
             }
         });
-        Ok(Self(emulator))
+        Ok(Self { emulator, ways })
     }
 }
 
 impl Drop for StoppedAtTheEnd {
     fn drop(&mut self) {
-        stop(&self.0);
+        stop(&self.emulator, &self.ways);
     }
 }
 
-fn stop(emulator: &Emulator) {
+fn stop(emulator: &Emulator, ways: &Ways) {
+    if let Err(error) = ways.stop() {
+        eprintln!("what the tests had started could not be stopped: {error:#}");
+    }
     if let Err(error) = emulator.stop() {
         eprintln!("the tests' emulator could not be stopped: {error:#}");
     }

@@ -3,6 +3,7 @@
 //! The stack is the one that `HOLDFAST_STACK` names: a file as `make up` writes
 //! it to `.local/stack.json`. `make test` deploys one of its own.
 
+pub mod conformance;
 pub mod processes;
 pub mod queue;
 pub mod signed;
