@@ -33,7 +33,7 @@ use crate::{
 
 /// No request body needs more; an order of 50 lines is below 5 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
-/// How long a request may take where no Lambda says so (in tests).
+/// How long a request may take where no Lambda says so.
 const DEFAULT_TIME: Duration = Duration::from_secs(20);
 /// Kept back at a request's end for writing the answer.
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
@@ -165,9 +165,7 @@ fn invocation(request: &Request) -> Invocation {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     Invocation {
         request_id: RequestId(id.into()),
-        deadline: lambda
-            .filter(|context| context.deadline > 0)
-            .map_or_else(|| Deadline::after(DEFAULT_TIME), |context| Deadline::from_epoch_millis(context.deadline)),
+        deadline: Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), DEFAULT_TIME),
         trace: header("traceparent")
             .and_then(TraceContext::parse)
             .or_else(|| header("x-amzn-trace-id").and_then(TraceContext::from_xray))

@@ -1,5 +1,7 @@
 //! What starts the worker.
 
+use std::time::Duration;
+
 use chassis::{deadline::Deadline, metric};
 use lambda_runtime::{Error, LambdaEvent};
 use serde::Deserialize;
@@ -9,6 +11,9 @@ use crate::{
     saga::engine::Invocation,
     worker::{Outcome, Worker},
 };
+
+/// How long an invocation may take where no Lambda says so.
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
 /// The worker's events.
 #[derive(Debug, Deserialize)]
@@ -60,7 +65,7 @@ impl Change {
 /// Handles one event. A stream's is always acknowledged: retrying is the
 /// sweep's, so that one slow order never blocks its shard.
 pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<(), Error> {
-    let deadline = Deadline::from_epoch_millis(event.context.deadline);
+    let deadline = Deadline::of_invocation(event.context.deadline, DEFAULT_TIME);
     let invocation = Invocation { deadline, request_id: &event.context.request_id };
     match event.payload {
         Trigger::Stream { records } => {

@@ -14,7 +14,7 @@ use utoipa::openapi::OpenApi;
 pub use self::batch::{BatchResponse, ItemFailure, UnnamedFailure};
 use crate::service::Notifications;
 
-/// How long an invocation may take where no Lambda says so (in tests).
+/// How long an invocation may take where no Lambda says so.
 const DEFAULT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The HTTP routes, behind the HTTP edge.
@@ -45,10 +45,7 @@ impl Function {
         let LambdaEvent { payload, context } = event;
         match batch::records(payload.get()) {
             Some(records) => {
-                let deadline = match context.deadline {
-                    0 => Deadline::after(DEFAULT_TIME),
-                    millis => Deadline::from_epoch_millis(millis),
-                };
+                let deadline = Deadline::of_invocation(context.deadline, DEFAULT_TIME);
                 let response = batch::handle(&self.notifications, &records, deadline).await?;
                 Ok(serde_json::to_value(response)?)
             }
