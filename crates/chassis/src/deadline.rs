@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+/// A deadline older than this was never given: no invocation waits so long.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// The moment after which nothing may be started any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
@@ -14,15 +17,19 @@ impl Deadline {
         Self(Instant::now() + duration)
     }
 
-    /// Of an invocation that begins now: from the epoch milliseconds that
-    /// Lambda gives with it, or `otherwise` from now.
+    /// Of an invocation: from the epoch milliseconds that Lambda gives with it,
+    /// or `otherwise` from now where there is no Lambda.
     ///
-    /// What has passed before anything has begun is nobody's deadline.
     /// `cargo lambda watch` gives the same moment of 1970 with each invocation,
-    /// tests give none.
+    /// tests give none. A moment that has only just passed is meant, though:
+    /// nothing may begin that could not be recorded.
     pub fn of_invocation(millis: u64, otherwise: Duration) -> Self {
         let end = UNIX_EPOCH + Duration::from_millis(millis);
-        Self::after(end.duration_since(SystemTime::now()).unwrap_or(otherwise))
+        match SystemTime::now().duration_since(end) {
+            Ok(passed) if passed > A_DAY => Self::after(otherwise),
+            Ok(_) => Self::after(Duration::ZERO),
+            Err(ahead) => Self::after(ahead.duration()),
+        }
     }
 
     /// The same deadline, `reserve` earlier: what a caller keeps to record an
@@ -59,7 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_before_the_beginning_is_none() {
+    fn an_end_that_has_just_passed_leaves_no_time() {
+        let end = SystemTime::now() - Duration::from_secs(2);
+        let millis = end.duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
+        assert_eq!(Deadline::of_invocation(millis, OTHERWISE).remaining(), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_end_in_another_age_is_none() {
         for millis in [0, 600_000] {
             let left = Deadline::of_invocation(millis, OTHERWISE).remaining();
             assert!(left > OTHERWISE - Duration::from_secs(1) && left <= OTHERWISE, "{millis}: {left:?}");
