@@ -34,7 +34,7 @@ pub fn run(project: &Project) -> Result<()> {
         fuzz.args(["fuzz", "run", "--sanitizer", "none", target]);
         // New finds go to the first folder, the examples are only read.
         fuzz.arg(found).arg(project.root().join("tests/parsers/examples").join(target));
-        fuzz.args(["--", "-print_final_stats=1", "-verbosity=0", "-timeout=5"]);
+        fuzz.args(["--", "-print_final_stats=1", "-print_funcs=0", "-verbosity=0", "-timeout=5"]);
         fuzz.arg(format!("-max_total_time={seconds}"));
         show(&mut fuzz).with_context(|| {
             format!("{target} breaks a promise: put the bytes of fuzz/artifacts/{target} among tests/parsers/examples")
