@@ -73,7 +73,7 @@ impl Configuration for HttpConfig {
 /// limit, panics and problems as documents, one log line a request.
 pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
     routes
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is no such route.") })
+        .fallback(|| async { no_such_route() })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.")
         })
@@ -299,6 +299,10 @@ fn payload_too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
 }
 
+fn no_such_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is no such route.")
+}
+
 fn unreadable_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
 }
@@ -325,7 +329,9 @@ impl<S: Send + Sync, T: FromStr<Err: fmt::Display>> FromRequestParts<S> for Id<T
 
 impl<T: FromStr<Err: fmt::Display>> Problems for Id<T> {
     fn problems() -> Vec<Problem> {
-        "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error)).into_iter().collect()
+        let unparsed = "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error));
+        // Characters that no path can have leave nothing that a route fits.
+        unparsed.into_iter().chain([no_such_route()]).collect()
     }
 }
 

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::contract::Contract;
 
-/// What no request brings about here: faults of ours, the gateway's limits,
-/// and a user who is changed three times within one request.
-const ELSEWHERE: [&str; 3] = ["internal_error", "too_many_requests", "changed_meanwhile"];
+/// What no request brings about here: faults of ours, the gateway's limits, a
+/// path that the gateway has decoded into something that is none, and a user
+/// who is changed three times within one request.
+const ELSEWHERE: [&str; 4] = ["internal_error", "too_many_requests", "no_such_route", "changed_meanwhile"];
 
 struct Shop {
     world: World,
