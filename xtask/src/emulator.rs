@@ -16,7 +16,11 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use crate::{project, release::wanted, shop::Http, tools::Tools};
+use crate::{
+    project::{self, wanted},
+    shop::Http,
+    tools::Tools,
+};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -57,12 +61,6 @@ impl Emulator {
         Self { folder }
     }
 
-    /// The address of the one on `port`, as clients, functions and the template
-    /// name it.
-    pub fn url(port: u16) -> String {
-        format!("http://localhost:{port}")
-    }
-
     pub fn log(&self) -> PathBuf {
         self.folder.join("emulator.log")
     }
@@ -70,7 +68,7 @@ impl Emulator {
     /// The port of the running one, if there is one.
     pub fn port(&self) -> Option<u16> {
         let record = self.record()?;
-        let url = Self::url(record.port);
+        let url = local_url(record.port);
         (record.process.is_alive() && is_ready(&url)).then_some(record.port)
     }
 
@@ -104,7 +102,7 @@ impl Emulator {
             .env("TMPDIR", &temporary)
             .env("LANG", "C.UTF-8")
             .env("GATEWAY_PORT", port.to_string())
-            .env("AWS_ENDPOINT_URL", Self::url(port))
+            .env("AWS_ENDPOINT_URL", local_url(port))
             .env("AWS_EC2_METADATA_DISABLED", "true")
             // Roles are enforced, as on AWS.
             .env("AUTH", "true")
@@ -130,7 +128,7 @@ impl Emulator {
         self.write(&Record { port, process, owner })?;
 
         let deadline = Instant::now() + STARTS_WITHIN;
-        while !is_ready(&Self::url(port)) {
+        while !is_ready(&local_url(port)) {
             if let Some(status) = child.try_wait().context("lost sight of the emulator")? {
                 bail!("the emulator ended at its start ({status}).\n{}", self.tail());
             }
@@ -275,6 +273,12 @@ pub fn check_port(port: u16) -> Result<()> {
             bail!("port {port} is taken by {who} ({error}). Stop that, or take another port, such as PORT={}", port + 4)
         }
     }
+}
+
+/// The address of what listens on `port` of this machine, as clients, functions
+/// and the template name it.
+pub fn local_url(port: u16) -> String {
+    format!("http://localhost:{port}")
 }
 
 /// The port that the user asked for: `make up PORT=4570`.

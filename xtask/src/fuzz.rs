@@ -1,10 +1,16 @@
 //! `make fuzz`: looks for bytes that make a parser break its promises.
 
-use std::{env, fs};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo_tools::CARGO_FUZZ, process::show, progress::Step, project::Project, tools::Tools};
+use crate::{
+    cargo_tools::CARGO_FUZZ,
+    process::show,
+    progress::Step,
+    project::{Project, wanted},
+    tools::Tools,
+};
 
 /// The targets: what is in `fuzz/fuzz_targets`.
 const TARGETS: [&str; 5] = ["order_request", "cursor", "event", "idempotency_key", "token"];
@@ -14,8 +20,8 @@ const SECONDS: &str = "180";
 /// Tries all targets, or the one that `ONLY` names. Fails at the first finding,
 /// whose bytes are then in `fuzz/artifacts`.
 pub fn run(project: &Project) -> Result<()> {
-    let only = env::var("ONLY").unwrap_or_default();
-    let seconds = env::var("SECONDS").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| SECONDS.into());
+    let only = wanted("ONLY").unwrap_or_default();
+    let seconds = wanted("SECONDS").unwrap_or_else(|| SECONDS.into());
     ensure!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0), "SECONDS={seconds} is no number of seconds");
     let targets: Vec<_> = TARGETS.into_iter().filter(|target| only.is_empty() || *target == only).collect();
     ensure!(!targets.is_empty(), "there is no target `{only}`: {}", TARGETS.join(", "));

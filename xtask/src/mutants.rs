@@ -5,7 +5,7 @@
 //! cargo-mutants, which breaks lines without knowing what they are for, does
 //! so where the promise is kept. What came of both is in `docs/mutants.md`.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -13,7 +13,7 @@ use crate::{
     cargo_tools::CARGO_MUTANTS,
     process::{quiet, show},
     progress::Step,
-    project::{self, Project},
+    project::{self, Project, wanted},
     tools::Tools,
 };
 
@@ -206,7 +206,7 @@ const QUICK_JUDGES: [&str; 7] =
 /// Breaks each rule, then each line. With `ONLY` just the rules whose words
 /// include some of it (`owner, released once`), or just the lines (`lines`).
 pub fn run(project: &Project) -> Result<()> {
-    let only = env::var("ONLY").unwrap_or_default();
+    let only = wanted("ONLY").unwrap_or_default();
     let tools = Tools::install(project)?;
     if only != "lines" {
         rules(project, &tools, &only)?;

@@ -9,7 +9,9 @@ use crate::{process::show, project::Project};
 /// The test that compares document and code writes the document, if asked to.
 pub fn write(project: &Project) -> Result<()> {
     let mut test = Command::new("cargo");
-    test.args(["test", "--quiet", "--package", "in-process-tests", "--test", "api_document", "the_committed_document"]);
+    // Of the whole workspace, for the sake of the libraries that other tests
+    // have had compiled; alone, the package would want them with fewer features.
+    test.args(["test", "--quiet", "--workspace", "--test", "api_document", "the_committed_document"]);
     show(test.current_dir(project.root()).env("HOLDFAST_UPDATE", "openapi"))?;
     println!("docs/openapi.yaml is what the code says.");
     Ok(())

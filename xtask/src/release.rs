@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     io::{IsTerminal, Write, stdin},
     process::{Command, Stdio},
 };
@@ -21,7 +21,7 @@ use crate::{
     functions::{self, sam_build},
     process::{quiet, show},
     progress::Step,
-    project::Project,
+    project::{Project, wanted},
     tools::{Cloud, Tools, architecture},
 };
 
@@ -77,11 +77,6 @@ pub fn deploy(project: &Project) -> Result<()> {
         None => all(&tools, &cloud, &environment),
         Some(service) => one(project, &tools, &cloud, &environment, &service),
     }
-}
-
-/// A variable of make's, if it was given.
-pub fn wanted(variable: &str) -> Option<String> {
-    env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 fn all(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<()> {

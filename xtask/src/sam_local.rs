@@ -5,7 +5,7 @@ use std::{net::ToSocketAddrs, path::Path, process::Command};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    emulator::{check_port, wanted_port},
+    emulator::{check_port, local_url, wanted_port},
     environment::Environment,
     process::quiet,
     progress::Step,
@@ -32,12 +32,7 @@ pub fn sam_local(project: &Project) -> Result<()> {
     let step = Step::begin("Environment: tables, queues and pool of the running stack");
     let mut start = prepare(&tools, &stack, Path::new(".local/sam-local.json"), port)?;
     step.done("in .local/sam-local.json");
-    shop::keep_open(&mut start, &address(port))
-}
-
-/// Where it is reached from this machine.
-pub fn address(port: u16) -> String {
-    format!("http://localhost:{port}")
+    shop::keep_open(&mut start, &local_url(port))
 }
 
 /// That containers can be run here, and there is one to run; or how to get

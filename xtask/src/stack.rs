@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    emulator::Emulator,
+    emulator::{Emulator, local_url},
     project::{self, Project},
     shop::{Answer, Http},
     tools::REGION,
@@ -103,7 +103,7 @@ impl Stack {
             bail!("no stack is running here; `make up` starts one");
         };
         let stack: Self = serde_json::from_slice(&text).context(".local/stack.json is no stack: `make up`")?;
-        let own = Emulator::in_folder(project.local()).port().map(Emulator::url);
+        let own = Emulator::in_folder(project.local()).port().map(local_url);
         // Somebody else's emulator is there if it says anything at all.
         let there = own.as_ref() == Some(&stack.emulator_url) || Http::impatient().get(&stack.emulator_url).is_ok();
         ensure!(there, "nobody answers at {}, where the stack was; `make up` starts another", stack.emulator_url);

@@ -18,7 +18,7 @@ use crate::{
     contract,
     demo::stock_the_shop,
     deploy::deploy,
-    emulator::{Emulator, Lifetime, free_port},
+    emulator::{Emulator, Lifetime, free_port, local_url},
     functions,
     people::{self, Passwords},
     process::show,
@@ -123,7 +123,7 @@ impl Ground {
         let port = free_port()?;
         self.emulator.start(&self.tools, port, Lifetime::Task)?;
         let deployed =
-            deploy(&self.tools, &Emulator::url(port)).and_then(|stack| stack.write(&self.folder).map(|()| stack));
+            deploy(&self.tools, &local_url(port)).and_then(|stack| stack.write(&self.folder).map(|()| stack));
         let deployed = deployed.map_err(|error| self.emulator.explain(error))?;
         Ok(OwnStack { deployed, kept, build, deployment: began.elapsed() })
     }

@@ -12,8 +12,7 @@ use crate::{
     inbox::Inbox,
     people,
     progress::{Step, seconds},
-    project::Project,
-    release::wanted,
+    project::{Project, wanted},
     shop::Http,
     stack::Stack,
     tools::Tools,
@@ -60,11 +59,11 @@ fn on_own_emulator(project: &Project) -> Result<()> {
     let tools = Tools::install(project)?;
     functions::build(&tools)?;
 
-    let step = Step::begin(format!("Emulator: {}", Emulator::url(port)));
+    let step = Step::begin(format!("Emulator: {}", emulator::local_url(port)));
     let started = emulator.start(&tools, port, Lifetime::Background)?;
     step.done(if started { "started; its log is .local/emulator.log" } else { "runs already" });
 
-    let stack = furnish(project, &tools, &Emulator::url(port)).map_err(|error| emulator.explain(error))?;
+    let stack = furnish(project, &tools, &emulator::local_url(port)).map_err(|error| emulator.explain(error))?;
     let farewell = farewell(&stack)?;
     println!("\nAll of it took {}. {farewell}", seconds(began.elapsed()));
     Ok(())

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    emulator::{check_port, wanted_port},
+    emulator::{check_port, local_url, wanted_port},
     environment::Environment,
     progress::Step,
     project::Project,
@@ -29,17 +29,12 @@ pub fn watch(project: &Project) -> Result<()> {
     let step = Step::begin("Environment: tables, queues and pool of the running stack");
     let mut watch = prepare(&tools, &stack, Path::new(".local/watch.env"), port)?;
     step.done("in .local/watch.env");
-    shop::keep_open(&mut watch, &address(port))
-}
-
-/// Where services find each other.
-pub fn address(port: u16) -> String {
-    format!("http://localhost:{port}")
+    shop::keep_open(&mut watch, &local_url(port))
 }
 
 /// The command as the README has it, and its environment in `env_file`.
 pub fn prepare(tools: &Tools, stack: &Stack, env_file: &Path, port: u16) -> Result<Command> {
-    Environment::of(tools, stack, &address(port))?.write_env_file(env_file)?;
+    Environment::of(tools, stack, &local_url(port))?.write_env_file(env_file)?;
     let mut watch = tools.cargo();
     watch.args(["lambda", "watch", "--env-file"]).arg(env_file);
     // Not from elsewhere: here nobody checks who calls the internal routes.

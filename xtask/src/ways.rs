@@ -14,7 +14,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::{emulator::free_port, process::line, progress::Step, sam_local, shop, stack::Stack, tools::Tools, watch};
+use crate::{
+    emulator::{free_port, local_url},
+    process::line,
+    progress::Step,
+    sam_local, shop,
+    stack::Stack,
+    tools::Tools,
+    watch,
+};
 
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -44,7 +52,7 @@ impl Ways {
         let mut command = watch::prepare(tools, stack, &folder.join("watch.env"), port)?;
         // Nobody edits anything here; a test that writes a file has it start over.
         command.arg("--ignore-changes");
-        self.open("HOLDFAST_WATCH_URL", &watch::address(port), &mut command, folder.join("watch.log"))?;
+        self.open("HOLDFAST_WATCH_URL", &local_url(port), &mut command, folder.join("watch.log"))?;
         step.done("answers");
 
         let step = Step::begin("sam local start-api");
@@ -54,7 +62,7 @@ impl Ways {
         }
         let port = free_port()?;
         let mut command = sam_local::prepare(tools, stack, &folder.join("sam-local.json"), port)?;
-        self.open("HOLDFAST_SAM_LOCAL_URL", &sam_local::address(port), &mut command, folder.join("sam-local.log"))?;
+        self.open("HOLDFAST_SAM_LOCAL_URL", &local_url(port), &mut command, folder.join("sam-local.log"))?;
         step.done("answers");
         Ok(SamLocal::Runs)
     }
