@@ -32,6 +32,8 @@ pub mod dynamo;
 #[cfg(feature = "aws")]
 pub mod events;
 #[cfg(feature = "aws")]
+pub mod function;
+#[cfg(feature = "aws")]
 pub mod health;
 #[cfg(feature = "aws")]
 pub mod http;

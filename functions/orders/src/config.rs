@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use chassis::{
-    aws::Endpoint,
     config::{Configuration, Env},
     dynamo::TableName,
     events::QueueUrl,
+    function::FunctionConfig,
     http::HttpConfig,
-    telemetry::LogFilter,
 };
 
 use crate::clients::Addresses;
@@ -30,8 +29,8 @@ pub type OrderWorkerConfig = SagaConfig;
 /// What is needed to run the saga.
 #[derive(Debug)]
 pub struct SagaConfig {
-    /// What is logged.
-    pub log: LogFilter,
+    /// As of every function.
+    pub function: FunctionConfig,
     /// Where orders are kept.
     pub table: TableName,
     /// Where the other services are.
@@ -50,10 +49,8 @@ impl Configuration for OrdersConfig {
 
 impl Configuration for SagaConfig {
     fn read(env: &mut Env<'_>) -> Option<Self> {
-        let (log, endpoint) = (LogFilter::read(env), Endpoint::read(env));
-        let table = TableName::read(env, "ORDERS_TABLE");
+        let (function, table) = (FunctionConfig::read(env), TableName::read(env, "ORDERS_TABLE"));
         let (services, events) = (Addresses::read(env), QueueUrl::read(env));
-        endpoint?;
-        Some(Self { log: log?, table: table?, services: services?, events: events? })
+        Some(Self { function: function?, table: table?, services: services?, events: events? })
     }
 }

@@ -1,24 +1,17 @@
 //! What can be set of the function.
 
 use chassis::{
-    aws::Endpoint,
-    caller::InternalAuth,
     config::{Configuration, Env},
     dynamo::TableName,
     events::QueueUrl,
-    http::HttpConfig,
-    telemetry::LogFilter,
+    function::ServiceConfig,
 };
 
 /// The environment of the payments function.
 #[derive(Debug)]
 pub struct Config {
-    /// What is logged.
-    pub log: LogFilter,
-    /// As of every function that answers requests.
-    pub http: HttpConfig,
-    /// How other services prove who they are.
-    pub internal_auth: InternalAuth,
+    /// As of every service.
+    pub service: ServiceConfig,
     /// Where payments are kept.
     pub table: TableName,
     /// Where the sandbox provider keeps its own records.
@@ -29,19 +22,10 @@ pub struct Config {
 
 impl Configuration for Config {
     fn read(env: &mut Env<'_>) -> Option<Self> {
-        let (log, endpoint) = (LogFilter::read(env), Endpoint::read(env));
-        let (http, internal_auth) = (HttpConfig::read(env), InternalAuth::read(env));
+        let service = ServiceConfig::read(env);
         let table = TableName::read(env, "PAYMENTS_TABLE");
         let ledger = TableName::read(env, "SANDBOX_LEDGER_TABLE");
         let events = QueueUrl::read(env);
-        endpoint?;
-        Some(Self {
-            log: log?,
-            http: http?,
-            internal_auth: internal_auth?,
-            table: table?,
-            ledger: ledger?,
-            events: events?,
-        })
+        Some(Self { service: service?, table: table?, ledger: ledger?, events: events? })
     }
 }

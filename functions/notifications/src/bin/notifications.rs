@@ -16,7 +16,7 @@ use notifications::{
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let config = Config::from_env()?;
-    telemetry::init(config.log);
+    telemetry::init(config.function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
     let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());

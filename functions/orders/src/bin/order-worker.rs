@@ -16,7 +16,7 @@ use orders::{
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let config = OrderWorkerConfig::from_env()?;
-    telemetry::init(config.log);
+    telemetry::init(config.function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
     let services = Services::new(config.services, EventPublisher::open(&aws.config, config.events), &aws);

@@ -17,8 +17,8 @@ use orders::{
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
     let config = OrdersConfig::from_env()?;
-    let SagaConfig { log, table, services, events } = config.saga;
-    telemetry::init(log);
+    let SagaConfig { function, table, services, events } = config.saga;
+    telemetry::init(function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, table);
     let services = Services::new(services, EventPublisher::open(&aws.config, events), &aws);

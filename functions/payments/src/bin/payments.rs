@@ -2,7 +2,7 @@
 
 use chassis::{
     aws::Aws, caller::Authenticator, clock::Clock, config::Configuration, dynamo::Table, events::EventPublisher,
-    telemetry, token::TokenVerifier,
+    function::ServiceConfig, telemetry, token::TokenVerifier,
 };
 use payments::{
     config::Config, handlers::router, provider::SandboxProvider, repository::DynamoRepository, service::Payments,
@@ -11,17 +11,18 @@ use payments::{
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
     let config = Config::from_env()?;
-    telemetry::init(config.log);
+    let ServiceConfig { function, http, internal_auth } = config.service;
+    telemetry::init(function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
     let ledger = Table::open(&aws.config, config.ledger);
-    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
-    let authenticator = Authenticator::new(verifier, config.internal_auth);
+    let verifier = TokenVerifier::new(http.tokens, aws.connector.clone());
+    let authenticator = Authenticator::new(verifier, internal_auth);
     let payments = Payments::new(
         DynamoRepository::new(table.clone()),
         SandboxProvider::new(ledger, Clock::System),
         EventPublisher::open(&aws.config, config.events),
         Clock::System,
     );
-    lambda_http::run(config.http.cors.around(router(payments, table, authenticator))).await
+    lambda_http::run(http.cors.around(router(payments, table, authenticator))).await
 }
