@@ -50,7 +50,7 @@ test-fast: ## The tests that need no emulator
 chaos: ## Hundreds of orders while functions are killed: is every promise kept?
 	@$(XTASK) -- chaos
 
-faults: ## Every pair of faults in every scenario: about an hour
+faults: ## Every pair of faults in every scenario: an hour or two
 	@$(XTASK) -- faults
 
 fuzz: ## Looks for bytes that break a parser's promise, three minutes for each [ONLY=target SECONDS=180]
