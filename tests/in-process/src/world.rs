@@ -171,8 +171,7 @@ impl World {
 
     /// Invokes the notifications function with a payload, as Lambda does.
     pub async fn invoke_notifications(&self, payload: &Value) -> Result<Value, lambda_http::Error> {
-        let payload = serde_json::value::to_raw_value(payload).expect("a payload in JSON");
-        self.notifications.handle(LambdaEvent::new(payload, Context::default())).await
+        self.invoke("notifications", &payload.to_string()).await
     }
 
     /// Invokes a function with the text of an event, as Lambda does: the event
