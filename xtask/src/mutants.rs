@@ -99,7 +99,7 @@ const MUTANTS: &[Mutant] = &[
                for line in &quote.lines {\n",
         to: "        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];\n        \
              for line in &quote.lines {\n            \
-             let plain = self.table.update(&product_key(line.product_id).into())\n                \
+             let plain = self.table.update(&product_key(line.product_id))\n                \
              .update_expression(\"SET available = available - :quantity, reserved = reserved + :quantity\")\n                \
              .condition_expression(\"available >= :quantity\")\n                \
              .expression_attribute_values(\":quantity\", number(line.quantity.get()));\n            \

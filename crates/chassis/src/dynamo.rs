@@ -12,7 +12,7 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
-    error::{ProvideErrorMetadata, SdkError},
+    error::{BuildError, ProvideErrorMetadata, SdkError},
     operation::{
         put_item::builders::PutItemFluentBuilder, query::builders::QueryFluentBuilder,
         transact_write_items::TransactWriteItemsError, update_item::builders::UpdateItemFluentBuilder,
@@ -38,6 +38,13 @@ const CONFLICT_RETRIES: usize = 6;
 /// A record or a cursor that can't be written or read.
 fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::corrupt("DynamoDB", source)
+}
+
+impl From<BuildError> for StoreError {
+    /// A request of ours that lacks something: never left this process.
+    fn from(error: BuildError) -> Self {
+        corrupt(error)
+    }
 }
 
 /// How a conditional write ended.

@@ -124,8 +124,8 @@ enum State {
 /// whom it is for.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    pk: String,
-    sk: String,
+    #[serde(flatten)]
+    key: Key,
     state: State,
     owner: String,
     lease_until: Timestamp,
@@ -135,10 +135,8 @@ struct Record {
 
 impl Record {
     fn claimed(attempt: &Attempt, now: Timestamp) -> Self {
-        let Key { pk, sk } = key(attempt);
         Self {
-            pk,
-            sk,
+            key: key(attempt),
             state: State::Claimed,
             owner: attempt.owner.clone(),
             lease_until: now + LEASE,

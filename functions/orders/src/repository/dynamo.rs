@@ -1,10 +1,7 @@
 //! Orders in DynamoDB. See `docs/data-model.md`.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{
-    error::BuildError,
-    types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
-};
+use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use chassis::{
     dynamo::{self, Key, List, Table, Transaction, Verdict, Write, number, string},
     page::{ListError, Page},
@@ -60,8 +57,8 @@ impl Repository for DynamoRepository {
             .set_item(Some(dynamo::to_item(&Record::of(order))?))
             .condition_expression("attribute_not_exists(pk)");
         let writes = vec![
-            TransactWriteItem::builder().put(key_put.build().map_err(unbuildable)?).build(),
-            TransactWriteItem::builder().put(order_put.build().map_err(unbuildable)?).build(),
+            TransactWriteItem::builder().put(key_put.build()?).build(),
+            TransactWriteItem::builder().put(order_put.build()?).build(),
         ];
         let verdicts = match self.table.transact(writes).await? {
             Transaction::Done => return Ok(Begun::Fresh),
@@ -186,10 +183,6 @@ impl Repository for DynamoRepository {
         });
         ids.collect()
     }
-}
-
-fn unbuildable(error: BuildError) -> StoreError {
-    StoreError::corrupt("orders", error)
 }
 
 const ORDER_PREFIX: &str = "ORDER#";

@@ -7,10 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{
-    error::BuildError,
-    types::{KeysAndAttributes, Put, TransactWriteItem, Update, builders::UpdateBuilder},
-};
+use aws_sdk_dynamodb::types::{KeysAndAttributes, Put, TransactWriteItem, Update, builders::UpdateBuilder};
 use chassis::{
     dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, attribute, number, string},
     page::{Limit, ListError, Page},
@@ -63,7 +60,7 @@ impl DynamoRepository {
             }
             let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
             let request = self.table.client().batch_get_item();
-            let request = request.request_items(self.table.name(), wanted.build().map_err(unbuildable)?);
+            let request = request.request_items(self.table.name(), wanted.build()?);
             let output = request.send().await.map_err(|error| self.table.unavailable(error))?;
             found.extend(output.responses.unwrap_or_default().into_values().flatten());
             let unprocessed = output.unprocessed_keys.unwrap_or_default().into_values();
@@ -76,8 +73,8 @@ impl DynamoRepository {
     }
 
     /// The start of an update within a transaction.
-    fn update(&self, key: StoredKey) -> UpdateBuilder {
-        Update::builder().table_name(self.table.name()).set_key(Some(Key::from(key).attributes()))
+    fn update(&self, key: Key) -> UpdateBuilder {
+        Update::builder().table_name(self.table.name()).set_key(Some(key.attributes()))
     }
 
     /// Writes a record within a transaction, where there is nothing.
@@ -86,7 +83,7 @@ impl DynamoRepository {
             .table_name(self.table.name())
             .set_item(Some(dynamo::to_item(record)?))
             .condition_expression("attribute_not_exists(pk)");
-        Ok(TransactWriteItem::builder().put(put.build().map_err(unbuildable)?).build())
+        Ok(TransactWriteItem::builder().put(put.build()?).build())
     }
 }
 
@@ -106,12 +103,12 @@ impl Repository for DynamoRepository {
     }
 
     async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
-        let record: Option<ProductRecord> = self.table.get(&product_key(id).into()).await?;
+        let record: Option<ProductRecord> = self.table.get(&product_key(id)).await?;
         Ok(record.map(Product::from))
     }
 
     async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError> {
-        let items = self.read_batch(ids.iter().map(|id| product_key(*id).into())).await?;
+        let items = self.read_batch(ids.iter().map(|id| product_key(*id))).await?;
         items.into_iter().map(product_of).collect()
     }
 
@@ -124,8 +121,8 @@ impl Repository for DynamoRepository {
             limit,
             cursor,
         };
-        let keys: Page<StoredKey> = self.table.list(list).await?;
-        let items = self.read_batch(keys.items.into_iter().map(Key::from)).await?;
+        let keys: Page<Key> = self.table.list(list).await?;
+        let items = self.read_batch(keys.items.into_iter()).await?;
         let mut products = items.into_iter().map(product_of).collect::<Result<Vec<_>, _>>()?;
         // A batch comes back in any order; the index is in that of the ids.
         products.sort_unstable_by_key(|product| product.id);
@@ -135,7 +132,7 @@ impl Repository for DynamoRepository {
     async fn change(&self, before: &Product, after: &Product) -> Result<Saved, StoreError> {
         let update = self
             .table
-            .update(&product_key(before.id).into())
+            .update(&product_key(before.id))
             .update_expression(
                 "SET #name = :name, description = :description, price = :price, version = :version, updated_at = :now",
             )
@@ -161,7 +158,7 @@ impl Repository for DynamoRepository {
     }
 
     async fn find_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError> {
-        let record: Option<AdjustmentRecord> = self.table.get(&adjustment_key(of, id).into()).await?;
+        let record: Option<AdjustmentRecord> = self.table.get(&adjustment_key(of, id)).await?;
         Ok(record.map(|record| record.adjustment))
     }
 
@@ -177,7 +174,7 @@ impl Repository for DynamoRepository {
             .condition_expression("available >= :needed")
             .expression_attribute_values(":delta", number(delta.get()))
             .expression_attribute_values(":needed", number(delta.needs()));
-        let update = TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build();
+        let update = TransactWriteItem::builder().update(update.build()?).build();
         Ok(match self.table.transact(vec![record, update]).await? {
             Transaction::Done => Saved::Done,
             Transaction::Refused(_) => Saved::Stale,
@@ -185,7 +182,7 @@ impl Repository for DynamoRepository {
     }
 
     async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
-        let record: Option<ReservationRecord> = self.table.get(&reservation_key(order).into()).await?;
+        let record: Option<ReservationRecord> = self.table.get(&reservation_key(order)).await?;
         record.map(Reservation::try_from).transpose()
     }
 
@@ -200,7 +197,7 @@ impl Repository for DynamoRepository {
                 .condition_expression("version = :version AND available >= :quantity")
                 .expression_attribute_values(":quantity", number(line.quantity.get()))
                 .expression_attribute_values(":version", number(line.version));
-            writes.push(TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build());
+            writes.push(TransactWriteItem::builder().update(update.build()?).build());
         }
         Ok(match self.table.transact(writes).await? {
             Transaction::Done => Saved::Done,
@@ -217,14 +214,14 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":held", attribute(&Status::Held)?)
             .expression_attribute_values(":released", attribute(&Status::Released)?)
             .expression_attribute_values(":now", attribute(&now)?);
-        let mut writes = vec![TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build()];
+        let mut writes = vec![TransactWriteItem::builder().update(update.build()?).build()];
         for line in &quote.lines {
             let update = self
                 .update(product_key(line.product_id))
                 .update_expression("SET available = available + :quantity, reserved = reserved - :quantity")
                 .condition_expression("reserved >= :quantity")
                 .expression_attribute_values(":quantity", number(line.quantity.get()));
-            writes.push(TransactWriteItem::builder().update(update.build().map_err(unbuildable)?).build());
+            writes.push(TransactWriteItem::builder().update(update.build()?).build());
         }
         match self.table.transact(writes).await? {
             Transaction::Done => Ok(Saved::Done),
@@ -247,44 +244,27 @@ impl Repository for DynamoRepository {
     }
 }
 
-fn unbuildable(error: BuildError) -> StoreError {
-    StoreError::corrupt("products", error)
-}
-
 fn product_of(item: Item) -> Result<Product, StoreError> {
     dynamo::from_item::<ProductRecord>(item).map(Product::from)
 }
 
-/// Keys as they are stored.
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredKey {
-    pk: String,
-    sk: String,
+fn product_key(id: ProductId) -> Key {
+    Key::new(format!("PRODUCT#{id}"), "PRODUCT")
 }
 
-impl From<StoredKey> for Key {
-    fn from(key: StoredKey) -> Self {
-        Self { pk: key.pk, sk: key.sk }
-    }
+fn adjustment_key(of: ProductId, id: &AdjustmentId) -> Key {
+    Key::new(format!("PRODUCT#{of}"), format!("ADJUSTMENT#{id}"))
 }
 
-fn product_key(id: ProductId) -> StoredKey {
-    StoredKey { pk: format!("PRODUCT#{id}"), sk: "PRODUCT".into() }
-}
-
-fn adjustment_key(of: ProductId, id: &AdjustmentId) -> StoredKey {
-    StoredKey { pk: format!("PRODUCT#{of}"), sk: format!("ADJUSTMENT#{id}") }
-}
-
-fn reservation_key(order: OrderId) -> StoredKey {
-    StoredKey { pk: format!("RESERVATION#{order}"), sk: "RESERVATION".into() }
+fn reservation_key(order: OrderId) -> Key {
+    Key::new(format!("RESERVATION#{order}"), "RESERVATION")
 }
 
 /// A product as stored.
 #[derive(Debug, Serialize, Deserialize)]
 struct ProductRecord {
     #[serde(flatten)]
-    key: StoredKey,
+    key: Key,
     id: ProductId,
     name: Name,
     description: Description,
@@ -319,7 +299,7 @@ impl From<ProductRecord> for Product {
 #[derive(Debug, Serialize, Deserialize)]
 struct AdjustmentRecord {
     #[serde(flatten)]
-    key: StoredKey,
+    key: Key,
     #[serde(flatten)]
     adjustment: Adjustment,
 }
@@ -336,7 +316,7 @@ enum Status {
 #[derive(Debug, Serialize, Deserialize)]
 struct ReservationRecord {
     #[serde(flatten)]
-    key: StoredKey,
+    key: Key,
     order_id: OrderId,
     status: Status,
     /// What was reserved, as it was answered; a tombstone has none.

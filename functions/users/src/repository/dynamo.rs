@@ -5,10 +5,7 @@
 //! two users. See `docs/data-model.md`.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{
-    error::BuildError,
-    types::{Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
-};
+use aws_sdk_dynamodb::types::{Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use chassis::{
     caller::UserId,
     contact::{Email, Phone},
@@ -43,7 +40,7 @@ impl DynamoRepository {
                 .condition_expression("version = :expected")
                 .expression_attribute_values(":expected", number(version)),
         };
-        Ok(TransactWriteItem::builder().put(put.build().map_err(unbuildable)?).build())
+        Ok(TransactWriteItem::builder().put(put.build()?).build())
     }
 
     fn claim(&self, email: &Email, id: UserId) -> Result<TransactWriteItem, StoreError> {
@@ -53,7 +50,7 @@ impl DynamoRepository {
             .set_item(Some(dynamo::to_item(&claim)?))
             .condition_expression("attribute_not_exists(pk)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::None);
-        Ok(TransactWriteItem::builder().put(put.build().map_err(unbuildable)?).build())
+        Ok(TransactWriteItem::builder().put(put.build()?).build())
     }
 
     fn disclaim(&self, email: &Email, id: UserId) -> Result<TransactWriteItem, StoreError> {
@@ -62,7 +59,7 @@ impl DynamoRepository {
             .set_key(Some(email_key(email).attributes()))
             .condition_expression("user_id = :owner")
             .expression_attribute_values(":owner", string(id.to_string()));
-        Ok(TransactWriteItem::builder().delete(delete.build().map_err(unbuildable)?).build())
+        Ok(TransactWriteItem::builder().delete(delete.build()?).build())
     }
 
     /// The first write is always the user, the rest are about addresses.
@@ -114,10 +111,6 @@ impl Repository for DynamoRepository {
         }
         self.commit(writes).await
     }
-}
-
-fn unbuildable(error: BuildError) -> StoreError {
-    StoreError::corrupt("users", error)
 }
 
 fn user_key(id: UserId) -> Key {
