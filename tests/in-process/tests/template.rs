@@ -61,13 +61,21 @@ fn names(value: &Value) -> BTreeSet<&str> {
 fn of_call<'a>(function: &str, operand: &'a Value) -> BTreeSet<&'a str> {
     match (function, operand) {
         ("Ref" | "Fn::GetAtt", Value::String(name)) => BTreeSet::from([name.as_str()]),
-        ("Fn::Sub", Value::String(text)) => {
-            text.split("${").skip(1).filter_map(|rest| rest.split('}').next()).collect()
+        ("Fn::Sub", Value::String(text)) => variables(text).collect(),
+        ("Fn::Sub", Value::Array(text)) => {
+            let (text, own) = (text[0].as_str().expect("a text"), &text[1]);
+            let of_own = names(own);
+            variables(text).filter(|name| own[name].is_null()).chain(of_own).collect()
         }
         // The condition's own name is none of them.
         ("Fn::If", Value::Array(choice)) => choice[1..].iter().flat_map(names).collect(),
         _ => names(operand),
     }
+}
+
+/// What stands between `${` and `}`.
+fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|rest| rest.split('}').next())
 }
 
 mod a_route {
@@ -266,6 +274,42 @@ mod a_function {
     }
 
     #[test]
+    fn describes_its_versions_in_no_more_characters_than_lambda_takes() {
+        let template = Template::read();
+        // The most that a value has on AWS, whatever the stack is called.
+        let longest = |name: &str| match name {
+            "LocalEndpoint" => 0,
+            "UserPool" => "ap-southeast-2_123456789".len(),
+            "UserPoolClient" => 26,
+            "InternalApi" => 10,
+            "OrderEventsQueue.QueueName" => 80,
+            parameter => {
+                let most = template.get(&format!("Parameters.{parameter}.MaxLength")).as_u64();
+                usize::try_from(most.unwrap_or_else(|| panic!("{parameter} may be of any length"))).unwrap()
+            }
+        };
+        for function in template.functions() {
+            let description = &function.properties["VersionDescription"]["Fn::Sub"];
+            let text = description[0].as_str().unwrap();
+            let mut length = text.len();
+            for name in variables(text) {
+                length -= "${}".len() + name.len();
+                length += match entries(&description[1]).find(|(own, _)| *own == name) {
+                    None => longest(name),
+                    Some((_, part)) => {
+                        // Of `stack-UsersTable-1A2B3C4D5E6F7` the end.
+                        let table = logical_id(&part["Fn::Select"][1]["Fn::Split"][1]);
+                        let end = json!([1, { "Fn::Split": [format!("{table}-"), { "Ref": table }] }]);
+                        assert_eq!(part, &json!({ "Fn::Select": end }), "{}", function.id);
+                        13
+                    }
+                };
+            }
+            assert!(length <= 256, "{}: {length}", function.id);
+        }
+    }
+
+    #[test]
     fn shifts_gradually_if_that_is_asked_for_and_back_when_its_alarm_goes_off() {
         let template = Template::read();
         let enabled = &template.get("Globals.Function.DeploymentPreference")["Enabled"];
@@ -297,6 +341,10 @@ mod a_function {
             assert_eq!(chosen(reserved, &condition, true), &json!({ "Ref": parameter }));
             assert_eq!(chosen(reserved, &condition, false), &json!({ "Ref": "AWS::NoValue" }));
             assert_eq!(template.get(&format!("Parameters.{parameter}.Default")), 0);
+            // On AWS another reserve makes SAM publish, and Lambda refuses what
+            // is no other version. Of a version the reserve itself is no part.
+            let described = names(&function.properties["Description"]);
+            assert_eq!(described, BTreeSet::from([parameter.as_str()]), "{}", function.id);
         }
     }
 
@@ -475,6 +523,39 @@ mod an_alarm {
 
 mod a_parameter {
     use super::*;
+
+    #[test]
+    fn takes_nothing_that_functions_or_gateways_choke_on() {
+        let template = Template::read();
+        let examples: [(&str, &[&str], &[&str]); 3] = [
+            ("CancellationWindowHours", &["0", "24", "720"], &["", "0.5", "-1", "721", "1000"]),
+            ("LogLevel", &["info", "warn,orders=debug", "chassis::http=trace"], &["in fo", "'info'", "[a{b=c}]=info"]),
+            (
+                "CorsOrigin",
+                &["", "https://shop.example.com", "http://localhost:3000"],
+                &["*", "https://*", "https://a/b", "https://a'b", "https://a b", "https://a\"", "shop.example.com"],
+            ),
+        ];
+        for (parameter, good, bad) in examples {
+            let parameter = template.get(&format!("Parameters.{parameter}"));
+            let pattern = json!({ "pattern": parameter["AllowedPattern"] });
+            for example in good {
+                assert!(jsonschema::is_valid(&pattern, &json!(example)), "{parameter}: {example}");
+            }
+            for example in bad {
+                assert!(!jsonschema::is_valid(&pattern, &json!(example)), "{parameter}: {example}");
+            }
+        }
+    }
+
+    #[test]
+    fn that_names_a_domain_is_not_given_without_its_certificate() {
+        let template = Template::read();
+        let rule = template.get("Rules.ADomainHasACertificate");
+        let given = |name: &str| json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": name }, ""] }] });
+        assert_eq!(rule["RuleCondition"], given("ApiDomain"));
+        assert_eq!(rule["Assertions"][0]["Assert"], given("ApiCertificate"));
+    }
 
     #[test]
     fn is_in_the_documents_as_it_is_in_the_template() {
