@@ -29,6 +29,8 @@ use crate::{
 const PROTECTED: &str = "prod";
 /// The domain that samconfig.toml has until somebody puts in their own.
 const PLACEHOLDER: &str = "example.com";
+/// What samconfig.toml calls what its environments have in common.
+const NO_ENVIRONMENT: &str = "default";
 
 /// What there is to know of an environment before it is deployed.
 #[derive(Deserialize)]
@@ -50,28 +52,49 @@ impl Environment {
         Ok(Self { name: name.to_owned(), ..environment })
     }
 
-    /// That it is for somebody in particular: nobody confirms that an example
-    /// is theirs, and no customer would get an e-mail.
-    fn is_somebodys(&self) -> Result<()> {
-        for (parameter, value) in &self.given {
+    /// That it is for AWS, and for somebody in particular: nobody confirms that
+    /// an example is theirs, and no customer would get an e-mail.
+    fn suits_aws(&self) -> Result<()> {
+        let Self { name, given, .. } = self;
+        let value = |parameter| given.get(parameter).map_or("", String::as_str);
+        ensure!(
+            value("LocalEndpoint").is_empty(),
+            "{name} is for an emulator: make deploy ENV={name} ENDPOINT={}",
+            value("LocalEndpoint")
+        );
+        for (parameter, value) in given {
             ensure!(
-                !value.ends_with(PLACEHOLDER),
-                "samconfig.toml still has {parameter}={value} for {}: put in your own",
-                self.name
+                !is_within(value, PLACEHOLDER),
+                "samconfig.toml still has {parameter}={value} for {name}: put in your own"
             );
         }
+        let (sender, domain) = (value("EmailSender"), value("SenderDomain"));
+        // The template's own is nobody's, either.
+        ensure!(!sender.is_empty(), "samconfig.toml has no EmailSender for {name}: put in your own");
+        ensure!(
+            domain.is_empty() || is_within(sender, domain),
+            "samconfig.toml has for {name} an EmailSender, {sender}, outside its SenderDomain, {domain}"
+        );
         Ok(())
     }
+}
+
+/// Whether an address or a name is a domain's, or one's below it.
+fn is_within(address: &str, domain: &str) -> bool {
+    let (address, domain) = (address.to_lowercase(), domain.to_lowercase());
+    let own = address.rsplit('@').next().unwrap_or_default();
+    own.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 pub fn deploy(project: &Project) -> Result<()> {
     const USAGE: &str = "make deploy ENV=dev [SERVICE=users] [ENDPOINT=http://localhost:4566]";
     let name = wanted("ENV").with_context(|| format!("which environment? {USAGE}"))?;
+    ensure!(name != NO_ENVIRONMENT, "`{name}` is what environments have in common, and none itself. {USAGE}");
     let cloud = wanted("ENDPOINT").map_or(Cloud::Aws, Cloud::Endpoint);
     let tools = Tools::install(project)?;
     let environment = Environment::read(&tools, &name)?;
-    if name == PROTECTED && matches!(cloud, Cloud::Aws) {
-        environment.is_somebodys()?;
+    if matches!(cloud, Cloud::Aws) {
+        environment.suits_aws()?;
     }
     match wanted("SERVICE") {
         None => all(&tools, &cloud, &environment),
@@ -208,4 +231,49 @@ fn filter(command: &mut Command, input: &str) -> Result<String> {
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "the deployed template cannot be changed");
     String::from_utf8(output.stdout).context("the template is no text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(given: &[(&str, &str)]) -> String {
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = Environment {
+            name: "dev".to_owned(),
+            stack: "holdfast-dev".to_owned(),
+            given,
+            architecture: "arm64".to_owned(),
+            services: BTreeMap::new(),
+        };
+        environment.suits_aws().map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn an_environment_of_ones_own_goes_to_aws() {
+        assert_eq!(refused(&[("EmailSender", "orders@holdfast.org")]), "");
+        assert_eq!(refused(&[("EmailSender", "orders@notexample.com"), ("SenderDomain", "notexample.com")]), "");
+        assert_eq!(refused(&[("EmailSender", "orders@mail.holdfast.org"), ("SenderDomain", "Holdfast.org")]), "");
+    }
+
+    #[test]
+    fn an_emulators_environment_does_not() {
+        let given = [("EmailSender", "orders@holdfast.org"), ("LocalEndpoint", "http://localhost:4566")];
+        assert!(refused(&given).contains("ENDPOINT=http://localhost:4566"));
+    }
+
+    #[test]
+    fn what_is_still_an_example_does_not() {
+        assert!(refused(&[]).contains("no EmailSender"));
+        assert!(refused(&[("EmailSender", "orders@example.com")]).contains("EmailSender=orders@example.com"));
+        let given = [("EmailSender", "orders@holdfast.org"), ("CorsOrigin", "https://shop.example.com")];
+        assert!(refused(&given).contains("CorsOrigin=https://shop.example.com"));
+    }
+
+    #[test]
+    fn a_sender_outside_its_domain_does_not() {
+        let given = |domain| [("EmailSender", "orders@holdfast.org"), ("SenderDomain", domain)];
+        assert!(refused(&given("fast.org")).contains("outside its SenderDomain"));
+        assert!(refused(&given("shop.holdfast.org")).contains("outside its SenderDomain"));
+    }
 }
