@@ -34,13 +34,24 @@ pub fn redrive(project: &Project) -> Result<()> {
             "MessageSystemAttributeNames": ["AWSTraceHeader"],
         });
         let mut received = ask(&stack, "ReceiveMessage", &receive)?;
+        // The count is approximate, and somebody else may be faster: the end is
+        // when there is nothing more.
         let Value::Array(letters) = received["Messages"].take() else { break };
+        if letters.is_empty() {
+            break;
+        }
         for letter in letters {
             ask(&stack, "SendMessage", &sent_again(&stack.queues.order_events, &letter))?;
             let delete = json!({ "QueueUrl": dead_letters, "ReceiptHandle": letter["ReceiptHandle"] });
             ask(&stack, "DeleteMessage", &delete)?;
             moved += 1;
         }
+    }
+    if moved < waiting {
+        step.note(format!(
+            "{} that were counted did not come; once more moves them, if they are there",
+            waiting - moved
+        ));
     }
     if hidden > 0 {
         step.note(format!("{hidden} in somebody's hands; what they leave can be moved in {HIDDEN_SECONDS} s"));
