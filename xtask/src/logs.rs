@@ -89,10 +89,13 @@ fn readable(message: &str) -> Option<String> {
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    // The event has a time of its own, and a metric's declaration says nothing
-    // that its value doesn't.
+    // The event has a time of its own, and of a metric the line says already
+    // what its declaration and its dimension do.
     take("timestamp");
     let is_metric = !take("_aws").is_empty();
+    if is_metric {
+        take("FunctionName");
+    }
     let (level, text) = if is_metric { ("count".to_owned(), String::new()) } else { (take("level"), take("message")) };
     let span = match fields.remove("span") {
         Some(Value::Object(span)) => span,
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_metric_is_its_value() {
         assert_eq!(
-            readable(r#"{"_aws":{"Timestamp":1},"OrdersOverdue":3}"#).as_deref(),
+            readable(r#"{"_aws":{"Timestamp":1},"FunctionName":"worker","OrdersOverdue":3}"#).as_deref(),
             Some("count  OrdersOverdue=3")
         );
     }

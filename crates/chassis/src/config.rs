@@ -2,8 +2,9 @@
 //! doesn't start, and says of each variable what is wrong with it.
 //!
 //! Each function has one struct of all that can be set, which is a
-//! [`Configuration`]; nothing else reads the environment. What the struct
-//! reads is also what `docs/configuration.md` lists.
+//! [`Configuration`]. What the struct reads is also what `docs/configuration.md`
+//! lists. Nothing else reads the environment but for what Lambda itself sets:
+//! the SDK does, and [`metric`](crate::metric) its function's name.
 
 use std::{env, fmt, str::FromStr};
 
