@@ -322,12 +322,29 @@ mod a_function {
             assert!(alarms.contains(own.as_str()), "{}", function.id);
             let answers_customers = template.routes().any(|route| route.function == function.id);
             assert_eq!(alarms.contains("PublicApiErrorsAlarm"), answers_customers, "{}", function.id);
+            // A service that fails leaves its mark where it is called from: an
+            // order that waits is no error to its customer.
+            let calls = template.statements().any(|statement| {
+                statement.role == function.role() && statement.actions.contains(&"execute-api:Invoke")
+            });
+            let called = template.routes().any(|route| route.api == "InternalApi" && route.function == function.id);
+            assert_eq!(alarms.contains("InternalApiErrorsAlarm"), calls || called, "{}", function.id);
+            let takes_events = function.events("SQS").next().is_some();
+            assert_eq!(alarms.contains("EventsWaitingAlarm"), takes_events, "{}", function.id);
             let alarm = &template.get("Resources").get(&own).unwrap()["Properties"];
             let dimensions = json!([
                 { "Name": "FunctionName", "Value": { "Ref": function.id } },
                 { "Name": "Resource", "Value": { "Fn::Sub": format!("${{{}}}:live", function.id) } },
             ]);
             assert_eq!((&alarm["MetricName"], &alarm["Dimensions"]), (&json!("Errors"), &dimensions));
+        }
+        for api in ["Public", "Internal"] {
+            let alarm = template.get(&format!("Resources.{api}ApiErrorsAlarm.Properties"));
+            let name = template.get(&format!("Resources.{api}Api.Properties.Name"));
+            assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("5XXError"), &json!("Sum")));
+            assert_eq!(alarm["Dimensions"], json!([{ "Name": "ApiName", "Value": name }]));
+            // A tenth of the requests of five minutes is all that it may see.
+            assert!(alarm["Period"] == 300 && alarm["Threshold"].as_u64().unwrap() <= 5);
         }
     }
 
@@ -521,6 +538,67 @@ mod an_alarm {
         assert!(alarms > template.functions().count());
         let recipient = template.get("Resources.AlarmRecipient.Properties");
         assert_eq!((&recipient["TopicArn"], &recipient["Endpoint"]), (&told[0], &json!({ "Ref": "AlarmEmail" })));
+    }
+
+    #[test]
+    fn is_about_its_own_stack() {
+        let template = Template::read();
+        let mut own = 0;
+        for (id, alarm) in template.resources("AWS::CloudWatch::Alarm") {
+            let alarm = &alarm["Properties"];
+            if alarm["Namespace"] == chassis::metric::NAMESPACE {
+                let dimensions = list(&alarm["Dimensions"]).map(|dimension| dimension["Name"].as_str());
+                assert_eq!(dimensions.collect::<Vec<_>>(), [Some(chassis::metric::DIMENSION)], "{id}");
+                let counted_by = logical_id(&alarm["Dimensions"][0]["Value"]);
+                assert!(template.functions().any(|function| function.id == counted_by), "{id}");
+                own += 1;
+            }
+            // Without any it would be about all of its kind in the account.
+            assert!(list(&alarm["Dimensions"]).next().is_some(), "{id}");
+        }
+        assert_eq!(own, 1);
+    }
+
+    #[test]
+    fn rings_when_events_stand_still() {
+        let template = Template::read();
+        let alarm = template.get("Resources.EventsWaitingAlarm.Properties");
+        assert_eq!(alarm["MetricName"], "ApproximateAgeOfOldestMessage");
+        let queue = logical_id(&alarm["Dimensions"][0]["Value"]);
+        let queue = &template.get("Resources")[queue]["Properties"];
+        // By then whatever can't be told is a dead letter.
+        let tries = queue["RedrivePolicy"]["maxReceiveCount"].as_u64().unwrap();
+        assert_eq!(alarm["Threshold"], tries * queue["VisibilityTimeout"].as_u64().unwrap());
+    }
+}
+
+mod a_sender {
+    use super::*;
+
+    #[test]
+    fn that_is_there_already_is_left_alone() {
+        let template = Template::read();
+        assert_eq!(template.get("Parameters.SenderExists.Default"), "false");
+        assert_eq!(template.get("Resources.Sender.Condition"), "MakesSender");
+        let makes = json!({ "Fn::Equals": [{ "Ref": "SenderExists" }, "false"] });
+        assert_eq!(template.get("Conditions.MakesSender"), &makes);
+        let records = template.get("Conditions.HasSenderRecords");
+        assert!(list(&records["Fn::And"]).any(|condition| condition["Condition"] == "MakesSender"));
+    }
+
+    #[test]
+    fn is_the_pools_too_if_that_is_asked_for() {
+        let template = Template::read();
+        assert_eq!(template.get("Parameters.PoolUsesSes.Default"), "false");
+        let pool = template.get("Resources.UserPool.Properties.EmailConfiguration");
+        assert_eq!(chosen(pool, "HasPoolOnSes", false), &json!({ "Ref": "AWS::NoValue" }));
+        let ses = chosen(pool, "HasPoolOnSes", true);
+        assert_eq!(
+            (&ses["EmailSendingAccount"], &ses["From"]),
+            (&json!("DEVELOPER"), &json!({ "Ref": "EmailSender" }))
+        );
+        let identity = &ses["SourceArn"]["Fn::Sub"][1]["Identity"];
+        assert_eq!(identity, template.get("Resources.Sender.Properties.EmailIdentity"));
     }
 }
 
