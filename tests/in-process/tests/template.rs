@@ -227,7 +227,19 @@ mod a_function {
                 assert_eq!(dead["Properties"]["MessageRetentionPeriod"], 14 * 24 * 3600);
                 // One bad message fails alone.
                 assert_eq!(event["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
-                assert!(event["ScalingConfig"]["MaximumConcurrency"].is_u64());
+                // More at once than are reserved, and good messages that were
+                // turned away five times are dead letters.
+                let at_once = &event["ScalingConfig"]["MaximumConcurrency"];
+                let reserved = &function.properties["ReservedConcurrentExecutions"];
+                let condition = format!("Reserves{}", function.id);
+                assert_eq!(chosen(at_once, &condition, true), chosen(reserved, &condition, true));
+                assert!(chosen(at_once, &condition, false).is_u64());
+                // Lambda takes nothing between none and 2.
+                let parameter = &chosen(reserved, &condition, true)["Ref"];
+                let one = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": parameter }, "1"] }] });
+                let mut rules = entries(template.get("Rules"));
+                assert!(rules.any(|(_, rule)| rule["Assertions"][0]["Assert"] == one));
+                assert!(queue["Properties"]["MessageRetentionPeriod"].as_u64().unwrap() < 14 * 24 * 3600);
             }
             for event in function.events("DynamoDB") {
                 assert!(event["MaximumRetryAttempts"].is_u64() && event["MaximumRecordAgeInSeconds"].is_u64());
@@ -236,7 +248,11 @@ mod a_function {
             }
             for event in function.events("ScheduleV2") {
                 assert!(event["RetryPolicy"]["MaximumRetryAttempts"].is_u64());
-                assert!(function.properties["EventInvokeConfig"]["MaximumRetryAttempts"].is_u64(), "{}", function.id);
+                let invoked = &function.properties["EventInvokeConfig"];
+                assert!(invoked["MaximumRetryAttempts"].is_u64(), "{}", function.id);
+                // What is turned away piles up for no longer than until the next.
+                assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
+                assert_eq!(invoked["MaximumEventAgeInSeconds"], 60, "{}", function.id);
             }
         }
     }
@@ -508,6 +524,8 @@ mod data {
         let template = Template::read();
         let policy = template.get("Resources.QueuesRefusePlainHttp");
         assert_eq!(policy["Condition"], "IsAws");
+        // SQS takes no policy that names another queue than its own.
+        assert_eq!(policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"], "*");
         let covered: BTreeSet<_> = list(&policy["Properties"]["Queues"]).map(logical_id).collect();
         assert_eq!(covered, template.resources("AWS::SQS::Queue").map(|(id, _)| id).collect());
         let statement = list(&policy["Properties"]["PolicyDocument"]["Statement"]).next().unwrap();
