@@ -513,6 +513,15 @@ mod data {
     }
 
     #[test]
+    fn is_not_lost_with_its_key() {
+        let key = Template::read();
+        let key = key.get("Resources.DataKey");
+        // A stack that was never made has encrypted nothing.
+        assert_eq!(key["DeletionPolicy"], "RetainExceptOnCreate");
+        assert_eq!(key["UpdateReplacePolicy"], "Retain");
+    }
+
+    #[test]
     fn in_logs_is_kept_for_as_long_as_was_said() {
         for (id, group) in Template::read().resources("AWS::Logs::LogGroup") {
             assert_eq!(group["Properties"]["RetentionInDays"], json!({ "Ref": "LogRetentionDays" }), "{id}");
