@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use serde_yaml_ng::Value as Yaml;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// The template. Its short forms are spelt out: `!Ref X` is `{"Ref": "X"}`.
+/// A template. Its short forms are spelt out: `!Ref X` is `{"Ref": "X"}`.
 #[derive(Clone, Debug)]
 pub struct Template(Value);
 
@@ -48,13 +48,20 @@ pub struct Statement<'a> {
     pub actions: Vec<&'a str>,
     /// As the template says it.
     pub resources: Vec<&'a Value>,
+    /// On what; null if on nothing.
+    pub condition: &'a Value,
 }
 
 impl Template {
-    /// Reads it.
+    /// Reads the shop's.
     pub fn read() -> Self {
-        let text = std::fs::read_to_string(FILE).expect("template.yaml is readable");
-        Self(spelt_out(serde_yaml_ng::from_str(&text).expect("template.yaml is YAML")))
+        Self::read_from("template.yaml")
+    }
+
+    /// Reads another.
+    pub fn read_from(file: &str) -> Self {
+        let text = std::fs::read_to_string(format!("{ROOT}/{file}")).expect("the template is readable");
+        Self(spelt_out(serde_yaml_ng::from_str(&text).expect("the template is YAML")))
     }
 
     /// A section, or what is in it.
@@ -100,6 +107,7 @@ impl Template {
                 allows: statement["Effect"] == "Allow",
                 actions: list(&statement["Action"]).map(|action| action.as_str().expect("an action's name")).collect(),
                 resources: list(&statement["Resource"]).collect(),
+                condition: &statement["Condition"],
             })
         })
     }

@@ -470,6 +470,29 @@ mod a_role {
     }
 }
 
+mod the_role_for_ci {
+    use super::*;
+
+    #[test]
+    fn makes_a_key_with_the_tags_that_it_knows_the_key_by() {
+        let template = Template::read_from(".github/deploy-role.yaml");
+        let makes: Vec<_> =
+            template.statements().filter(|statement| statement.actions.contains(&"kms:CreateKey")).collect();
+        let [makes] = makes.as_slice() else { panic!("{makes:?}") };
+        // KMS asks for both rights, of a key that has neither name nor tags yet.
+        assert_eq!((&makes.actions, &makes.resources), (&vec!["kms:CreateKey", "kms:TagResource"], &vec![&json!("*")]));
+        let tags = |kind: &str| {
+            json!({ "StringEquals": {
+                format!("aws:{kind}/Environment"): { "Ref": "Environment" },
+                format!("aws:{kind}/Project"): "holdfast",
+            } })
+        };
+        assert_eq!(makes.condition, &tags("RequestTag"));
+        let mut uses = template.statements().filter(|statement| statement.actions.contains(&"kms:PutKeyPolicy"));
+        assert!(uses.all(|statement| statement.condition == &tags("ResourceTag")));
+    }
+}
+
 mod data {
     use super::*;
 
