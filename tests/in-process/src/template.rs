@@ -61,7 +61,9 @@ impl Template {
     /// Reads another.
     pub fn read_from(file: &str) -> Self {
         let text = std::fs::read_to_string(format!("{ROOT}/{file}")).expect("the template is readable");
-        Self(spelt_out(serde_yaml_ng::from_str(&text).expect("the template is YAML")))
+        let mut whole: Yaml = serde_yaml_ng::from_str(&text).expect("the template is YAML");
+        whole.apply_merge().expect("what is merged are mappings");
+        Self(spelt_out(whole))
     }
 
     /// A section, or what is in it.
