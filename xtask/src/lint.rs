@@ -24,7 +24,6 @@ const ENVIRONMENTS: [(&str, &[&str]); 4] = [
             "ApiCertificate=arn:aws:acm:us-east-1:123456789012:certificate/example",
             "ApiDomain=api.example.com",
             "CorsOrigin=https://shop.example.com",
-            "NotificationsConcurrency=20",
             "OrdersConcurrency=50",
             "PoolUsesSes=true",
         ],
