@@ -174,13 +174,11 @@ impl PaymentStatus {
     pub const ALL: [Self; 7] =
         [Self::Intent, Self::Authorised, Self::Declined, Self::Captured, Self::Voided, Self::Refunded, Self::Cancelled];
 
-    /// The state machine: whether a payment that is stored in this state may
-    /// be stored in `next`. (A cancelled intent is authorised and voided in
-    /// one write.)
+    /// The state machine: whether a payment in this state may come to `next`.
     pub fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
-            (Self::Intent, Self::Authorised | Self::Declined | Self::Voided)
+            (Self::Intent, Self::Authorised | Self::Declined)
                 | (Self::Authorised, Self::Captured | Self::Voided)
                 | (Self::Captured, Self::Refunded)
         )
@@ -476,7 +474,6 @@ mod tests {
         let edges = [
             (Intent, Authorised),
             (Intent, Declined),
-            (Intent, Voided),
             (Authorised, Captured),
             (Authorised, Voided),
             (Captured, Refunded),

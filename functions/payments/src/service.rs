@@ -208,6 +208,12 @@ impl Payments {
     }
 
     /// Brings a payment, wherever it is, to where nothing is held or kept.
+    ///
+    /// Of an intent it isn't known whether the provider holds money for it, and
+    /// the first request may still be on its way there. So the same request is
+    /// made again: then its key is used up and its outcome known. That is
+    /// recorded before the hold is given up: a slow provider may use up a whole
+    /// invocation for one answer, and the next must not begin anew.
     async fn undo(&self, mut standing: Standing, deadline: Deadline) -> Result<Standing, PaymentError> {
         for _ in 0..MAX_STEPS {
             let payment = match &standing {
@@ -215,7 +221,7 @@ impl Payments {
                 Standing::Payment(payment) => payment,
             };
             standing = match &payment.state {
-                State::Intent { .. } => self.resolve_and_void(payment, deadline).await?,
+                State::Intent { .. } => self.resolve(payment, deadline).await?,
                 State::Authorised { .. } => self.release(payment, deadline).await?,
                 State::Captured { .. } => self.refund(payment, deadline).await?,
                 State::Declined { .. } | State::Voided { .. } | State::Refunded { .. } => return Ok(standing),
@@ -230,26 +236,6 @@ impl Payments {
         let after = match self.ask_to_authorise(payment, deadline).await? {
             AuthoriseOutcome::Authorised { reference } => payment.authorised(reference, self.clock.now())?,
             AuthoriseOutcome::Declined { reason } => payment.declined(reason, self.clock.now())?,
-        };
-        self.record(payment, after).await
-    }
-
-    /// From `INTENT`, to cancel. Whether the provider holds money for it isn't
-    /// known, and a first request may still be on its way there. So the same
-    /// request is made again: then its key is used up, its outcome is known,
-    /// and what it holds can be given up for good.
-    async fn resolve_and_void(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
-        let after = match self.ask_to_authorise(payment, deadline).await? {
-            AuthoriseOutcome::Declined { reason } => payment.declined(reason, self.clock.now())?,
-            AuthoriseOutcome::Authorised { reference } => {
-                let held = payment.authorised(reference, self.clock.now())?;
-                match self.ask_to_void(payment, deadline).await? {
-                    VoidOutcome::Voided | VoidOutcome::NothingToVoid => held.voided(self.clock.now())?,
-                    // It was taken, whatever our record says: to be undone
-                    // from there.
-                    VoidOutcome::AlreadyCaptured => held,
-                }
-            }
         };
         self.record(payment, after).await
     }

@@ -738,17 +738,45 @@ async fn a_provider_that_hangs_is_given_up_after_five_seconds() {
     assert_story(&world, &purchase, &take_events(&world), "VOIDED");
 }
 
+/// A request in an invocation that has so much time left.
+fn within(time: Duration, path: &str, body: Value) -> Request<Body> {
+    let mut context = lambda_http::Context::default();
+    let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() + time;
+    context.deadline = end.as_millis() as u64;
+    let request = Request::post(path).header("content-type", "application/json").extension(context);
+    request.body(Body::from(body.to_string())).unwrap()
+}
+
+/// Each answer of the provider fits into an invocation, but no two do.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_runs_out_of_time_goes_on_from_where_it_was() {
+    let (world, script) = staged().await;
+    let purchase = Purchase::with("tok_accepted");
+    script.lose("authorise:after");
+    authorise(&world, &purchase).await.expect_problem(503, "unavailable");
+    let slowly = || Act::Run(Box::pin(tokio::time::sleep(Duration::from_millis(4500))));
+    let path = format!("/payments/{}/cancel", purchase.payment());
+    let mut tries = 0;
+    loop {
+        script.at("authorise:after", 0, slowly());
+        script.at("void:after", 0, slowly());
+        let answer = world.send_raw(&Person::service(), within(Duration::from_secs(8), &path, json!({}))).await;
+        tries += 1;
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        answer.expect_problem(503, "unavailable");
+        assert!(tries < 4, "it never gets anywhere");
+    }
+    assert_eq!(status(&record(&world, &purchase)), "VOIDED");
+    assert_story(&world, &purchase, &take_events(&world), "VOIDED");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_provider_is_not_waited_for_when_there_would_be_no_time_to_record() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_slow");
-    let within = |time: Duration| {
-        let mut context = lambda_http::Context::default();
-        let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() + time;
-        context.deadline = end.as_millis() as u64;
-        let request = Request::post("/payments").header("content-type", "application/json").extension(context);
-        request.body(Body::from(purchase.body().to_string())).unwrap()
-    };
+    let within = |time| within(time, "/payments", purchase.body());
     let started = tokio::time::Instant::now();
     let answer = world.send_raw(&Person::service(), within(Duration::from_millis(3500))).await;
     answer.expect_problem(503, "unavailable");
@@ -996,8 +1024,8 @@ async fn after_any_loss_at_any_point_the_same_request_again_ends_as_if_nothing_h
         (accepted, Authorised, Capture, 200, "CAPTURED", 4),
         (uncapturable, Authorised, Capture, 402, "AUTHORISED", 4),
         (accepted, Nothing, Cancel, 200, "CANCELLED", 2),
-        (accepted, Unasked, Cancel, 200, "VOIDED", 6),
-        (accepted, Unheard, Cancel, 200, "VOIDED", 6),
+        (accepted, Unasked, Cancel, 200, "VOIDED", 8),
+        (accepted, Unheard, Cancel, 200, "VOIDED", 8),
         (declined, Unheard, Cancel, 200, "DECLINED", 4),
         (accepted, Authorised, Cancel, 200, "VOIDED", 4),
         (uncapturable, Authorised, Cancel, 200, "VOIDED", 4),
