@@ -268,8 +268,7 @@ impl Participants for Services {
 
     async fn publish_order_cancelled(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
         let Some(recipient) = &order.recipient else {
-            // Without a profile there is nobody to tell, nor anybody who was
-            // ever told of the order.
+            // Without a profile there is nobody to tell.
             tracing::info!(order = %order.id, "cancelled without an event: its customer is not known");
             return Ok(());
         };

@@ -523,6 +523,12 @@ impl Order {
         since
     }
 
+    /// Whether it was confirmed and OrderCreated may not be out yet: `DONE`
+    /// comes after that.
+    pub fn awaits_announcement(&self) -> bool {
+        self.confirmed_at.is_some() && self.history.iter().all(|entry| entry.status != OrderState::Done)
+    }
+
     /// Whether somebody is working on it at the moment.
     pub fn is_leased(&self, now: Timestamp) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.until > now)
@@ -637,6 +643,19 @@ mod tests {
         assert_eq!(cancelling.open_since(), at(0));
         let recalled = confirmed.done(at(6)).unwrap().cancelling(Refusal::CustomerRequest, at(9)).unwrap();
         assert_eq!(recalled.open_since(), at(9));
+    }
+
+    #[test]
+    fn an_order_awaits_its_announcement_from_its_confirmation_until_it_is_done() {
+        let now = Timestamp::UNIX_EPOCH;
+        assert!(!order().awaits_announcement());
+        let confirmed = order().confirmed(now).unwrap();
+        assert!(confirmed.awaits_announcement());
+        assert!(confirmed.clone().cancelling(Refusal::CaptureRefused, now).unwrap().awaits_announcement());
+        let done = confirmed.done(now).unwrap();
+        assert!(!done.awaits_announcement());
+        assert!(!done.cancelling(Refusal::CustomerRequest, now).unwrap().awaits_announcement());
+        assert!(!order().cancelling(Refusal::TimedOut, now).unwrap().awaits_announcement());
     }
 
     #[test]

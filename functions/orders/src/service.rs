@@ -20,6 +20,11 @@ use crate::{
 pub const KEY_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most characters of a key, as Stripe has it.
 pub const MAX_KEY: usize = 255;
+/// How long before an invocation's end a write that doesn't come to an end is
+/// given up, and after it the attempt to wake the worker: in time to say how
+/// far the order got, before the edge says that there was no time.
+const ANSWER_RESERVE: Duration = Duration::from_millis(1000);
+const WAKE_RESERVE: Duration = Duration::from_millis(700);
 /// How often a cancellation is tried when the order moves meanwhile.
 const CANCEL_TRIES: usize = 4;
 
@@ -169,7 +174,7 @@ impl Orders {
     /// lost, and the answer is never worse than "not decided yet".
     async fn work_on(&self, order: Order, invocation: Invocation<'_>) -> Placed {
         let undecided = order.clone();
-        match self.engine.decide(order, invocation).await {
+        match in_time(self.engine.decide(order, invocation), invocation).await {
             Ok(order) => {
                 let Some(answer) = order.answer.clone() else { return Placed::Undecided(Box::new(order)) };
                 let id = order.id;
@@ -182,7 +187,7 @@ impl Orders {
                 Placed::Decided { id, answer }
             }
             Err(reason) => {
-                self.leave_to_worker(&undecided, &reason).await;
+                self.leave_to_worker(&undecided, &reason, invocation).await;
                 Placed::Undecided(Box::new(undecided))
             }
         }
@@ -191,21 +196,24 @@ impl Orders {
     /// Undoes an order within the request, so that what it held is free for
     /// the next; what doesn't fit is the worker's.
     async fn undo_now(&self, order: Order, invocation: Invocation<'_>) -> Order {
-        match self.engine.finish(order.clone(), invocation).await {
+        match in_time(self.engine.finish(order.clone(), invocation), invocation).await {
             Ok(order) => order,
             Err(reason) => {
-                self.leave_to_worker(&order, &reason).await;
+                self.leave_to_worker(&order, &reason, invocation).await;
                 order
             }
         }
     }
 
-    async fn leave_to_worker(&self, order: &Order, reason: &Unfinished) {
+    async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: Invocation<'_>) {
         tracing::warn!(order = %order.id, %reason, "left to the worker");
-        let now = self.engine.clock.now();
-        if let Err(error) = self.engine.repository.postpone(order, now, true).await {
-            // The lease ends by itself, and the sweep finds the order then.
-            tracing::warn!(order = %order.id, %error, "the worker was not woken");
+        let wake = self.engine.repository.postpone(order, self.engine.clock.now(), true);
+        let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE).instant();
+        // Otherwise the lease ends by itself, and the sweep finds the order then.
+        match tokio::time::timeout_at(wake_by, wake).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(order = %order.id, %error, "the worker was not woken"),
+            Err(_) => tracing::warn!(order = %order.id, "no time left to wake the worker"),
         }
     }
 
@@ -251,6 +259,15 @@ impl Orders {
         }
         Err(OrderError::KeepsMoving)
     }
+}
+
+/// Gives `work` up where its outcome could no longer be told.
+async fn in_time(
+    work: impl Future<Output = Result<Order, Unfinished>>,
+    invocation: Invocation<'_>,
+) -> Result<Order, Unfinished> {
+    let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
+    tokio::time::timeout_at(end, work).await.unwrap_or(Err(Unfinished::NoTime))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct Outcome {
     pub postponed: u64,
     /// Orders that others have, or that were at an end already.
     pub skipped: u64,
-    /// Of the postponed: open for longer than [`OVERDUE_AFTER`].
+    /// Of the postponed: open for longer than [`OVERDUE_AFTER`], or unreadable.
     pub overdue: u64,
 }
 
@@ -73,7 +73,10 @@ impl Worker {
                 self.work_on(id, invocation).await.unwrap_or_else(|error| {
                     // The lease, if there is one, ends by itself.
                     tracing::error!(order = %id, %error, "order could not be worked on");
-                    Outcome { postponed: 1, ..Outcome::default() }
+                    // What can't be read doesn't mend by being read again:
+                    // that needs a person at once.
+                    let overdue = u64::from(matches!(error, StoreError::Corrupt { .. }));
+                    Outcome { postponed: 1, overdue, ..Outcome::default() }
                 })
             })
             .buffer_unordered(CONCURRENCY)
@@ -89,7 +92,14 @@ impl Worker {
         let mut left = whole.postponed;
         while left > 0 && invocation.deadline.remaining() > LOOK_AGAIN_AFTER + ROUND_TAKES {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            let round = self.round(invocation).await?;
+            let round = match self.round(invocation).await {
+                Ok(round) => round,
+                // What was counted before must still be told.
+                Err(error) => {
+                    tracing::error!(%error, "could not look again; the next sweep will");
+                    break;
+                }
+            };
             whole.finished += round.finished;
             left = left.saturating_sub(round.finished).max(round.postponed);
         }
@@ -147,8 +157,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_bounded() {
-        assert!(backoff(0) <= BACKOFF.0);
-        assert!(backoff(3) > backoff(0));
-        assert!(backoff(u32::MAX) <= BACKOFF.1);
+        let (first, longest) = BACKOFF;
+        for (failures, whole) in [(0, first), (1, first * 2), (3, first * 8), (u32::MAX, longest)] {
+            let pauses: Vec<_> = (0..1000).map(|_| backoff(failures)).collect();
+            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!((whole.mul_f64(0.75)..whole.mul_f64(0.77)).contains(least), "{failures}: {least:?}");
+            assert!((whole.mul_f64(0.98)..=whole).contains(most), "{failures}: {most:?}");
+        }
     }
 }

@@ -262,6 +262,26 @@ mod a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn before_its_customer_was_known_looks_for_whom_to_tell() {
+        let cast = Cast::default();
+        let order = order().cancelling(Refusal::TimedOut, began()).unwrap();
+        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order), invocation()).await.unwrap();
+        assert_eq!(history(&cancelled), [Pending, Cancelling, Cancelled]);
+        assert_eq!(cast.asked(), ["release", "cancel payment", "validate", "OrderCancelled"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_an_order_that_was_announced_long_ago_does_not_announce_it_again() {
+        let cast = Cast::default();
+        let engine = cast.engine(SAGAS);
+        let done = engine.finish(cast.keep(&order()), invocation()).await.unwrap();
+        cast.asked();
+        let cancelling = done.cancelling(Refusal::CustomerRequest, began()).unwrap();
+        engine.finish(cast.keep(&cancelling), invocation()).await.unwrap();
+        assert_eq!(cast.asked(), ["release", "cancel payment", "OrderCancelled"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn of_a_compensation_leaves_the_order_open() {
         for error in [unavailable(), StepError::Refused(Refusal::CaptureRefused), StepError::Overtaken] {
             let cast = Cast::default()
@@ -336,7 +356,7 @@ mod time {
         tokio::time::advance(DECIDE_WITHIN).await;
         let end = engine.finish(order, invocation()).await.unwrap();
         assert_eq!((end.state, end.refusal), (Cancelled, Some(Refusal::TimedOut)));
-        assert_eq!(cast.asked(), ["release", "cancel payment", "OrderCancelled"]);
+        assert_eq!(cast.asked(), ["release", "cancel payment", "validate", "OrderCancelled"]);
     }
 
     #[tokio::test(start_paused = true)]

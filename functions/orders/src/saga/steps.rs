@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::{Participants, Run, StepError};
-use crate::domain::{Fact, Order};
+use crate::domain::{Fact, Order, Refusal};
 
 /// What a step does, or what undoes it.
 pub type Action = for<'a> fn(&'a dyn Participants, &'a Order, Run<'a>) -> BoxFuture<'a, Result<Fact, StepError>>;
@@ -58,8 +58,11 @@ pub static PLACE_ORDER: Saga = Saga {
     ],
     // ── or it is undone: all compensations above, side by side, and then ──
     after_compensation: &[
-        // An order that was ever confirmed is announced before it is recalled.
-        &[  step("publish OrderCreated",    publish_if_confirmed,  None) ],
+        &[
+            step("find whom to tell",       find_customer,         None),
+            // An order that was confirmed is announced before it is recalled.
+            step("publish OrderCreated",    publish_if_not_yet,    None),
+        ],
         &[  step("publish OrderCancelled",  publish_order_cancelled, None) ],
     ],
 };
@@ -111,9 +114,20 @@ action!(capture_payment, with, order, run => with.capture_payment(order, run).aw
 action!(cancel_payment, with, order, run => with.cancel_payment(order, run).await.map(|()| Fact::Nothing));
 action!(publish_order_created, with, order, run => with.publish_order_created(order, run).await.map(|()| Fact::Nothing));
 action!(publish_order_cancelled, with, order, run => with.publish_order_cancelled(order, run).await.map(|()| Fact::Nothing));
-action!(publish_if_confirmed, with, order, run => match order.confirmed_at {
-    Some(_) => with.publish_order_created(order, run).await.map(|()| Fact::Nothing),
-    None => Ok(Fact::Nothing),
+action!(publish_if_not_yet, with, order, run => match order.awaits_announcement() {
+    true => with.publish_order_created(order, run).await.map(|()| Fact::Nothing),
+    false => Ok(Fact::Nothing),
+});
+// An order may be undone before users had an answer, and its customer was
+// perhaps told that it is being worked on: they are owed a word of its end.
+action!(find_customer, with, order, run => match (&order.recipient, &order.refusal) {
+    (Some(_), _) | (None, Some(Refusal::UserNotFound | Refusal::UserInactive)) => Ok(Fact::Nothing),
+    (None, _) => match with.validate_user(order, run).await {
+        Ok(recipient) => Ok(Fact::Recipient(recipient)),
+        // Nobody to tell.
+        Err(StepError::Refused(_)) => Ok(Fact::Nothing),
+        Err(error) => Err(error),
+    },
 });
 
 #[cfg(test)]
