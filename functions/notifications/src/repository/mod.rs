@@ -18,8 +18,8 @@ use crate::domain::{Channel, EventId};
 pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
 
 /// For how long it is remembered what was told. An event can come again for
-/// 28 days: 14 in the queue, and 14 more if somebody sends it there again
-/// from the dead-letter queue.
+/// 28 days: 14 until the dead-letter queue drops it, and 14 more if somebody
+/// sends it to the queue again on the last of these.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// One try at telling one event on one channel.
