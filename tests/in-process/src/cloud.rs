@@ -59,7 +59,30 @@ struct Inner {
     trial: Mutex<Option<Trial>>,
     permissions: Mutex<BTreeSet<Permission>>,
     /// How long each call takes; no time if not set.
-    delays: Mutex<Option<fastrand::Rng>>,
+    pace: Mutex<Option<Pace>>,
+}
+
+/// How long calls take.
+enum Pace {
+    /// Each another time, below 20 ms.
+    Random(fastrand::Rng),
+    /// All that one function makes the same, the others none.
+    Of(&'static str, Duration),
+}
+
+impl Pace {
+    fn next(&mut self) -> Duration {
+        match self {
+            Self::Random(chance) => Duration::from_millis(chance.u64(0..20)),
+            Self::Of(function, time) if calling() == *function => *time,
+            Self::Of(..) => Duration::ZERO,
+        }
+    }
+}
+
+/// The function that makes a call.
+fn calling() -> &'static str {
+    Invocation::current().map_or("nobody", |invocation| invocation.function)
 }
 
 /// What is the matter with a host, until it is brought back.
@@ -115,6 +138,26 @@ struct Trial {
     script: Script,
     points: Vec<Point>,
     late: Vec<Call>,
+    /// Calls of these kinds are refused while these invocations last.
+    outages: Vec<(Invocation, String)>,
+}
+
+impl Trial {
+    /// Counts a call; what goes wrong with it.
+    fn reach(&mut self, point: Point) -> Option<Fault> {
+        let call = self.points.len();
+        let fault = self.script.at(call);
+        if let Some(invocation) = Invocation::current() {
+            if fault == Some(Fault::Outage) {
+                self.outages.push((invocation.clone(), point.label.clone()));
+            }
+            let out = self.outages.iter().any(|(whose, what)| whose.is(&invocation) && *what == point.label);
+            self.points.push(point);
+            return if out { Some(Fault::Outage) } else { fault };
+        }
+        self.points.push(point);
+        fault
+    }
 }
 
 /// A call on its way out of a function.
@@ -164,7 +207,6 @@ impl Call {
     }
 
     fn point(&self) -> Point {
-        let caller = Invocation::current().map_or("nobody", |invocation| invocation.function);
         let (to, effect) = if self.is_dynamodb() {
             let body = self.json();
             let table = find(&body, "TableName").and_then(Value::as_str).unwrap_or("tables").to_owned();
@@ -181,7 +223,7 @@ impl Call {
             let service = self.host.split('.').next().unwrap_or_default();
             (service.to_owned(), Effect::Change)
         };
-        Point { label: format!("{caller} → {to}"), effect }
+        Point { label: format!("{} → {to}", calling()), effect }
     }
 }
 
@@ -227,14 +269,42 @@ impl Cloud {
             running: Mutex::default(),
             trial: Mutex::default(),
             permissions: Mutex::default(),
-            delays: Mutex::default(),
+            pace: Mutex::default(),
         }))
     }
 
     /// From here on, every call takes a while, each another: the order in
     /// which calls of several functions meet follows from `seed`.
     pub fn take_random_time(&self, seed: u64) {
-        *lock(&self.0.delays) = Some(fastrand::Rng::with_seed(seed));
+        *lock(&self.0.pace) = Some(Pace::Random(fastrand::Rng::with_seed(seed)));
+    }
+
+    /// From here on, every call that `function` makes takes `time`, and those
+    /// of others none.
+    pub fn take_time(&self, function: &'static str, time: Duration) {
+        *lock(&self.0.pace) = Some(Pace::Of(function, time));
+    }
+
+    /// Kills everything that runs.
+    pub fn kill_all(&self) {
+        for running in lock(&self.0.running).drain(..) {
+            running.kill();
+        }
+    }
+
+    /// Ends every lease on an order, as if whoever holds it had taken too long.
+    pub fn end_leases(&self) {
+        for item in self.scan("OrdersTable").into_iter().filter(|item| item["lease"].is_object()) {
+            let update = json!({
+                "TableName": "OrdersTable",
+                "Key": { "pk": item["pk"], "sk": item["sk"] },
+                "UpdateExpression": "SET #lease.#until = :past, next_check = :past",
+                "ExpressionAttributeNames": { "#lease": "lease", "#until": "until" },
+                "ExpressionAttributeValues": { ":past": { "N": "0" } },
+            });
+            let (status, answer) = self.dynamodb("UpdateItem", update.to_string().as_bytes());
+            assert_eq!(status, 200, "{answer}");
+        }
     }
 
     /// From here on, calls are counted, and go wrong as `script` says.
@@ -250,6 +320,7 @@ impl Cloud {
             .as_mut()
             .map(|trial| {
                 trial.script = Script::none();
+                trial.outages.clear();
                 std::mem::take(&mut trial.points)
             })
             .unwrap_or_default()
@@ -379,6 +450,13 @@ impl Cloud {
         response["Items"].as_array().cloned().unwrap_or_default()
     }
 
+    /// Puts an item into a table by hand.
+    pub fn put(&self, table: &str, item: Value) {
+        let request = json!({ "TableName": table, "Item": item });
+        let (status, answer) = self.dynamodb("PutItem", request.to_string().as_bytes());
+        assert_eq!(status, 200, "{answer}");
+    }
+
     /// Everything that functions did so far, or tried to.
     pub fn used_permissions(&self) -> BTreeSet<Permission> {
         lock(&self.0.permissions).clone()
@@ -398,13 +476,10 @@ impl Cloud {
         if let Some(denial) = self.denial(&call) {
             return Ok(json_response((403, denial.to_string())));
         }
-        let fault = lock(&self.0.trial).as_mut().and_then(|trial| {
-            trial.points.push(call.point());
-            trial.script.at(trial.points.len() - 1)
-        });
+        let fault = lock(&self.0.trial).as_mut().and_then(|trial| trial.reach(call.point()));
         let Some(fault) = fault else { return self.perform(call).await };
         match fault {
-            Fault::Refused => Err(no_connection()),
+            Fault::Refused | Fault::Outage => Err(no_connection()),
             Fault::Conflict => Ok(json_response(conflict(&call.operation))),
             Fault::Silence => std::future::pending().await,
             Fault::ReplyLost => {
@@ -427,9 +502,7 @@ impl Cloud {
                 crash().await
             }
             Fault::Blackout => {
-                for running in lock(&self.0.running).drain(..) {
-                    running.kill();
-                }
+                self.kill_all();
                 std::future::pending().await
             }
         }
@@ -438,8 +511,8 @@ impl Cloud {
     /// Does what the call asks for, unless something is the matter with whom
     /// it goes to.
     async fn perform(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
-        let delay = lock(&self.0.delays).as_mut().map(|chance| Duration::from_millis(chance.u64(0..20)));
-        if let Some(delay) = delay {
+        let delay = lock(&self.0.pace).as_mut().map(Pace::next);
+        if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
             tokio::time::sleep(delay).await;
         }
         let mishap = {
@@ -503,7 +576,9 @@ impl Cloud {
         *request.uri_mut() =
             request.uri().path_and_query().map(ToString::to_string).unwrap_or_default().parse().expect("a path");
         request.extensions_mut().insert(world::iam_context());
-        let function = FUNCTIONS.into_iter().find(|function| *function == name).unwrap_or("a service");
+        let function = lock(&self.0.services).get_key_value(name).map(|(function, _)| *function);
+        let function = function.unwrap_or_else(|| panic!("no service {name}"));
+        request.extensions_mut().insert(world::lambda_context(function));
         let answer = self.invocation(function).run(router.oneshot(request)).await;
         // What the gateway says of a function that died.
         let Ok(answer) = answer else {
@@ -568,9 +643,6 @@ impl Cloud {
         HttpResponse::new(StatusCode::try_from(200).expect("a status"), SdkBody::from(xml))
     }
 }
-
-/// The functions that others call.
-const FUNCTIONS: [&str; 3] = ["users", "products", "payments"];
 
 /// After so many deliveries in vain, a message is dead (`maxReceiveCount`).
 const MAX_RECEIVES: u32 = 5;

@@ -23,11 +23,14 @@ pub enum Fault {
     Blackout,
     /// DynamoDB reports a conflict with another transaction.
     Conflict,
+    /// The connection is refused, and so is every repeat for as long as the
+    /// calling invocation lasts: retries don't help.
+    Outage,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Refused,
         Self::ReplyLost,
         Self::Silence,
@@ -37,6 +40,7 @@ impl Fault {
         Self::CrashAfter,
         Self::Blackout,
         Self::Conflict,
+        Self::Outage,
     ];
 }
 
@@ -81,9 +85,9 @@ impl Point {
     pub fn faults(&self) -> &'static [Fault] {
         use Fault::*;
         match self.effect {
-            Effect::Read => &[Refused, Silence, CrashBefore, Blackout],
-            Effect::Change => &[Refused, ReplyLost, Silence, Twice, Late, CrashBefore, CrashAfter, Blackout],
-            Effect::Write => &[Refused, ReplyLost, Silence, Twice, Late, CrashBefore, CrashAfter, Blackout, Conflict],
+            Effect::Read => &[Refused, Silence, CrashBefore, Blackout, Outage],
+            Effect::Change => &[Refused, ReplyLost, Silence, Twice, Late, CrashBefore, CrashAfter, Blackout, Outage],
+            Effect::Write => &Fault::ALL,
         }
     }
 }
@@ -109,6 +113,16 @@ impl Script {
     /// What happens to the call of this number.
     pub fn at(&self, call: usize) -> Option<Fault> {
         self.0.get(&call).copied()
+    }
+
+    /// How many calls go wrong.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing does.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The last call that goes wrong.

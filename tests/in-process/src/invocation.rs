@@ -53,6 +53,11 @@ impl Invocation {
         CURRENT.try_with(Clone::clone).ok()
     }
 
+    /// Whether this is a handle on the same one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.killed, &other.killed)
+    }
+
     /// Kills it: nothing of it runs from here on.
     pub fn kill(&self) {
         self.killed.notify_one();

@@ -10,12 +10,15 @@ use std::{
 use chassis::clock::Clock;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
-use orders::domain::{DECIDE_WITHIN, OrderState};
+use orders::{
+    domain::{DECIDE_WITHIN, OrderState},
+    saga::steps::Saga,
+};
 use serde_json::{Value, json};
 
 use crate::{
     Answer, Person, World,
-    fault::{Point, Script},
+    fault::{Fault, Point, Script},
 };
 
 /// How many rounds of recovery an order may take. Each lets more than a minute
@@ -25,6 +28,8 @@ const ROUNDS: usize = 60;
 const ROUND: Duration = Duration::from_secs(65);
 /// Stock of each product at the start.
 const STOCK: u64 = 10;
+/// What a piece costs, in minor units.
+const PRICE: i64 = 1999;
 
 /// What a customer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +75,24 @@ impl Plot {
         }
     }
 
-    fn quantity(self) -> u64 {
-        if self == Self::OutOfStock { STOCK + 1 } else { 2 }
+    /// What it comes to if nothing goes wrong: the states, why it is undone if
+    /// it is, and the answer.
+    pub fn course(self) -> (&'static [OrderState], Option<&'static str>, u16) {
+        use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
+        match self {
+            Self::Confirmed => (&[Pending, Confirmed, Done], None, 201),
+            Self::Declined => (&[Pending, Cancelling, Cancelled], Some("payment_declined"), 402),
+            Self::OutOfStock => (&[Pending, Cancelling, Cancelled], Some("out_of_stock"), 409),
+            Self::UnknownUser => (&[Pending, Cancelling, Cancelled], Some("user_not_found"), 422),
+            Self::CaptureRefused => (&[Pending, Confirmed, Cancelling, Cancelled], Some("capture_refused"), 201),
+            Self::CancelledBeforeThePivot => (&[Pending, Cancelling, Cancelled], Some("customer_request"), 409),
+            Self::CancelledAfterThePivot => {
+                (&[Pending, Confirmed, Cancelling, Cancelled], Some("customer_request"), 201)
+            }
+            Self::CancelledWhenDone => {
+                (&[Pending, Confirmed, Done, Cancelling, Cancelled], Some("customer_request"), 201)
+            }
+        }
     }
 }
 
@@ -116,15 +137,17 @@ pub struct Report {
     pub end: Option<OrderState>,
     /// All states that it went through.
     pub states: Vec<OrderState>,
+    /// How many sweeps it took until no order was open.
+    pub sweeps: usize,
     /// Promises that were broken.
     pub violations: Vec<String>,
 }
 
 /// Plays a scenario with these faults, recovers, and checks every promise.
 /// Must run on a single-threaded runtime with a paused clock.
-pub async fn play(scenario: Scenario, script: &Script) -> Report {
+pub async fn play(scenario: Scenario, script: &Script, sagas: &'static [&'static Saga]) -> Report {
     let clock = Clock::tokio(Timestamp::from_second(1_800_000_000).expect("a moment"));
-    let world = World::start_at(clock).await;
+    let world = World::start_with(clock, sagas).await;
     let customer = match scenario.plot {
         Plot::UnknownUser => Person::named("Stranger"),
         _ => world.customer("Ada").await,
@@ -132,17 +155,17 @@ pub async fn play(scenario: Scenario, script: &Script) -> Report {
     let mut products = Vec::new();
     for n in 0..scenario.lines {
         let body =
-            json!({ "name": format!("Product {n}"), "description": "For sale.", "price": 19.99, "stock": STOCK });
+            json!({ "name": format!("Product {n}"), "description": "For sale.", "price": price(), "stock": STOCK });
         let product = world.post(&Person::admin(), "/products", body).await.json();
         products.push(product["id"].as_str().expect("a product").to_owned());
     }
 
     let mut run = Run { scenario, script, world: &world, customer: &customer, products, violations: Vec::new() };
     world.cloud.begin_trial(script.clone());
-    let answers = run.act().await;
-    run.settle().await;
+    let told = run.act().await;
+    // Recovery is no safer than what it recovers from: it goes wrong, too.
+    let sweeps = run.recover().await;
     let points = world.cloud.end_trial();
-    run.recover().await;
     if world.cloud.deliver_late().await > 0 {
         run.recover().await;
     }
@@ -150,7 +173,16 @@ pub async fn play(scenario: Scenario, script: &Script) -> Report {
     // lost before it was recorded, this places the order.
     run.place().await;
     run.recover().await;
-    run.check(&answers, points).await
+    run.check(&told, points, sweeps).await
+}
+
+/// What the customer was told.
+#[derive(Default)]
+struct Told {
+    /// Of placing the order.
+    placed: Vec<Answer>,
+    /// Of cancelling it.
+    cancelled: Option<Answer>,
 }
 
 struct Run<'a> {
@@ -164,9 +196,21 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn body(&self) -> Value {
-        let line = |product| json!({ "product_id": product, "quantity": self.scenario.plot.quantity() });
-        let items: Vec<_> = self.products.iter().map(line).collect();
+        let line = |(n, product)| json!({ "product_id": product, "quantity": self.quantity(n) });
+        let items: Vec<_> = self.products.iter().enumerate().map(line).collect();
         json!({ "items": items, "payment_method": self.scenario.plot.token() })
+    }
+
+    /// How much is wanted of a product. If there isn't enough, it is of the last.
+    fn quantity(&self, product: usize) -> u64 {
+        let lacking = self.scenario.plot == Plot::OutOfStock && product + 1 == self.products.len();
+        if lacking { STOCK + 1 } else { 2 }
+    }
+
+    /// What the order comes to, in minor units.
+    fn total(&self) -> i64 {
+        let pieces: u64 = (0..self.products.len()).map(|product| self.quantity(product)).sum();
+        PRICE * pieces as i64
     }
 
     async fn place_once(&self) -> Answer {
@@ -188,10 +232,10 @@ impl Run<'_> {
         answer
     }
 
-    async fn cancel(&self) -> Answer {
-        let Some(id) = self.order().and_then(|order| Some(order["id"]["S"].as_str()?.to_owned())) else {
-            return self.place_once().await;
-        };
+    /// Cancels the order, as a well-behaved client does. `None` if there is
+    /// none that it could know of.
+    async fn cancel(&self) -> Option<Answer> {
+        let id = self.order()?["id"]["S"].as_str()?.to_owned();
         let path = format!("/orders/{id}/cancel");
         let mut answer = self.world.send(self.customer, Method::POST, &path, None).await;
         for _ in 0..3 {
@@ -201,31 +245,29 @@ impl Run<'_> {
             tokio::time::sleep(Duration::from_secs(1)).await;
             answer = self.world.send(self.customer, Method::POST, &path, None).await;
         }
-        answer
+        Some(answer)
     }
 
-    /// What the customer does. Returns the answers to placing the order.
-    async fn act(&self) -> Vec<Answer> {
+    /// What the customer does, and is told.
+    async fn act(&self) -> Told {
         match self.scenario.plot {
             Plot::CancelledBeforeThePivot => {
-                let (placed, _) = tokio::join!(self.place(), async {
+                let (placed, cancelled) = tokio::join!(self.place(), async {
                     tokio::time::sleep(Duration::from_millis(1500)).await;
                     self.cancel().await
                 });
-                vec![placed]
+                Told { placed: vec![placed], cancelled }
             }
             Plot::CancelledAfterThePivot => {
-                let placed = self.place().await;
-                self.cancel().await;
-                vec![placed]
+                let placed = vec![self.place().await];
+                Told { placed, cancelled: self.cancel().await }
             }
             Plot::CancelledWhenDone => {
-                let placed = self.place().await;
+                let placed = vec![self.place().await];
                 self.settle().await;
-                self.cancel().await;
-                vec![placed]
+                Told { placed, cancelled: self.cancel().await }
             }
-            _ => vec![self.place().await],
+            _ => Told { placed: vec![self.place().await], cancelled: None },
         }
     }
 
@@ -235,19 +277,23 @@ impl Run<'_> {
         self.world.deliver_messages().await;
     }
 
-    /// What happens by itself in time, until nothing is left to do.
-    async fn recover(&mut self) {
+    /// What happens by itself in time, until nothing is left to do. How many
+    /// sweeps it took until no order was open.
+    async fn recover(&mut self) -> usize {
+        let mut sweeps = 0;
         for _ in 0..ROUNDS {
             self.settle().await;
-            let open = self.open_orders();
-            if open.is_empty() && self.world.cloud.waiting() == 0 {
-                return;
+            let open = !self.open_orders().is_empty();
+            if !open && self.world.cloud.waiting() == 0 {
+                return sweeps;
             }
             tokio::time::advance(ROUND).await;
             self.world.sweep().await;
+            sweeps += usize::from(open);
         }
         let open = self.open_orders();
-        self.violations.push(format!("still open: {open:?}, and {} messages wait", self.world.cloud.waiting()));
+        self.violate(format!("still open: {open:?}, and {} messages wait", self.world.cloud.waiting()));
+        sweeps
     }
 
     fn orders(&self) -> Vec<Value> {
@@ -274,22 +320,29 @@ impl Run<'_> {
         self.violations.push(violation.into());
     }
 
-    async fn check(mut self, answers: &[Answer], points: Vec<Point>) -> Report {
+    async fn check(mut self, told: &Told, points: Vec<Point>, sweeps: usize) -> Report {
         let orders = self.orders();
-        if orders.len() > 1 {
+        if orders.len() != 1 {
             self.violate(format!("{} orders under one key", orders.len()));
         }
         self.check_stock(&orders);
         for order in &orders {
             self.check_order(order);
         }
-        self.check_events(&orders, &points);
-        self.check_answers(answers, orders.first()).await;
+        self.check_money(&orders);
+        self.check_events(&orders);
+        self.check_messages(&points);
+        self.check_answers(&told.placed, orders.first()).await;
+        self.check_cancellation(told.cancelled.as_ref()).await;
+        if self.script.faults().all(|(_, fault)| fault == Fault::Blackout) && self.script.len() == 1 && sweeps > 1 {
+            self.violate(format!("it took {sweeps} sweeps to come back from a blackout"));
+        }
         let order = self.order();
         Report {
             points,
             end: order.as_ref().and_then(state),
             states: order.as_ref().map(history).unwrap_or_default(),
+            sweeps,
             violations: self.violations,
         }
     }
@@ -297,19 +350,43 @@ impl Run<'_> {
     /// Initial stock = available + reserved, none negative; and what is
     /// reserved is what finished orders have.
     fn check_stock(&mut self, orders: &[Value]) {
-        let wanted = self.scenario.plot.quantity();
         let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count() as u64;
-        for item in self.world.cloud.scan("ProductsTable") {
-            if item["sk"]["S"] != "PRODUCT" {
-                continue;
-            }
+        let items: BTreeMap<_, _> = self
+            .world
+            .cloud
+            .scan("ProductsTable")
+            .into_iter()
+            .map(|i| (i["id"]["S"].as_str().map(str::to_owned), i))
+            .collect();
+        for (n, product) in self.products.clone().into_iter().enumerate() {
+            let item = items.get(&Some(product)).cloned().unwrap_or_default();
             let (available, reserved) = (number(&item["available"]), number(&item["reserved"]));
             if available + reserved != STOCK as i64 || available < 0 || reserved < 0 {
                 self.violate(format!("stock: {available} available, {reserved} reserved of {STOCK}"));
             }
-            if reserved != (done * wanted) as i64 {
+            let wanted = done * self.quantity(n);
+            if reserved != wanted as i64 {
                 self.violate(format!("{reserved} reserved for {done} orders of {wanted}"));
             }
+        }
+    }
+
+    /// At the provider: each finished order's total was captured once and is
+    /// kept, and nothing else is, whatever it is for.
+    fn check_money(&mut self, orders: &[Value]) {
+        let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count();
+        let charges = self.world.cloud.scan("SandboxLedgerTable");
+        let kept = |charge: &Value| number(&charge["captured_minor"]) - number(&charge["refunded_minor"]);
+        let paid: Vec<_> = charges.iter().map(kept).filter(|kept| *kept != 0).collect();
+        if paid != vec![self.total(); done] {
+            self.violate(format!("{paid:?} kept for {done} orders of {}", self.total()));
+        }
+        let held = charges.iter().filter(|charge| charge["status"]["S"] == "AUTHORISED").count();
+        if held > 0 {
+            self.violate(format!("{held} charges are authorised for nothing"));
+        }
+        if charges.iter().any(|charge| number(&charge["captured_minor"]) > self.total()) {
+            self.violate(format!("more captured than {}: {charges:?}", self.total()));
         }
     }
 
@@ -326,87 +403,61 @@ impl Run<'_> {
             self.violate("the payment token was kept");
         }
         let uuid = order["id"]["S"].as_str().unwrap_or_default().trim_start_matches("ord_").to_owned();
-        let total = number(&order["quote"]["M"]["total"]["M"]["minor"]);
-        let charges = self.charges(&uuid);
-        if charges.len() > 1 {
-            self.violate(format!("{} charges for one order", charges.len()));
-        }
-        let charge = charges.first();
-        let kept = charge.map_or(0, |charge| number(&charge["captured_minor"]) - number(&charge["refunded_minor"]));
-        let held = charge.is_some_and(|charge| charge["status"]["S"] == "AUTHORISED");
         let payments = self.world.cloud.scan("PaymentsTable");
         let payment = payments.into_iter().find(|p| p["pk"]["S"].as_str().is_some_and(|pk| pk.contains(&uuid)));
         let status = payment.as_ref().and_then(|payment| payment["status"]["S"].as_str()).unwrap_or("none").to_owned();
-        match end {
-            Some(OrderState::Done) => {
-                if kept != total || total == 0 {
-                    self.violate(format!("DONE for {total}, but {kept} kept"));
-                }
-                if status != "CAPTURED" {
-                    self.violate(format!("DONE, but the payment is {status}"));
-                }
-            }
-            Some(OrderState::Cancelled) => {
-                if kept != 0 || held {
-                    self.violate(format!("CANCELLED, but {kept} kept; authorised: {held}"));
-                }
-                if !["CANCELLED", "VOIDED", "REFUNDED", "DECLINED"].contains(&status.as_str()) {
-                    self.violate(format!("CANCELLED, but the payment is {status}"));
-                }
-            }
-            _ => {}
+        let settled: &[&str] = match end {
+            Some(OrderState::Done) => &["CAPTURED"],
+            _ => &["CANCELLED", "VOIDED", "REFUNDED", "DECLINED"],
+        };
+        if !settled.contains(&status.as_str()) {
+            self.violate(format!("{end:?}, but the payment is {status}"));
         }
-        self.check_end(end);
+        self.check_course(order, &states);
     }
 
-    /// Faults delay; they don't decide. Only an order whose decision took
-    /// longer than it may can end otherwise than the plot has it.
-    fn check_end(&mut self, end: Option<OrderState>) {
-        let expected = match self.scenario.plot {
-            Plot::Confirmed => OrderState::Done,
-            _ => OrderState::Cancelled,
-        };
-        let reason = self.order().and_then(|order| order["refusal"]["M"]["code"]["S"].as_str().map(str::to_owned));
-        let excused = match self.scenario.plot {
-            Plot::Confirmed => {
-                reason.as_deref() == Some("timed_out")
-                    && self.order().is_some_and(|order| undecided_for(&order) >= Some(patience()))
-            }
-            // A client that got no answer may have cancelled nothing.
-            Plot::CancelledBeforeThePivot | Plot::CancelledAfterThePivot | Plot::CancelledWhenDone => {
-                self.script.last().is_some()
-            }
-            _ => false,
-        };
-        if end.is_some_and(|end| end != expected) && !excused {
-            self.violate(format!("ended as {end:?} ({reason:?}) instead of {expected:?}"));
+    /// Without faults an order goes exactly as the plot has it. Faults delay,
+    /// and don't decide: only an order whose decision took longer than it may,
+    /// or whose cancellation nobody heard, can end otherwise.
+    fn check_course(&mut self, order: &Value, states: &[OrderState]) {
+        let (course, why, _) = self.scenario.plot.course();
+        let reason = order["refusal"]["M"]["code"]["S"].as_str();
+        if (states, reason) == (course, why) {
+            return;
+        }
+        let undisturbed = self.script.is_empty();
+        let ends_alike = states.last() == course.last() && reason == why;
+        let too_late = reason == Some("timed_out") && undecided_for(order) >= Some(patience());
+        // Whoever was told of it is a matter of check_cancellation.
+        let not_cancelled =
+            why == Some("customer_request") && reason.is_none() && states.last() == Some(&OrderState::Done);
+        if undisturbed || !(ends_alike || too_late || not_cancelled) {
+            self.violate(format!("went {states:?} ({reason:?}) instead of {course:?} ({why:?})"));
         }
     }
 
-    fn check_events(&mut self, orders: &[Value], points: &[Point]) {
-        let mut ids = BTreeMap::<(String, String), BTreeSet<String>>::new();
-        let mut all = BTreeMap::<String, Value>::new();
-        for message in self.world.cloud.sent_messages() {
-            let event: Value = serde_json::from_str(&message).unwrap_or_default();
-            let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-            let uuid = text("subject").split('_').nth(1).unwrap_or_default().to_owned();
-            ids.entry((text("type"), uuid)).or_default().insert(text("id"));
-            all.insert(text("id"), event);
-        }
-        // What happened is announced, once, and nothing else is.
+    /// What happened is announced, once, and nothing else is.
+    fn check_events(&mut self, orders: &[Value]) {
+        let events = self.events();
         for order in orders {
-            let uuid = order["id"]["S"].as_str().unwrap_or_default().trim_start_matches("ord_").to_owned();
-            let charge = self.charges(&uuid).into_iter().next().unwrap_or_default();
-            let known = order["recipient"].is_object();
+            let id = order["id"]["S"].as_str().unwrap_or_default();
+            let charge = self.charges(id.trim_start_matches("ord_")).into_iter().next().unwrap_or_default();
+            let somebody = self.scenario.plot != Plot::UnknownUser;
             for (kind, happened) in [
                 ("OrderCreated", history(order).contains(&OrderState::Confirmed)),
-                ("OrderCancelled", state(order) == Some(OrderState::Cancelled) && known),
+                ("OrderCancelled", state(order) == Some(OrderState::Cancelled) && somebody),
                 ("PaymentCaptured", number(&charge["captured_minor"]) > 0),
                 ("PaymentRefunded", number(&charge["refunded_minor"]) > 0),
             ] {
-                let announced = ids.get(&(kind.to_owned(), uuid.clone())).map_or(0, BTreeSet::len);
-                if announced != usize::from(happened) {
-                    self.violate(format!("{kind} happened: {happened}, but {announced} events say so"));
+                let of_it = |event: &&Value| event["type"] == kind && order_of(event) == id;
+                let ids: BTreeSet<_> = events.iter().filter(of_it).map(|event| event["id"].to_string()).collect();
+                if ids.len() != usize::from(happened) {
+                    self.violate(format!("{kind} happened: {happened}, but {} events say so", ids.len()));
+                }
+                // Repeats are known by their id; but nobody repeats without need.
+                let sent = events.iter().filter(of_it).count();
+                if self.script.is_empty() && sent > 1 {
+                    self.violate(format!("{kind} was sent {sent} times for nothing"));
                 }
             }
         }
@@ -414,17 +465,80 @@ impl Run<'_> {
         if !dead.is_empty() {
             self.violate(format!("dead letters: {dead:?}"));
         }
-        // Each event is told at least once on each of its channels; more than
-        // once only where a notifier died between sending and noting it.
-        let (mails, texts) = (self.world.cloud.mails().len(), self.world.cloud.texts().len());
-        let with_text = all.values().filter(|event| event["type"] != "PaymentCaptured").count();
-        let disturbed = self
+    }
+
+    /// Everything that was published.
+    fn events(&self) -> Vec<Value> {
+        let sent = self.world.cloud.sent_messages();
+        sent.iter().map(|message| serde_json::from_str(message).unwrap_or_default()).collect()
+    }
+
+    /// Each event is told on each of its channels, and more than once only
+    /// where a notifier died, or heard nothing, between sending it and noting
+    /// that it was sent.
+    fn check_messages(&mut self, points: &[Point]) {
+        let told = |subject: &str, texts: &[String]| texts.iter().filter(|text| text.contains(subject)).count();
+        let mails: Vec<_> = self.world.cloud.mails().iter().map(Value::to_string).collect();
+        let texts: Vec<_> = self.world.cloud.texts().iter().map(|form| format!("{form:?}")).collect();
+        let events: BTreeMap<_, _> = self.events().into_iter().map(|e| (e["id"].to_string(), e)).collect();
+        let (mut owed, mut repeated) = ((0, 0), 0);
+        for event in events.values() {
+            let id = order_of(event);
+            let (subject, text) = match (event["type"].as_str(), event["data"]["confirmed"].as_bool()) {
+                (Some("OrderCreated"), _) => ("Your order is confirmed", Some("is confirmed")),
+                (Some("OrderCancelled"), Some(true)) => ("Your order is cancelled", Some("is cancelled")),
+                (Some("OrderCancelled"), _) => ("Your order could not be placed", Some("could not be placed")),
+                (Some("PaymentCaptured"), _) => ("Your payment has arrived", None),
+                _ => ("Your money is on its way back", Some("we have returned")),
+            };
+            owed = (owed.0 + 1, owed.1 + usize::from(text.is_some()));
+            let by_mail = told(&format!("{subject} ({id})"), &mails);
+            let by_text = text.map(|text| told(text, &texts));
+            if by_mail == 0 || by_text == Some(0) {
+                self.violate(format!(
+                    "{} was told {by_mail} times by e-mail, {by_text:?} by text message",
+                    event["type"]
+                ));
+            }
+        }
+        repeated += mails.len().saturating_sub(owed.0) + texts.len().saturating_sub(owed.1);
+        let windows = ["notifications → email", "notifications → sns", "notifications → UpdateItem NotificationsTable"];
+        let in_window =
+            |(call, _): &(usize, Fault)| points.get(*call).is_some_and(|p| windows.contains(&p.label.as_str()));
+        // A blackout hits both channels at once.
+        let allowed: usize = self
             .script
             .faults()
-            .any(|(call, _)| points.get(call).is_some_and(|point| point.label.starts_with("notifications")));
-        for (channel, sent, owed) in [("e-mail", mails, all.len()), ("text message", texts, with_text)] {
-            if sent < owed || (sent > owed && !disturbed) {
-                self.violate(format!("{sent} messages by {channel} for {owed} events"));
+            .filter(in_window)
+            .map(
+                |(_, fault)| {
+                    if matches!(fault, Fault::Blackout | Fault::CrashAfter | Fault::CrashBefore) { 2 } else { 1 }
+                },
+            )
+            .sum();
+        if repeated > allowed {
+            self.violate(format!("{repeated} messages too many for {allowed} that may have been sent unnoted"));
+        }
+    }
+
+    /// Who was told that an order is cancelled, finds it cancelled, and may say
+    /// so again.
+    async fn check_cancellation(&mut self, told: Option<&Answer>) {
+        let Some(order) = self.order() else { return };
+        let heard = told.is_some_and(|answer| answer.status.is_success());
+        let end = state(&order);
+        if heard && end != Some(OrderState::Cancelled) {
+            self.violate(format!("told that it is cancelled, but it is {end:?}"));
+        }
+        if told.is_some_and(|answer| !answer.status.is_success() && !answer.status.is_server_error()) {
+            self.violate(format!("could not be cancelled: {told:?}"));
+        }
+        if end == Some(OrderState::Cancelled) {
+            let (events, again) = (self.world.cloud.sent_messages().len(), self.cancel().await);
+            let same =
+                again.as_ref().is_some_and(|a| a.status == http::StatusCode::OK && a.json()["status"] == "CANCELLED");
+            if !same || self.world.cloud.sent_messages().len() != events {
+                self.violate(format!("cancelled again: {again:?}"));
             }
         }
     }
@@ -437,14 +551,23 @@ impl Run<'_> {
         if !decided || once.json()["code"] == "idempotency_in_flight" {
             self.violate(format!("no final answer: {} {}", once.status, once.text));
         }
-        if (once.status, &once.text) != (again.status, &again.text) {
-            self.violate(format!("two answers: {} and {}", once.text, again.text));
+        if same(&once) != same(&again) {
+            self.violate(format!("two answers: {once:?} and {again:?}"));
+        }
+        let (_, _, expected) = self.scenario.plot.course();
+        if self.script.is_empty() && once.status != expected {
+            self.violate(format!("answered {} instead of {expected}", once.status));
         }
         for answer in answers {
             let final_one = [201, 402, 409, 422].contains(&answer.status.as_u16())
                 && answer.json()["code"] != "idempotency_in_flight";
-            if final_one && (answer.status, &answer.text) != (once.status, &once.text) {
-                self.violate(format!("the client was told {}, and later {}", answer.text, once.text));
+            if final_one && same(answer) != same(&once) {
+                self.violate(format!("the client was told {answer:?}, and later {once:?}"));
+            }
+            // An order that was promised is the one that came.
+            let promised = (answer.status == http::StatusCode::ACCEPTED).then(|| answer.json()["id"].clone());
+            if promised.is_some_and(|id| order.is_none_or(|order| order["id"]["S"] != id)) {
+                self.violate(format!("promised, and not there: {}", answer.text));
             }
         }
         if let Some(order) = order {
@@ -455,6 +578,22 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// What of an answer is the same each time.
+fn same(answer: &Answer) -> (u16, &str, Option<&str>, Option<&str>) {
+    (answer.status.as_u16(), &answer.text, answer.header("content-type"), answer.header("location"))
+}
+
+/// The id of the order that an event tells of.
+fn order_of(event: &Value) -> String {
+    let uuid = event["subject"].as_str().unwrap_or_default().split('_').nth(1).unwrap_or_default();
+    format!("ord_{uuid}")
+}
+
+/// What a piece costs, as a request says it.
+fn price() -> f64 {
+    PRICE as f64 / 100.0
 }
 
 fn state(order: &Value) -> Option<OrderState> {

@@ -1,6 +1,6 @@
 //! `template.yaml`, as far as tests ask it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Map, Value};
 use serde_yaml_ng::Value as Yaml;
@@ -84,6 +84,13 @@ impl Template {
             name: resource["Metadata"]["BuildProperties"]["Binary"].as_str().expect("a function's binary has a name"),
             properties: &resource["Properties"],
         })
+    }
+
+    /// How long an invocation of `function` may take.
+    pub fn timeout(&self, function: &Function<'_>) -> Duration {
+        let everyones = self.get("Globals.Function.Timeout");
+        let seconds = function.properties["Timeout"].as_u64().or(everyones.as_u64());
+        Duration::from_secs(seconds.expect("a function has a timeout"))
     }
 
     /// The routes of both APIs.

@@ -10,7 +10,10 @@ use std::{
     thread,
 };
 
-use orders::domain::OrderState;
+use orders::{
+    domain::OrderState,
+    saga::steps::{SAGAS, Saga},
+};
 
 use crate::{
     fault::{Fault, Script},
@@ -55,13 +58,18 @@ impl Trial {
 
     /// Plays it, on a clock of its own.
     pub fn play(&self) -> Report {
+        self.play_with(SAGAS)
+    }
+
+    /// As [`Trial::play`], with other step tables.
+    pub fn play_with(&self, sagas: &'static [&'static Saga]) -> Report {
         // What is left to chance (jitter) is the same each time, so that a
         // run can be played again.
         fastrand::seed(7);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
         let played =
-            panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.block_on(play(self.scenario, &self.script))));
+            panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.block_on(play(self.scenario, &self.script, sagas))));
         played.unwrap_or_else(|_| Report { violations: vec!["panicked".into()], ..Report::default() })
     }
 
@@ -82,6 +90,8 @@ impl Trial {
 pub struct Summary {
     /// How many runs were made.
     pub runs: usize,
+    /// Of which scenarios.
+    pub scenarios: BTreeSet<Scenario>,
     /// The points at which something went wrong, by their label.
     pub points: BTreeSet<String>,
     /// How often each fault occurred.
@@ -97,6 +107,7 @@ pub struct Summary {
 impl Summary {
     fn add(&mut self, trial: &Trial, report: &Report) {
         self.runs += 1;
+        self.scenarios.insert(trial.scenario);
         for (call, fault) in trial.script.faults() {
             if let Some(point) = report.points.get(call) {
                 self.points.insert(point.label.clone());

@@ -1,6 +1,10 @@
 //! A running shop, and the people who use it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{LazyLock, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -25,9 +29,10 @@ use lambda_http::{
 use orders::{
     clients::{Addresses, Services},
     documents::write_answer,
+    domain::OrderId,
     saga::{
         engine::{Engine, Invocation},
-        steps::SAGAS,
+        steps::{SAGAS, Saga},
     },
     service::Orders,
     trigger::{self, Trigger},
@@ -37,7 +42,7 @@ use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 use tracing_subscriber::EnvFilter;
 
-use crate::cloud::Cloud;
+use crate::{cloud::Cloud, template::Template};
 
 /// How long orders can be cancelled for in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -54,6 +59,8 @@ pub struct World {
     worker: Worker,
     /// The notifications function itself.
     pub notifications: notifications::handlers::Function,
+    /// Which images of orders the stream has delivered already.
+    streamed: Mutex<BTreeSet<String>>,
 }
 
 impl Drop for World {
@@ -70,6 +77,11 @@ impl World {
 
     /// As [`World::start`], with another clock.
     pub async fn start_at(clock: Clock) -> Self {
+        Self::start_with(clock, SAGAS).await
+    }
+
+    /// As [`World::start_at`], with other step tables.
+    pub async fn start_with(clock: Clock, sagas: &'static [&'static Saga]) -> Self {
         // Silent unless asked: RUST_LOG=info cargo test … -- --nocapture
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
@@ -124,7 +136,7 @@ impl World {
         let engine = Engine::new(
             orders::repository::DynamoRepository::new(table("OrdersTable")),
             services,
-            SAGAS,
+            sagas,
             write_answer,
             clock.clone(),
         );
@@ -141,32 +153,56 @@ impl World {
         let notifications = notifications::handlers::Function::new(service, router.clone());
         cloud.serve("notifications", router);
 
-        Self { cloud, worker, notifications }
+        Self { cloud, worker, notifications, streamed: Mutex::default() }
     }
 
-    /// What the orders table's stream does: the worker takes every order on
-    /// that a write wanted it to.
-    pub async fn stream(&self) -> Outcome {
+    /// What the orders table's stream does: it tells the worker, once, of every
+    /// write that wants it. How many there were. The worker always
+    /// acknowledges; one that dies has the same from the schedule only.
+    pub async fn stream(&self) -> usize {
         let woken = self.cloud.scan("OrdersTable").into_iter().filter(|item| item["wake"]["S"] == "now");
-        let ids: Vec<_> = woken.filter_map(|item| item["id"]["S"].as_str()?.parse().ok()).collect();
-        if ids.is_empty() {
-            return Outcome::default();
+        let mut streamed = self.streamed.lock().expect("no test panicked meanwhile");
+        let new: Vec<_> = woken.filter(|item| streamed.insert(item.to_string())).collect();
+        drop(streamed);
+        if new.is_empty() {
+            return 0;
         }
+        let records: Vec<_> =
+            new.iter().map(|item| json!({ "dynamodb": { "Keys": { "pk": item["pk"], "sk": item["sk"] } } })).collect();
+        let trigger: Trigger = serde_json::from_value(json!({ "Records": records })).expect("a stream's event");
         let worker = self.worker.clone();
-        let run = async move { worker.work(ids, Self::worker_invocation()).await };
-        self.cloud.invocation("order-worker").run(run).await.unwrap_or_default()
+        let event = LambdaEvent::new(trigger, lambda_context("order-worker"));
+        let handled = self.cloud.invocation("order-worker").run(async move { trigger::handle(&worker, event).await });
+        if let Ok(answer) = handled.await {
+            answer.expect("the worker acknowledges whatever the stream brings");
+        }
+        new.len()
     }
 
     /// What the schedule does each minute. A sweep that fails is followed by
     /// the next.
     pub async fn sweep(&self) -> Outcome {
-        let worker = self.worker.clone();
-        let run = async move { worker.sweep(Self::worker_invocation()).await };
-        self.cloud.invocation("order-worker").run(run).await.map(Result::unwrap_or_default).unwrap_or_default()
+        self.sweep_within(Duration::from_secs(60)).await
     }
 
-    fn worker_invocation() -> Invocation<'static> {
-        Invocation { deadline: Deadline::after(Duration::from_secs(60)), request_id: "worker" }
+    /// What the worker makes of these orders when the stream names them.
+    pub async fn work(&self, ids: Vec<OrderId>) -> Outcome {
+        let worker = self.worker.clone();
+        let invocation = Invocation { deadline: Deadline::after(Duration::from_secs(60)), request_id: "worker" };
+        let run = async move { worker.work(ids, invocation).await };
+        self.cloud.invocation("order-worker").run(run).await.unwrap_or_default()
+    }
+
+    /// A sweep in an invocation that has only so much time.
+    pub async fn sweep_within(&self, time: Duration) -> Outcome {
+        let worker = self.worker.clone();
+        let invocation = Invocation { deadline: Deadline::after(time), request_id: "worker" };
+        let run = async move { tokio::time::timeout_at(invocation.deadline.instant(), worker.sweep(invocation)).await };
+        match self.cloud.invocation("order-worker").run(run).await {
+            Ok(Ok(Ok(outcome))) => outcome,
+            // Failed, out of time, or killed.
+            _ => Outcome::default(),
+        }
     }
 
     /// Invokes the notifications function with a payload, as Lambda does.
@@ -177,10 +213,7 @@ impl World {
     /// Invokes a function with the text of an event, as Lambda does: the event
     /// is read, and the answer written, by the same code as there.
     pub async fn invoke(&self, function: &'static str, event: &str) -> Result<Value, lambda_http::Error> {
-        let mut context = Context::default();
-        context.request_id = uuid::Uuid::new_v4().to_string();
-        let end = SystemTime::now() + Duration::from_secs(20);
-        context.deadline = end.duration_since(UNIX_EPOCH)?.as_millis().try_into()?;
+        let context = lambda_context(function);
         let event = event.to_owned();
         let invocation = self.cloud.invocation(function);
         let answer = match function {
@@ -220,7 +253,8 @@ impl World {
         let payload = json!({ "Records": records.collect::<Vec<_>>() });
         let payload = serde_json::value::to_raw_value(&payload).expect("a payload in JSON");
         let function = self.notifications.clone();
-        let run = async move { function.handle(LambdaEvent::new(payload, Context::default())).await };
+        let context = lambda_context("notifications");
+        let run = async move { function.handle(LambdaEvent::new(payload, context)).await };
         let answer = self.cloud.invocation("notifications").run(run).await;
         // An invocation that fails or dies acknowledges nothing.
         let Ok(Ok(answer)) = answer else {
@@ -270,6 +304,9 @@ impl World {
             request.extensions_mut().insert(context);
         }
         let service = service_of(request.uri().path());
+        if request.extensions().get::<Context>().is_none() {
+            request.extensions_mut().insert(lambda_context(service));
+        }
         let router = self.cloud.service(service);
         let Ok(response) = self.cloud.invocation(service).run(router.oneshot(request)).await else {
             // What the gateway says of a function that died.
@@ -307,6 +344,21 @@ impl World {
         self.post(&person, "/users", body).await.expect(StatusCode::CREATED);
         person
     }
+}
+
+/// What Lambda gives with an invocation of a function that may take as long as
+/// the template says.
+pub fn lambda_context(function: &str) -> Context {
+    static TIMEOUTS: LazyLock<BTreeMap<String, Duration>> = LazyLock::new(|| {
+        let template = Template::read();
+        template.functions().map(|function| (function.name.to_owned(), template.timeout(&function))).collect()
+    });
+    let timeout = TIMEOUTS.get(function).unwrap_or_else(|| panic!("the template has no function {function}"));
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970") + *timeout;
+    let mut context = Context::default();
+    context.request_id = uuid::Uuid::new_v4().to_string();
+    context.deadline = end.as_millis().try_into().expect("a moment");
+    context
 }
 
 /// A message as it stands in a batch.

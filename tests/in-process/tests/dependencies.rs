@@ -15,7 +15,7 @@ use http::{Method, Request, StatusCode};
 use in_process_tests::{
     Answer, Person, World,
     cloud::Trouble,
-    fault::{Point, Script},
+    fault::{Fault, Point, Script},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -171,13 +171,106 @@ mod a_dead_service {
             shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
             shop.place_many(3).await;
             shop.minutes(5).await;
-            // Given up as orders; but what must be undone there waits for it.
-            let undone_elsewhere = if service == "users" { "CANCELLED" } else { "CANCELLING" };
-            assert_eq!(shop.states(), BTreeSet::from([undone_elsewhere.into()]), "{service}");
+            // Given up as orders; but what must be undone there waits for it,
+            // and so does the word to a customer who isn't known yet.
+            assert_eq!(shop.states(), BTreeSet::from(["CANCELLING".into()]), "{service}");
             shop.world.cloud.bring_back();
             shop.minutes(10).await;
             assert_eq!(shop.states(), BTreeSet::from(["CANCELLED".into()]), "{service}");
             shop.expect_sums();
+            // All three were told "not decided yet", and are told how it ended.
+            let mails = shop.world.cloud.mails();
+            let told = mails.iter().filter(|mail| mail.to_string().contains("could not be placed"));
+            assert_eq!(told.count(), 3, "{service}");
+        }
+    }
+}
+
+mod a_dead_queue {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn holds_up_no_customer_and_loses_no_event() {
+        let shop = Shop::open().await;
+        shop.world.cloud.trouble("sqs", Trouble::Silent);
+        for heard in shop.place_many(4).await {
+            heard.answer.expect(StatusCode::CREATED);
+            assert!(heard.after < Duration::from_secs(1), "{:?}", heard.after);
+        }
+        shop.minutes(3).await;
+        // The money may be taken; but an order isn't done before it is told.
+        assert_eq!(shop.states(), BTreeSet::from(["CONFIRMED".into()]));
+        assert!(shop.world.cloud.mails().is_empty());
+        shop.world.cloud.bring_back();
+        shop.minutes(10).await;
+        assert_eq!(shop.in_state("DONE"), 4);
+        shop.expect_sums();
+        // OrderCreated and PaymentCaptured of each.
+        assert_eq!(shop.world.cloud.mails().len(), 8);
+    }
+}
+
+mod a_dead_database {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn is_said_to_the_customer_whose_repeat_is_the_first_order() {
+        let shop = Shop::open().await;
+        for trouble in [Trouble::Down, Trouble::Silent] {
+            shop.world.cloud.trouble("dynamodb", trouble);
+            let heard = shop.place("the-key").await;
+            heard.answer.expect_problem(503, "unavailable");
+            shop.world.cloud.bring_back();
+            assert!(shop.orders().is_empty());
+        }
+        shop.place("the-key").await.answer.expect(StatusCode::CREATED);
+        shop.minutes(1).await;
+        assert_eq!(shop.in_state("DONE"), 1);
+        shop.expect_sums();
+    }
+}
+
+/// Every call that leaves the orders function takes a second here, and those
+/// that the others make take none: so the seconds count what it waits for one
+/// after another.
+mod phases {
+    use super::*;
+
+    const CALL: Duration = Duration::from_secs(1);
+
+    async fn placed(lines: usize, token: &str) -> Heard {
+        let shop = Shop::open().await;
+        let mut items = vec![json!({ "product_id": shop.teapot, "quantity": 1 })];
+        for n in 1..lines {
+            let body = json!({ "name": format!("Cup {n}"), "description": "For tea.", "price": 1, "stock": STOCK });
+            let cup = shop.world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+            items.push(json!({ "product_id": cup["id"], "quantity": 1 }));
+        }
+        shop.world.cloud.take_time("orders", CALL);
+        let body = json!({ "items": items, "payment_method": token });
+        let began = Instant::now();
+        let headers = [("idempotency-key", "the-key")];
+        let answer = shop.world.send_with(&shop.ada, Method::POST, "/orders", Some(body), &headers).await;
+        Heard { answer, after: began.elapsed() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn are_four_until_an_order_is_confirmed_however_many_lines_it_has() {
+        for lines in [1, 3, 50] {
+            let heard = placed(lines, "tok_accepted").await;
+            heard.answer.expect(StatusCode::CREATED);
+            assert_eq!(heard.after.as_secs(), 4, "{lines} lines");
+        }
+    }
+
+    /// Decided in four; then it is undone, told and closed, so that what it
+    /// held is free when the customer reads the answer.
+    #[tokio::test(start_paused = true)]
+    async fn are_three_more_where_a_refused_order_is_undone_before_the_answer() {
+        for lines in [1, 50] {
+            let heard = placed(lines, "tok_declined").await;
+            heard.answer.expect_problem(402, "payment_declined");
+            assert_eq!(heard.after.as_secs(), 7, "{lines} lines");
         }
     }
 }
@@ -284,6 +377,26 @@ mod an_invocation_that_ends_soon {
         // It ends by itself.
         shop.minutes(1).await;
         assert_eq!(shop.in_state("DONE"), 1);
+        shop.expect_sums();
+    }
+
+    /// The write that would have recorded the decision gets no answer.
+    #[tokio::test(start_paused = true)]
+    async fn gives_a_decision_up_that_cannot_be_recorded_in_time_to_say_so() {
+        let shop = Shop::open().await;
+        shop.world.cloud.begin_trial(Script::none());
+        shop.place("another-key").await.answer.expect(StatusCode::CREATED);
+        let points = shop.world.cloud.end_trial();
+        let decision = points.iter().rposition(|point| point.label == "orders → PutItem OrdersTable").unwrap();
+
+        shop.world.cloud.begin_trial(Script::none().and(decision, Fault::Silence));
+        let began = Instant::now();
+        let answer = place_with(&shop, Duration::from_millis(2_300)).await;
+        shop.world.cloud.end_trial();
+        answer.expect(StatusCode::ACCEPTED);
+        assert!(began.elapsed() < Duration::from_millis(1_700), "{:?}", began.elapsed());
+        shop.minutes(1).await;
+        assert_eq!(shop.in_state("DONE"), 2);
         shop.expect_sums();
     }
 

@@ -8,10 +8,13 @@ use std::{collections::BTreeSet, io::Write, time::Instant};
 
 use in_process_tests::{
     fault::Fault,
-    scenario::Scenario,
+    scenario::{Plot, Scenario},
     trials::{Summary, Trial, play_all, summarise},
 };
-use orders::domain::OrderState;
+use orders::{
+    domain::OrderState,
+    saga::steps::{PLACE_ORDER, Saga},
+};
 
 /// How many pairs, and how many triples, are played where not all are.
 const SAMPLE: usize = 1000;
@@ -34,13 +37,27 @@ fn say(what: &str) {
     writeln!(std::io::stderr(), "  {what}").expect("somewhere to write to");
 }
 
-/// Every kind of fault happened, and both ends were reached.
+/// Every scenario was played, every kind of fault happened, both ends were
+/// reached, and an order went every way that it can.
 #[track_caller]
 fn expect_not_vacuous(summary: &Summary) {
+    assert_eq!(summary.scenarios, Scenario::all().into_iter().collect());
     let happened: BTreeSet<_> = summary.faults.keys().copied().collect();
     assert_eq!(happened, BTreeSet::from(Fault::ALL));
     for end in [OrderState::Done, OrderState::Cancelled] {
         assert!(summary.ends.contains_key(&Some(end)), "{end} was never reached");
+    }
+    for way in Plot::ALL.map(|plot| plot.course().0.to_vec()) {
+        assert!(summary.ways.contains(&way), "no order went {way:?}");
+    }
+}
+
+/// Recovery went wrong, too: the sweep itself, and what it does.
+#[track_caller]
+fn expect_recovery_disturbed(summary: &Summary) {
+    for call in ["Query OrdersTable", "POST payments capture", "POST payments cancel", "sqs"] {
+        let point = format!("order-worker → {call}");
+        assert!(summary.points.contains(&point), "nothing went wrong at {point}: {:?}", summary.points);
     }
 }
 
@@ -83,6 +100,7 @@ fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
     let (summary, pairs) = play_all(pairs);
     expect_no_violation(&what, &summary);
     expect_not_vacuous(&summary);
+    expect_recovery_disturbed(&summary);
 
     let triples = (0..setting("HOLDFAST_TRIPLES", SAMPLE)).filter_map(|_| {
         let (trial, report) = &pairs[chance.usize(..pairs.len())];
@@ -92,6 +110,38 @@ fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
     let what = format!("triples ({}, seed {seed})", triples.len());
     let (summary, _) = play_all(triples);
     expect_no_violation(&what, &summary);
+    expect_not_vacuous(&summary);
+}
+
+/// Whoever adds a step adds a line to the table, and nothing here.
+#[test]
+fn a_step_that_is_added_to_the_table_goes_wrong_in_every_way_without_being_told() {
+    static WITH_ONE_MORE: Saga = Saga {
+        version: 2,
+        before_the_pivot: PLACE_ORDER.before_the_pivot,
+        after_the_pivot: &[
+            &[PLACE_ORDER.before_the_pivot[0][0]],
+            PLACE_ORDER.after_the_pivot[0],
+            PLACE_ORDER.after_the_pivot[1],
+        ],
+        after_compensation: PLACE_ORDER.after_compensation,
+    };
+    static SAGAS: &[&Saga] = &[&PLACE_ORDER, &WITH_ONE_MORE];
+    let added = "order-worker → GET users validate";
+    let trial = Trial::undisturbed(Scenario { plot: Plot::Confirmed, lines: 1 });
+    let play = |trial: &Trial| trial.play_with(SAGAS);
+    assert!(!trial.play().points.iter().any(|point| point.label == added));
+    let report = play(&trial);
+    assert_eq!(report.violations, Vec::<String>::new());
+    let mut tried = BTreeSet::new();
+    for trial in trial.extensions(&report) {
+        let report = play(&trial);
+        assert_eq!(report.violations, Vec::<String>::new(), "{trial}");
+        tried.extend(
+            trial.script.faults().filter(|(call, _)| report.points[*call].label == added).map(|(_, fault)| fault),
+        );
+    }
+    assert_eq!(tried.len(), 5, "{tried:?}");
 }
 
 /// Plays the one trial that `HOLDFAST_TRIAL` names, and shows its points.

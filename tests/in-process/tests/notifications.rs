@@ -15,7 +15,11 @@ use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use chassis::{aws::Aws, clock::Clock, dynamo::Table};
 use http::StatusCode;
-use in_process_tests::{Person, World, world::sqs_record};
+use in_process_tests::{
+    Person, World,
+    fault::{Fault, Script},
+    world::sqs_record,
+};
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::{Context, LambdaEvent};
 use notifications::{
@@ -390,6 +394,55 @@ async fn a_claim_is_its_owners_until_the_lease_runs_out_and_then_says_that_it_ma
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert_eq!(claims.claim(&attempt("c"), later + LEASE * 9).await.unwrap(), Claim::Sent);
+}
+
+/// A claim of `a` whose lease has run out at the time that is returned.
+async fn abandoned(claims: &DynamoRepository) -> Timestamp {
+    let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    now + LEASE + SignedDuration::from_millis(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_claim_is_taken_over_by_one_of_two() {
+    let world = World::start().await;
+    let claims = repository(&world).await;
+    let later = abandoned(&claims).await;
+    // Both find it abandoned before either takes it.
+    world.cloud.take_time("nobody", Duration::from_secs(1));
+    let (b, c) = (attempt("b"), attempt("c"));
+    let (b, c) = tokio::join!(claims.claim(&b, later), claims.claim(&c, later));
+    let mut outcomes = [b.unwrap(), c.unwrap()];
+    outcomes.sort_by_key(|claim| *claim == Claim::Busy);
+    assert_eq!(outcomes, [Claim::Granted { perhaps_sent: true }, Claim::Busy]);
+}
+
+#[tokio::test]
+async fn a_takeover_whose_answer_was_lost_is_known_as_ones_own() {
+    let world = World::start().await;
+    let claims = repository(&world).await;
+    let later = abandoned(&claims).await;
+    // The first call finds the claim, the second takes it over.
+    world.cloud.begin_trial(Script::none().and(1, Fault::ReplyLost));
+    assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
+    assert_eq!(world.cloud.end_trial().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_too_late_to_take_over_hears_that_it_is_sent() {
+    let world = World::start().await;
+    let claims = repository(&world).await;
+    let later = abandoned(&claims).await;
+    world.cloud.take_time("nobody", Duration::from_secs(1));
+    let faster = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        world.cloud.take_time("nobody", Duration::ZERO);
+        assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
+        assert!(claims.mark_sent(&attempt("c"), "ses-1", later).await.unwrap());
+    };
+    let slow = attempt("b");
+    let (slow, ()) = tokio::join!(claims.claim(&slow, later), faster);
+    assert_eq!(slow.unwrap(), Claim::Sent);
 }
 
 #[tokio::test]

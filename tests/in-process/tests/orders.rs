@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World};
+use in_process_tests::{Answer, Person, World, fault::Script};
 use serde_json::{Value, json};
 
 /// A product for sale.
@@ -34,7 +34,7 @@ async fn order(world: &World, person: &Person, id: &Value) -> Value {
 
 /// Lets the worker go on until nothing is left to do at once.
 async fn settle(world: &World) {
-    while world.stream().await.finished > 0 {}
+    while world.stream().await > 0 {}
 }
 
 fn statuses(order: &Value) -> Vec<&str> {
@@ -269,6 +269,25 @@ mod a_repeated_request {
         assert_eq!(first.expect(StatusCode::CREATED)["id"], again.expect(StatusCode::CREATED)["id"]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn is_one_for_seven_days() {
+        let world = World::start_at(chassis::clock::Clock::tokio(jiff::Timestamp::now())).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let body = basket(&[(&teapot, 1)], "tok_accepted");
+        let first = place(&world, &ada, body.clone(), "k1").await;
+        settle(&world).await;
+        let week = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+        tokio::time::advance(week - std::time::Duration::from_secs(60)).await;
+        let again = place(&world, &ada, body.clone(), "k1").await;
+        assert_eq!((again.status, again.text), (first.status, first.text.clone()));
+        // The item may still be there: DynamoDB deletes it days late.
+        tokio::time::advance(std::time::Duration::from_secs(120)).await;
+        let another = place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED);
+        assert_ne!(another["id"], first.json()["id"]);
+        assert_eq!(stock(&world, &teapot).await, 3);
+    }
+
     #[tokio::test]
     async fn with_another_payload_is_a_mismatch_and_changes_nothing() {
         let world = World::start().await;
@@ -373,7 +392,7 @@ mod cancelling {
         assert_eq!(stock(&world, &teapot).await, 5);
         assert_eq!(
             kinds(&world),
-            ["PaymentCaptured", "OrderCreated", "PaymentRefunded", "OrderCreated", "OrderCancelled"]
+            ["PaymentCaptured", "OrderCreated", "PaymentRefunded", "OrderCancelled"]
         );
         let payment = world.get(&ada, &format!("/payments/{}", cancelled["payment_id"].as_str().unwrap())).await;
         assert_eq!(payment.expect(StatusCode::OK)["status"], "REFUNDED");
@@ -416,6 +435,28 @@ mod cancelling {
         assert_eq!(stock(&world, &teapot).await, 5);
     }
 
+    /// Whoever writes the cancellation undoes the order; the request that
+    /// placed it only answers.
+    #[tokio::test(start_paused = true)]
+    async fn an_order_whose_request_still_runs_is_undone_by_one_of_them() {
+        let world = World::start_at(chassis::clock::Clock::tokio(jiff::Timestamp::now())).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        world.cloud.begin_trial(Script::none());
+        let cancel = async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let orders = world.get(&ada, "/orders").await.expect(StatusCode::OK);
+            let path = format!("/orders/{}/cancel", orders["items"][0]["id"].as_str().unwrap());
+            world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK)
+        };
+        let (placed, cancelled) = tokio::join!(place(&world, &ada, basket(&[(&teapot, 2)], "tok_slow"), "k1"), cancel);
+        placed.expect_problem(409, "order_cancelled");
+        assert_eq!(cancelled["status"], "CANCELLED");
+        let points = world.cloud.end_trial();
+        let undone = |what: &str| points.iter().filter(|point| point.label == format!("orders → POST {what}")).count();
+        assert_eq!((undone("products release"), undone("payments cancel")), (1, 1));
+    }
+
     #[tokio::test]
     async fn is_answered_as_under_way_when_a_service_is_down_and_finished_by_the_worker() {
         let world = World::start().await;
@@ -445,10 +486,14 @@ mod cancelling {
         let placed =
             place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
         settle(&world).await;
+        let last = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k2").await.expect(StatusCode::CREATED);
+        settle(&world).await;
+        let path = |order: &Value| format!("/orders/{}/cancel", order["id"].as_str().unwrap());
         tokio::time::advance(in_process_tests::world::CANCELLATION_WINDOW).await;
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
-        world.send(&ada, Method::POST, &path, None).await.expect_problem(409, "cancellation_closed");
+        // The last moment is one.
+        world.send(&ada, Method::POST, &path(&last), None).await.expect(StatusCode::OK);
+        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+        world.send(&ada, Method::POST, &path(&placed), None).await.expect_problem(409, "cancellation_closed");
         assert_eq!(stock(&world, &teapot).await, 3);
     }
 }
@@ -490,12 +535,16 @@ mod the_worker {
         let placed =
             place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
         world.cloud.take_down("payments");
-        let mut overdue = 0;
-        for _ in 0..30 {
+        let began = tokio::time::Instant::now();
+        for _ in 0..40 {
             tokio::time::advance(Duration::from_secs(60)).await;
-            overdue += world.sweep().await.overdue;
+            // Each sweep stays for a while, and looks again.
+            let open = began.elapsed();
+            let outcome = world.sweep().await;
+            assert_eq!(outcome.finished, 0);
+            let late = open > Duration::from_secs(15 * 60);
+            assert_eq!(outcome.overdue, if late { outcome.postponed } else { 0 }, "open for {open:?}");
         }
-        assert!(overdue > 0);
         assert_eq!(order(&world, &ada, &placed["id"]).await["status"], "CONFIRMED");
         world.cloud.bring_back();
         tokio::time::advance(Duration::from_secs(600)).await;
@@ -510,15 +559,129 @@ mod the_worker {
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         let body = basket(&[(&teapot, 1)], "tok_slow");
-        // The client, and with it the whole invocation, goes away midway.
-        let request = place(&world, &ada, body.clone(), "k1");
-        assert!(tokio::time::timeout(Duration::from_secs(1), request).await.is_err());
+        let killed = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.cloud.kill_all();
+        };
+        let (answer, ()) = tokio::join!(place(&world, &ada, body.clone(), "k1"), killed);
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
         assert_eq!(world.sweep().await.finished, 0, "the lease is respected");
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(world.sweep().await.finished, 1);
         let replay = place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED);
         assert_eq!(order(&world, &ada, &replay["id"]).await["status"], "DONE");
         assert_eq!(stock(&world, &teapot).await, 4);
+    }
+}
+
+mod what_the_worker_tells {
+    use std::time::Duration;
+
+    use in_process_tests::cloud::Trouble;
+    use orders::worker::Outcome;
+
+    use super::*;
+
+    /// So many confirmed orders that nobody has taken further yet.
+    async fn confirmed(count: usize) -> World {
+        let world = World::start_at(chassis::clock::Clock::tokio(jiff::Timestamp::now())).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 100).await;
+        for n in 0..count {
+            let body = basket(&[(&teapot, 1)], "tok_accepted");
+            place(&world, &ada, body, &format!("k{n}")).await.expect(StatusCode::CREATED);
+        }
+        world
+    }
+
+    async fn minute_later(world: &World) -> Outcome {
+        tokio::time::advance(Duration::from_secs(65)).await;
+        world.sweep().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_what_became_of_each_order() {
+        let world = confirmed(3).await;
+        world.cloud.trouble("payments", Trouble::Down);
+        assert_eq!(minute_later(&world).await, Outcome { postponed: 3, ..Outcome::default() });
+        tokio::time::advance(Duration::from_secs(16 * 60)).await;
+        assert_eq!(minute_later(&world).await, Outcome { postponed: 3, overdue: 3, ..Outcome::default() });
+        world.cloud.bring_back();
+        tokio::time::advance(Duration::from_secs(10 * 60)).await;
+        assert_eq!(minute_later(&world).await, Outcome { finished: 3, ..Outcome::default() });
+        assert_eq!(minute_later(&world).await, Outcome::default());
+    }
+
+    /// What comes right while the sweep stays is finished by it.
+    #[tokio::test(start_paused = true)]
+    async fn counts_what_it_finished_when_it_looked_again() {
+        let world = confirmed(4).await;
+        world.cloud.trouble("payments", Trouble::Down);
+        let back = async {
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            world.cloud.bring_back();
+        };
+        tokio::time::advance(Duration::from_secs(65)).await;
+        let (outcome, ()) = tokio::join!(world.sweep(), back);
+        assert_eq!(outcome, Outcome { finished: 4, postponed: 4, ..Outcome::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_that_a_record_it_cannot_read_needs_a_person_at_once() {
+        let world = confirmed(2).await;
+        let mut item = world.cloud.scan("OrdersTable").into_iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
+        item["state"] = json!({ "S": "CONFIRMED" });
+        item["basket"] = json!({ "S": "of a later version" });
+        world.cloud.put("OrdersTable", item);
+        let outcome = minute_later(&world).await;
+        assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, ..Outcome::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaves_out_what_is_at_an_end_already() {
+        let world = confirmed(3).await;
+        settle(&world).await;
+        let orders = world.cloud.scan("OrdersTable").into_iter().filter(|item| item["sk"]["S"] == "ORDER");
+        let ids = orders.map(|item| item["id"]["S"].as_str().unwrap().parse().unwrap()).collect();
+        assert_eq!(world.work(ids).await, Outcome { skipped: 3, ..Outcome::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_nothing_at_once_where_there_is_nothing_to_do() {
+        let world = confirmed(0).await;
+        let began = tokio::time::Instant::now();
+        assert_eq!(world.sweep().await, Outcome::default());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    /// It looks again only where there is time for another round.
+    #[tokio::test(start_paused = true)]
+    async fn depends_on_how_long_it_may_stay() {
+        for (seconds, finished) in [(20, 0), (21, 2)] {
+            let world = confirmed(2).await;
+            world.cloud.trouble("payments", Trouble::Down);
+            let back = async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                world.cloud.bring_back();
+            };
+            tokio::time::advance(Duration::from_secs(65)).await;
+            let (outcome, ()) = tokio::join!(world.sweep_within(Duration::from_secs(seconds)), back);
+            assert_eq!(outcome, Outcome { finished, postponed: 2, ..Outcome::default() }, "{seconds} s");
+        }
+    }
+
+    /// Those that a sweep has no time for stay due.
+    #[tokio::test(start_paused = true)]
+    async fn is_what_it_left_for_lack_of_time() {
+        let world = confirmed(3).await;
+        tokio::time::advance(Duration::from_secs(65)).await;
+        let outcome = world.sweep_within(Duration::from_millis(2_900)).await;
+        assert_eq!(outcome, Outcome { skipped: 3, ..Outcome::default() });
+        assert_eq!(minute_later(&world).await, Outcome { finished: 3, ..Outcome::default() });
+        // Just enough is enough.
+        let world = confirmed(3).await;
+        tokio::time::advance(Duration::from_secs(65)).await;
+        assert_eq!(world.sweep_within(Duration::from_secs(3)).await, Outcome { finished: 3, ..Outcome::default() });
     }
 }
 

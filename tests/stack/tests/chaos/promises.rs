@@ -203,7 +203,7 @@ impl Check<'_> {
                 owed_mails.insert(format!("Your order is confirmed ({id})"));
                 owed_texts.insert(("is confirmed", id));
             }
-            if order["state"] == "CANCELLED" && order["recipient"].is_object() {
+            if order["state"] == "CANCELLED" {
                 let what = if is_confirmed { "is cancelled" } else { "could not be placed" };
                 owed_mails.insert(format!("Your order {what} ({id})"));
                 owed_texts.insert((what, id));
