@@ -115,12 +115,7 @@ impl Script {
         self.0.get(&call).copied()
     }
 
-    /// How many calls go wrong.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing does.
+    /// Whether nothing goes wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -168,14 +168,14 @@ fn play_each(trials: &[Trial], seen: impl Fn(&Trial, Report) + Sync) {
 
 /// Plays all `trials`. Returns the summary alone, which is what fits into
 /// memory when there are hundreds of thousands; `at` is told now and then how
-/// many have been played.
-pub fn summarise(trials: &[Trial], at: impl Fn(usize) + Sync) -> Summary {
+/// far it is.
+pub fn summarise(trials: &[Trial], at: impl Fn(&Summary) + Sync) -> Summary {
     let summary = Mutex::new(Summary::default());
     play_each(trials, |trial, report| {
         let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
         summary.add(trial, &report);
         if summary.runs.is_multiple_of(PROGRESS) {
-            at(summary.runs);
+            at(&summary);
         }
     });
     summary.into_inner().unwrap_or_else(PoisonError::into_inner)

@@ -161,9 +161,10 @@ impl World {
     /// acknowledges; one that dies has the same from the schedule only.
     pub async fn stream(&self) -> usize {
         let woken = self.cloud.scan("OrdersTable").into_iter().filter(|item| item["wake"]["S"] == "now");
-        let mut streamed = self.streamed.lock().expect("no test panicked meanwhile");
-        let new: Vec<_> = woken.filter(|item| streamed.insert(item.to_string())).collect();
-        drop(streamed);
+        let new: Vec<_> = {
+            let mut streamed = self.streamed.lock().expect("no test panicked meanwhile");
+            woken.filter(|item| streamed.insert(item.to_string())).collect()
+        };
         if new.is_empty() {
             return 0;
         }

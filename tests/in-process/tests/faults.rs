@@ -90,7 +90,10 @@ fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
     chance.shuffle(&mut pairs);
     if std::env::var("HOLDFAST_PAIRS").as_deref() == Ok("all") {
         let began = Instant::now();
-        let progress = |played| say(&format!("{played} of {possible} pairs, {} s", began.elapsed().as_secs()));
+        let progress = |so_far: &Summary| {
+            let (played, broken) = (so_far.runs, so_far.violations.len());
+            say(&format!("{played} of {possible} pairs, {broken} violations, {} s", began.elapsed().as_secs()));
+        };
         let summary = summarise(&pairs, progress);
         expect_no_violation(&format!("all {possible} pairs"), &summary);
         assert_eq!(summary.runs, possible);

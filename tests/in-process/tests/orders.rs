@@ -390,10 +390,7 @@ mod cancelling {
         let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
         assert_eq!(statuses(&cancelled), ["PENDING", "CONFIRMED", "DONE", "CANCELLING", "CANCELLED"]);
         assert_eq!(stock(&world, &teapot).await, 5);
-        assert_eq!(
-            kinds(&world),
-            ["PaymentCaptured", "OrderCreated", "PaymentRefunded", "OrderCancelled"]
-        );
+        assert_eq!(kinds(&world), ["PaymentCaptured", "OrderCreated", "PaymentRefunded", "OrderCancelled"]);
         let payment = world.get(&ada, &format!("/payments/{}", cancelled["payment_id"].as_str().unwrap())).await;
         assert_eq!(payment.expect(StatusCode::OK)["status"], "REFUNDED");
         // Again: nothing new happens.
