@@ -576,11 +576,13 @@ fn wording(event: &Value) -> (&'static str, Option<&'static str>) {
 }
 
 /// How many messages may have been sent without being noted because of a
-/// fault. A notifier that dies may have been about to note each of its batch.
+/// fault. A notifier that dies may have been about to note each of its batch,
+/// and one whose table is out notes none.
 fn unnoted(fault: Fault, point: Option<&Point>, batch: usize) -> usize {
     let calls = |call: &str| point.is_some_and(|point| point.label.starts_with(&format!("notifications → {call}")));
     match fault {
         Fault::CrashBefore | Fault::CrashAfter | Fault::Blackout if calls("") => batch,
+        Fault::Outage if calls("UpdateItem") => batch,
         _ => usize::from(calls("email") || calls("sns") || calls("UpdateItem")),
     }
 }

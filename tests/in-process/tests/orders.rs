@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World, fault::Script};
+use in_process_tests::{Answer, Person, World, cloud::Trouble, fault::Script};
 use serde_json::{Value, json};
 
 /// A product for sale.
@@ -441,7 +441,9 @@ mod cancelling {
         let teapot = product(&world, "19.99", 5).await;
         world.cloud.begin_trial(Script::none());
         let cancel = async {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            // The placing request has its answer before this has ended.
+            world.cloud.trouble("products.internal", Trouble::Slow(std::time::Duration::from_millis(1900)));
             let orders = world.get(&ada, "/orders").await.expect(StatusCode::OK);
             let path = format!("/orders/{}/cancel", orders["items"][0]["id"].as_str().unwrap());
             world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK)
@@ -574,7 +576,6 @@ mod the_worker {
 mod what_the_worker_tells {
     use std::time::Duration;
 
-    use in_process_tests::cloud::Trouble;
     use orders::worker::Outcome;
 
     use super::*;
