@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{Method, StatusCode};
 use in_process_tests::{Answer, Person, World, cloud::Trouble, fault::Script};
+use orders::worker::Outcome;
 use serde_json::{Value, json};
 
 /// A product for sale.
@@ -552,6 +553,29 @@ mod the_worker {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn leaves_an_order_that_failed_alone_for_a_pause_that_doubles() {
+        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
+        let world = World::start_at(clock.clone()).await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        world.cloud.take_down("payments");
+        for failures in 0..5 {
+            // No time to look again.
+            let outcome = world.sweep_within(Duration::from_secs(19)).await;
+            assert_eq!(outcome.postponed, 1);
+            let orders = world.cloud.scan("OrdersTable");
+            let order = orders.iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
+            let next: i64 = order["next_check"]["N"].as_str().unwrap().parse().unwrap();
+            let pause = u64::try_from(next - clock.now().as_millisecond()).unwrap();
+            let whole = 2_000 * 2_u64.pow(failures);
+            assert!((whole * 3 / 4..=whole).contains(&pause), "{pause} ms after {failures} failures");
+            assert_eq!(world.sweep_within(Duration::from_secs(19)).await, Outcome::default());
+            tokio::time::advance(Duration::from_millis(pause)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn takes_over_an_order_whose_request_vanished_once_its_lease_has_ended() {
         let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
         let world = World::start_at(clock).await;
@@ -575,8 +599,6 @@ mod the_worker {
 
 mod what_the_worker_tells {
     use std::time::Duration;
-
-    use orders::worker::Outcome;
 
     use super::*;
 
