@@ -241,13 +241,26 @@ fn lines(project: &Project, tools: &Tools) -> Result<()> {
     step.done("each change noticed");
 
     let step = Step::begin("Lines: conditions, tombstones, claims and keys");
+    let judges = |profile: &str, more: &[&str], tests: &[&str]| -> Vec<String> {
+        let tests = tests.iter().map(|test| format!("--test={test}"));
+        [format!("--profile={profile}")]
+            .into_iter()
+            .chain(more.iter().map(|&flag| flag.to_owned()))
+            .chain(tests)
+            .collect()
+    };
     // By its own means cargo-mutants would first try the tests of the packages
     // that it changes, which are not these.
-    let unchanged = |arguments: &[String]| {
-        let mut cargo = tools.cargo();
-        cargo.arg("test").args(JUDGING.map(|package| format!("--package={package}"))).args(arguments);
-        cargo.env("CARGO_TARGET_DIR", project.root().join("target/mutants-build"));
-        quiet(&mut cargo).context("the tests fail as it is: mend that first")
+    let unchanged = |judges: &[String]| {
+        let cargo = |task: &str, arguments: &[String]| {
+            let mut cargo = tools.cargo();
+            cargo.arg(task).args(JUDGING.map(|package| format!("--package={package}"))).args(arguments);
+            cargo.env("CARGO_TARGET_DIR", project.root().join("target/mutants-build"));
+            quiet(&mut cargo)
+        };
+        // What an earlier run built of broken sources would pass for these.
+        cargo("clean", &judges[..1])?;
+        cargo("test", judges).context("the tests fail as it is: mend that first")
     };
     let shop = |judges: &[String]| {
         let mut command = command(&SHOP, "mutants-shop");
@@ -255,15 +268,13 @@ fn lines(project: &Project, tools: &Tools) -> Result<()> {
         command.args(judges.iter().map(|argument| format!("--cargo-arg={argument}")));
         command
     };
-    let mut quick = vec!["--lib".to_owned()];
-    quick.extend(QUICK_JUDGES.map(|judge| format!("--test={judge}")));
+    let quick = judges("dev", &["--lib"], &QUICK_JUDGES);
     unchanged(&quick)?;
     match shop(&quick).arg("--timeout=90").status().context("cargo-mutants cannot be run")?.code() {
         Some(0) => {}
         // Some were missed, or hung, so far.
         Some(2 | 3) => {
-            let mut thorough = vec!["--profile=faults".to_owned()];
-            thorough.extend(THOROUGH_JUDGES.map(|judge| format!("--test={judge}")));
+            let thorough = judges("faults", &[], &THOROUGH_JUDGES);
             unchanged(&thorough)?;
             show(shop(&thorough).args(["--iterate", "--timeout=900"]))?;
         }

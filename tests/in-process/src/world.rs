@@ -8,7 +8,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use axum::body::Body;
 use chassis::{
     aws::Aws,
@@ -86,10 +86,7 @@ impl World {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
         let cloud = Cloud::start();
-        let loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(Credentials::for_tests());
-        let aws = Aws::load(loader, SharedHttpConnector::new(cloud.clone())).await;
+        let aws = aws(cloud.clone()).await;
         let table = |name: &str| Table::new(aws_sdk_dynamodb::Client::new(&aws.config), name);
         let authenticator = || {
             let config = TokenConfig {
@@ -345,6 +342,19 @@ impl World {
         self.post(&person, "/users", body).await.expect(StatusCode::CREATED);
         person
     }
+}
+
+/// AWS as a function loads it, with `connector` in place of the network.
+pub async fn aws(connector: impl HttpConnector + 'static) -> Aws {
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(Credentials::for_tests());
+    Aws::load(loader, SharedHttpConnector::new(connector)).await
+}
+
+/// A table that is reached through `connector`.
+pub async fn table(connector: impl HttpConnector + 'static, name: &str) -> Table {
+    Table::new(aws_sdk_dynamodb::Client::new(&aws(connector).await.config), name)
 }
 
 /// What Lambda gives with an invocation of a function that may take as long as

@@ -2,9 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use chassis::trace::TraceContext;
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World, cloud::Trouble, fault::Script};
-use orders::worker::Outcome;
+use in_process_tests::{
+    Answer, Person, World,
+    cloud::Trouble,
+    fault::{Fault, Script},
+    world,
+};
+use jiff::Timestamp;
+use orders::{
+    domain::{Basket, CustomerId, Order, OrderState, ProductId, Refusal},
+    repository::{Begun, DynamoRepository, Moved, Repository},
+    worker::Outcome,
+};
 use serde_json::{Value, json};
 
 /// A product for sale.
@@ -433,6 +444,23 @@ mod cancelling {
         assert_eq!(stock(&world, &teapot).await, 5);
     }
 
+    #[tokio::test]
+    async fn goes_on_although_the_word_that_it_is_recorded_was_lost() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed =
+            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
+        // It reads the order, and records that it is cancelled.
+        world.cloud.begin_trial(Script::none().and(1, Fault::ReplyLost));
+        let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        let points = world.cloud.end_trial();
+        assert_eq!(points[1].label, "orders → PutItem OrdersTable");
+        assert_eq!(cancelled["status"], "CANCELLED");
+        assert_eq!(stock(&world, &teapot).await, 5);
+    }
+
     /// Whoever writes the cancellation undoes the order; the request that
     /// placed it only answers.
     #[tokio::test(start_paused = true)]
@@ -588,6 +616,7 @@ mod the_worker {
         };
         let (answer, ()) = tokio::join!(place(&world, &ada, body.clone(), "k1"), killed);
         assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+        assert_eq!(world.stream().await, 0, "nobody is woken for an order that somebody has");
         assert_eq!(world.sweep().await.finished, 0, "the lease is respected");
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(world.sweep().await.finished, 1);
@@ -703,6 +732,25 @@ mod what_the_worker_tells {
         tokio::time::advance(Duration::from_secs(65)).await;
         assert_eq!(world.sweep_within(Duration::from_secs(3)).await, Outcome { finished: 3, ..Outcome::default() });
     }
+}
+
+/// What stands behind all of it: an order moves from one state once.
+#[tokio::test]
+async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
+    let world = World::start().await;
+    let orders = DynamoRepository::new(world::table(world.cloud.clone(), "OrdersTable").await);
+    let now = Timestamp::now();
+    let (customer, product) = (CustomerId::generate(), ProductId::generate().to_string());
+    let basket = Basket::parse([(product.as_str(), 1)]).unwrap();
+    let order = Order::place(customer, basket, None, 1, TraceContext::start(), now);
+    assert!(matches!(orders.begin(&order, None, now).await.unwrap(), Begun::Fresh));
+    let confirmed = order.clone().confirmed(now).unwrap();
+    let cancelling = order.cancelling(Refusal::TimedOut, now).unwrap();
+    assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), Moved::Done);
+    assert_eq!(orders.transition(OrderState::Pending, &cancelling).await.unwrap(), Moved::Stale);
+    // The SDK repeats a put whose answer was lost.
+    assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), Moved::Done);
+    assert_eq!(orders.find(confirmed.id).await.unwrap(), Some(confirmed));
 }
 
 mod reading {

@@ -12,12 +12,8 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use axum::body::Body;
 use chassis::{
-    aws::Aws,
     caller::{Authenticator, InternalAuth},
     clock::Clock,
     dynamo::Table,
@@ -27,7 +23,7 @@ use chassis::{
     token::{TokenConfig, TokenVerifier},
 };
 use http::{Method, Request, StatusCode};
-use in_process_tests::{Answer, Person, World};
+use in_process_tests::{Answer, Person, World, world};
 use payments::{
     domain::{Payment, PaymentId, PaymentMethod, Standing},
     provider::{
@@ -297,21 +293,14 @@ impl Repository for Staged<DynamoRepository> {
     }
 }
 
-async fn aws(world: &World) -> Aws {
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::from_static("us-east-1"))
-        .credentials_provider(Credentials::for_tests());
-    Aws::load(loader, SharedHttpConnector::new(world.cloud.clone())).await
-}
-
 async fn table(world: &World, name: &str) -> Table {
-    Table::new(aws_sdk_dynamodb::Client::new(&aws(world).await.config), name)
+    world::table(world.cloud.clone(), name).await
 }
 
 /// A world whose payments service follows a script.
 async fn staged() -> (Arc<World>, Script) {
     let world = Arc::new(World::start().await);
-    let (aws, script) = (aws(&world).await, Script::default());
+    let (aws, script) = (world::aws(world.cloud.clone()).await, Script::default());
     let table = |name: &str| Table::new(aws_sdk_dynamodb::Client::new(&aws.config), name);
     let provider = SandboxProvider::new(table("SandboxLedgerTable"), Clock::System);
     let payments = Payments::new(

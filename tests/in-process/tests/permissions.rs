@@ -3,19 +3,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use chassis::{
-    aws::Aws,
-    clock::Clock,
-    dynamo::{Key, Table},
-};
+use chassis::{clock::Clock, dynamo::Key};
 use http::{Method, StatusCode};
 use in_process_tests::{
     Person, World,
     cloud::{Cloud, Trouble},
     permissions::{GRANTED, Permission},
+    world,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -45,14 +39,10 @@ fn used_by_lambda() -> BTreeSet<Permission> {
 #[tokio::test]
 async fn what_a_role_does_not_allow_is_refused() {
     let cloud = Cloud::start();
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::from_static("us-east-1"))
-        .credentials_provider(Credentials::for_tests());
-    let aws = Aws::load(loader, SharedHttpConnector::new(cloud.clone())).await;
     for (function, table, allowed) in
         [("orders", "OrdersTable", true), ("users", "OrdersTable", false), ("orders", "UsersTable", false)]
     {
-        let table = Table::new(aws_sdk_dynamodb::Client::new(&aws.config), table);
+        let table = world::table(cloud.clone(), table).await;
         let read = async move { table.get::<Value>(&Key::new("NONE", "NONE")).await };
         let result = cloud.invocation(function).run(read).await.unwrap();
         assert_eq!(result.is_ok(), allowed, "{function}: {result:?}");

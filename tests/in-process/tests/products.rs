@@ -7,11 +7,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::{
     client::{
-        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector},
+        http::{HttpConnector, HttpConnectorFuture},
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
     },
@@ -19,13 +17,12 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 use chassis::{
-    aws::Aws,
     clock::Clock,
     dynamo::{Key, Table, Write, number},
     page::Limit,
 };
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World, cloud::Cloud};
+use in_process_tests::{Answer, Person, World, cloud::Cloud, world};
 use products::{
     domain::{Delta, Line, Lines, OrderId, ProductId, Quantity, Refusal, Stock},
     repository::DynamoRepository,
@@ -767,11 +764,7 @@ mod interference {
     /// The world's table, with a meddler in between.
     async fn table(world: &World, plans: Vec<(&'static str, Meddling)>) -> Table {
         let meddler = Meddler { cloud: world.cloud.clone(), plans: Arc::new(Mutex::new(plans)) };
-        let loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(Credentials::for_tests());
-        let aws = Aws::load(loader, SharedHttpConnector::new(meddler)).await;
-        Table::new(aws_sdk_dynamodb::Client::new(&aws.config), "ProductsTable")
+        world::table(meddler, "ProductsTable").await
     }
 
     /// A products service on that table.
@@ -969,7 +962,7 @@ mod interference {
         reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_batch_that_is_left_unfinished_is_asked_for_again_but_not_for_ever() {
         let world = World::start().await;
         let ids = [create(&world, mug()).await, create(&world, mug()).await, create(&world, mug()).await];
@@ -984,8 +977,12 @@ mod interference {
 
         let plans = (0..6).map(|_| ("BatchGetItem", Meddling::Unprocessed)).collect();
         let order = OrderId::generate();
-        let error = meddled(&world, plans).await.reserve(order, &lines(&[(&ids[0], 1)])).await.unwrap_err();
+        let products = meddled(&world, plans).await;
+        let began = tokio::time::Instant::now();
+        let error = products.reserve(order, &lines(&[(&ids[0], 1)])).await.unwrap_err();
         assert!(matches!(error, ProductError::Store(_)), "{error:?}");
+        // Each pause twice the one before.
+        assert_eq!(began.elapsed().as_millis(), 20 + 40 + 80 + 160 + 320);
     }
 
     #[tokio::test]

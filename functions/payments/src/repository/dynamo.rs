@@ -104,9 +104,8 @@ impl Known {
             State::Authorised { reference, capture_refused } | State::Voided { reference, capture_refused } => {
                 Self { provider_reference: Some(reference), capture_refused, ..Self::default() }
             }
-            State::Captured { reference } | State::Refunded { reference } => {
-                Self { provider_reference: Some(reference), ..Self::default() }
-            }
+            // All there is to know stands there since it was authorised.
+            State::Captured { .. } | State::Refunded { .. } => Self::default(),
         }
     }
 }
