@@ -739,7 +739,7 @@ mod what_the_worker_tells {
 async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
     let world = World::start().await;
     let orders = DynamoRepository::new(world::table(world.cloud.clone(), "OrdersTable").await);
-    let now = Timestamp::now();
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
     let (customer, product) = (CustomerId::generate(), ProductId::generate().to_string());
     let basket = Basket::parse([(product.as_str(), 1)]).unwrap();
     let order = Order::place(customer, basket, None, 1, TraceContext::start(), now);
