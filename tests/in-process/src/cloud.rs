@@ -145,18 +145,15 @@ struct Trial {
 impl Trial {
     /// Counts a call; what goes wrong with it.
     fn reach(&mut self, point: Point) -> Option<Fault> {
-        let call = self.points.len();
-        let fault = self.script.at(call);
-        if let Some(invocation) = Invocation::current() {
+        let fault = self.script.at(self.points.len());
+        let out = Invocation::current().is_some_and(|invocation| {
             if fault == Some(Fault::Outage) {
                 self.outages.push((invocation.clone(), point.label.clone()));
             }
-            let out = self.outages.iter().any(|(whose, what)| whose.is(&invocation) && *what == point.label);
-            self.points.push(point);
-            return if out { Some(Fault::Outage) } else { fault };
-        }
+            self.outages.iter().any(|(whose, what)| whose.is(&invocation) && *what == point.label)
+        });
         self.points.push(point);
-        fault
+        if out { Some(Fault::Outage) } else { fault }
     }
 }
 

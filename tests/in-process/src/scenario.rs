@@ -137,8 +137,6 @@ pub struct Report {
     pub end: Option<OrderState>,
     /// All states that it went through.
     pub states: Vec<OrderState>,
-    /// How many sweeps it took until no order was open.
-    pub sweeps: usize,
     /// Promises that were broken.
     pub violations: Vec<String>,
 }
@@ -343,7 +341,6 @@ impl Run<'_> {
             points,
             end: order.as_ref().and_then(state),
             states: order.as_ref().map(history).unwrap_or_default(),
-            sweeps,
             violations: self.violations,
         }
     }

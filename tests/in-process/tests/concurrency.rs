@@ -203,6 +203,14 @@ fn cancelling_against_capturing_leaves_all_or_nothing() {
     captured.expect_some_but_not_all();
 }
 
+/// Takes every open order over within so many milliseconds, as if whoever has
+/// it had taken too long.
+async fn another_worker(world: &World, within: u64) {
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..within))).await;
+    world.cloud.end_leases();
+    world.sweep().await;
+}
+
 /// A lease keeps workers from doing the same work, and nothing more: when it
 /// has ended too early, what they do must still come out once.
 #[test]
@@ -214,13 +222,7 @@ fn two_workers_on_one_order_finish_it_once() {
         let ada = world.customer("Ada").await;
         place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
         world.cloud.begin_trial(Script::none());
-        let another = async {
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..120))).await;
-            world.cloud.end_leases();
-            world.sweep().await
-        };
-        let one = world.stream();
-        tokio::join!(one, another);
+        tokio::join!(world.stream(), another_worker(&world, 120));
         let points = world.cloud.end_trial();
         let captures = points.iter().filter(|point| point.label == "order-worker → POST payments capture").count();
         together.note(captures > 1);
@@ -244,12 +246,7 @@ fn two_workers_on_one_order_undo_it_once() {
         world.deliver_messages().await;
         let path = format!("/orders/{}/cancel", orders(&world)[0]["id"]["S"].as_str().unwrap());
         world.cloud.begin_trial(Script::none());
-        let another = async {
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..160))).await;
-            world.cloud.end_leases();
-            world.sweep().await
-        };
-        let (cancelled, _) = tokio::join!(world.send(&ada, Method::POST, &path, None), another);
+        let (cancelled, ()) = tokio::join!(world.send(&ada, Method::POST, &path, None), another_worker(&world, 160));
         assert!(cancelled.status.is_success(), "{}", cancelled.text);
         let points = world.cloud.end_trial();
         together.note(points.iter().any(|point| point.label == "order-worker → POST payments cancel"));
