@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::trace::TraceContext;
+use chassis::{clock::Clock, trace::TraceContext};
 use http::{Method, StatusCode};
 use in_process_tests::{
     Answer, Person, World,
@@ -17,6 +17,11 @@ use orders::{
     worker::Outcome,
 };
 use serde_json::{Value, json};
+
+/// A shop whose clock goes as the test's does.
+async fn in_test_time() -> World {
+    World::start_at(Clock::tokio(Timestamp::now())).await
+}
 
 /// A product for sale.
 async fn product(world: &World, price: &str, stock: u32) -> String {
@@ -283,7 +288,7 @@ mod a_repeated_request {
 
     #[tokio::test(start_paused = true)]
     async fn is_one_for_seven_days() {
-        let world = World::start_at(chassis::clock::Clock::tokio(jiff::Timestamp::now())).await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         let body = basket(&[(&teapot, 1)], "tok_accepted");
@@ -390,35 +395,40 @@ mod an_order_that_cannot_be_decided_in_the_request {
 mod cancelling {
     use super::*;
 
+    /// Ada, a product that was there five times, and her order for two of it.
+    async fn ordered(world: &World) -> (Person, String, Value) {
+        let ada = world.customer("Ada").await;
+        let teapot = product(world, "19.99", 5).await;
+        let placed = place(world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await;
+        (ada, teapot, placed.expect(StatusCode::CREATED))
+    }
+
+    async fn cancel(world: &World, person: &Person, order: &Value) -> Answer {
+        let path = format!("/orders/{}/cancel", order["id"].as_str().unwrap());
+        world.send(person, Method::POST, &path, None).await
+    }
+
     #[tokio::test]
     async fn a_finished_order_refunds_it_and_gives_its_stock_back() {
         let world = World::start().await;
-        let ada = world.customer("Ada").await;
-        let teapot = product(&world, "19.99", 5).await;
-        let placed =
-            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let (ada, teapot, placed) = ordered(&world).await;
         settle(&world).await;
-        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
-        let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        let cancelled = cancel(&world, &ada, &placed).await.expect(StatusCode::OK);
         assert_eq!(statuses(&cancelled), ["PENDING", "CONFIRMED", "DONE", "CANCELLING", "CANCELLED"]);
         assert_eq!(stock(&world, &teapot).await, 5);
         assert_eq!(kinds(&world), ["PaymentCaptured", "OrderCreated", "PaymentRefunded", "OrderCancelled"]);
         let payment = world.get(&ada, &format!("/payments/{}", cancelled["payment_id"].as_str().unwrap())).await;
         assert_eq!(payment.expect(StatusCode::OK)["status"], "REFUNDED");
         // Again: nothing new happens.
-        world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        cancel(&world, &ada, &placed).await.expect(StatusCode::OK);
         assert_eq!(kinds(&world), Vec::<String>::new());
     }
 
     #[tokio::test]
     async fn a_confirmed_order_voids_it_before_it_was_ever_captured() {
         let world = World::start().await;
-        let ada = world.customer("Ada").await;
-        let teapot = product(&world, "19.99", 5).await;
-        let placed =
-            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
-        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
-        let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        let (ada, teapot, placed) = ordered(&world).await;
+        let cancelled = cancel(&world, &ada, &placed).await.expect(StatusCode::OK);
         assert_eq!(statuses(&cancelled), ["PENDING", "CONFIRMED", "CANCELLING", "CANCELLED"]);
         assert_eq!(cancelled["cancellation_reason"], "customer_request");
         assert_eq!(kinds(&world), ["OrderCreated", "OrderCancelled"]);
@@ -436,8 +446,7 @@ mod cancelling {
         let body = basket(&[(&teapot, 1)], "tok_accepted");
         let pending = place(&world, &ada, body.clone(), "k1").await.expect(StatusCode::ACCEPTED);
         world.cloud.bring_back();
-        let path = format!("/orders/{}/cancel", pending["id"].as_str().unwrap());
-        world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        cancel(&world, &ada, &pending).await.expect(StatusCode::OK);
         let answer = place(&world, &ada, body, "k1").await;
         assert_eq!(answer.status, StatusCode::CONFLICT);
         assert_eq!(answer.json()["code"], "order_cancelled");
@@ -447,14 +456,10 @@ mod cancelling {
     #[tokio::test]
     async fn goes_on_although_the_word_that_it_is_recorded_was_lost() {
         let world = World::start().await;
-        let ada = world.customer("Ada").await;
-        let teapot = product(&world, "19.99", 5).await;
-        let placed =
-            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
-        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
+        let (ada, teapot, placed) = ordered(&world).await;
         // It reads the order, and records that it is cancelled.
         world.cloud.begin_trial(Script::none().and(1, Fault::ReplyLost));
-        let cancelled = world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK);
+        let cancelled = cancel(&world, &ada, &placed).await.expect(StatusCode::OK);
         let points = world.cloud.end_trial();
         assert_eq!(points[1].label, "orders → PutItem OrdersTable");
         assert_eq!(cancelled["status"], "CANCELLED");
@@ -465,19 +470,19 @@ mod cancelling {
     /// placed it only answers.
     #[tokio::test(start_paused = true)]
     async fn an_order_whose_request_still_runs_is_undone_by_one_of_them() {
-        let world = World::start_at(chassis::clock::Clock::tokio(jiff::Timestamp::now())).await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         world.cloud.begin_trial(Script::none());
-        let cancel = async {
+        let cancelling = async {
             tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
             // The placing request has its answer before this has ended.
             world.cloud.trouble("products.internal", Trouble::Slow(std::time::Duration::from_millis(1900)));
             let orders = world.get(&ada, "/orders").await.expect(StatusCode::OK);
-            let path = format!("/orders/{}/cancel", orders["items"][0]["id"].as_str().unwrap());
-            world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::OK)
+            cancel(&world, &ada, &orders["items"][0]).await.expect(StatusCode::OK)
         };
-        let (placed, cancelled) = tokio::join!(place(&world, &ada, basket(&[(&teapot, 2)], "tok_slow"), "k1"), cancel);
+        let (placed, cancelled) =
+            tokio::join!(place(&world, &ada, basket(&[(&teapot, 2)], "tok_slow"), "k1"), cancelling);
         assert_eq!(placed.expect(StatusCode::CONFLICT)["code"], "order_cancelled");
         assert_eq!(cancelled["status"], "CANCELLED");
         let points = world.cloud.end_trial();
@@ -488,17 +493,10 @@ mod cancelling {
     #[tokio::test]
     async fn is_answered_as_under_way_when_a_service_is_down_and_finished_by_the_worker() {
         let world = World::start().await;
-        let ada = world.customer("Ada").await;
-        let teapot = product(&world, "19.99", 5).await;
-        let placed =
-            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let (ada, teapot, placed) = ordered(&world).await;
         settle(&world).await;
         world.cloud.take_down("products");
-        let path = format!("/orders/{}/cancel", placed["id"].as_str().unwrap());
-        assert_eq!(
-            world.send(&ada, Method::POST, &path, None).await.expect(StatusCode::ACCEPTED)["status"],
-            "CANCELLING"
-        );
+        assert_eq!(cancel(&world, &ada, &placed).await.expect(StatusCode::ACCEPTED)["status"], "CANCELLING");
         world.cloud.bring_back();
         settle(&world).await;
         assert_eq!(order(&world, &ada, &placed["id"]).await["status"], "CANCELLED");
@@ -507,21 +505,16 @@ mod cancelling {
 
     #[tokio::test(start_paused = true)]
     async fn is_refused_after_the_cutoff() {
-        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
-        let world = World::start_at(clock).await;
-        let ada = world.customer("Ada").await;
-        let teapot = product(&world, "19.99", 5).await;
-        let placed =
-            place(&world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+        let world = in_test_time().await;
+        let (ada, teapot, placed) = ordered(&world).await;
         settle(&world).await;
         let last = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k2").await.expect(StatusCode::CREATED);
         settle(&world).await;
-        let path = |order: &Value| format!("/orders/{}/cancel", order["id"].as_str().unwrap());
         tokio::time::advance(in_process_tests::world::CANCELLATION_WINDOW).await;
         // The last moment is one.
-        world.send(&ada, Method::POST, &path(&last), None).await.expect(StatusCode::OK);
+        cancel(&world, &ada, &last).await.expect(StatusCode::OK);
         tokio::time::advance(std::time::Duration::from_millis(1)).await;
-        world.send(&ada, Method::POST, &path(&placed), None).await.expect_problem(409, "cancellation_closed");
+        cancel(&world, &ada, &placed).await.expect_problem(409, "cancellation_closed");
         assert_eq!(stock(&world, &teapot).await, 3);
     }
 }
@@ -533,8 +526,7 @@ mod the_worker {
 
     #[tokio::test(start_paused = true)]
     async fn cancels_what_cannot_be_decided_in_time_and_says_so_to_a_repeat() {
-        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
-        let world = World::start_at(clock).await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         world.cloud.take_down("payments");
@@ -556,8 +548,7 @@ mod the_worker {
 
     #[tokio::test(start_paused = true)]
     async fn never_gives_up_an_order_and_reports_it_as_overdue() {
-        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
-        let world = World::start_at(clock).await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         let placed =
@@ -582,7 +573,7 @@ mod the_worker {
 
     #[tokio::test(start_paused = true)]
     async fn leaves_an_order_that_failed_alone_for_a_pause_that_doubles() {
-        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
+        let clock = Clock::tokio(Timestamp::now());
         let world = World::start_at(clock.clone()).await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
@@ -605,8 +596,7 @@ mod the_worker {
 
     #[tokio::test(start_paused = true)]
     async fn takes_over_an_order_whose_request_vanished_once_its_lease_has_ended() {
-        let clock = chassis::clock::Clock::tokio(jiff::Timestamp::now());
-        let world = World::start_at(clock).await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         let body = basket(&[(&teapot, 1)], "tok_slow");
@@ -633,7 +623,7 @@ mod what_the_worker_tells {
 
     /// So many confirmed orders that nobody has taken further yet.
     async fn confirmed(count: usize) -> World {
-        let world = World::start_at(chassis::clock::Clock::tokio(jiff::Timestamp::now())).await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 100).await;
         for n in 0..count {
