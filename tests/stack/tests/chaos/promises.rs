@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use stack_tests::{Answer, Person};
 
@@ -19,6 +20,8 @@ const MOVES: [(&str, &str); 7] = [
     // Where it begins.
     ("", "PENDING"),
 ];
+/// How long an undecided order waits before it is given up.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 /// How many events a notifier tells at once: so many may be told once more
 /// when it is killed.
 const TOLD_AT_ONCE: usize = 4;
@@ -149,11 +152,12 @@ impl Check<'_> {
         if !is_right {
             self.violate(format!("{id}: {end}, {kept} of {total} kept, payment {status}, charges {charges:?}"));
         }
-        self.end(id, end, order["refusal"]["code"].as_str(), intention);
+        self.end(order, intention);
     }
 
     /// Kills delay; they don't decide. What is cancelled has a reason.
-    fn end(&mut self, id: &str, end: &str, reason: Option<&str>, intention: &Intention) {
+    fn end(&mut self, order: &Value, intention: &Intention) {
+        let (id, end, reason) = (text(&order["id"]), text(&order["state"]), order["refusal"]["code"].as_str());
         let cancellations = self.chaos.cancellations.borrow();
         let is_plausible = match (end, reason) {
             _ if cancellations.granted.contains(id) => end == "CANCELLED",
@@ -161,12 +165,14 @@ impl Check<'_> {
             ("CANCELLED", Some("customer_request")) => cancellations.tried.contains(id),
             ("CANCELLED", Some("payment_declined")) => intention.token == "tok_declined",
             ("CANCELLED", Some("capture_refused")) => intention.token == "tok_capture_refused",
-            ("CANCELLED", Some("out_of_stock" | "timed_out")) => true,
+            ("CANCELLED", Some("out_of_stock")) => true,
+            ("CANCELLED", Some("timed_out")) => undecided_for(order) >= Some(PATIENCE),
             _ => false,
         };
         drop(cancellations);
         if !is_plausible {
-            self.violate(format!("{id}: {end} ({reason:?}) with {}", intention.token));
+            let waited = undecided_for(order);
+            self.violate(format!("{id}: {end} ({reason:?}) after {waited:?} with {}", intention.token));
         }
     }
 
@@ -249,6 +255,13 @@ async fn replay(chaos: &Chaos, intention: &Intention) -> [Answer; 2] {
     let Intention { customer, key, token, .. } = intention;
     let (customer, lines) = (&chaos.customers[*customer], intention.lines());
     [customer.order(&lines, token, key).await, customer.order(&lines, token, key).await]
+}
+
+/// How long an order waited for its decision.
+fn undecided_for(order: &Value) -> Option<SignedDuration> {
+    let at = |entry: &Value| text(&entry["at"]).parse::<Timestamp>().ok();
+    let history = &order["history"];
+    Some(at(&history[1])?.duration_since(at(&history[0])?))
 }
 
 fn history(order: &Value) -> Vec<&str> {
