@@ -1,6 +1,6 @@
 //! `make deploy`: an environment of samconfig.toml, all of it or one service.
 //!
-//! All of it is `sam build && sam deploy --config-env ENV`. One service is the
+//! All of it is `sam build --config-env ENV && sam deploy --config-env ENV`. One service is the
 //! same, with the template and the parameters that are deployed already: only
 //! the service's code is another. So CloudFormation finds nothing else to
 //! change, publishes a version, and shifts the alias as gradually as the

@@ -76,7 +76,7 @@ pub fn prepare(tools: &Tools, stack: &Stack, env_file: &Path, port: u16) -> Resu
     }
     let mut start = tools.aws("sam", &stack.emulator_url);
     start.args(["local", "start-api", "--port", &port.to_string(), "--env-vars"]).arg(env_file);
-    start.args(["--add-host", &format!("{HOST}:host-gateway"), "--warm-containers", "LAZY", "--skip-pull-image"]);
+    // samconfig.toml has the rest.
     start.args(["--parameter-overrides", &format!("Architecture={}", architecture())]);
     Ok(start)
 }

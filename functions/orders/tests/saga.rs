@@ -5,7 +5,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    slice,
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -369,7 +370,7 @@ mod time {
     }
 }
 
-/// Version 2 wraps what was ordered, as `docs/adding-a-step.md` has it.
+/// The next version wraps what was ordered, as `docs/adding-a-step.md` has it.
 mod a_step_that_a_new_version_adds {
     use super::*;
 
@@ -390,14 +391,16 @@ mod a_step_that_a_new_version_adds {
         note(order, "unwrapped")
     }
 
-    const WRAP: Step = Step { name: "wrap", forward: wrap, compensation: Some(unwrap) };
-    static WITH_WRAPPING: Saga = Saga {
-        version: 2,
+    const NOW: u32 = PLACE_ORDER.version;
+    const NEXT: u32 = NOW + 1;
+    static WRAP: Step = Step { name: "wrap", forward: wrap, compensation: Some(unwrap) };
+    static WITH_WRAPPING: LazyLock<Saga> = LazyLock::new(|| Saga {
+        version: NEXT,
         before_the_pivot: PLACE_ORDER.before_the_pivot,
-        after_the_pivot: &[PLACE_ORDER.after_the_pivot[0], &[WRAP], PLACE_ORDER.after_the_pivot[1]],
+        after_the_pivot: [&[slice::from_ref(&WRAP)], PLACE_ORDER.after_the_pivot].concat().leak(),
         after_compensation: PLACE_ORDER.after_compensation,
-    };
-    static BOTH: &[&Saga] = &[&PLACE_ORDER, &WITH_WRAPPING];
+    });
+    static BOTH: LazyLock<[&Saga; 2]> = LazyLock::new(|| [&PLACE_ORDER, &WITH_WRAPPING]);
 
     fn happened_to(order: &Order) -> Vec<&'static str> {
         HAPPENED.lock().unwrap().iter().filter(|(id, _)| *id == order.id).map(|(_, what)| *what).collect()
@@ -406,9 +409,9 @@ mod a_step_that_a_new_version_adds {
     #[tokio::test(start_paused = true)]
     async fn is_run_for_new_orders_only() {
         let cast = Cast::default();
-        let engine = cast.engine(BOTH);
-        assert_eq!(engine.saga_version(), 2);
-        for (version, expected) in [(1, vec![]), (2, vec!["wrapped"])] {
+        let engine = cast.engine(&*BOTH);
+        assert_eq!(engine.saga_version(), NEXT);
+        for (version, expected) in [(NOW, vec![]), (NEXT, vec!["wrapped"])] {
             let order = cast.keep(&order_of_version(version));
             assert_eq!(engine.finish(order.clone(), invocation()).await.unwrap().state, Done);
             assert_eq!(happened_to(&order), expected);
@@ -418,8 +421,8 @@ mod a_step_that_a_new_version_adds {
     #[tokio::test(start_paused = true)]
     async fn is_undone_for_orders_that_began_with_it() {
         let cast = Cast::default();
-        let engine = cast.engine(BOTH);
-        for (version, expected) in [(1, vec![]), (2, vec!["unwrapped"])] {
+        let engine = cast.engine(&*BOTH);
+        for (version, expected) in [(NOW, vec![]), (NEXT, vec!["unwrapped"])] {
             let mut order = order_of_version(version);
             order.learn(Fact::Recipient(cast.validate_user(&order, run()).await.unwrap()));
             let order = cast.keep(&order.cancelling(Refusal::CustomerRequest, began()).unwrap());
@@ -432,15 +435,15 @@ mod a_step_that_a_new_version_adds {
     #[tokio::test(start_paused = true)]
     async fn keeps_those_who_do_not_know_it_from_touching_the_order() {
         let cast = Cast::default();
-        let order = cast.keep(&order_of_version(2));
+        let order = cast.keep(&order_of_version(NEXT));
         let reason = cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
-        assert!(matches!(reason, Unfinished::UnknownSaga(2)), "{reason}");
+        assert!(matches!(reason, Unfinished::UnknownSaga(NEXT)), "{reason}");
         assert!(cast.asked().is_empty());
         assert_eq!(cast.kept(&order), order);
     }
 
     fn run<'a>() -> Run<'a> {
-        static TRACE: std::sync::LazyLock<TraceContext> = std::sync::LazyLock::new(TraceContext::start);
+        static TRACE: LazyLock<TraceContext> = LazyLock::new(TraceContext::start);
         Run { deadline: Deadline::after(Duration::from_secs(20)), trace: &TRACE }
     }
 }
