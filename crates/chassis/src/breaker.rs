@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use jiff::Timestamp;
+
+use crate::clock::{Clock, is_within};
 
 /// Failures in a row after which the breaker opens.
 const THRESHOLD: u32 = 5;
@@ -18,13 +20,18 @@ const THRESHOLD: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Guards the calls to one dependency.
-#[derive(Debug, Default)]
-pub struct Breaker(Mutex<State>);
+#[derive(Debug)]
+pub struct Breaker {
+    /// A wall clock's time: the pause must also pass while the environment is
+    /// frozen between two requests.
+    clock: Clock,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 enum State {
     Closed { failures: u32 },
-    Open { until: Instant, refused: u64 },
+    Open { since: Timestamp, refused: u64 },
 }
 
 impl Default for State {
@@ -42,13 +49,19 @@ pub struct Open {
 }
 
 impl Breaker {
+    /// A closed one.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default() }
+    }
+
     /// Asks before a call. After the pause one caller at a time gets through
     /// as a probe: the others wait for another pause.
     pub fn admit(&self) -> Result<(), Open> {
+        let now = self.clock.now();
         match &mut *self.state() {
             State::Closed { .. } => Ok(()),
-            State::Open { until, .. } if Instant::now() >= *until => {
-                *until = Instant::now() + PAUSE;
+            State::Open { since, .. } if !is_within(PAUSE, *since, now) => {
+                *since = now;
                 Ok(())
             }
             State::Open { refused, .. } => {
@@ -61,27 +74,35 @@ impl Breaker {
     /// Tells how an admitted call went. A refusal by a healthy dependency (a
     /// 409, say) is a success here.
     pub fn record(&self, success: bool) {
+        let since = self.clock.now();
         let mut state = self.state();
         *state = match (&*state, success) {
             (_, true) => State::default(),
             (State::Closed { failures }, false) if failures + 1 < THRESHOLD => State::Closed { failures: failures + 1 },
-            (State::Closed { .. }, false) => State::Open { until: Instant::now() + PAUSE, refused: 0 },
-            (State::Open { refused, .. }, false) => State::Open { until: Instant::now() + PAUSE, refused: *refused },
+            (State::Closed { .. }, false) => State::Open { since, refused: 0 },
+            (State::Open { refused, .. }, false) => State::Open { since, refused: *refused },
         };
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // A panic elsewhere leaves the state usable: each write is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::{Breaker, Open, PAUSE, THRESHOLD};
+    use crate::clock::Clock;
+
+    fn closed() -> Breaker {
+        Breaker::new(Clock::tokio(Timestamp::UNIX_EPOCH))
+    }
 
     fn opened() -> Breaker {
-        let breaker = Breaker::default();
+        let breaker = closed();
         for _ in 0..THRESHOLD {
             assert_eq!(breaker.admit(), Ok(()));
             breaker.record(false);
@@ -91,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_on_failures_in_a_row_only() {
-        let breaker = Breaker::default();
+        let breaker = closed();
         for _ in 0..THRESHOLD * 3 {
             breaker.record(false);
             breaker.record(true);
@@ -108,6 +129,15 @@ mod tests {
         assert_eq!(breaker.admit(), Err(Open { refused: 1 }));
         breaker.record(true);
         assert_eq!(breaker.admit(), Ok(()));
+    }
+
+    /// Tokio's clock stands still where Lambda freezes the environment.
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_is_one_of_the_wall_clock() {
+        let breaker = Breaker::new(Clock::System);
+        (0..THRESHOLD).for_each(|_| breaker.record(false));
+        tokio::time::advance(PAUSE * 2).await;
+        assert!(breaker.admit().is_err());
     }
 
     #[tokio::test(start_paused = true)]

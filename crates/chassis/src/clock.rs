@@ -1,5 +1,7 @@
 //! What time it is.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, Unit};
 
 /// Where a service takes the time from.
@@ -18,6 +20,12 @@ pub enum Clock {
     },
 }
 
+/// Whether `period` has not passed yet since `since`. It has where the clock
+/// was set back: nothing waits for a time that may be far off.
+pub(crate) fn is_within(period: Duration, since: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed < period)
+}
+
 impl Clock {
     /// A clock that starts at `from` and moves as Tokio's does.
     pub fn tokio(from: Timestamp) -> Self {
@@ -32,5 +40,24 @@ impl Clock {
             Self::Tokio { origin, from } => *from + origin.elapsed(),
         };
         exact.round(Unit::Millisecond).unwrap_or(exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::is_within;
+
+    #[test]
+    fn a_period_is_over_when_it_has_passed_or_the_clock_was_set_back() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let period = Duration::from_secs(5);
+        assert!(is_within(period, at(100), at(100)));
+        assert!(is_within(period, at(100), at(104)));
+        assert!(!is_within(period, at(100), at(105)));
+        assert!(!is_within(period, at(100), at(99)));
     }
 }

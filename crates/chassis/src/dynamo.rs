@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::{
         put_item::builders::PutItemFluentBuilder, query::builders::QueryFluentBuilder,
         transact_write_items::TransactWriteItemsError, update_item::builders::UpdateItemFluentBuilder,
     },
-    types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+    types::{AttributeValue, CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
 };
 use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -124,7 +124,27 @@ pub fn to_item<T: Serialize>(record: &T) -> Result<Item, StoreError> {
 
 /// An item as a record.
 pub fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
-    serde_dynamo::aws_sdk_dynamodb_1::from_item(item).map_err(corrupt)
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(item)
+        .map_err(|error: serde_dynamo::Error| corrupt(without_quotations(&error.to_string())))
+}
+
+/// The message without the texts that serde quotes in it, which may be
+/// somebody's name, and which it escapes as Rust does.
+fn without_quotations(message: &str) -> String {
+    let mut rest = message.chars();
+    let mut kept = String::new();
+    while let Some(c) = rest.next() {
+        kept.push(c);
+        if c == '"' {
+            while let Some(quoted) = rest.next().filter(|&c| c != '"') {
+                if quoted == '\\' {
+                    rest.next();
+                }
+            }
+            kept.push_str("…\"");
+        }
+    }
+    kept
 }
 
 /// What to list: one partition of an index whose keys are all strings.
@@ -286,10 +306,10 @@ impl Table {
     pub async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<Transaction, StoreError> {
         let request = self.client.transact_write_items().set_transact_items(Some(writes));
         let send = || async { request.clone().send().await.map(|_| ()) };
-        let result = send.retry(conflict_backoff()).when(only_in_conflict).await;
+        let result = send.retry(conflict_backoff()).when(is_undecided).await;
         match result {
             Ok(()) => Ok(Transaction::Done),
-            Err(error) if only_in_conflict(&error) => Err(self.contended()),
+            Err(error) if is_undecided(&error) => Err(self.contended()),
             Err(error) => match verdicts(&error) {
                 Some(verdicts) => Ok(Transaction::Refused(verdicts)),
                 None => Err(self.unavailable(error)),
@@ -366,26 +386,26 @@ fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.code() == Some("TransactionConflictException")
 }
 
-fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[aws_sdk_dynamodb::types::CancellationReason]> {
+fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[CancellationReason]> {
     match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(cancelled) => Some(cancelled.cancellation_reasons()),
         _ => None,
     }
 }
 
-/// Cancelled for conflicts and nothing else: worth the same try again. A
-/// failed condition beside a conflict is a refusal.
-fn only_in_conflict(error: &SdkError<TransactWriteItemsError>) -> bool {
+/// Cancelled for conflicts, and decided by nothing else: worth the same try
+/// again. A failed condition beside a conflict is a refusal, unless it is the
+/// first write that has the conflict: that one is about what the transaction
+/// is for, and while somebody writes it, others may already hold what comes of
+/// it. (It may be this very transaction, sent before and committed item by item.)
+fn is_undecided(error: &SdkError<TransactWriteItemsError>) -> bool {
     let Some(reasons) = reasons(error) else { return is_conflict(error) };
-    let mut conflict = false;
-    for reason in reasons {
-        match reason.code() {
-            Some("TransactionConflict") => conflict = true,
-            Some("None") | None => {}
-            Some(_) => return false,
-        }
+    let is = |reason: &CancellationReason, code| reason.code() == Some(code);
+    let decides = |reason: &CancellationReason| !["None", "TransactionConflict"].map(Some).contains(&reason.code());
+    match reasons {
+        [first, ..] if is(first, "TransactionConflict") => true,
+        all => all.iter().any(|reason| is(reason, "TransactionConflict")) && !all.iter().any(decides),
     }
-    conflict
 }
 
 fn verdicts(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<Verdict>> {
@@ -398,4 +418,63 @@ fn verdicts(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<Verdict>> {
         .collect();
     // Cancelled for throttling, say, is no refusal.
     verdicts.iter().any(|verdict| *verdict != Verdict::Passed).then_some(verdicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::{
+        error::SdkError,
+        operation::transact_write_items::TransactWriteItemsError,
+        types::{AttributeValue, CancellationReason, error::TransactionCanceledException},
+    };
+    use aws_smithy_runtime_api::http::{Response, StatusCode};
+    use aws_smithy_types::body::SdkBody;
+    use serde::Deserialize;
+
+    use super::{Verdict, from_item, is_undecided, verdicts};
+    use crate::telemetry::chain;
+
+    fn cancelled(codes: &[&str]) -> SdkError<TransactWriteItemsError> {
+        let reasons = codes.iter().map(|&code| CancellationReason::builder().code(code).build()).collect();
+        let cancelled = TransactionCanceledException::builder().set_cancellation_reasons(Some(reasons)).build();
+        let response = Response::new(StatusCode::try_from(400).unwrap(), SdkBody::empty());
+        SdkError::service_error(TransactWriteItemsError::TransactionCanceledException(cancelled), response)
+    }
+
+    #[test]
+    fn a_transaction_that_met_another_is_decided_by_what_its_first_write_says() {
+        const CONFLICT: &str = "TransactionConflict";
+        const REFUSED: &str = "ConditionalCheckFailed";
+        for codes in [&[CONFLICT, "None"][..], &["None", CONFLICT], &[CONFLICT, REFUSED], &[CONFLICT, "None", REFUSED]]
+        {
+            assert!(is_undecided(&cancelled(codes)), "{codes:?}");
+        }
+        for codes in [&[REFUSED, CONFLICT][..], &["None", REFUSED], &["None", CONFLICT, REFUSED]] {
+            let error = cancelled(codes);
+            assert!(!is_undecided(&error), "{codes:?}");
+            let refused =
+                verdicts(&error).unwrap().iter().map(|verdict| *verdict != Verdict::Passed).collect::<Vec<_>>();
+            assert_eq!(refused, codes.iter().map(|code| *code == REFUSED).collect::<Vec<_>>());
+        }
+        let throttled = cancelled(&["ThrottlingError", CONFLICT]);
+        assert!(!is_undecided(&throttled) && verdicts(&throttled).is_none());
+    }
+
+    #[test]
+    fn what_a_record_holds_is_not_in_the_word_that_it_cannot_be_read() {
+        #[derive(Debug, Deserialize)]
+        struct Record {
+            #[serde(flatten)]
+            _rest: Rest,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Rest {
+            #[serde(rename = "name")]
+            _name: u32,
+        }
+        let name = AttributeValue::S("Ada \"the first\" Lovelace".into());
+        let error = from_item::<Record>([("name".into(), name)].into()).unwrap_err();
+        let said = chain(&error);
+        assert!(said.contains("expected u32") && !said.contains("Ada") && !said.contains("Lovelace"), "{said}");
+    }
 }

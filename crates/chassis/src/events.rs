@@ -82,6 +82,15 @@ impl Configuration for QueueUrl {
     }
 }
 
+/// The event as a message's body. Two characters that JSON may hold and SQS may
+/// not are escaped; all others that it doesn't take, serde escapes already.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
+fn message<D: Serialize>(event: &Event<D>) -> serde_json::Result<String> {
+    let json = serde_json::to_string(event)?;
+    // Only ever within a string, where an escape means the same.
+    Ok(json.replace('\u{FFFE}', r"\ufffe").replace('\u{FFFF}', r"\uffff"))
+}
+
 /// Sends events to one queue.
 #[derive(Clone, Debug)]
 pub struct EventPublisher {
@@ -104,7 +113,7 @@ impl EventPublisher {
     /// more than once.
     pub async fn publish<D: Serialize>(&self, event: &Event<D>, deadline: Deadline) -> Result<(), PublishError> {
         let failed = |reason: String| PublishError { id: event.id.clone(), reason };
-        let body = serde_json::to_string(event).map_err(|error| failed(error.to_string()))?;
+        let body = message(event).map_err(|error| failed(error.to_string()))?;
         let send = self.client.send_message().queue_url(&self.queue_url).message_body(body).send();
         match tokio::time::timeout_at(deadline.instant(), send).await {
             Ok(Ok(_)) => {
@@ -114,5 +123,23 @@ impl EventPublisher {
             Ok(Err(error)) => Err(failed(telemetry::chain(&error))),
             Err(_) => Err(failed("no time left".into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::{Event, message};
+    use crate::trace::TraceContext;
+
+    #[test]
+    fn an_event_has_only_characters_that_a_queue_takes_and_means_the_same() {
+        let text = "a\u{0}b\u{1F}c\u{FFFE}d\u{FFFF}e\u{FFFD}\u{1FFFF}";
+        let event = Event::new("shop", "Told", "x", Timestamp::UNIX_EPOCH, TraceContext::start(), text.to_owned());
+        let message = message(&event).unwrap();
+        let is_taken = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
+        assert!(message.chars().all(is_taken), "{message:?}");
+        assert_eq!(serde_json::from_str::<Event<String>>(&message).unwrap().data, text);
     }
 }

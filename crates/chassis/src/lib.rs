@@ -45,7 +45,6 @@ pub mod openapi;
 pub mod problem;
 #[cfg(feature = "aws")]
 pub mod service_client;
-#[cfg(feature = "aws")]
 pub mod telemetry;
 #[cfg(feature = "aws")]
 pub mod token;

@@ -26,6 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     aws::Aws,
     breaker::{Breaker, Open},
+    clock::Clock,
     config::BaseUrl,
     deadline::Deadline,
     problem::RemoteProblem,
@@ -79,14 +80,14 @@ pub struct ServiceClient {
 impl ServiceClient {
     /// A client for the service `name` at `base`, each attempt of which may
     /// take `attempt_timeout`.
-    pub fn new(name: &'static str, base: BaseUrl, attempt_timeout: Duration, aws: &Aws) -> Self {
+    pub fn new(name: &'static str, base: BaseUrl, attempt_timeout: Duration, aws: &Aws, clock: Clock) -> Self {
         Self {
             service: name,
             base,
             attempt_timeout,
             connector: aws.connector.clone(),
             signer: Signer::new(&aws.config),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(clock),
         }
     }
 
@@ -155,13 +156,19 @@ impl ServiceClient {
         if !body.is_empty() {
             call.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        let is_cut_short = deadline.remaining() < self.attempt_timeout;
         let deadline = deadline.min(Deadline::after(self.attempt_timeout));
         let result = async {
             self.signer.sign(&mut call).await?;
             send(&self.connector, call, deadline).await
         };
-        let result = result.await.map_err(|error| self.unavailable(error)).and_then(|answer| self.judge(answer));
-        self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
+        let result = result.await;
+        // That the caller ran out of time says nothing about the service.
+        let is_telling = !(is_cut_short && matches!(result, Err(SendError::Timeout)));
+        let result = result.map_err(|error| self.unavailable(error)).and_then(|answer| self.judge(answer));
+        if is_telling {
+            self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
+        }
         result
     }
 

@@ -22,15 +22,15 @@ pub enum InvalidText {
 /// for the API's document: something other than white space, and nothing
 /// forbidden before or after it.
 pub const LINE: &str = concat!(
-    r"^[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*",
-    r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF]",
-    r"[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*$",
+    r"^[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u061C\u1680\u2000-\u200A\u200E\u200F\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF\uFFFE\uFFFF]",
+    r"[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*$",
 );
 /// The same for [`paragraph`].
 pub const PARAGRAPH: &str = concat!(
-    r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*",
-    r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF]",
-    r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069\uFEFF]*$",
+    r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u061C\u1680\u2000-\u200A\u200E\u200F\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF\uFFFE\uFFFF]",
+    r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*$",
 );
 
 /// A line of 1 to `max` characters, without white space around it.
@@ -59,10 +59,18 @@ fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<S
     Ok(trimmed.to_owned())
 }
 
-/// Line separators and the characters that reorder text on screen (Unicode's
-/// bidirectional controls), with which a name could show as another.
+/// Line separators; the characters that reorder text on screen (Unicode's
+/// `Bidi_Control`), with which a name could show as another; and the two of the
+/// basic plane that are no characters, which no SQS message may hold: an event
+/// with one could never be sent.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    matches!(
+        c,
+        '\u{2028}' | '\u{2029}'
+            | '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+            | '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}'
+    )
 }
 
 #[cfg(test)]
@@ -80,6 +88,14 @@ mod tests {
         assert_eq!(paragraph("one\ntwo", 80), Ok("one\ntwo".into()));
         assert_eq!(paragraph("one\r\ntwo", 80), Err(InvalidText::ControlCharacter));
         assert_eq!(line("Ada\n", 80), Err(InvalidText::ControlCharacter));
+    }
+
+    #[test]
+    fn what_reorders_text_and_what_no_queue_takes_is_refused() {
+        for c in ['\u{2028}', '\u{061C}', '\u{200E}', '\u{200F}', '\u{202E}', '\u{2069}', '\u{FFFE}', '\u{FFFF}'] {
+            assert_eq!(line(&format!("Ada{c}"), 80), Err(InvalidText::ControlCharacter), "{c:?}");
+            assert_eq!(paragraph(&format!("Ada{c}"), 80), Err(InvalidText::ControlCharacter), "{c:?}");
+        }
     }
 
     #[test]

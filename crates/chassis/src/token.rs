@@ -3,16 +3,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::{
+    clock::{Clock, is_within},
     config::{BaseUrl, Configuration, Env},
     deadline::Deadline,
     service_client::{RawCall, send},
@@ -22,6 +23,8 @@ use crate::{
 const KEYS_KEPT: Duration = Duration::from_secs(3600);
 /// Tokens with made-up key ids must not turn into a fetch each.
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
+/// Nor must a pool that doesn't answer hold up every request.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where tokens come from and for whom they are.
@@ -64,13 +67,17 @@ pub struct TokenVerifier {
     config: TokenConfig,
     validation: Validation,
     connector: SharedHttpConnector,
+    clock: Clock,
     keys: Mutex<Keys>,
 }
 
 #[derive(Default)]
 struct Keys {
     by_id: HashMap<String, DecodingKey>,
-    fetched: Option<Instant>,
+    /// When they came.
+    fetched: Option<Timestamp>,
+    /// When they could not be fetched.
+    failed: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -81,7 +88,7 @@ impl std::fmt::Debug for Keys {
 
 impl TokenVerifier {
     /// A verifier that has fetched nothing yet.
-    pub fn new(config: TokenConfig, connector: SharedHttpConnector) -> Self {
+    pub fn new(config: TokenConfig, connector: SharedHttpConnector, clock: Clock) -> Self {
         // The algorithm is ours to choose, never the token's (RFC 8725, 3.1).
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_issuer(&[&config.issuer]);
@@ -89,7 +96,7 @@ impl TokenVerifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = 5;
-        Self { config, validation, connector, keys: Mutex::default() }
+        Self { config, validation, connector, clock, keys: Mutex::default() }
     }
 
     /// The token's claims, if it is genuine, current and meant for us.
@@ -107,18 +114,32 @@ impl TokenVerifier {
     }
 
     fn known(&self, key_id: &str) -> Option<DecodingKey> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < KEYS_KEPT);
+        let keys = self.keys();
+        let fresh = keys.fetched.is_some_and(|at| is_within(KEYS_KEPT, at, self.clock.now()));
         keys.by_id.get(key_id).filter(|_| fresh).cloned()
     }
 
     async fn fetch(&self) -> Result<(), TokenError> {
-        {
-            let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            if keys.fetched.is_some_and(|at| at.elapsed() < FETCH_PAUSE) {
-                return Ok(());
+        let now = self.clock.now();
+        let Keys { fetched, failed, .. } = *self.keys();
+        if fetched.is_some_and(|at| is_within(FETCH_PAUSE, at, now)) {
+            return Ok(());
+        }
+        if failed.is_some_and(|at| is_within(FAILURE_PAUSE, at, now)) {
+            return Err(TokenError::KeysUnavailable("it could not be fetched a moment ago".into()));
+        }
+        match self.fetched().await {
+            Ok(by_id) => *self.keys() = Keys { by_id, fetched: Some(now), failed: None },
+            Err(error) => {
+                // What was fetched before is believed for as long as it would be.
+                self.keys().failed = Some(self.clock.now());
+                return Err(error);
             }
         }
+        Ok(())
+    }
+
+    async fn fetched(&self) -> Result<HashMap<String, DecodingKey>, TokenError> {
         let call = RawCall::get(self.config.key_set.join(""));
         let answer = send(&self.connector, call, Deadline::after(FETCH_TIMEOUT))
             .await
@@ -129,8 +150,10 @@ impl TokenVerifier {
         };
         let by_id =
             set.keys.iter().filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?)));
-        let by_id = by_id.collect();
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Keys { by_id, fetched: Some(Instant::now()) };
-        Ok(())
+        Ok(by_id.collect())
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::{
     aws::Aws,
+    clock::Clock,
     config::{BaseUrl, Configuration, Env},
     events::{Event, EventPublisher},
     money::{Amount, Currency},
@@ -60,11 +61,12 @@ pub struct Services {
 
 impl Services {
     /// The services at `addresses`, and the queue behind `events`.
-    pub fn new(addresses: Addresses, events: EventPublisher, aws: &Aws) -> Self {
+    pub fn new(addresses: Addresses, events: EventPublisher, aws: &Aws, clock: Clock) -> Self {
+        let client = |name, address, timeout| ServiceClient::new(name, address, timeout, aws, clock.clone());
         Self {
-            users: ServiceClient::new("users", addresses.users, TIMEOUT, aws),
-            products: ServiceClient::new("products", addresses.products, TIMEOUT, aws),
-            payments: ServiceClient::new("payments", addresses.payments, PAYMENT_TIMEOUT, aws),
+            users: client("users", addresses.users, TIMEOUT),
+            products: client("products", addresses.products, TIMEOUT),
+            payments: client("payments", addresses.payments, PAYMENT_TIMEOUT),
             events,
         }
     }

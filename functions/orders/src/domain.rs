@@ -536,7 +536,12 @@ impl Order {
 
     /// Whether it has waited too long for a decision.
     pub fn is_past_decision(&self, now: Timestamp) -> bool {
-        now >= self.created_at + DECIDE_WITHIN
+        now >= self.decide_by()
+    }
+
+    /// When it is given up if it is still undecided.
+    pub fn decide_by(&self) -> Timestamp {
+        self.created_at + DECIDE_WITHIN
     }
 }
 

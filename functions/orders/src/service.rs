@@ -5,6 +5,7 @@ use std::{str::FromStr, time::Duration};
 use chassis::{
     page::{ListError, Page},
     store::StoreError,
+    telemetry,
     trace::TraceContext,
 };
 use serde::Serialize;
@@ -206,13 +207,15 @@ impl Orders {
     }
 
     async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: Invocation<'_>) {
-        tracing::warn!(order = %order.id, %reason, "left to the worker");
+        tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
         let wake = self.engine.repository.postpone(order, self.engine.clock.now(), true);
         let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE).instant();
         // Otherwise the lease ends by itself, and the sweep finds the order then.
         match tokio::time::timeout_at(wake_by, wake).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(order = %order.id, %error, "the worker was not woken"),
+            Ok(Err(error)) => {
+                tracing::warn!(order = %order.id, cause = telemetry::chain(&error), "the worker was not woken")
+            }
             Err(_) => tracing::warn!(order = %order.id, "no time left to wake the worker"),
         }
     }

@@ -4,21 +4,21 @@
 //! further at once, and every minute by a schedule for those whose time to be
 //! looked at has come. Both find the same work; doing it twice is safe.
 
-use std::time::Duration;
+use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
-use chassis::store::StoreError;
-use futures::{StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use chassis::{store::StoreError, telemetry};
+use futures::{FutureExt, StreamExt, stream};
+use jiff::SignedDuration;
 
 use crate::{
-    domain::{Order, OrderId},
-    repository::SHARDS,
+    domain::{Lease, Order, OrderId, OrderState},
+    repository::{Due, SHARDS},
     saga::engine::{Engine, Invocation, RECORD_RESERVE, Unfinished},
 };
 
 /// How many orders are worked on at once.
 const CONCURRENCY: usize = 8;
-/// How many orders of a shard one sweep takes on.
+/// How many orders of a shard one look takes on.
 const SWEEP_LIMIT: u32 = 50;
 /// After how long a sweep that had to postpone orders looks again, and what it
 /// must have left for that.
@@ -30,28 +30,67 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_se
 /// given up: the worker goes on trying.
 pub const OVERDUE_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
-/// What a piece of work came to.
+/// What a piece of work came to: what became last of each order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Orders taken to an end.
     pub finished: u64,
     /// Orders that stay open for now.
     pub postponed: u64,
-    /// Orders that others have, or that were at an end already.
+    /// Orders that others have, that were at an end already, or for which
+    /// there was no time.
     pub skipped: u64,
-    /// Of the postponed: open for longer than [`OVERDUE_AFTER`], or unreadable.
+    /// Of all of them: open for longer than [`OVERDUE_AFTER`], even if they
+    /// came to their end now; or unreadable.
     pub overdue: u64,
 }
 
 impl Outcome {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            finished: self.finished + other.finished,
-            postponed: self.postponed + other.postponed,
-            skipped: self.skipped + other.skipped,
-            overdue: self.overdue + other.overdue,
+    fn of(orders: impl IntoIterator<Item = Worked>) -> Self {
+        let mut sum = Self::default();
+        for Worked { fate, overdue } in orders {
+            match fate {
+                Fate::Finished => sum.finished += 1,
+                Fate::Postponed => sum.postponed += 1,
+                Fate::Skipped => sum.skipped += 1,
+            }
+            sum.overdue += u64::from(overdue);
         }
+        sum
     }
+}
+
+/// What became of one order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Finished,
+    Postponed,
+    Skipped,
+}
+
+#[derive(Clone, Copy)]
+struct Worked {
+    fate: Fate,
+    overdue: bool,
+}
+
+impl Worked {
+    /// What is known of an order after another look at it.
+    fn and_then(self, later: Self) -> Self {
+        let fate = match (self.fate, later.fate) {
+            // The index, which is a little late, named it once more.
+            (Fate::Finished, Fate::Skipped) => Fate::Finished,
+            (_, fate) => fate,
+        };
+        Self { fate, overdue: self.overdue || later.overdue }
+    }
+}
+
+/// What one look at the open orders came to.
+struct Round {
+    orders: Vec<(OrderId, Worked)>,
+    /// Some shard has more than a look takes on.
+    has_more: bool,
 }
 
 /// The worker.
@@ -68,78 +107,133 @@ impl Worker {
 
     /// Works on these orders, several at a time.
     pub async fn work(&self, ids: Vec<OrderId>, invocation: Invocation<'_>) -> Outcome {
-        stream::iter(ids)
-            .map(|id| async move {
-                self.work_on(id, invocation).await.unwrap_or_else(|error| {
-                    // The lease, if there is one, ends by itself.
-                    tracing::error!(order = %id, %error, "order could not be worked on");
-                    // What can't be read doesn't mend by being read again:
-                    // that needs a person at once.
-                    let overdue = u64::from(matches!(error, StoreError::Corrupt { .. }));
-                    Outcome { postponed: 1, overdue, ..Outcome::default() }
-                })
-            })
-            .buffer_unordered(CONCURRENCY)
-            .fold(Outcome::default(), |sum, one| async move { sum.plus(one) })
-            .await
+        let since = self.engine.clock.now();
+        let due = ids.into_iter().map(|id| Due { id, since }).collect();
+        Outcome::of(self.work_through(due, invocation).await.into_iter().map(|(_, worked)| worked))
     }
 
-    /// Works on all open orders whose time has come. While some had to be
-    /// postponed it stays and looks again, as long as the invocation lasts: a
-    /// pause of seconds means nothing where nobody looks for a minute.
+    /// Works on all open orders whose time has come, the longest waiting first.
+    ///
+    /// It goes on as long as the invocation lasts. At once while there are more
+    /// than it took on: what waits for the next sweep may be too old by then.
+    /// After a pause where some had to be postponed: one of seconds means
+    /// nothing where nobody looks for a minute.
     pub async fn sweep(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
-        let mut whole = self.round(invocation).await?;
-        let mut left = whole.postponed;
-        while left > 0 && invocation.deadline.remaining() > LOOK_AGAIN_AFTER + ROUND_TAKES {
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        let Round { orders, mut has_more } = self.round(invocation).await?;
+        let mut worked: HashMap<_, _> = orders.into_iter().collect();
+        let mut is_getting_on = worked.values().any(|order| order.fate == Fate::Finished);
+        loop {
+            let pause = if has_more && is_getting_on {
+                Duration::ZERO
+            } else if worked.values().any(|order| order.fate == Fate::Postponed) {
+                LOOK_AGAIN_AFTER
+            } else {
+                break;
+            };
+            if invocation.deadline.remaining() <= pause + ROUND_TAKES {
+                break;
+            }
+            tokio::time::sleep(pause).await;
             let round = match self.round(invocation).await {
                 Ok(round) => round,
                 // What was counted before must still be told.
                 Err(error) => {
-                    tracing::error!(%error, "could not look again; the next sweep will");
+                    tracing::error!(cause = telemetry::chain(&error), "could not look again; the next sweep will");
                     break;
                 }
             };
-            whole.finished += round.finished;
-            left = left.saturating_sub(round.finished).max(round.postponed);
+            has_more = round.has_more;
+            is_getting_on = round.orders.iter().any(|(_, order)| order.fate == Fate::Finished);
+            for (id, later) in round.orders {
+                worked.entry(id).and_modify(|order| *order = order.and_then(later)).or_insert(later);
+            }
         }
-        Ok(whole)
+        Ok(Outcome::of(worked.into_values()))
     }
 
-    async fn round(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
+    async fn round(&self, invocation: Invocation<'_>) -> Result<Round, StoreError> {
         let now = self.engine.clock.now();
-        let due = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
-        let due = futures::future::try_join_all(due).await?;
-        Ok(self.work(due.into_iter().flatten().collect(), invocation).await)
+        let shards = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
+        let shards = futures::future::try_join_all(shards).await?;
+        let has_more = shards.iter().any(|due| due.len() >= SWEEP_LIMIT as usize);
+        let mut due: Vec<_> = shards.into_iter().flatten().collect();
+        due.sort_unstable_by_key(|due| due.since);
+        Ok(Round { orders: self.work_through(due, invocation).await, has_more })
     }
 
-    async fn work_on(&self, id: OrderId, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
-        // The order stays due; the next sweep has time for it.
+    async fn work_through(&self, due: Vec<Due>, invocation: Invocation<'_>) -> Vec<(OrderId, Worked)> {
+        let work = stream::iter(due).map(|due| async move { (due.id, self.work_on(due, invocation).await) });
+        work.buffer_unordered(CONCURRENCY).collect().await
+    }
+
+    /// Whatever is wrong with one order, a panic included, its neighbours are
+    /// worked on.
+    async fn work_on(&self, due: Due, invocation: Invocation<'_>) -> Worked {
+        let order = due.id;
+        // Its lease, if it has one, ends by itself; and what can't be read
+        // doesn't mend by being read again: that needs a person at once.
+        match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
+            Ok(Ok(worked)) => worked,
+            Ok(Err(error)) => {
+                tracing::error!(%order, cause = telemetry::chain(&error), "order could not be worked on");
+                Worked { fate: Fate::Postponed, overdue: matches!(error, StoreError::Corrupt { .. }) }
+            }
+            // A panic's message may quote what it stumbled over.
+            Err(_) => {
+                tracing::error!(%order, "panic over an order");
+                Worked { fate: Fate::Postponed, overdue: true }
+            }
+        }
+    }
+
+    async fn try_work_on(&self, due: Due, invocation: Invocation<'_>) -> Result<Worked, StoreError> {
+        let now = self.engine.clock.now();
+        // It stays due, and the next sweep has time for it; unless there are
+        // too many for all sweeps.
         if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
-            return Ok(Outcome { skipped: 1, ..Outcome::default() });
+            return Ok(Worked { fate: Fate::Skipped, overdue: now.duration_since(due.since) > OVERDUE_AFTER });
         }
-        let now = self.engine.clock.now();
-        let lease = crate::domain::Lease::start(now);
-        let Some(order) = self.engine.repository.acquire(id, lease, now).await? else {
-            return Ok(Outcome { skipped: 1, ..Outcome::default() });
+        let Some(order) = self.engine.repository.acquire(due.id, Lease::start(now), now).await? else {
+            return Ok(Worked { fate: Fate::Skipped, overdue: false });
         };
-        match self.engine.finish(order.clone(), invocation).await {
-            Ok(_) => Ok(Outcome { finished: 1, ..Outcome::default() }),
-            Err(reason) => self.postpone(&order, &reason).await,
-        }
+        let overdue = now.duration_since(order.open_since()) > OVERDUE_AFTER;
+        let fate = match self.engine.finish(order.clone(), invocation).await {
+            Ok(_) => Fate::Finished,
+            Err(reason) => {
+                self.postpone(&order, &reason, overdue, invocation).await?;
+                Fate::Postponed
+            }
+        };
+        Ok(Worked { fate, overdue })
     }
 
-    async fn postpone(&self, order: &Order, reason: &Unfinished) -> Result<Outcome, StoreError> {
-        let now: Timestamp = self.engine.clock.now();
-        let overdue = now.duration_since(order.open_since()) > OVERDUE_AFTER;
+    async fn postpone(
+        &self,
+        order: &Order,
+        reason: &Unfinished,
+        overdue: bool,
+        invocation: Invocation<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.engine.clock.now();
+        let cause = telemetry::chain(reason);
+        let is_cut_short = invocation.deadline.remaining() <= RECORD_RESERVE;
+        if is_cut_short || matches!(reason, Unfinished::NoTime) {
+            // Nothing has failed: another invocation goes on with it at once.
+            tracing::info!(order = %order.id, cause, "left to another invocation");
+            return self.engine.repository.postpone(order, now, true).await;
+        }
         let pause = backoff(order.failures);
         if overdue {
-            tracing::error!(order = %order.id, %reason, ?pause, "order overdue");
+            tracing::error!(order = %order.id, cause, ?pause, "order overdue");
         } else {
-            tracing::warn!(order = %order.id, %reason, ?pause, "order postponed");
+            tracing::warn!(order = %order.id, cause, ?pause, "order postponed");
         }
-        self.engine.repository.postpone(order, now + pause, false).await?;
-        Ok(Outcome { postponed: 1, overdue: u64::from(overdue), ..Outcome::default() })
+        let mut next = now + pause;
+        if order.state == OrderState::Pending && !order.is_past_decision(now) {
+            // Whoever waits for the decision waits no longer than was promised.
+            next = next.min(order.decide_by());
+        }
+        self.engine.repository.postpone(order, next, false).await
     }
 }
 

@@ -27,12 +27,13 @@ use orders::{
         Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Lease, Order, OrderId, OrderState, ProductId, Quote,
         Recipient, Refusal,
     },
-    repository::{Begun, KeyUse, Moved, OrderList, Repository},
+    repository::{Begun, Due, KeyUse, Moved, OrderList, Repository},
     saga::{
         Participants, Run, StepError,
         engine::{Decision, Engine, Invocation, RECORD_RESERVE, Unfinished},
         steps::{PLACE_ORDER, SAGAS, Saga, Step},
     },
+    worker::{Outcome, Worker},
 };
 
 /// Plays all participants and the store; notes what was asked.
@@ -41,6 +42,8 @@ struct Cast {
     asked: Arc<Mutex<Vec<&'static str>>>,
     failures: Arc<Mutex<HashMap<&'static str, StepError>>>,
     orders: Arc<Mutex<HashMap<OrderId, Order>>>,
+    /// The step that panics, once.
+    panics: Arc<Mutex<Option<&'static str>>>,
     /// What somebody else makes of the order while a step runs.
     meanwhile: Arc<Mutex<Option<(&'static str, Order)>>>,
 }
@@ -53,6 +56,8 @@ impl Cast {
 
     fn ask(&self, step: &'static str) -> Result<(), StepError> {
         self.asked.lock().unwrap().push(step);
+        let panics = self.panics.lock().unwrap().take_if(|during| *during == step);
+        assert!(panics.is_none(), "as told");
         if let Some((_, order)) = self.meanwhile.lock().unwrap().take_if(|(during, _)| *during == step) {
             self.keep(&order);
         }
@@ -143,13 +148,13 @@ impl Repository for Cast {
         self.keep(next);
         Ok(Moved::Done)
     }
-    async fn acquire(&self, _: OrderId, _: Lease, _: Timestamp) -> Result<Option<Order>, StoreError> {
-        unreachable!("the engine leases nothing")
+    async fn acquire(&self, id: OrderId, _: Lease, _: Timestamp) -> Result<Option<Order>, StoreError> {
+        self.find(id).await
     }
     async fn postpone(&self, _: &Order, _: Timestamp, _: bool) -> Result<(), StoreError> {
         unreachable!("the engine postpones nothing")
     }
-    async fn due(&self, _: u8, _: Timestamp, _: u32) -> Result<Vec<OrderId>, StoreError> {
+    async fn due(&self, _: u8, _: Timestamp, _: u32) -> Result<Vec<Due>, StoreError> {
         unreachable!("the engine looks for nothing")
     }
 }
@@ -201,6 +206,15 @@ mod an_order_that_nobody_refuses {
         cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
         assert_eq!(cast.kept(&order).lease, order.lease);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_over_one_order_leaves_the_others_to_be_finished_and_asks_for_a_person() {
+    let cast = Cast::default();
+    *cast.panics.lock().unwrap() = Some("authorise");
+    let ids = [cast.keep(&order()).id, cast.keep(&order()).id].into();
+    let outcome = Worker::new(cast.engine(SAGAS)).work(ids, invocation()).await;
+    assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, skipped: 0 });
 }
 
 mod a_step_without_an_answer {

@@ -617,6 +617,10 @@ impl Cloud {
     fn send_message(&self, body: &[u8]) -> (u16, String) {
         let request: Value = serde_json::from_slice(body).expect("a SendMessage request");
         let message = request["MessageBody"].as_str().expect("a message body").to_owned();
+        // The rest of what SQS doesn't take can't be in a JSON document.
+        if message.contains(['\u{FFFE}', '\u{FFFF}']) {
+            return (400, json!({ "__type": "com.amazonaws.sqs#InvalidMessageContents" }).to_string());
+        }
         lock(&self.0.sent).push(message.clone());
         self.put_message(message);
         (200, json!({ "MessageId": uuid::Uuid::now_v7() }).to_string())

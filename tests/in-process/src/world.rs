@@ -94,7 +94,7 @@ impl World {
                 issuer: format!("http://{POOL}"),
                 audience: CLIENT.into(),
             };
-            Authenticator::new(TokenVerifier::new(config, aws.connector.clone()), InternalAuth::Iam)
+            Authenticator::new(TokenVerifier::new(config, aws.connector.clone(), clock.clone()), InternalAuth::Iam)
         };
 
         let queue_url = "https://sqs.us-east-1.amazonaws.com/000000000000/order-events";
@@ -129,6 +129,7 @@ impl World {
             },
             publisher.clone(),
             &aws,
+            clock.clone(),
         );
         let engine = Engine::new(
             orders::repository::DynamoRepository::new(table("OrdersTable")),

@@ -352,10 +352,10 @@ mod an_invocation_that_ends_soon {
     use super::*;
 
     /// Places an order in an invocation that has only `left`.
-    async fn place_with(shop: &Shop, left: Duration) -> Answer {
+    async fn place_with(shop: &Shop, key: &str, left: Duration) -> Answer {
         let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + left;
         let request = Request::post("/orders").header("content-type", "application/json");
-        let request = request.header("idempotency-key", "the-key");
+        let request = request.header("idempotency-key", key);
         let mut request = request.body(Body::from(shop.body().to_string())).unwrap();
         let mut context = lambda_http::Context::default();
         context.deadline = u64::try_from(end.as_millis()).unwrap();
@@ -367,7 +367,7 @@ mod an_invocation_that_ends_soon {
     async fn starts_no_step_that_it_could_not_record() {
         let shop = Shop::open().await;
         shop.world.cloud.begin_trial(Script::none());
-        let answer = place_with(&shop, Duration::from_millis(1_700)).await;
+        let answer = place_with(&shop, "the-key", Duration::from_millis(1_700)).await;
         let points = shop.world.cloud.end_trial();
         answer.expect(StatusCode::ACCEPTED);
         assert!(answer.header("location").is_some_and(|location| location.starts_with("orders/")));
@@ -391,7 +391,7 @@ mod an_invocation_that_ends_soon {
 
         shop.world.cloud.begin_trial(Script::none().and(decision, Fault::Silence));
         let began = Instant::now();
-        let answer = place_with(&shop, Duration::from_millis(2_300)).await;
+        let answer = place_with(&shop, "the-key", Duration::from_millis(2_300)).await;
         shop.world.cloud.end_trial();
         answer.expect(StatusCode::ACCEPTED);
         assert!(began.elapsed() < Duration::from_millis(1_700), "{:?}", began.elapsed());
@@ -405,12 +405,23 @@ mod an_invocation_that_ends_soon {
         let shop = Shop::open().await;
         shop.world.cloud.trouble("payments.internal", Trouble::Silent);
         let began = Instant::now();
-        let answer = place_with(&shop, Duration::from_secs(4)).await;
+        let answer = place_with(&shop, "the-key", Duration::from_secs(4)).await;
         answer.expect(StatusCode::ACCEPTED);
         assert!(began.elapsed() < Duration::from_millis(2_600), "{:?}", began.elapsed());
         shop.world.cloud.bring_back();
         shop.minutes(1).await;
         assert_eq!(shop.in_state("DONE"), 1);
         shop.expect_sums();
+    }
+    /// Five failures in a row would have the service left alone.
+    #[tokio::test(start_paused = true)]
+    async fn is_no_failure_of_the_service_that_it_leaves_no_time() {
+        let shop = Shop::open().await;
+        shop.world.cloud.trouble("payments.internal", Trouble::Silent);
+        for n in 0..6 {
+            place_with(&shop, &format!("key-{n}"), Duration::from_secs(4)).await.expect(StatusCode::ACCEPTED);
+        }
+        shop.world.cloud.bring_back();
+        shop.place("the-key").await.answer.expect(StatusCode::CREATED);
     }
 }

@@ -164,6 +164,7 @@ fn oddities() -> Vec<Value> {
         json!("\u{0}"),
         json!("a\r\nBcc: everybody@example.com"),
         json!("\u{202e}drow"),
+        json!("Ada\u{ffff}"),
         json!("x".repeat(5_000)),
         json!("'; DROP TABLE orders; --"),
         json!("../../etc/passwd"),

@@ -314,7 +314,8 @@ async fn staged() -> (Arc<World>, Script) {
         issuer: "http://pool.test".into(),
         audience: "client".into(),
     };
-    let authenticator = Authenticator::new(TokenVerifier::new(tokens, aws.connector.clone()), InternalAuth::Iam);
+    let authenticator =
+        Authenticator::new(TokenVerifier::new(tokens, aws.connector.clone(), Clock::System), InternalAuth::Iam);
     world.cloud.serve("payments", payments::handlers::router(payments, table("PaymentsTable"), authenticator));
     (world, script)
 }

@@ -11,6 +11,7 @@ use aws_lc_rs::{
 };
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chassis::clock::Clock;
 use http::{Request, StatusCode};
 use in_process_tests::{
     Answer, Person, World,
@@ -75,7 +76,7 @@ fn claims(change: Value) -> Value {
 }
 
 async fn world_with(keys: &[&Key]) -> World {
-    let world = World::start().await;
+    let world = World::start_at(Clock::tokio(Timestamp::now())).await;
     world.cloud.publish_keys(json!({ "keys": keys.iter().map(|key| key.published()).collect::<Vec<_>>() }));
     world
 }
@@ -284,8 +285,15 @@ mod keys {
         let world = world_with(&[&key]).await;
         world.cloud.take_down(POOL);
         let token = format!("Bearer {}", key.sign(&claims(json!({}))));
-        orders(&world, &token).await.expect_problem(503, "unavailable");
+        for _ in 0..50 {
+            orders(&world, &token).await.expect_problem(503, "unavailable");
+        }
         world.cloud.bring_back();
+        // Nobody asks again at once: a pool that is down must not hold up every
+        // request.
+        orders(&world, &token).await.expect_problem(503, "unavailable");
+        assert_eq!(world.cloud.key_fetches(), 0);
+        tokio::time::advance(Duration::from_secs(1)).await;
         orders(&world, &token).await.expect(StatusCode::OK);
     }
 

@@ -11,7 +11,10 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use chassis::token::{TokenConfig, TokenError, TokenVerifier};
+use chassis::{
+    clock::Clock,
+    token::{TokenConfig, TokenError, TokenVerifier},
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// The public half of a key whose other half nobody has kept; `examples/token`
@@ -36,7 +39,7 @@ static VERIFIER: LazyLock<(Runtime, TokenVerifier)> = LazyLock::new(|| {
         audience: "the-shop".into(),
     };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    (runtime, TokenVerifier::new(config, SharedHttpConnector::new(Pool)))
+    (runtime, TokenVerifier::new(config, SharedHttpConnector::new(Pool), Clock::System))
 });
 
 pub(crate) fn check(bytes: &[u8]) {

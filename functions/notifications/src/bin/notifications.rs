@@ -19,7 +19,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     telemetry::init(config.function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
-    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
+    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone(), Clock::System);
     let router = config.http.cors.around(router(table.clone(), Authenticator::public_only(verifier)));
     let channels = Channels::new(&aws.config, config.sender);
     let notifications = Notifications::new(DynamoRepository::new(table), channels, Clock::System);

@@ -19,7 +19,8 @@ async fn main() -> Result<(), Error> {
     telemetry::init(config.function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
-    let services = Services::new(config.services, EventPublisher::open(&aws.config, config.events), &aws);
+    let services =
+        Services::new(config.services, EventPublisher::open(&aws.config, config.events), &aws, Clock::System);
     let engine = Engine::new(DynamoRepository::new(table), services, SAGAS, write_answer, Clock::System);
     let worker = Worker::new(engine);
     lambda_runtime::run(service_fn(|event: LambdaEvent<Trigger>| handle(&worker, event))).await

@@ -21,10 +21,10 @@ async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init(function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, table);
-    let services = Services::new(services, EventPublisher::open(&aws.config, events), &aws);
+    let services = Services::new(services, EventPublisher::open(&aws.config, events), &aws, Clock::System);
     let repository = DynamoRepository::new(table.clone());
     let engine = Engine::new(repository, services, SAGAS, write_answer, Clock::System);
     let orders = Orders::new(engine, config.cancellation_window);
-    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone());
+    let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone(), Clock::System);
     lambda_http::run(config.http.cors.around(router(orders, table, Authenticator::public_only(verifier)))).await
 }

@@ -3,14 +3,15 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use chassis::{
-    dynamo::{self, Key, List, Table, Transaction, Verdict, Write, number, string},
+    dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, number, string},
     page::{ListError, Page},
     store::StoreError,
+    telemetry::chain,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Begun, KeyUse, Moved, OrderList, Repository, SHARDS};
+use super::{Begun, Due, KeyUse, Moved, OrderList, Repository, SHARDS};
 use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";
@@ -166,7 +167,7 @@ impl Repository for DynamoRepository {
         }
     }
 
-    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, StoreError> {
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         let query = self
             .table
             .query()
@@ -176,12 +177,11 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", number(now.as_millisecond()))
             .limit(limit as i32);
         let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
-        let ids = output.items.unwrap_or_default().into_iter().map(|item| {
-            let key: Key = dynamo::from_item(item)?;
-            let id = key.pk.strip_prefix(ORDER_PREFIX).and_then(|id| id.parse().ok());
-            id.ok_or_else(|| StoreError::corrupt("orders", "an open order without an order's key"))
+        let due = output.items.unwrap_or_default().into_iter().filter_map(|item| {
+            // What isn't an order must not hold up those that are.
+            DueRecord::read(item).inspect_err(|error| tracing::error!(cause = chain(error), "no open order")).ok()
         });
-        ids.collect()
+        Ok(due.collect())
     }
 }
 
@@ -225,6 +225,24 @@ impl Record {
             wake: (open && order.lease.is_none()).then(|| WAKE.to_owned()),
             order: order.clone(),
         }
+    }
+}
+
+/// What the index of open orders knows of one.
+#[derive(Debug, Deserialize)]
+struct DueRecord {
+    #[serde(flatten)]
+    key: Key,
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
+    next_check: Timestamp,
+}
+
+impl DueRecord {
+    fn read(item: Item) -> Result<Due, StoreError> {
+        let Self { key, next_check: since } = dynamo::from_item(item)?;
+        let id = key.pk.strip_prefix(ORDER_PREFIX).and_then(|id| id.parse().ok());
+        let id = id.ok_or_else(|| StoreError::corrupt("orders", "an open order without an order's key"))?;
+        Ok(Due { id, since })
     }
 }
 

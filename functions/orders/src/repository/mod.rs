@@ -63,6 +63,15 @@ pub struct OrderList {
     pub cursor: Option<String>,
 }
 
+/// An open order whose time to be looked at has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub id: OrderId,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// Keeps orders.
 #[async_trait]
 pub trait Repository: Send + Sync {
@@ -89,7 +98,7 @@ pub trait Repository: Send + Sync {
 
     /// Open orders whose time to be looked at has come, from one of
     /// [`SHARDS`] shards, the longest waiting first.
-    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, StoreError>;
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError>;
 }
 
 /// Over how many partitions of the index the open orders are spread, so that

@@ -16,7 +16,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
     let ledger = Table::open(&aws.config, config.ledger);
-    let verifier = TokenVerifier::new(http.tokens, aws.connector.clone());
+    let verifier = TokenVerifier::new(http.tokens, aws.connector.clone(), Clock::System);
     let authenticator = Authenticator::new(verifier, internal_auth);
     let payments = Payments::new(
         DynamoRepository::new(table.clone()),

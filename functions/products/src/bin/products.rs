@@ -13,7 +13,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init(function.log);
     let aws = Aws::from_env().await;
     let table = Table::open(&aws.config, config.table);
-    let verifier = TokenVerifier::new(http.tokens, aws.connector.clone());
+    let verifier = TokenVerifier::new(http.tokens, aws.connector.clone(), Clock::System);
     let authenticator = Authenticator::new(verifier, internal_auth);
     let products = Products::new(DynamoRepository::new(table.clone()), Clock::System);
     lambda_http::run(http.cors.around(router(products, table, authenticator))).await

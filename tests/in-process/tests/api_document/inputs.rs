@@ -15,7 +15,8 @@ use crate::contract::{Contract, Operation};
 const TELLING: &[char] = &[
     'a', 'Z', '5', '_', '-', '.', ' ', '"', '\\', '[', ']', '!', '~', 'é', '😀', '\0', '\t', '\n', '\r', '\u{7F}',
     '\u{85}', '\u{9F}', '\u{A0}', '\u{1680}', '\u{2009}', '\u{2028}', '\u{202A}', '\u{202E}', '\u{202F}', '\u{205F}',
-    '\u{2066}', '\u{2069}', '\u{3000}', '\u{FEFF}',
+    '\u{2066}', '\u{2069}', '\u{3000}', '\u{FEFF}', '\u{61C}', '\u{200B}', '\u{200E}', '\u{200F}', '\u{FFFD}',
+    '\u{FFFE}', '\u{FFFF}',
 ];
 
 /// Texts that are right but for a few characters, and others.
