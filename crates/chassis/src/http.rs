@@ -1,19 +1,27 @@
 //! The HTTP edge: what every route of every service has around it.
 
-use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, marker::PhantomData, panic::AssertUnwindSafe, str::FromStr, sync::Arc, time::Duration,
+};
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State, rejection::BytesRejection},
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Path, Request, State, rejection::BytesRejection,
+    },
     middleware::{self, Next},
     response::Response,
 };
 use futures::FutureExt;
 use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
-use lambda_http::request::RequestContext;
+use lambda_http::{
+    Adapter, LambdaEvent, Service, lambda_runtime,
+    request::{LambdaRequest, RequestContext},
+    service_fn,
+};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 use tokio::time::Instant;
@@ -69,6 +77,41 @@ impl Configuration for HttpConfig {
     }
 }
 
+/// Serves `routes` as a Lambda function, for as long as its environment lives.
+///
+/// # Errors
+///
+/// What Lambda's runtime could not go on from.
+pub async fn run(routes: Router) -> Result<(), lambda_http::Error> {
+    lambda_runtime::run(service_fn(move |event| answer(routes.clone(), event))).await
+}
+
+/// Answers one event of API Gateway.
+///
+/// # Errors
+///
+/// None: whatever goes wrong is an answer, too.
+pub fn answer(
+    routes: Router,
+    event: LambdaEvent<LambdaRequest>,
+) -> impl Future<Output = Result<impl Serialize, Infallible>> + Send {
+    let LambdaEvent { payload, context } = event;
+    Adapter::from(routes).call(LambdaEvent::new(with_every_header(payload), context))
+}
+
+/// A REST API sends each header in two ways: with all its values, and with the
+/// last one. lambda_http lets the latter win, so that nobody could see that a
+/// header came twice, as an `Idempotency-Key` must not.
+fn with_every_header(request: LambdaRequest) -> LambdaRequest {
+    match request {
+        LambdaRequest::ApiGatewayV1(mut request) if !request.multi_value_headers.is_empty() => {
+            request.headers.clear();
+            LambdaRequest::ApiGatewayV1(request)
+        }
+        other => other,
+    }
+}
+
 /// Puts the edge around a service's routes: identity, deadline, trace, body
 /// limit, panics and problems as documents, one log line a request.
 pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
@@ -105,7 +148,9 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     let started = Instant::now();
     let invocation = invocation(&request);
     let id = invocation.request_id.clone();
-    let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), path = request.uri().path());
+    // Not the path itself: by mistake, it may hold an address or a name.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), route);
     let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
     request.extensions_mut().insert(authenticator);
     request.extensions_mut().insert(invocation);

@@ -106,18 +106,20 @@ impl Problem {
         let mut problem = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
-            "Something went wrong on our side. Nothing is known to have changed; the request may be repeated.",
+            "Something went wrong on our side. Whether the request took effect is not known.",
         );
         problem.0.cause = Some(cause.into());
         problem
     }
 
-    /// 503: something we need doesn't answer; try again.
+    /// 503: something we need doesn't answer. May be repeated, where that is
+    /// safe, in a moment.
     pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
-            "A part of the system does not answer at the moment. Try again in a few seconds.",
+            "A part of the system does not answer at the moment. Whether the request took effect is not known; an \
+             order may be repeated under its Idempotency-Key.",
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("2"));
         problem.0.cause = Some(cause.into());
@@ -135,6 +137,13 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
+        self
+    }
+
+    /// Takes a response header away.
+    #[must_use]
+    pub fn without_header(mut self, name: &header::HeaderName) -> Self {
+        self.0.headers.retain(|(other, _)| other != name);
         self
     }
 

@@ -47,7 +47,7 @@ schema!(
 schema!(
     IdempotencyKey,
     "IdempotencyKey",
-    text(format!(r#"^("[!#-\[\]-~]{{1,{MAX_KEY}}}"|[!#-\[\]-~]{{1,{MAX_KEY}}})$"#), "checkout-7f3a")
+    text(format!(r#"^("[!#-+\--\[\]-~]{{1,{MAX_KEY}}}"|[!#-+\--\[\]-~]{{1,{MAX_KEY}}})$"#), "checkout-7f3a")
 );
 
 /// Why an order is, or was, undone.

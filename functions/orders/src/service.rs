@@ -36,17 +36,18 @@ pub struct IdempotencyKey(String);
 
 /// Why a text is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to {MAX_KEY} visible ASCII characters, bare or in double quotes")]
+#[error("must be 1 to {MAX_KEY} visible ASCII characters other than a comma, bare or in double quotes")]
 pub struct InvalidKey;
 
 impl FromStr for IdempotencyKey {
     type Err = InvalidKey;
 
     /// Takes the quoted form of the draft and the bare one that most clients
-    /// send; both name the same key.
+    /// send; both name the same key. No comma: an HTTP API's gateway, and any
+    /// proxy, may put two keys into one line with one (RFC 9110, section 5.3).
     fn from_str(header: &str) -> Result<Self, InvalidKey> {
         let bare = header.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(header);
-        let visible = bare.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+        let visible = bare.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\,".contains(&b));
         if visible && (1..=MAX_KEY).contains(&bare.len()) { Ok(Self(bare.to_owned())) } else { Err(InvalidKey) }
     }
 }

@@ -63,7 +63,8 @@ impl Change {
 }
 
 /// Handles one event. A stream's is always acknowledged: retrying is the
-/// sweep's, so that one slow order never blocks its shard.
+/// sweep's, so that an order that fails never blocks its shard. A slow one holds
+/// up its batch, beside which others of the shard are worked on.
 pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<(), Error> {
     let deadline = Deadline::of_invocation(event.context.deadline, DEFAULT_TIME);
     let invocation = Invocation { deadline, request_id: &event.context.request_id };

@@ -16,7 +16,7 @@ use crate::{
     saga::engine::{Engine, Invocation, RECORD_RESERVE, Unfinished},
 };
 
-/// How many orders are worked on at once.
+/// How many orders are worked on at once; so many has the stream in a batch.
 const CONCURRENCY: usize = 8;
 /// How many orders of a shard one look takes on.
 const SWEEP_LIMIT: u32 = 50;

@@ -22,7 +22,7 @@ use chassis::{
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use lambda_http::{
-    Adapter, Context, LambdaEvent,
+    Context, LambdaEvent,
     aws_lambda_events::apigw::ApiGatewayProxyRequestContext,
     request::{LambdaRequest, RequestContext},
 };
@@ -39,7 +39,7 @@ use orders::{
     worker::{Outcome, Worker},
 };
 use serde_json::{Value, json};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing_subscriber::EnvFilter;
 
 use crate::{cloud::Cloud, template::Template};
@@ -233,7 +233,7 @@ impl World {
             }
             service => {
                 let request: LambdaRequest = serde_json::from_str(&event)?;
-                let answer = Adapter::from(self.cloud.service(service)).call(LambdaEvent::new(request, context));
+                let answer = chassis::http::answer(self.cloud.service(service), LambdaEvent::new(request, context));
                 invocation.run(async move { Ok(serde_json::to_value(answer.await?)?) }).await
             }
         };

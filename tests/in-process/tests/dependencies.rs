@@ -220,6 +220,11 @@ mod a_dead_database {
             shop.world.cloud.trouble("dynamodb", trouble);
             let heard = shop.place("the-key").await;
             heard.answer.expect_problem(503, "unavailable");
+            assert_eq!(heard.answer.header("retry-after"), Some("2"));
+            // Perhaps it is recorded: nobody is asked to order it again.
+            let keyless = shop.world.post(&shop.ada, "/orders", shop.body()).await;
+            keyless.expect_problem(503, "unavailable");
+            assert_eq!(keyless.header("retry-after"), None);
             shop.world.cloud.bring_back();
             assert!(shop.orders().is_empty());
         }

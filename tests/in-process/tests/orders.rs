@@ -259,6 +259,32 @@ mod an_order_that_is_refused {
 mod a_repeated_request {
     use super::*;
 
+    /// A REST API's gateway sends each header with all its values, and with the
+    /// last; an HTTP API's joins them with commas.
+    #[tokio::test]
+    async fn with_two_keys_is_refused_behind_each_gateway() {
+        let world = World::start().await;
+        let payload = |name: &str| -> Value {
+            let file = format!("{}/../../events/orders/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+        };
+        let mut rest = payload("http-v1-place-order");
+        rest["headers"]["Idempotency-Key"] = json!("k2");
+        rest["multiValueHeaders"]["Idempotency-Key"] = json!(["k1", "k2"]);
+        let mut http = payload("http-v2-list-orders");
+        http["routeKey"] = json!("POST /orders");
+        http["requestContext"]["http"]["method"] = json!("POST");
+        http["headers"]["content-type"] = json!("application/json");
+        http["headers"]["idempotency-key"] = json!("k1,k2");
+        http["body"] = rest["body"].clone();
+        for event in [rest, http] {
+            let answer = world.invoke("orders", &event.to_string()).await.unwrap();
+            let problem: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            assert_eq!(answer["statusCode"], 422, "{answer}");
+            assert_eq!(problem["errors"][0]["field"], "Idempotency-Key", "{problem}");
+        }
+    }
+
     #[tokio::test]
     async fn gets_the_same_bytes_whatever_happened_since() {
         let world = World::start().await;

@@ -101,6 +101,9 @@ impl Drive {
         self.send(&Person::named("Mallory"), "GET", &path, None).await;
         self.send(&Person::nobody(), "GET", &path, None).await;
         self.send(&Person::service(), "GET", &format!("{path}/validate"), None).await;
+        for collection in ["users", "products", "orders", "payments"] {
+            self.send(ada, "GET", &format!("/{collection}/{}", ada.email()), None).await;
+        }
         let broken = format!("{{\"email\": \"{}\", \"phone\": \"{}\" ", ada.email(), ada.phone());
         for content_type in ["application/json", "text/plain"] {
             let request = Request::post("/users").header("content-type", content_type);

@@ -4,11 +4,16 @@
 mod batch;
 
 use axum::Router;
-use chassis::{caller::Authenticator, deadline::Deadline, dynamo::Table, health, http::edge};
-use lambda_http::{Adapter, request::LambdaRequest};
+use chassis::{
+    caller::Authenticator,
+    deadline::Deadline,
+    dynamo::Table,
+    health,
+    http::{answer, edge},
+};
+use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
-use tower::Service;
 use utoipa::openapi::OpenApi;
 
 pub use self::batch::{BatchResponse, ItemFailure, UnnamedFailure};
@@ -51,10 +56,7 @@ impl Function {
             }
             None => {
                 let request: LambdaRequest = serde_json::from_str(payload.get())?;
-                // The adapter itself can't be kept across an await: it is not
-                // Sync. A router is always ready.
-                let response = Adapter::from(self.router.clone()).call(LambdaEvent::new(request, context));
-                let response = response.await?;
+                let response = answer(self.router.clone(), LambdaEvent::new(request, context)).await?;
                 Ok(serde_json::to_value(response)?)
             }
         }

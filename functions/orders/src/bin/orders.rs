@@ -26,5 +26,5 @@ async fn main() -> Result<(), lambda_http::Error> {
     let engine = Engine::new(repository, services, SAGAS, write_answer, Clock::System);
     let orders = Orders::new(engine, config.cancellation_window);
     let verifier = TokenVerifier::new(config.http.tokens, aws.connector.clone(), Clock::System);
-    lambda_http::run(config.http.cors.around(router(orders, table, Authenticator::public_only(verifier)))).await
+    chassis::http::run(config.http.cors.around(router(orders, table, Authenticator::public_only(verifier)))).await
 }

@@ -68,8 +68,8 @@ pub static PLACE_ORDER: Saga = Saga {
 };
 
 /// The versions that orders may still carry. New orders begin with the last; an
-/// earlier one stays until the cancellation window of the last order that began
-/// with it has passed.
+/// earlier one stays while any order that began with it is open, and until the
+/// cancellation window of the last of them has passed.
 pub static SAGAS: &[&Saga] = &[&PLACE_ORDER];
 
 const fn step(name: &'static str, forward: Action, compensation: Option<Action>) -> Step {

@@ -24,5 +24,5 @@ async fn main() -> Result<(), lambda_http::Error> {
         EventPublisher::open(&aws.config, config.events),
         Clock::System,
     );
-    lambda_http::run(http.cors.around(router(payments, table, authenticator))).await
+    chassis::http::run(http.cors.around(router(payments, table, authenticator))).await
 }

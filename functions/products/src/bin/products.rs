@@ -16,5 +16,5 @@ async fn main() -> Result<(), lambda_http::Error> {
     let verifier = TokenVerifier::new(http.tokens, aws.connector.clone(), Clock::System);
     let authenticator = Authenticator::new(verifier, internal_auth);
     let products = Products::new(DynamoRepository::new(table.clone()), Clock::System);
-    lambda_http::run(http.cors.around(router(products, table, authenticator))).await
+    chassis::http::run(http.cors.around(router(products, table, authenticator))).await
 }

@@ -166,6 +166,8 @@ impl Problems for IfMatch {
 /// Add a product
 ///
 /// For administrators.
+///
+/// Whoever has no answer looks whether it is there before repeating: each request adds one.
 #[utoipa::path(
     post,
     path = "/products",
