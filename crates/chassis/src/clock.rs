@@ -22,7 +22,7 @@ pub enum Clock {
 
 /// Whether `period` has not passed yet since `since`. It has where the clock
 /// was set back: nothing waits for a time that may be far off.
-pub(crate) fn is_within(period: Duration, since: Timestamp, now: Timestamp) -> bool {
+pub fn is_within(period: Duration, since: Timestamp, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed < period)
 }
 

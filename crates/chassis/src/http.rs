@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use futures::FutureExt;
-use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
+use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use lambda_http::{
     Adapter, LambdaEvent, Service, lambda_runtime,
     request::{LambdaRequest, RequestContext},
@@ -152,6 +152,7 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), route);
     let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
+    let may_be_repeated = request.method() != Method::POST || request.headers().contains_key("idempotency-key");
     request.extensions_mut().insert(authenticator);
     request.extensions_mut().insert(invocation);
 
@@ -161,7 +162,7 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
         let response = match handled {
             Ok(Ok(response)) => response,
             Ok(Err(_)) => refused(Problem::unavailable("no answer before the invocation's end"), &id),
-            Err(panic) => refused(Problem::internal(panic_message(panic.as_ref())), &id),
+            Err(_) => refused(Problem::internal("a panic"), &id),
         };
         let mut response = rendered(response, &id);
         let headers = response.headers_mut();
@@ -169,16 +170,15 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
             headers.insert("x-request-id", value);
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        // Nobody is asked to repeat what may take effect twice.
+        if !may_be_repeated {
+            headers.remove(header::RETRY_AFTER);
+        }
         tracing::info!(status = response.status().as_u16(), millis = started.elapsed().as_millis() as u64, "answered");
         response
     }
     .instrument(span)
     .await
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", message.unwrap_or("without a message"))
 }
 
 fn rendered(mut response: Response, id: &RequestId) -> Response {

@@ -140,13 +140,6 @@ impl Problem {
         self
     }
 
-    /// Takes a response header away.
-    #[must_use]
-    pub fn without_header(mut self, name: &header::HeaderName) -> Self {
-        self.0.headers.retain(|(other, _)| other != name);
-        self
-    }
-
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.0.status

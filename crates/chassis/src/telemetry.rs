@@ -19,7 +19,7 @@ mod output {
         }
     }
 
-    /// Starts logging.
+    /// Starts logging, of panics, too.
     pub fn init(LogFilter(filter): LogFilter) {
         tracing_subscriber::fmt()
             .json()
@@ -29,7 +29,18 @@ mod output {
             .with_target(false)
             .with_env_filter(filter)
             .init();
+        super::log_panics();
     }
+}
+
+/// Has a panic logged as everything else is, and by its place alone: its
+/// message may quote what the code stumbled over.
+#[cfg(any(feature = "aws", test))]
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panic");
+    }));
 }
 
 /// An error and all its causes in one line: `a: b: c`.
@@ -42,4 +53,42 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(all(test, feature = "aws"))]
+mod tests {
+    use std::{
+        io, panic,
+        sync::{Arc, Mutex},
+    };
+
+    use super::log_panics;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_by_its_place_without_its_message() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let hook = panic::take_hook();
+        log_panics();
+        let caught =
+            tracing::subscriber::with_default(subscriber, || panic::catch_unwind(|| panic!("about {}", "Zoe")));
+        panic::set_hook(hook);
+        assert!(caught.is_err());
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("telemetry.rs:") && !log.contains("Zoe"), "{log}");
+    }
 }

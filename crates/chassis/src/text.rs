@@ -43,6 +43,14 @@ pub fn paragraph(text: &str, max: usize) -> Result<String, InvalidText> {
     checked(text, max, |c| c.is_control() && c != '\n')
 }
 
+/// A line that a service of ours took from somebody, perhaps by the rules of an
+/// earlier version. Nobody is left who could be told what these forbid now: it
+/// is left out.
+pub fn received(text: &str, max: usize) -> Result<String, InvalidText> {
+    let allowed: String = text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).collect();
+    line(&allowed, max)
+}
+
 /// The rules are about the text as it was sent, so that they can be told in
 /// the API's document; the white space around it goes afterwards.
 fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<String, InvalidText> {
@@ -75,7 +83,7 @@ fn is_invisible(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidText, line, paragraph};
+    use super::{InvalidText, line, paragraph, received};
 
     #[test]
     fn white_space_around_a_line_is_dropped() {
@@ -96,6 +104,13 @@ mod tests {
             assert_eq!(line(&format!("Ada{c}"), 80), Err(InvalidText::ControlCharacter), "{c:?}");
             assert_eq!(paragraph(&format!("Ada{c}"), 80), Err(InvalidText::ControlCharacter), "{c:?}");
         }
+    }
+
+    #[test]
+    fn what_is_forbidden_now_is_left_out_of_what_was_taken_before() {
+        assert_eq!(received("\u{200F}Ada\nLovelace\u{FFFF} ", 80), Ok("AdaLovelace".into()));
+        assert_eq!(received("\u{200F}\n", 80), Err(InvalidText::Empty));
+        assert_eq!(received("äöüx", 3), Err(InvalidText::TooLong { max: 3 }));
     }
 
     #[test]

@@ -57,7 +57,7 @@ macro_rules! one_line {
             type Err = InvalidText;
 
             fn from_str(name: &str) -> Result<Self, InvalidText> {
-                text::line(name, MAX_NAME).map(Self)
+                text::received(name, MAX_NAME).map(Self)
             }
         }
 

@@ -185,16 +185,10 @@ async fn place(
     Body(body): Body<NewOrder>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let has_key = key.is_some();
     let (basket, payment_method) = body.read(caller.user_id)?;
     let request =
         PlaceOrder { user_id: customer(caller.user_id), basket, payment_method, key, trace: invocation.trace.clone() };
-    let placed = orders.place(request, engine_invocation(&invocation)).await.map_err(|error| {
-        let problem = Problem::from(error);
-        // Nobody is asked to repeat what may order twice.
-        if has_key { problem } else { problem.without_header(&header::RETRY_AFTER) }
-    });
-    Ok(match placed? {
+    Ok(match orders.place(request, engine_invocation(&invocation)).await? {
         Placed::Decided { id, answer } => replay(id, answer)?,
         Placed::Undecided(order) => {
             let location = [(header::LOCATION, format!("orders/{}", order.id))];

@@ -8,11 +8,11 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use chassis::{store::StoreError, telemetry};
 use futures::{FutureExt, StreamExt, stream};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
-    repository::{Due, SHARDS},
+    repository::{Due, Look, SHARDS},
     saga::engine::{Engine, Invocation, RECORD_RESERVE, Unfinished},
 };
 
@@ -61,7 +61,7 @@ impl Outcome {
 }
 
 /// What became of one order.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Finished,
     Postponed,
@@ -89,6 +89,8 @@ impl Worked {
 /// What one look at the open orders came to.
 struct Round {
     orders: Vec<(OrderId, Worked)>,
+    /// How many open orders could not even be told apart.
+    unreadable: u64,
     /// Some shard has more than a look takes on.
     has_more: bool,
 }
@@ -119,7 +121,7 @@ impl Worker {
     /// After a pause where some had to be postponed: one of seconds means
     /// nothing where nobody looks for a minute.
     pub async fn sweep(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
-        let Round { orders, mut has_more } = self.round(invocation).await?;
+        let Round { orders, mut unreadable, mut has_more } = self.round(invocation).await?;
         let mut worked: HashMap<_, _> = orders.into_iter().collect();
         let mut is_getting_on = worked.values().any(|order| order.fate == Fate::Finished);
         loop {
@@ -143,22 +145,29 @@ impl Worker {
                 }
             };
             has_more = round.has_more;
+            unreadable = unreadable.max(round.unreadable);
             is_getting_on = round.orders.iter().any(|(_, order)| order.fate == Fate::Finished);
             for (id, later) in round.orders {
                 worked.entry(id).and_modify(|order| *order = order.and_then(later)).or_insert(later);
             }
         }
-        Ok(Outcome::of(worked.into_values()))
+        let mut outcome = Outcome::of(worked.into_values());
+        outcome.overdue += unreadable;
+        Ok(outcome)
     }
 
     async fn round(&self, invocation: Invocation<'_>) -> Result<Round, StoreError> {
         let now = self.engine.clock.now();
         let shards = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
         let shards = futures::future::try_join_all(shards).await?;
-        let has_more = shards.iter().any(|due| due.len() >= SWEEP_LIMIT as usize);
-        let mut due: Vec<_> = shards.into_iter().flatten().collect();
-        due.sort_unstable_by_key(|due| due.since);
-        Ok(Round { orders: self.work_through(due, invocation).await, has_more })
+        let (mut all, mut unreadable, mut has_more) = (Vec::new(), 0, false);
+        for Look { due, unreadable: more, has_more: is_full } in shards {
+            all.extend(due);
+            unreadable += more;
+            has_more |= is_full;
+        }
+        all.sort_unstable_by_key(|due| due.since);
+        Ok(Round { orders: self.work_through(all, invocation).await, unreadable, has_more })
     }
 
     async fn work_through(&self, due: Vec<Due>, invocation: Invocation<'_>) -> Vec<(OrderId, Worked)> {
@@ -169,21 +178,30 @@ impl Worker {
     /// Whatever is wrong with one order, a panic included, its neighbours are
     /// worked on.
     async fn work_on(&self, due: Due, invocation: Invocation<'_>) -> Worked {
-        let order = due.id;
-        // Its lease, if it has one, ends by itself; and what can't be read
-        // doesn't mend by being read again: that needs a person at once.
-        match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
+        let Due { id: order, since } = due;
+        // Its lease, if it has one, ends by itself.
+        let worked = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
             Ok(Ok(worked)) => worked,
             Ok(Err(error)) => {
                 tracing::error!(%order, cause = telemetry::chain(&error), "order could not be worked on");
-                Worked { fate: Fate::Postponed, overdue: matches!(error, StoreError::Corrupt { .. }) }
+                // What can't be read doesn't mend by being read again: that
+                // needs a person at once.
+                let is_corrupt = matches!(error, StoreError::Corrupt { .. });
+                Worked { fate: Fate::Postponed, overdue: is_corrupt || self.is_overdue(since) }
             }
-            // A panic's message may quote what it stumbled over.
             Err(_) => {
                 tracing::error!(%order, "panic over an order");
                 Worked { fate: Fate::Postponed, overdue: true }
             }
+        };
+        if worked.overdue {
+            tracing::error!(%order, fate = ?worked.fate, "order overdue");
         }
+        worked
+    }
+
+    fn is_overdue(&self, open_since: Timestamp) -> bool {
+        self.engine.clock.now().duration_since(open_since) > OVERDUE_AFTER
     }
 
     async fn try_work_on(&self, due: Due, invocation: Invocation<'_>) -> Result<Worked, StoreError> {
@@ -191,29 +209,25 @@ impl Worker {
         // It stays due, and the next sweep has time for it; unless there are
         // too many for all sweeps.
         if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
-            return Ok(Worked { fate: Fate::Skipped, overdue: now.duration_since(due.since) > OVERDUE_AFTER });
+            return Ok(Worked { fate: Fate::Skipped, overdue: self.is_overdue(due.since) });
         }
         let Some(order) = self.engine.repository.acquire(due.id, Lease::start(now), now).await? else {
             return Ok(Worked { fate: Fate::Skipped, overdue: false });
         };
-        let overdue = now.duration_since(order.open_since()) > OVERDUE_AFTER;
+        let overdue = self.is_overdue(order.open_since());
         let fate = match self.engine.finish(order.clone(), invocation).await {
             Ok(_) => Fate::Finished,
             Err(reason) => {
-                self.postpone(&order, &reason, overdue, invocation).await?;
+                if let Err(error) = self.postpone(&order, &reason, invocation).await {
+                    tracing::error!(order = %order.id, cause = telemetry::chain(&error), "order not postponed");
+                }
                 Fate::Postponed
             }
         };
         Ok(Worked { fate, overdue })
     }
 
-    async fn postpone(
-        &self,
-        order: &Order,
-        reason: &Unfinished,
-        overdue: bool,
-        invocation: Invocation<'_>,
-    ) -> Result<(), StoreError> {
+    async fn postpone(&self, order: &Order, reason: &Unfinished, invocation: Invocation<'_>) -> Result<(), StoreError> {
         let now = self.engine.clock.now();
         let cause = telemetry::chain(reason);
         let is_cut_short = invocation.deadline.remaining() <= RECORD_RESERVE;
@@ -223,11 +237,7 @@ impl Worker {
             return self.engine.repository.postpone(order, now, true).await;
         }
         let pause = backoff(order.failures);
-        if overdue {
-            tracing::error!(order = %order.id, cause, ?pause, "order overdue");
-        } else {
-            tracing::warn!(order = %order.id, cause, ?pause, "order postponed");
-        }
+        tracing::warn!(order = %order.id, cause, ?pause, "order postponed");
         let mut next = now + pause;
         if order.state == OrderState::Pending && !order.is_past_decision(now) {
             // Whoever waits for the decision waits no longer than was promised.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     slice,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
@@ -21,13 +21,13 @@ use chassis::{
     trace::TraceContext,
 };
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
         Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Lease, Order, OrderId, OrderState, ProductId, Quote,
         Recipient, Refusal,
     },
-    repository::{Begun, Due, KeyUse, Moved, OrderList, Repository},
+    repository::{Begun, Due, KeyUse, Look, Moved, OrderList, Repository},
     saga::{
         Participants, Run, StepError,
         engine::{Decision, Engine, Invocation, RECORD_RESERVE, Unfinished},
@@ -46,6 +46,11 @@ struct Cast {
     panics: Arc<Mutex<Option<&'static str>>>,
     /// What somebody else makes of the order while a step runs.
     meanwhile: Arc<Mutex<Option<(&'static str, Order)>>>,
+    /// What is found in the first shard, one look after another.
+    looks: Arc<Mutex<VecDeque<Look>>>,
+    /// The writes of the worker that the store refuses.
+    refused_writes: Vec<&'static str>,
+    acquired: Arc<Mutex<Vec<OrderId>>>,
 }
 
 impl Cast {
@@ -80,6 +85,29 @@ impl Cast {
 
     fn kept(&self, order: &Order) -> Order {
         self.orders.lock().unwrap()[&order.id].clone()
+    }
+
+    /// Confirmed orders that the first look finds, due for so many minutes.
+    async fn confirmed(self, minutes: &[i64]) -> Self {
+        let mut look = Look::default();
+        for minutes in minutes {
+            let order = self.engine(SAGAS).decide(self.keep(&order()), invocation()).await.unwrap();
+            look.due.push(Due { id: order.id, since: began() - SignedDuration::from_mins(*minutes) });
+        }
+        self.asked();
+        self.looks.lock().unwrap().push_back(look);
+        self
+    }
+
+    async fn sweep(&self) -> Outcome {
+        Worker::new(self.engine(SAGAS)).sweep(invocation()).await.unwrap()
+    }
+
+    fn write(&self, what: &'static str) -> Result<(), StoreError> {
+        if self.refused_writes.contains(&what) {
+            return Err(StoreError::unavailable("orders", "no writes"));
+        }
+        Ok(())
     }
 }
 
@@ -149,13 +177,16 @@ impl Repository for Cast {
         Ok(Moved::Done)
     }
     async fn acquire(&self, id: OrderId, _: Lease, _: Timestamp) -> Result<Option<Order>, StoreError> {
-        self.find(id).await
+        self.acquired.lock().unwrap().push(id);
+        self.write("acquire")?;
+        Ok(self.find(id).await?.filter(|order| order.next_check.is_some()))
     }
     async fn postpone(&self, _: &Order, _: Timestamp, _: bool) -> Result<(), StoreError> {
-        unreachable!("the engine postpones nothing")
+        self.write("postpone")
     }
-    async fn due(&self, _: u8, _: Timestamp, _: u32) -> Result<Vec<Due>, StoreError> {
-        unreachable!("the engine looks for nothing")
+    async fn due(&self, shard: u8, _: Timestamp, _: u32) -> Result<Look, StoreError> {
+        let look = if shard == 0 { self.looks.lock().unwrap().pop_front() } else { None };
+        Ok(look.unwrap_or_default())
     }
 }
 
@@ -215,6 +246,57 @@ async fn a_panic_over_one_order_leaves_the_others_to_be_finished_and_asks_for_a_
     let ids = [cast.keep(&order()).id, cast.keep(&order()).id].into();
     let outcome = Worker::new(cast.engine(SAGAS)).work(ids, invocation()).await;
     assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, skipped: 0 });
+}
+
+mod a_sweep {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn begins_with_what_has_waited_longest() {
+        let cast = Cast::default().confirmed(&[1, 3, 2]).await;
+        let due: Vec<_> = cast.looks.lock().unwrap()[0].due.iter().map(|due| due.id).collect();
+        assert_eq!(cast.sweep().await, Outcome { finished: 3, ..Outcome::default() });
+        assert_eq!(*cast.acquired.lock().unwrap(), [due[1], due[2], due[0]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn says_that_orders_are_overdue_where_the_store_takes_no_writes() {
+        let cast = Cast { refused_writes: ["acquire"].into(), ..Cast::default() }.confirmed(&[14, 16]).await;
+        assert_eq!(cast.sweep().await, Outcome { postponed: 2, overdue: 1, ..Outcome::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn says_that_an_order_is_overdue_that_can_be_neither_finished_nor_postponed() {
+        let cast = Cast { refused_writes: ["postpone"].into(), ..Cast::default() };
+        let cast = cast.failing("capture", unavailable()).confirmed(&[0]).await;
+        let worker = Worker::new(cast.engine(SAGAS));
+        tokio::time::advance(Duration::from_secs(16 * 60)).await;
+        assert_eq!(
+            worker.sweep(invocation()).await.unwrap(),
+            Outcome { postponed: 1, overdue: 1, ..Outcome::default() }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asks_for_a_person_where_the_index_names_what_is_no_order() {
+        let cast = Cast::default().confirmed(&[1]).await;
+        let first = cast.looks.lock().unwrap().pop_front().unwrap();
+        // Seen twice, and two all the same.
+        let full = Look { unreadable: 2, has_more: true, ..first };
+        cast.looks.lock().unwrap().extend([full, Look { unreadable: 2, ..Look::default() }]);
+        assert_eq!(cast.sweep().await, Outcome { finished: 1, overdue: 2, ..Outcome::default() });
+        assert!(cast.looks.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_an_order_once_that_the_index_still_names_when_it_is_finished() {
+        let cast = Cast::default().confirmed(&[1]).await;
+        let due = cast.looks.lock().unwrap()[0].due.clone();
+        cast.looks.lock().unwrap()[0].has_more = true;
+        cast.looks.lock().unwrap().push_back(Look { due, ..Look::default() });
+        assert_eq!(cast.sweep().await, Outcome { finished: 1, ..Outcome::default() });
+        assert_eq!(cast.acquired.lock().unwrap().len(), 2);
+    }
 }
 
 mod a_step_without_an_answer {

@@ -87,7 +87,7 @@ impl FromStr for Name {
     type Err = InvalidText;
 
     fn from_str(name: &str) -> Result<Self, InvalidText> {
-        text::line(name, MAX_NAME).map(Self)
+        text::received(name, MAX_NAME).map(Self)
     }
 }
 

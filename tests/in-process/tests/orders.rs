@@ -764,6 +764,17 @@ mod what_the_worker_tells {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn is_that_what_only_looks_like_an_order_needs_a_person_and_holds_up_nobody() {
+        let world = confirmed(2).await;
+        let stranger = json!({
+            "pk": { "S": "ORDER#of-a-later-version" }, "sk": { "S": "ORDER" },
+            "check_shard": { "S": "0" }, "next_check": { "N": "0" },
+        });
+        world.cloud.put("OrdersTable", stranger);
+        assert_eq!(minute_later(&world).await, Outcome { finished: 2, overdue: 1, ..Outcome::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn leaves_out_what_is_at_an_end_already() {
         let world = confirmed(3).await;
         settle(&world).await;
@@ -812,6 +823,28 @@ mod what_the_worker_tells {
         let world = confirmed(3).await;
         tokio::time::advance(Duration::from_secs(65)).await;
         assert_eq!(world.sweep_within(Duration::from_secs(3)).await, Outcome { finished: 3, ..Outcome::default() });
+    }
+}
+
+/// As earlier versions took them, and as no queue does.
+#[tokio::test(start_paused = true)]
+async fn names_with_characters_that_are_forbidden_by_now_are_no_obstacle_to_an_order() {
+    let world = in_test_time().await;
+    let ada = world.customer("Ada").await;
+    let teapot = product(&world, "19.99", 5).await;
+    for (table, part) in [("UsersTable", "USER"), ("ProductsTable", "PRODUCT")] {
+        let mut item = world.cloud.scan(table).into_iter().find(|item| item["sk"]["S"] == part).unwrap();
+        let name = item["name"]["S"].as_str().unwrap();
+        item["name"] = json!({ "S": format!("\u{200F}{name}\u{FFFF}") });
+        world.cloud.put(table, item);
+    }
+    place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
+    settle(&world).await;
+    assert_eq!(world.deliver_messages().await, json!({ "batchItemFailures": [] }));
+    let mails = world.cloud.mails();
+    assert_eq!(mails.len(), 2);
+    for mail in mails {
+        assert!(mail.to_string().contains("Hello Ada,"), "{mail}");
     }
 }
 

@@ -11,7 +11,7 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Begun, Due, KeyUse, Moved, OrderList, Repository, SHARDS};
+use super::{Begun, Due, KeyUse, Look, Moved, OrderList, Repository, SHARDS};
 use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";
@@ -167,7 +167,7 @@ impl Repository for DynamoRepository {
         }
     }
 
-    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Look, StoreError> {
         let query = self
             .table
             .query()
@@ -177,11 +177,18 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", number(now.as_millisecond()))
             .limit(limit as i32);
         let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
-        let due = output.items.unwrap_or_default().into_iter().filter_map(|item| {
-            // What isn't an order must not hold up those that are.
-            DueRecord::read(item).inspect_err(|error| tracing::error!(cause = chain(error), "no open order")).ok()
-        });
-        Ok(due.collect())
+        let mut look = Look { has_more: output.last_evaluated_key.is_some(), ..Look::default() };
+        for item in output.items.unwrap_or_default() {
+            match DueRecord::read(item) {
+                Ok(due) => look.due.push(due),
+                // It must not hold up those that can be read.
+                Err(error) => {
+                    tracing::error!(cause = chain(&error), "no order can be read from the index of open orders");
+                    look.unreadable += 1;
+                }
+            }
+        }
+        Ok(look)
     }
 }
 

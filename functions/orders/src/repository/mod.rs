@@ -72,6 +72,17 @@ pub struct Due {
     pub since: Timestamp,
 }
 
+/// What a look at one of [`SHARDS`] finds.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Open orders whose time has come, the longest waiting first.
+    pub due: Vec<Due>,
+    /// How many more there are that no order's key can be read from.
+    pub unreadable: u64,
+    /// There are more than were looked for.
+    pub has_more: bool,
+}
+
 /// Keeps orders.
 #[async_trait]
 pub trait Repository: Send + Sync {
@@ -96,9 +107,9 @@ pub trait Repository: Send + Sync {
     /// looked at again at `next_check`; at once, through the stream, if `wake`.
     async fn postpone(&self, order: &Order, next_check: Timestamp, wake: bool) -> Result<(), StoreError>;
 
-    /// Open orders whose time to be looked at has come, from one of
-    /// [`SHARDS`] shards, the longest waiting first.
-    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError>;
+    /// At most `limit` open orders of a shard whose time to be looked at has
+    /// come.
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Look, StoreError>;
 }
 
 /// Over how many partitions of the index the open orders are spread, so that
