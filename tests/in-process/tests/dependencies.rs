@@ -401,7 +401,8 @@ mod an_invocation_that_ends_soon {
         shop.world.cloud.begin_trial(Script::none().and(decision, Fault::Silence));
         let began = Instant::now();
         let answer = place_with(&shop, "the-key", Duration::from_millis(2_300)).await;
-        shop.world.cloud.end_trial();
+        let points = shop.world.cloud.end_trial();
+        assert_eq!(points[decision].label, "orders → PutItem OrdersTable");
         answer.expect(StatusCode::ACCEPTED);
         assert!(began.elapsed() < Duration::from_millis(1_700), "{:?}", began.elapsed());
         shop.minutes(1).await;

@@ -363,9 +363,9 @@ mod a_repeated_request {
         assert_ne!(one["id"], two["id"]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn while_the_first_is_still_worked_on_is_told_to_wait() {
-        let world = World::start().await;
+        let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
         let body = basket(&[(&teapot, 1)], "tok_slow");

@@ -770,8 +770,9 @@ async fn the_provider_is_not_waited_for_when_there_would_be_no_time_to_record() 
     let started = tokio::time::Instant::now();
     let answer = world.send_raw(&Person::service(), within(Duration::from_millis(3500))).await;
     answer.expect_problem(503, "unavailable");
+    // Less, if the machine was busy: Lambda's deadlines are of the real clock.
     let took = started.elapsed();
-    assert!((Duration::from_millis(1500)..Duration::from_millis(2500)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(500)..Duration::from_millis(2500)).contains(&took), "{took:?}");
     assert_eq!(status(&record(&world, &purchase)), "INTENT");
     // No time for it at all: the provider isn't even asked.
     let charge = ledger(&world, &purchase);
