@@ -409,14 +409,19 @@ fn is_undecided(error: &SdkError<TransactWriteItemsError>) -> bool {
 }
 
 fn verdicts(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<Verdict>> {
-    let verdicts: Vec<_> = reasons(error)?
+    let reasons = reasons(error)?;
+    // Cancelled for throttling, say, is no refusal: not of the first write, and so of none, since what the others say
+    // is read in the light of it.
+    if !matches!(reasons.first()?.code(), Some("None" | "ConditionalCheckFailed")) {
+        return None;
+    }
+    let verdicts: Vec<_> = reasons
         .iter()
         .map(|reason| match reason.code() {
             Some("ConditionalCheckFailed") => Verdict::ConditionFailed(reason.item.clone()),
             _ => Verdict::Passed,
         })
         .collect();
-    // Cancelled for throttling, say, is no refusal.
     verdicts.iter().any(|verdict| *verdict != Verdict::Passed).then_some(verdicts)
 }
 
@@ -456,8 +461,10 @@ mod tests {
                 verdicts(&error).unwrap().iter().map(|verdict| *verdict != Verdict::Passed).collect::<Vec<_>>();
             assert_eq!(refused, codes.iter().map(|code| *code == REFUSED).collect::<Vec<_>>());
         }
-        let throttled = cancelled(&["ThrottlingError", CONFLICT]);
-        assert!(!is_undecided(&throttled) && verdicts(&throttled).is_none());
+        for other in [CONFLICT, REFUSED] {
+            let throttled = cancelled(&["ThrottlingError", other]);
+            assert!(!is_undecided(&throttled) && verdicts(&throttled).is_none(), "{other}");
+        }
     }
 
     #[test]
