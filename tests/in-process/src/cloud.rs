@@ -443,8 +443,11 @@ impl Cloud {
     pub fn scan(&self, table: &str) -> Vec<Value> {
         let request = serde_json::from_value(json!({ "TableName": table })).expect("a Scan request");
         let response = self.0.database.scan(request).expect("a scan");
-        let response = serde_json::to_value(response).expect("a response in JSON");
-        response["Items"].as_array().cloned().unwrap_or_default()
+        let mut response = serde_json::to_value(response).expect("a response in JSON");
+        match response["Items"].take() {
+            Value::Array(items) => items,
+            other => panic!("a scan that answers with {other}"),
+        }
     }
 
     /// Puts an item into a table by hand.

@@ -11,10 +11,14 @@ use in_process_tests::{
     scenario::{Plot, Scenario},
     trials::{Summary, Trial, play_all, summarise},
 };
+use mimalloc::MiMalloc;
 use orders::{
     domain::OrderState,
     saga::steps::{PLACE_ORDER, Saga},
 };
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How many pairs, and how many triples, are played where not all are.
 const SAMPLE: usize = 1000;
