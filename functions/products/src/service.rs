@@ -145,7 +145,7 @@ impl Products {
             let product = self.get(product_id).await?;
             // Looked for after the stock was read: a lack that this very
             // adjustment has caused must not be taken for a refusal.
-            if let Some(applied) = self.repository.find_adjustment(product_id, &adjustment.adjustment_id).await? {
+            if let Some(applied) = self.repository.settled_adjustment(product_id, &adjustment.adjustment_id).await? {
                 let repeated = applied.repeats(&adjustment);
                 return if repeated { Ok(applied) } else { Err(ProductError::AdjustmentMismatch) };
             }
@@ -175,7 +175,7 @@ impl Products {
             // Is this a repeat? Looked for after the products were read: a lack
             // that this very order has caused must not be taken for a refusal.
             // An ordinary reserve never comes here.
-            if let Some(reservation) = self.repository.find_reservation(order).await? {
+            if let Some(reservation) = self.repository.settled_reservation(order).await? {
                 return Ok(reservation.again(lines)?);
             }
             if let Some(refusal) = refusal {

@@ -11,6 +11,7 @@ use std::{
 
 use aws_smithy_runtime_api::{
     client::{
+        connection::{CaptureSmithyConnection, ConnectionMetadata},
         http::{HttpConnector, HttpConnectorFuture},
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use dynoxide::Database;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::{
@@ -60,6 +62,10 @@ struct Inner {
     permissions: Mutex<BTreeSet<Permission>>,
     /// How long each call takes; no time if not set.
     pace: Mutex<Option<Pace>>,
+    /// Keys of items that transactions have in hand, and until when.
+    in_hand: Mutex<Vec<(String, Instant)>>,
+    /// The hosts to which connections were given up.
+    poisoned: Mutex<Vec<String>>,
 }
 
 /// How long calls take.
@@ -209,6 +215,7 @@ impl Call {
             let table = find(&body, "TableName").and_then(Value::as_str).unwrap_or("tables").to_owned();
             let effect = match self.operation.as_str() {
                 "GetItem" | "BatchGetItem" | "Query" => Effect::Read,
+                "TransactGetItems" => Effect::SettledRead,
                 _ => Effect::Write,
             };
             (format!("{} {table}", self.operation), effect)
@@ -267,6 +274,8 @@ impl Cloud {
             trial: Mutex::default(),
             permissions: Mutex::default(),
             pace: Mutex::default(),
+            in_hand: Mutex::default(),
+            poisoned: Mutex::default(),
         }))
     }
 
@@ -280,6 +289,19 @@ impl Cloud {
     /// of others none.
     pub fn take_time(&self, function: &'static str, time: Duration) {
         *lock(&self.0.pace) = Some(Pace::Of(function, time));
+    }
+
+    /// For so long from now, DynamoDB is about to commit the item with this
+    /// (partition or sort) key, and has done so with the rest of its
+    /// transaction: a plain read doesn't find it yet, and whatever else wants
+    /// it meets a conflict.
+    pub fn commit_late(&self, key: &str, time: Duration) {
+        lock(&self.0.in_hand).push((format!("{key:?}"), Instant::now() + time));
+    }
+
+    /// The hosts to which connections were given up, once for each.
+    pub fn poisoned(&self) -> Vec<String> {
+        lock(&self.0.poisoned).clone()
     }
 
     /// Kills everything that runs.
@@ -462,6 +484,18 @@ impl Cloud {
         lock(&self.0.permissions).clone()
     }
 
+    /// Has the caller know its connection, which is never used again when it
+    /// gives it up.
+    fn connect(&self, call: &Call) {
+        let Some(caller) = call.parts.extensions.get::<CaptureSmithyConnection>() else { return };
+        let (cloud, host) = (self.clone(), call.host.clone());
+        caller.set_connection_retriever(move || {
+            let (cloud, host) = (cloud.clone(), host.clone());
+            let poison = move || lock(&cloud.0.poisoned).push(host.clone());
+            Some(ConnectionMetadata::builder().proxied(false).poison_fn(poison).build())
+        });
+    }
+
     /// What AWS says if the role of the function that calls doesn't allow it.
     fn denial(&self, call: &Call) -> Option<Value> {
         let needed = call.permissions();
@@ -473,6 +507,7 @@ impl Cloud {
 
     async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let call = Call::read(request).await?;
+        self.connect(&call);
         if let Some(denial) = self.denial(&call) {
             return Ok(json_response((403, denial.to_string())));
         }
@@ -539,12 +574,21 @@ impl Cloud {
         }
     }
 
+    fn is_in_hand(&self, body: &[u8]) -> bool {
+        let (text, now) = (String::from_utf8_lossy(body), Instant::now());
+        lock(&self.0.in_hand).iter().any(|(key, until)| now < *until && text.contains(key))
+    }
+
     async fn carry_out(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
         let Call { host, operation, parts, body } = call;
         if let Some(service) = host.strip_suffix(INTERNAL) {
             return self.call_service(service, parts, body).await;
         }
         if host.starts_with("dynamodb") {
+            if self.is_in_hand(&body) {
+                let nothing = || (200, json!({}).to_string());
+                return Ok(json_response(if operation == "GetItem" { nothing() } else { conflict(&operation) }));
+            }
             return Ok(json_response(self.dynamodb(&operation, &body)));
         }
         if host.starts_with("sqs") && operation == "SendMessage" {
@@ -613,6 +657,7 @@ impl Cloud {
             "UpdateItem" => update_item,
             "DeleteItem" => delete_item,
             "Query" => query,
+            "TransactGetItems" => transact_get_items,
             "TransactWriteItems" => transact_write_items,
         }
     }
@@ -681,7 +726,7 @@ async fn crash() -> Result<HttpResponse, ConnectorError> {
 /// How DynamoDB reports that somebody else's transaction has an item.
 fn conflict(operation: &str) -> (u16, String) {
     let kind = |name: &str| format!("com.amazonaws.dynamodb.v20120810#{name}");
-    let body = if operation == "TransactWriteItems" {
+    let body = if operation.starts_with("Transact") {
         json!({
             "__type": kind("TransactionCanceledException"),
             "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [TransactionConflict]",

@@ -64,6 +64,8 @@ impl FromStr for Fault {
 pub enum Effect {
     /// It only reads.
     Read,
+    /// It reads what somebody else's transaction may have in hand.
+    SettledRead,
     /// It changes something.
     Change,
     /// It changes a table, and may meet somebody else's transaction.
@@ -86,6 +88,7 @@ impl Point {
         use Fault::*;
         match self.effect {
             Effect::Read => &[Refused, Silence, CrashBefore, Blackout, Outage],
+            Effect::SettledRead => &[Refused, Silence, CrashBefore, Blackout, Conflict, Outage],
             Effect::Change => &[Refused, ReplyLost, Silence, Twice, Late, CrashBefore, CrashAfter, Blackout, Outage],
             Effect::Write => &Fault::ALL,
         }

@@ -53,7 +53,7 @@ pub fn of_dynamodb(operation: &str, request: &Value) -> Vec<(String, String)> {
             let tables = request["RequestItems"].as_object().into_iter().flatten();
             tables.map(|(table, _)| (action(operation), table.clone())).collect()
         }
-        "TransactWriteItems" => {
+        "TransactWriteItems" | "TransactGetItems" => {
             let parts = request["TransactItems"].as_array().into_iter().flatten();
             let parts = parts.flat_map(|part| part.as_object().into_iter().flatten());
             let named = |kind: &str| {

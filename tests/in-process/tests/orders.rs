@@ -1,6 +1,6 @@
 //! The orders service: placing, repeating, reading, cancelling.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chassis::{clock::Clock, trace::TraceContext};
 use http::{Method, StatusCode};
@@ -302,6 +302,22 @@ mod a_repeated_request {
         assert_eq!(stock(&world, &teapot).await, 4);
     }
 
+    /// The items of a transaction come into sight one by one: a second click
+    /// may find the key, and not yet the order that it names.
+    #[tokio::test(start_paused = true)]
+    async fn that_finds_its_order_being_committed_waits_for_it() {
+        let world = in_test_time().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let again = async || place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await;
+        let first = again().await;
+        let id = first.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
+        world.cloud.commit_late(&format!("ORDER#{id}"), Duration::from_millis(100));
+        assert_eq!(again().await.text, first.text);
+        world.cloud.commit_late(&format!("ORDER#{id}"), Duration::from_secs(60));
+        again().await.expect_problem(503, "unavailable");
+    }
+
     #[tokio::test]
     async fn is_the_same_whether_its_key_is_quoted_and_its_lines_are_ordered_otherwise() {
         let world = World::start().await;
@@ -320,12 +336,12 @@ mod a_repeated_request {
         let body = basket(&[(&teapot, 1)], "tok_accepted");
         let first = place(&world, &ada, body.clone(), "k1").await;
         settle(&world).await;
-        let week = std::time::Duration::from_secs(7 * 24 * 60 * 60);
-        tokio::time::advance(week - std::time::Duration::from_secs(60)).await;
+        let week = Duration::from_secs(7 * 24 * 60 * 60);
+        tokio::time::advance(week - Duration::from_secs(60)).await;
         let again = place(&world, &ada, body.clone(), "k1").await;
         assert_eq!((again.status, again.text), (first.status, first.text.clone()));
         // The item may still be there: DynamoDB deletes it days late.
-        tokio::time::advance(std::time::Duration::from_secs(120)).await;
+        tokio::time::advance(Duration::from_secs(120)).await;
         let another = place(&world, &ada, body, "k1").await.expect(StatusCode::CREATED);
         assert_ne!(another["id"], first.json()["id"]);
         assert_eq!(stock(&world, &teapot).await, 3);
@@ -370,7 +386,7 @@ mod a_repeated_request {
         let teapot = product(&world, "19.99", 5).await;
         let body = basket(&[(&teapot, 1)], "tok_slow");
         let (first, second) = tokio::join!(place(&world, &ada, body.clone(), "k1"), async {
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             place(&world, &ada, body.clone(), "k1").await
         });
         first.expect(StatusCode::CREATED);
@@ -501,9 +517,9 @@ mod cancelling {
         let teapot = product(&world, "19.99", 5).await;
         world.cloud.begin_trial(Script::none());
         let cancelling = async {
-            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
             // The placing request has its answer before this has ended.
-            world.cloud.trouble("products.internal", Trouble::Slow(std::time::Duration::from_millis(1900)));
+            world.cloud.trouble("products.internal", Trouble::Slow(Duration::from_millis(1900)));
             let orders = world.get(&ada, "/orders").await.expect(StatusCode::OK);
             cancel(&world, &ada, &orders["items"][0]).await.expect(StatusCode::OK)
         };
@@ -539,15 +555,13 @@ mod cancelling {
         tokio::time::advance(in_process_tests::world::CANCELLATION_WINDOW).await;
         // The last moment is one.
         cancel(&world, &ada, &last).await.expect(StatusCode::OK);
-        tokio::time::advance(std::time::Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
         cancel(&world, &ada, &placed).await.expect_problem(409, "cancellation_closed");
         assert_eq!(stock(&world, &teapot).await, 3);
     }
 }
 
 mod the_worker {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -663,8 +677,6 @@ mod the_worker {
 }
 
 mod what_the_worker_tells {
-    use std::time::Duration;
-
     use super::*;
 
     /// So many confirmed orders that nobody has taken further yet.

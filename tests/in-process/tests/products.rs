@@ -5,6 +5,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use aws_smithy_runtime_api::{
@@ -347,6 +348,17 @@ mod a_stock_adjustment {
         assert_eq!((stock(&world, &id).await, stock(&world, &other).await), (15, 16));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn sent_again_while_it_is_being_committed_waits_for_itself() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let first = adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK);
+        world.cloud.commit_late("ADJUSTMENT#breakage", Duration::from_millis(100));
+        assert_eq!(adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK), first);
+        world.cloud.commit_late("ADJUSTMENT#breakage", Duration::from_secs(60));
+        adjust(&world, &id, "breakage", -10).await.expect_problem(503, "unavailable");
+    }
+
     #[tokio::test]
     async fn takes_everything_that_is_available_but_nothing_that_is_reserved() {
         let world = World::start().await;
@@ -532,6 +544,22 @@ mod a_reserve {
         }
         assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 10 });
         reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "out_of_stock");
+    }
+
+    /// The items of a transaction come into sight one by one: a repeat may see
+    /// what is missing from the stock, and not yet that it is itself who has it.
+    #[tokio::test(start_paused = true)]
+    async fn sent_again_while_it_is_being_committed_waits_for_itself() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let order = OrderId::generate();
+        let first = reserve(&world, order, &[(&id, 10)]).await;
+        first.expect(StatusCode::OK);
+        let reservation = format!("RESERVATION#{order}");
+        world.cloud.commit_late(&reservation, Duration::from_millis(100));
+        assert_eq!(reserve(&world, order, &[(&id, 10)]).await.text, first.text);
+        world.cloud.commit_late(&reservation, Duration::from_secs(60));
+        reserve(&world, order, &[(&id, 10)]).await.expect_problem(503, "unavailable");
     }
 
     #[tokio::test]

@@ -75,7 +75,12 @@ impl Repository for DynamoRepository {
         if earlier.fingerprint != key.fingerprint {
             return Ok(Begun::Mismatch);
         }
-        match self.find(earlier.order_id).await? {
+        let order = match self.find(earlier.order_id).await? {
+            // The key is there already, and its order not yet?
+            None => self.table.get_settled(&order_key(earlier.order_id)).await?.map(|record: Record| record.order),
+            found => found,
+        };
+        match order {
             Some(order) => Ok(Begun::Repeat(Box::new(order))),
             None => Err(StoreError::corrupt("orders", "a key names an order that is not there")),
         }

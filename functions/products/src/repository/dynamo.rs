@@ -157,8 +157,8 @@ impl Repository for DynamoRepository {
         })
     }
 
-    async fn find_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError> {
-        let record: Option<AdjustmentRecord> = self.table.get(&adjustment_key(of, id)).await?;
+    async fn settled_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError> {
+        let record: Option<AdjustmentRecord> = self.table.get_settled(&adjustment_key(of, id)).await?;
         Ok(record.map(|record| record.adjustment))
     }
 
@@ -183,6 +183,11 @@ impl Repository for DynamoRepository {
 
     async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
         let record: Option<ReservationRecord> = self.table.get(&reservation_key(order)).await?;
+        record.map(Reservation::try_from).transpose()
+    }
+
+    async fn settled_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
+        let record: Option<ReservationRecord> = self.table.get_settled(&reservation_key(order)).await?;
         record.map(Reservation::try_from).transpose()
     }
 

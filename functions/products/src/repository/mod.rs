@@ -44,14 +44,19 @@ pub trait Repository: Send + Sync {
     /// Leaves stock alone.
     async fn change(&self, before: &Product, after: &Product) -> Result<Saved, StoreError>;
 
-    /// Reads an adjustment of a product.
-    async fn find_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError>;
+    /// Reads an adjustment of a product, and waits for whoever is writing it:
+    /// the stock may show it before it is there itself.
+    async fn settled_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError>;
 
     /// Records an adjustment that isn't there yet, and applies it.
     async fn adjust(&self, adjustment: &Adjustment) -> Result<Saved, StoreError>;
 
     /// Reads what an order has.
     async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
+
+    /// The same, and waits for whoever is writing it: the stock may show a
+    /// reservation before it is there itself.
+    async fn settled_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
 
     /// Reserves what `quote` says for an order that has nothing yet, if there
     /// is enough of everything and each price is still the quoted one.
