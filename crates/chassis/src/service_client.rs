@@ -11,6 +11,7 @@ use aws_sigv4::{
 };
 use aws_smithy_runtime_api::{
     client::{
+        connection::CaptureSmithyConnection,
         http::{HttpConnector, SharedHttpConnector},
         identity::Identity,
     },
@@ -283,7 +284,9 @@ pub(crate) async fn send(
     *request.method_mut() = call.method;
     *request.uri_mut() = call.url.parse().map_err(|e: http::uri::InvalidUri| SendError::Building(e.to_string()))?;
     *request.headers_mut() = call.headers;
-    let request = HttpRequest::try_from(request).map_err(|e| SendError::Building(e.to_string()))?;
+    let mut request = HttpRequest::try_from(request).map_err(|e| SendError::Building(e.to_string()))?;
+    let connection = CaptureSmithyConnection::new();
+    request.add_extension(connection.clone());
     let exchange = async {
         let response = connector.call(request).await.map_err(|e| SendError::NoAnswer(telemetry::chain(&e)))?;
         let response = response.try_into_http1x().map_err(|e| SendError::NoAnswer(e.to_string()))?;
@@ -291,5 +294,13 @@ pub(crate) async fn send(
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| SendError::NoAnswer(e.to_string()))?;
         Ok(Answer { status: parts.status, body: body.to_bytes() })
     };
-    tokio::time::timeout_at(deadline.instant(), exchange).await.unwrap_or(Err(SendError::Timeout))
+    let answer = tokio::time::timeout_at(deadline.instant(), exchange).await.unwrap_or(Err(SendError::Timeout));
+    // HTTP/2 carries all calls in one connection, and giving a call up leaves
+    // it open. If its path is dead, nothing says so for a quarter of an hour,
+    // until TCP gives up; so the next call has a connection of its own. (The
+    // SDK does the same for its calls.)
+    if let (Err(SendError::Timeout | SendError::NoAnswer(_)), Some(connection)) = (&answer, connection.get()) {
+        connection.poison();
+    }
+    answer
 }

@@ -146,6 +146,20 @@ mod a_dead_service {
         }
     }
 
+    /// HTTP/2 has all calls in one connection, which may be what is dead.
+    #[tokio::test(start_paused = true)]
+    async fn is_asked_again_on_another_connection() {
+        for (service, _) in NEEDED {
+            let shop = Shop::open().await;
+            shop.place("answered").await.answer.expect(StatusCode::CREATED);
+            assert!(shop.world.cloud.poisoned().is_empty());
+            let host = format!("{service}.internal");
+            shop.world.cloud.trouble(&host, Trouble::Silent);
+            shop.place("unanswered").await.answer.expect(StatusCode::ACCEPTED);
+            assert_eq!(shop.world.cloud.poisoned(), [host.clone(), host]);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn decides_nothing_and_its_orders_are_finished_when_it_is_back() {
         for (service, _) in NEEDED {
