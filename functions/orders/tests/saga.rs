@@ -538,6 +538,17 @@ mod a_step_that_a_new_version_adds {
         assert_eq!(cast.kept(&order), order);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn keeps_those_who_do_not_know_it_from_cancelling_the_order() {
+        let cast = Cast::default();
+        let order = cast.keep(&order_of_version(NEXT));
+        let engine = cast.engine(SAGAS);
+        let next = engine.cancelling(&order, Refusal::CustomerRequest, "r-1").unwrap();
+        let reason = engine.record(order.state, next).await.unwrap_err();
+        assert!(matches!(reason, Unfinished::UnknownSaga(NEXT)), "{reason}");
+        assert_eq!(cast.kept(&order), order);
+    }
+
     fn run<'a>() -> Run<'a> {
         static TRACE: LazyLock<TraceContext> = LazyLock::new(TraceContext::start);
         Run { deadline: Deadline::after(Duration::from_secs(20)), trace: &TRACE }

@@ -162,8 +162,11 @@ impl Engine {
         Ok(next)
     }
 
-    /// Writes a move; `None` if the order had moved already.
+    /// Writes a move; `None` if the order had moved already. Of a saga that
+    /// this code doesn't know it writes nothing: what the order has learned of
+    /// that saga's steps would be lost.
     pub async fn record(&self, from: OrderState, next: Order) -> Result<Option<Order>, Unfinished> {
+        self.saga_of(&next)?;
         match self.repository.transition(from, &next).await? {
             Moved::Done => {
                 tracing::info!(order = %next.id, from = %from, to = %next.state, "order moved");
