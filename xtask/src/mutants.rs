@@ -353,11 +353,15 @@ impl Mutant {
     fn apply(&self, copy: &Path) -> Result<String> {
         let file = copy.join(self.file);
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        fs::write(&file, self.broken(&text)?).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(text)
+    }
+
+    /// The file's `text` with the rule broken.
+    fn broken(&self, text: &str) -> Result<String> {
         let found = text.matches(self.from).count();
         ensure!(found == 1, "{}: the code of \"{}\" is there {found} times, not once", self.file, self.rule);
-        let broken = text.replace(self.from, self.to);
-        fs::write(&file, broken).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(text)
+        Ok(text.replace(self.from, self.to))
     }
 }
 
@@ -377,4 +381,21 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
         fs::copy(&source, &target).with_context(|| format!("cannot copy {path}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever changes what a rule breaks learns of it here, and not hours into
+    /// `make mutants`.
+    #[test]
+    fn what_each_rule_breaks_is_there_once() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        for mutant in MUTANTS {
+            let text = fs::read_to_string(root.join(mutant.file)).expect("a source file");
+            let broken = mutant.broken(&text).expect("code that can be broken");
+            assert_ne!(broken, text, "{}", mutant.rule);
+        }
+    }
 }
