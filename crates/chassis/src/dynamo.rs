@@ -411,11 +411,16 @@ fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.code() == Some("TransactionConflictException")
 }
 
+/// Somebody else's transaction has this item.
+fn met_another(reason: &CancellationReason) -> bool {
+    reason.code() == Some("TransactionConflict")
+}
+
 /// A read that met a transaction.
 fn is_in_hand(error: &SdkError<TransactGetItemsError>) -> bool {
     match error.as_service_error() {
         Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
-            cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some("TransactionConflict"))
+            cancelled.cancellation_reasons().iter().any(met_another)
         }
         _ => false,
     }
@@ -435,11 +440,10 @@ fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[CancellationRe
 /// it. (It may be this very transaction, sent before and committed item by item.)
 fn is_undecided(error: &SdkError<TransactWriteItemsError>) -> bool {
     let Some(reasons) = reasons(error) else { return is_conflict(error) };
-    let is = |reason: &CancellationReason, code| reason.code() == Some(code);
-    let decides = |reason: &CancellationReason| !["None", "TransactionConflict"].map(Some).contains(&reason.code());
+    let decides = |reason: &CancellationReason| reason.code() != Some("None") && !met_another(reason);
     match reasons {
-        [first, ..] if is(first, "TransactionConflict") => true,
-        all => all.iter().any(|reason| is(reason, "TransactionConflict")) && !all.iter().any(decides),
+        [first, ..] if met_another(first) => true,
+        all => all.iter().any(met_another) && !all.iter().any(decides),
     }
 }
 

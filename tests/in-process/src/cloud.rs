@@ -575,8 +575,8 @@ impl Cloud {
     }
 
     fn is_in_hand(&self, body: &[u8]) -> bool {
-        let (text, now) = (String::from_utf8_lossy(body), Instant::now());
-        lock(&self.0.in_hand).iter().any(|(key, until)| now < *until && text.contains(key))
+        let named = |key: &str| String::from_utf8_lossy(body).contains(key);
+        lock(&self.0.in_hand).iter().any(|(key, until)| Instant::now() < *until && named(key))
     }
 
     async fn carry_out(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
@@ -586,8 +586,10 @@ impl Cloud {
         }
         if host.starts_with("dynamodb") {
             if self.is_in_hand(&body) {
-                let nothing = || (200, json!({}).to_string());
-                return Ok(json_response(if operation == "GetItem" { nothing() } else { conflict(&operation) }));
+                return Ok(json_response(match operation.as_str() {
+                    "GetItem" => (200, json!({}).to_string()),
+                    _ => conflict(&operation),
+                }));
             }
             return Ok(json_response(self.dynamodb(&operation, &body)));
         }
