@@ -5,29 +5,40 @@ pub use self::output::{LogFilter, init};
 
 #[cfg(feature = "aws")]
 mod output {
-    use tracing_subscriber::EnvFilter;
+    use std::str::FromStr;
+
+    use tracing_subscriber::{EnvFilter, filter::ParseError};
 
     use crate::config::{Configuration, Env};
 
-    /// What is logged.
-    #[derive(Debug)]
-    pub struct LogFilter(EnvFilter);
+    /// Which log lines a function writes. Kept as text, since an `EnvFilter`
+    /// can't be cloned.
+    #[derive(Clone, Debug)]
+    pub struct LogFilter(String);
+
+    impl FromStr for LogFilter {
+        type Err = ParseError;
+
+        fn from_str(text: &str) -> Result<Self, ParseError> {
+            EnvFilter::from_str(text).map(|_| Self(text.to_owned()))
+        }
+    }
 
     impl Configuration for LogFilter {
         fn read(env: &mut Env<'_>) -> Option<Self> {
-            env.or("RUST_LOG", "what to log, such as info or warn,orders=debug", "info").map(Self)
+            env.or("RUST_LOG", "what to log, such as info or warn,orders=debug", "info")
         }
     }
 
     /// Starts logging, of panics, too.
-    pub fn init(LogFilter(filter): LogFilter) {
+    pub fn init(LogFilter(filter): &LogFilter) {
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
             .with_target(false)
-            .with_env_filter(filter)
+            .with_env_filter(EnvFilter::new(filter))
             .init();
         super::log_panics();
     }

@@ -21,6 +21,12 @@ pub struct Config {
     pub sender: Email,
 }
 
+impl AsRef<FunctionConfig> for Config {
+    fn as_ref(&self) -> &FunctionConfig {
+        &self.function
+    }
+}
+
 impl Configuration for Config {
     fn read(env: &mut Env<'_>) -> Option<Self> {
         let (function, http) = (FunctionConfig::read(env), HttpConfig::read(env));

@@ -18,3 +18,19 @@ pub mod handlers;
 pub mod message;
 pub mod repository;
 pub mod service;
+
+use chassis::{aws::Aws, clock::Clock, dynamo::Table};
+
+use crate::{
+    channels::Channels, config::Config, handlers::Function, repository::DynamoRepository, service::Notifications,
+};
+
+/// Builds the whole function from its configuration: the queue's consumer, and
+/// its routes.
+pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
+    let authenticator = config.http.public_authenticator(aws, clock.clone());
+    let table = Table::open(&aws.config, config.table);
+    let channels = Channels::new(&aws.config, config.sender);
+    let notifications = Notifications::new(DynamoRepository::new(table.clone()), channels, clock);
+    Function::new(notifications, config.http.cors.around(handlers::router(table, authenticator)))
+}

@@ -39,6 +39,18 @@ pub struct SagaConfig {
     pub events: QueueUrl,
 }
 
+impl AsRef<FunctionConfig> for OrdersConfig {
+    fn as_ref(&self) -> &FunctionConfig {
+        &self.saga.function
+    }
+}
+
+impl AsRef<FunctionConfig> for SagaConfig {
+    fn as_ref(&self) -> &FunctionConfig {
+        &self.function
+    }
+}
+
 impl Configuration for OrdersConfig {
     fn read(env: &mut Env<'_>) -> Option<Self> {
         let (saga, http) = (SagaConfig::read(env), HttpConfig::read(env));

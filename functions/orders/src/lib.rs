@@ -19,6 +19,8 @@ pub mod service;
 pub mod worker;
 
 #[cfg(feature = "lambda")]
+mod build;
+#[cfg(feature = "lambda")]
 pub mod clients;
 #[cfg(feature = "lambda")]
 pub mod config;
@@ -30,3 +32,6 @@ pub mod handlers;
 mod openapi;
 #[cfg(feature = "lambda")]
 pub mod trigger;
+
+#[cfg(feature = "lambda")]
+pub use self::build::{build, build_worker};

@@ -4,7 +4,7 @@ use chassis::{
     config::{Configuration, Env},
     dynamo::TableName,
     events::QueueUrl,
-    function::ServiceConfig,
+    function::{FunctionConfig, ServiceConfig},
 };
 
 /// The environment of the payments function.
@@ -18,6 +18,12 @@ pub struct Config {
     pub ledger: TableName,
     /// Where events go.
     pub events: QueueUrl,
+}
+
+impl AsRef<FunctionConfig> for Config {
+    fn as_ref(&self) -> &FunctionConfig {
+        &self.service.function
+    }
 }
 
 impl Configuration for Config {

@@ -3,7 +3,7 @@
 use chassis::{
     config::{Configuration, Env},
     dynamo::TableName,
-    function::ServiceConfig,
+    function::{FunctionConfig, ServiceConfig},
 };
 
 /// The environment of the products function.
@@ -13,6 +13,12 @@ pub struct Config {
     pub service: ServiceConfig,
     /// Where products are kept.
     pub table: TableName,
+}
+
+impl AsRef<FunctionConfig> for Config {
+    fn as_ref(&self) -> &FunctionConfig {
+        &self.service.function
+    }
 }
 
 impl Configuration for Config {

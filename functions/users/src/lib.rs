@@ -12,3 +12,16 @@ pub mod handlers;
 mod openapi;
 pub mod repository;
 pub mod service;
+
+use axum::Router;
+use chassis::{aws::Aws, clock::Clock, dynamo::Table};
+
+use crate::{config::Config, repository::DynamoRepository, service::Users};
+
+/// Builds the whole service from its configuration: all its routes.
+pub fn build(config: Config, aws: &Aws, clock: Clock) -> Router {
+    let authenticator = config.service.authenticator(aws, clock.clone());
+    let table = Table::open(&aws.config, config.table);
+    let users = Users::new(DynamoRepository::new(table.clone()), clock);
+    config.service.http.cors.around(handlers::router(users, table, authenticator))
+}

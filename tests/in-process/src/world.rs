@@ -10,15 +10,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use axum::body::Body;
-use chassis::{
-    aws::Aws,
-    caller::{Authenticator, InternalAuth, UserId},
-    clock::Clock,
-    deadline::Deadline,
-    dynamo::Table,
-    events::EventPublisher,
-    token::{TokenConfig, TokenVerifier},
-};
+use chassis::{aws::Aws, caller::UserId, clock::Clock, config::Configuration, deadline::Deadline, dynamo::Table};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use lambda_http::{
@@ -27,14 +19,11 @@ use lambda_http::{
     request::{LambdaRequest, RequestContext},
 };
 use orders::{
-    clients::{Addresses, Services},
-    documents::write_answer,
     domain::OrderId,
     saga::{
-        engine::{Engine, Invocation},
+        engine::Invocation,
         steps::{SAGAS, Saga},
     },
-    service::Orders,
     trigger::{self, Trigger},
     worker::{Outcome, Worker},
 };
@@ -46,6 +35,35 @@ use crate::{cloud::Cloud, template::Template};
 
 /// How long orders can be cancelled for in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// The environment of all functions, as the template would set it. A table is
+/// called by its logical id.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("AUTH_AUDIENCE", CLIENT),
+    ("AUTH_ISSUER", "http://pool.test"),
+    ("AUTH_JWKS_URL", "http://pool.test/keys"),
+    ("AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH", "true"),
+    ("CANCELLATION_WINDOW_HOURS", "24"),
+    ("EMAIL_SENDER", "orders@holdfast.example"),
+    ("INTERNAL_AUTH", "iam"),
+    ("NOTIFICATIONS_TABLE", "NotificationsTable"),
+    ("ORDERS_TABLE", "OrdersTable"),
+    ("ORDER_EVENTS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/order-events"),
+    ("PAYMENTS_TABLE", "PaymentsTable"),
+    ("PAYMENTS_URL", "http://payments.internal"),
+    ("PRODUCTS_TABLE", "ProductsTable"),
+    ("PRODUCTS_URL", "http://products.internal"),
+    ("SANDBOX_LEDGER_TABLE", "SandboxLedgerTable"),
+    ("USERS_TABLE", "UsersTable"),
+    ("USERS_URL", "http://users.internal"),
+];
+
+/// The configuration that a function reads from [`ENVIRONMENT`].
+fn configuration<C: Configuration>() -> C {
+    let value_of =
+        |name: &str| ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    C::from_variables(&value_of).expect("the environment is complete")
+}
 
 /// The host of the user pool, which is also the issuer of its tokens.
 pub const POOL: &str = "pool.test";
@@ -87,70 +105,13 @@ impl World {
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
         let cloud = Cloud::start();
         let aws = aws(cloud.clone()).await;
-        let table = |name: &str| Table::new(aws_sdk_dynamodb::Client::new(&aws.config), name);
-        let authenticator = || {
-            let config = TokenConfig {
-                key_set: format!("http://{POOL}/keys").parse().expect("an address"),
-                issuer: format!("http://{POOL}"),
-                audience: CLIENT.into(),
-            };
-            Authenticator::new(TokenVerifier::new(config, aws.connector.clone(), clock.clone()), InternalAuth::Iam)
-        };
-
-        let queue_url = "https://sqs.us-east-1.amazonaws.com/000000000000/order-events";
-        let publisher = EventPublisher::new(aws_sdk_sqs::Client::new(&aws.config), queue_url);
-
-        let users =
-            users::service::Users::new(users::repository::DynamoRepository::new(table("UsersTable")), clock.clone());
-        let users = users::handlers::router(users, table("UsersTable"), authenticator());
-        cloud.serve("users", users);
-
-        let products = products::service::Products::new(
-            products::repository::DynamoRepository::new(table("ProductsTable")),
-            clock.clone(),
-        );
-        let products = products::handlers::router(products, table("ProductsTable"), authenticator());
-        cloud.serve("products", products);
-
-        let payments = payments::service::Payments::new(
-            payments::repository::DynamoRepository::new(table("PaymentsTable")),
-            payments::provider::SandboxProvider::new(table("SandboxLedgerTable"), clock.clone()),
-            publisher.clone(),
-            clock.clone(),
-        );
-        let payments = payments::handlers::router(payments, table("PaymentsTable"), authenticator());
-        cloud.serve("payments", payments);
-
-        let services = Services::new(
-            Addresses {
-                users: "http://users.internal".parse().expect("an address"),
-                products: "http://products.internal".parse().expect("an address"),
-                payments: "http://payments.internal".parse().expect("an address"),
-            },
-            publisher.clone(),
-            &aws,
-            clock.clone(),
-        );
-        let engine = Engine::new(
-            orders::repository::DynamoRepository::new(table("OrdersTable")),
-            services,
-            sagas,
-            write_answer,
-            clock.clone(),
-        );
-        let worker = Worker::new(engine.clone());
-        let orders = Orders::new(engine, CANCELLATION_WINDOW);
-        let orders = orders::handlers::router(orders, table("OrdersTable"), authenticator());
-        cloud.serve("orders", orders);
-
-        let channels =
-            notifications::channels::Channels::new(&aws.config, "orders@holdfast.example".parse().expect("an address"));
-        let repository = notifications::repository::DynamoRepository::new(table("NotificationsTable"));
-        let service = notifications::service::Notifications::new(repository, channels, clock.clone());
-        let router = notifications::handlers::router(table("NotificationsTable"), authenticator());
-        let notifications = notifications::handlers::Function::new(service, router.clone());
-        cloud.serve("notifications", router);
-
+        cloud.serve("users", users::build(configuration(), &aws, clock.clone()));
+        cloud.serve("products", products::build(configuration(), &aws, clock.clone()));
+        cloud.serve("payments", payments::build(configuration(), &aws, clock.clone()));
+        cloud.serve("orders", orders::build(configuration(), &aws, clock.clone(), sagas));
+        let worker = orders::build_worker(configuration(), &aws, clock.clone(), sagas);
+        let notifications = notifications::build(configuration(), &aws, clock);
+        cloud.serve("notifications", notifications.router());
         Self { cloud, worker, notifications, streamed: Mutex::default() }
     }
 

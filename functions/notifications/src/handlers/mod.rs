@@ -45,6 +45,11 @@ impl Function {
         Self { notifications, router }
     }
 
+    /// The HTTP routes.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     /// Handles one invocation.
     pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Error> {
         let LambdaEvent { payload, context } = event;

@@ -1,0 +1,36 @@
+//! Builds the two functions from their configuration.
+
+use axum::Router;
+use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
+
+use crate::{
+    clients::Services,
+    config::{OrdersConfig, SagaConfig},
+    documents::write_answer,
+    handlers::router,
+    repository::DynamoRepository,
+    saga::{engine::Engine, steps::Saga},
+    service::Orders,
+    worker::Worker,
+};
+
+/// Builds the orders function: all its routes. New orders begin with the last of
+/// `sagas`.
+pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Router {
+    let authenticator = config.http.public_authenticator(aws, clock.clone());
+    let table = Table::open(&aws.config, config.saga.table.clone());
+    let orders = Orders::new(engine(config.saga, aws, clock, sagas), config.cancellation_window);
+    config.http.cors.around(router(orders, table, authenticator))
+}
+
+/// Builds the order worker.
+pub fn build_worker(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Worker {
+    Worker::new(engine(config, aws, clock, sagas))
+}
+
+fn engine(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Engine {
+    let events = EventPublisher::open(&aws.config, config.events);
+    let services = Services::new(config.services, events, aws, clock.clone());
+    let repository = DynamoRepository::new(Table::open(&aws.config, config.table));
+    Engine::new(repository, services, sagas, write_answer, clock)
+}
