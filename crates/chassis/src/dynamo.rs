@@ -4,11 +4,7 @@
 //! that doesn't answer are three different things; this module keeps them
 //! apart, so that a repository can't mistake one for another.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    str::FromStr,
-    time::Duration,
-};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -29,7 +25,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::Env,
     deadline::Deadline,
-    page::{self, InvalidCursor, Limit, ListError, Page},
+    page::{self, Cursor, InvalidCursor, Limit, ListError, Page},
     store::StoreError,
 };
 
@@ -151,7 +147,8 @@ fn without_quotations(message: &str) -> String {
     kept
 }
 
-/// What to list: one partition of an index whose keys are all strings.
+/// What to list: one partition of an index that is sorted by the table's
+/// partition key.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
     /// The index.
@@ -165,7 +162,7 @@ pub struct List<'a> {
     /// Entries a page.
     pub limit: Limit,
     /// Where the page before ended.
-    pub cursor: Option<&'a str>,
+    pub cursor: Option<&'a Cursor>,
 }
 
 /// A table's name, as a function's environment gives it.
@@ -348,32 +345,52 @@ impl Table {
     }
 
     /// Reads one page of a partition of an index.
+    ///
+    /// Whether there is another page shows in the entry after this one's last.
+    /// DynamoDB's own key of the last item it looked at says only that it has
+    /// not looked further.
     pub async fn list<T: DeserializeOwned>(&self, list: List<'_>) -> Result<Page<T>, ListError> {
         let scope = format!("{}/{}", list.index, list.partition);
-        let start = list.cursor.map(|cursor| page::decode::<BTreeMap<String, String>>(&scope, cursor)).transpose()?;
-        let start = start.map(|keys| keys.into_iter().map(|(name, value)| (name, string(value))).collect());
-        let query = self
-            .query()
-            .index_name(list.index)
-            .key_condition_expression("#partition = :partition")
-            .expression_attribute_names("#partition", list.partition_attribute)
-            .expression_attribute_values(":partition", string(list.partition))
-            .scan_index_forward(!list.newest_first)
-            .limit(list.limit.get() as i32)
-            .set_exclusive_start_key(start);
-        let output = query.send().await.map_err(|error| {
-            // Of all that is asked here, only the position is not our own. Who
-            // knows this code can forge one that is no key of this partition.
-            let forged = list.cursor.is_some() && error.code() == Some("ValidationException");
-            if forged { ListError::from(InvalidCursor) } else { self.unavailable(error).into() }
-        })?;
-        let items = output.items.unwrap_or_default().into_iter().map(from_item).collect::<Result<_, _>>()?;
-        let next = output.last_evaluated_key.map(|key| -> Result<String, StoreError> {
-            let position: BTreeMap<String, String> =
-                key.into_iter().filter_map(|(name, value)| Some((name, value.as_s().ok()?.clone()))).collect();
-            page::encode(&scope, &position).map_err(corrupt)
+        let start = list.cursor.map(|cursor| cursor.decode::<Key>(&scope)).transpose()?;
+        let mut start = start.map(|key| {
+            let mut start = key.attributes();
+            start.insert(list.partition_attribute.to_owned(), string(list.partition));
+            start
         });
-        Ok(Page { items, next_cursor: next.transpose()? })
+        let wanted = list.limit.get() as usize;
+        let mut found = Vec::new();
+        loop {
+            let query = self
+                .query()
+                .index_name(list.index)
+                .key_condition_expression("#partition = :partition")
+                .expression_attribute_names("#partition", list.partition_attribute)
+                .expression_attribute_values(":partition", string(list.partition))
+                .scan_index_forward(!list.newest_first)
+                .limit((wanted + 1 - found.len()) as i32)
+                .set_exclusive_start_key(start);
+            let output = query.send().await.map_err(|error| {
+                // Of all that is asked here, only the position is not our own.
+                // Who knows this code can forge one that is no key.
+                let forged = list.cursor.is_some() && error.code() == Some("ValidationException");
+                if forged { ListError::from(InvalidCursor) } else { self.unavailable(error).into() }
+            })?;
+            found.extend(output.items.unwrap_or_default());
+            start = output.last_evaluated_key;
+            // A query ends after a megabyte, too, however many it has found.
+            if start.is_none() || found.len() > wanted {
+                break;
+            }
+        }
+        let mut next_cursor = None;
+        if found.len() > wanted {
+            found.truncate(wanted);
+            let last = found.last().cloned().unwrap_or_default();
+            let last: Key = from_item(last)?;
+            next_cursor = Some(page::encode(&scope, &last).map_err(corrupt)?);
+        }
+        let items = found.into_iter().map(from_item).collect::<Result<_, _>>()?;
+        Ok(Page { items, next_cursor })
     }
 
     /// Gives up on `work` when `deadline` has passed.

@@ -32,7 +32,10 @@ impl FieldError {
 /// assert_eq!(fields.errors()[0].field, "age");
 /// ```
 #[derive(Debug, Default)]
-pub struct Fields(Vec<FieldError>);
+pub struct Fields {
+    errors: Vec<FieldError>,
+    mentioned: Vec<FieldError>,
+}
 
 impl Fields {
     /// The parsed value, or `None` with the reason noted under `field`.
@@ -42,20 +45,26 @@ impl Fields {
 
     /// Notes that `field` is bad.
     pub fn refuse(&mut self, field: &str, detail: impl ToString) {
-        self.0.push(FieldError::new(field, detail));
+        self.errors.push(FieldError::new(field, detail));
     }
 
-    /// What was noted so far.
+    /// Notes that `field` is bad, too, where others are. By itself it is
+    /// refused later, and in another way.
+    pub fn mention(&mut self, field: &str, detail: impl ToString) {
+        self.mentioned.push(FieldError::new(field, detail));
+    }
+
+    /// What was refused so far.
     pub fn errors(&self) -> &[FieldError] {
-        &self.0
+        &self.errors
     }
 
     /// The whole input, if every part of it was good. `input` must be `Some`
     /// whenever nothing was noted.
     pub fn finish<T>(self, input: Option<T>) -> Result<T, Vec<FieldError>> {
         match input {
-            Some(input) if self.0.is_empty() => Ok(input),
-            _ => Err(self.0),
+            Some(input) if self.errors.is_empty() => Ok(input),
+            _ => Err([self.errors, self.mentioned].concat()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! reach its table?
 
 use axum::{Json, Router, routing::get};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
@@ -16,17 +16,23 @@ use utoipa::{
 use crate::{
     caller::{Admin, Caller},
     dynamo::{Key, Table},
-    http::Query,
+    input::{Flag, Input, Parameters, Query, ReadQuery},
     openapi::{ID_TOKEN, ProblemResponses},
     problem::Problem,
 };
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, IntoParams)]
 struct Depth {
     /// Also reach the service's table. For administrators.
-    #[serde(default)]
+    #[param(required = false)]
     deep: bool,
+}
+
+impl ReadQuery for Depth {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        let deep = parameters.optional::<Flag>("deep").is_some_and(|Flag(deep)| deep);
+        Some(Self { deep })
+    }
 }
 
 /// What a service says that is there.
@@ -46,7 +52,7 @@ pub struct Health {
 
 /// The health route of `service`.
 pub fn routes(service: &'static str, table: Table) -> Router {
-    let handler = async move |Query(depth): Query<Depth>, caller: Option<Caller>| {
+    let handler = async move |caller: Option<Caller>, Input(Query(depth)): Input<Query<Depth>>| {
         let table_state = match (depth.deep, caller) {
             (false, _) => None,
             (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
@@ -76,7 +82,7 @@ pub fn api(service: &str) -> OpenApi {
         .responses(
             ResponsesBuilder::new()
                 .response("200", healthy)
-                .responses_from_into_responses::<ProblemResponses<(Query<Depth>, Admin)>>(),
+                .responses_from_into_responses::<ProblemResponses<(Input<Query<Depth>>, Admin)>>(),
         )
         .securities(Some([SecurityRequirement::default(), SecurityRequirement::new(ID_TOKEN, [""; 0])]));
     let path = PathItem::new(HttpMethod::Get, operation);

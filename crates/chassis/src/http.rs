@@ -1,29 +1,21 @@
 //! The HTTP edge: what every route of every service has around it.
 
-use std::{
-    convert::Infallible, fmt, marker::PhantomData, panic::AssertUnwindSafe, str::FromStr, sync::Arc, time::Duration,
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{
-        DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Path, Request, State, rejection::BytesRejection,
-    },
+    extract::{FromRequestParts, MatchedPath, Request, State},
     middleware::{self, Next},
     response::Response,
 };
 use futures::FutureExt;
-use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use lambda_http::{
     Adapter, LambdaEvent, Service, lambda_runtime,
     request::{LambdaRequest, RequestContext},
     service_fn,
 };
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
-};
+use serde::Serialize;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -32,7 +24,6 @@ use crate::{
     config::{Configuration, Env, On},
     cors::Cors,
     deadline::Deadline,
-    openapi::Problems,
     problem::{Problem, Unrendered},
     telemetry,
     token::TokenConfig,
@@ -120,7 +111,6 @@ pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.")
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(authenticator, at_the_edge))
 }
 
@@ -218,189 +208,6 @@ fn invocation(request: &Request) -> Invocation {
     }
 }
 
-/// A JSON request body. Says which field was wrong, and refuses what isn't
-/// declared as JSON.
-#[derive(Clone, Copy, Debug)]
-pub struct Json<T>(pub T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !is_json(request.headers().get(header::CONTENT_TYPE)) {
-            return Err(unsupported_media_type());
-        }
-        let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
-        parse_json(&body).map(Self)
-    }
-}
-
-impl<T: DeserializeOwned> Problems for Json<T> {
-    fn problems() -> Vec<Problem> {
-        let unparsed = ["[]", "{"].into_iter().filter_map(|body| parse_json::<T>(body.as_bytes()).err());
-        unparsed.chain([unsupported_media_type(), payload_too_large(), unreadable_body()]).collect()
-    }
-}
-
-/// A JSON object. Without it, what serde derives for a struct would also take
-/// an array of its fields' values, which no documentation speaks of.
-#[derive(Clone, Copy, Debug)]
-pub struct Object<T>(pub T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members))
-            }
-        }
-
-        deserializer.deserialize_map(Members(PhantomData)).map(Self)
-    }
-}
-
-/// Reads a whole number, however it is written: `3.0` is one, too, for JSON
-/// Schema and for languages that know but one kind of number.
-pub fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    struct Whole;
-
-    impl Visitor<'_> for Whole {
-        type Value = i64;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a whole number")
-        }
-
-        fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
-            Ok(number)
-        }
-
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
-            i64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
-        }
-
-        fn visit_f64<E: de::Error>(self, number: f64) -> Result<i64, E> {
-            // Beyond that, a float no longer says which number is meant.
-            let exact = number.fract() == 0.0 && number.abs() <= (1_i64 << f64::MANTISSA_DIGITS) as f64;
-            if exact { Ok(number as i64) } else { Err(E::invalid_value(Unexpected::Float(number), &self)) }
-        }
-    }
-
-    let number = deserializer.deserialize_i64(Whole)?;
-    T::try_from(number).map_err(|_| de::Error::invalid_value(Unexpected::Signed(number), &"a number in range"))
-}
-
-/// Parses a JSON object, naming the field at which it stops making sense.
-pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map(|Object(value)| value);
-    let value = parsed.map_err(|error| {
-        let field = error.path().to_string();
-        let error = error.into_inner();
-        if error.is_data() {
-            // Nobody's member has the empty name but the body's own, mistaken, one.
-            let field = if [".", ""].contains(&field.as_str()) { "body".to_owned() } else { field };
-            Problem::invalid_field(&field, position_free(&error))
-        } else {
-            malformed(&error)
-        }
-    })?;
-    deserializer.end().map_err(|error| malformed(&error))?;
-    Ok(value)
-}
-
-/// serde's message without "at line 1 column 7": the field says where.
-fn position_free(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match message.rfind(" at line ") {
-        Some(end) => message[..end].to_owned(),
-        None => message,
-    }
-}
-
-fn malformed(error: &serde_json::Error) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("The body is not a JSON document: {error}."))
-}
-
-fn unreadable(rejection: BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { payload_too_large() } else { unreadable_body() }
-}
-
-fn unsupported_media_type() -> Problem {
-    let detail = "Send the body as `Content-Type: application/json`.";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
-}
-
-fn payload_too_large() -> Problem {
-    let detail = format!("The body must be at most {MAX_BODY} bytes.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
-}
-
-fn no_such_route() -> Problem {
+pub(crate) fn no_such_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is no such route.")
-}
-
-fn unreadable_body() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
-}
-
-fn is_json(content_type: Option<&HeaderValue>) -> bool {
-    let media_type = content_type.and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
-    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// The route's `{id}`, parsed.
-#[derive(Clone, Copy, Debug)]
-pub struct Id<T>(pub T);
-
-impl<S: Send + Sync, T: FromStr<Err: fmt::Display>> FromRequestParts<S> for Id<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::invalid_field("id", "must be readable text"))?;
-        text.parse().map(Self).map_err(|error| Problem::invalid_field("id", error))
-    }
-}
-
-impl<T: FromStr<Err: fmt::Display>> Problems for Id<T> {
-    fn problems() -> Vec<Problem> {
-        let unparsed = "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error));
-        // Characters that no path can have leave nothing that a route fits.
-        unparsed.into_iter().chain([no_such_route()]).collect()
-    }
-}
-
-/// The query string, parsed. Unknown and repeated parameters are refused by a
-/// type that denies unknown fields.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<T>(pub T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parse_query(&parts.uri).map(Self)
-    }
-}
-
-fn parse_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    axum::extract::Query::try_from_uri(uri)
-        .map(|query| query.0)
-        .map_err(|rejection| Problem::invalid_field("query", rejection.body_text()))
-}
-
-impl<T: DeserializeOwned> Problems for Query<T> {
-    fn problems() -> Vec<Problem> {
-        parse_query::<T>(&Uri::from_static("/?no_such_parameter=1")).err().into_iter().collect()
-    }
 }

@@ -11,6 +11,7 @@ pub mod contact;
 pub mod deadline;
 pub mod fields;
 pub mod id;
+pub mod idempotency;
 pub mod money;
 pub mod page;
 pub mod store;
@@ -37,6 +38,8 @@ pub mod function;
 pub mod health;
 #[cfg(feature = "aws")]
 pub mod http;
+#[cfg(feature = "aws")]
+pub mod input;
 #[cfg(feature = "aws")]
 pub mod metric;
 #[cfg(feature = "aws")]

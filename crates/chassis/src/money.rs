@@ -24,6 +24,9 @@ impl Currency {
     /// United States dollar, the default on the wire.
     pub const USD: Self = Self(Iso::USD);
 
+    /// Japanese yen, which has nothing smaller.
+    pub const JPY: Self = Self(Iso::JPY);
+
     /// All that are traded in here, by code.
     pub fn all() -> impl Iterator<Item = Self> {
         let letters = || 'A'..='Z';

@@ -14,13 +14,14 @@ use std::{
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use utoipa::{
-    IntoResponses, PartialSchema, ToSchema,
+    IntoResponses, Modify, PartialSchema, ToSchema,
     openapi::{
-        AllOfBuilder, ArrayBuilder, ContentBuilder, KnownFormat, Object, ObjectBuilder, Ref, RefOr, Response,
+        AllOfBuilder, ArrayBuilder, ContentBuilder, KnownFormat, Object, ObjectBuilder, OpenApi, Ref, RefOr, Response,
         ResponseBuilder, Schema, SchemaFormat, Type,
         example::ExampleBuilder,
         extensions::Extensions,
         header::{Header, HeaderBuilder},
+        schema::AdditionalProperties,
     },
 };
 
@@ -28,7 +29,7 @@ use crate::{
     contact::{Email, MAX_EMAIL, PHONE, Phone},
     id,
     money::{Amount, Currency, MAX_MINOR_UNITS},
-    page::{DEFAULT_LIMIT, Limit, MAX_LIMIT, Page},
+    page::{Cursor, DEFAULT_LIMIT, Limit, MAX_LIMIT, Page},
     problem::{self, Document, Problem},
     text,
 };
@@ -158,10 +159,6 @@ schema!(
         .description(Some("Where it is, relative to the request's own address."))
 );
 
-/// Where a page begins, as a query parameter.
-#[derive(Clone, Copy, Debug)]
-pub struct Cursor;
-
 schema!(
     Cursor,
     "Cursor",
@@ -188,6 +185,50 @@ impl<T: ToSchema> ToSchema for Page<T> {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.extend([(T::name().into(), T::schema()), (Cursor::name().into(), Cursor::schema())]);
         T::schemas(schemas);
+    }
+}
+
+/// Says of all objects in requests that they take no members but their own, as
+/// [`input`](crate::input) does.
+#[derive(Clone, Copy, Debug)]
+pub struct OnlyKnownMembers;
+
+impl Modify for OnlyKnownMembers {
+    fn modify(&self, api: &mut OpenApi) {
+        let mut requested = BTreeSet::new();
+        for path in api.paths.paths.values() {
+            let operations = [&path.post, &path.put, &path.patch, &path.delete].into_iter().flatten();
+            for body in operations.filter_map(|operation| operation.request_body.as_ref()) {
+                find_names(&serde_json::to_value(body).unwrap_or_default(), &mut requested);
+            }
+        }
+        let schemas = &mut api.components.get_or_insert_default().schemas;
+        let mut closed = BTreeSet::new();
+        while let Some(name) = requested.pop_first() {
+            let Some(RefOr::T(schema)) = schemas.get_mut(&name) else { continue };
+            if !closed.insert(name) {
+                continue;
+            }
+            find_names(&serde_json::to_value(&*schema).unwrap_or_default(), &mut requested);
+            if let Schema::Object(object) = schema
+                && !object.properties.is_empty()
+            {
+                object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
+    }
+}
+
+/// The names of the schemas that a part of the document refers to.
+fn find_names(part: &Value, found: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(members) => {
+            let reference = members.get("$ref").and_then(Value::as_str);
+            found.extend(reference.and_then(|to| to.strip_prefix("#/components/schemas/")).map(str::to_owned));
+            members.values().for_each(|part| find_names(part, found));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| find_names(part, found)),
+        _ => {}
     }
 }
 

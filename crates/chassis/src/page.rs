@@ -1,8 +1,9 @@
 //! Pages of a list, and the opaque cursor between them.
 
+use std::{fmt, str::FromStr};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
 
 use crate::store::StoreError;
 
@@ -10,7 +11,9 @@ use crate::store::StoreError;
 pub const DEFAULT_LIMIT: u32 = 20;
 /// The most a client may ask for.
 pub const MAX_LIMIT: u32 = 100;
-const SEAL_BYTES: usize = 16;
+/// What this code writes into its cursors, so that a later version can tell
+/// them from its own.
+const VERSION: u32 = 1;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,9 +32,9 @@ impl<T> Page<T> {
     }
 }
 
-/// A cursor that is not of this list, or was altered.
+/// A cursor that is not of this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`cursor` must be the `next_cursor` of a page of this same list, unchanged")]
+#[error("must be the `next_cursor` of a page of this same list, unchanged")]
 pub struct InvalidCursor;
 
 /// Why a list can't be shown.
@@ -46,8 +49,7 @@ pub enum ListError {
 }
 
 /// How many entries are wanted: 1 to [`MAX_LIMIT`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "u32")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(u32);
 
 impl Limit {
@@ -63,73 +65,109 @@ impl Default for Limit {
     }
 }
 
-impl TryFrom<u32> for Limit {
-    type Error = String;
+/// Why a text is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a whole number from 1 to {MAX_LIMIT}")]
+pub struct InvalidLimit;
 
-    fn try_from(limit: u32) -> Result<Self, String> {
-        if (1..=MAX_LIMIT).contains(&limit) {
-            Ok(Self(limit))
-        } else {
-            Err(format!("`limit` must be from 1 to {MAX_LIMIT}"))
-        }
+impl FromStr for Limit {
+    type Err = InvalidLimit;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLimit> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let limit = text.parse().ok().filter(|limit| is_plain && (1..=MAX_LIMIT).contains(limit));
+        limit.map(Self).ok_or(InvalidLimit)
     }
 }
 
-/// Writes a position as a cursor that fits this `scope` only: who asks, and
-/// for which list.
-pub fn encode<P: Serialize>(scope: &str, position: &P) -> Result<String, serde_json::Error> {
-    let position = serde_json::to_vec(position)?;
-    let mut bytes = seal(scope, &position).to_vec();
-    bytes.extend(position);
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// Reads a cursor that [`encode`] wrote for the same `scope`.
+/// Where a page begins, as [`encode`] wrote it.
 ///
-/// The seal is a digest without a key. It catches a cursor that was altered or
-/// belongs to another list; one that is forged with full knowledge of this
-/// code still only names a position in the caller's own list, since the
-/// partition that is read never comes from the cursor.
-pub fn decode<P: DeserializeOwned>(scope: &str, cursor: &str) -> Result<P, InvalidCursor> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
-    let (found, position) = bytes.split_at_checked(SEAL_BYTES).ok_or(InvalidCursor)?;
-    if found != seal(scope, position) {
-        return Err(InvalidCursor);
+/// A cursor is no secret and proves nothing: whose list is read never comes
+/// from it. It says which list it is of, so that the wrong list is refused
+/// rather than begun somewhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cursor(String);
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if is_plain && !text.is_empty() { Ok(Self(text.to_owned())) } else { Err(InvalidCursor) }
     }
-    serde_json::from_slice(position).map_err(|_| InvalidCursor)
 }
 
-fn seal(scope: &str, position: &[u8]) -> [u8; SEAL_BYTES] {
-    let digest = Sha256::new()
-        .chain_update((scope.len() as u64).to_be_bytes())
-        .chain_update(scope)
-        .chain_update(position)
-        .finalize();
-    let mut seal = [0; SEAL_BYTES];
-    seal.copy_from_slice(&digest[..SEAL_BYTES]);
-    seal
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is in a cursor.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content<L, P> {
+    #[serde(rename = "v")]
+    version: u32,
+    list: L,
+    after: P,
+}
+
+/// Writes the position `after` of a list: who asks, and for what.
+pub fn encode<P: Serialize>(list: &str, after: &P) -> Result<String, serde_json::Error> {
+    let content = Content { version: VERSION, list, after };
+    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&content)?))
+}
+
+impl Cursor {
+    /// The position, if it is one of this `list`.
+    pub fn decode<P: DeserializeOwned>(&self, list: &str) -> Result<P, InvalidCursor> {
+        let content: Content<String, P> = self.content()?;
+        if content.version == VERSION && content.list == list { Ok(content.after) } else { Err(InvalidCursor) }
+    }
+
+    /// Whether it is a cursor of any list.
+    pub fn is_readable(&self) -> bool {
+        self.content::<serde_json::Value>().is_ok_and(|content| content.version == VERSION)
+    }
+
+    fn content<P: DeserializeOwned>(&self) -> Result<Content<String, P>, InvalidCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| InvalidCursor)?;
+        serde_json::from_slice(&bytes).map_err(|_| InvalidCursor)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{decode, encode};
+    use super::{Cursor, Limit, encode};
 
-    #[test]
-    fn a_cursor_fits_its_own_list_only() {
-        let cursor = encode("user_1/orders", &"ord_9").unwrap();
-        assert_eq!(decode::<String>("user_1/orders", &cursor).unwrap(), "ord_9");
-        assert!(decode::<String>("user_2/orders", &cursor).is_err());
+    fn cursor(text: &str) -> Cursor {
+        text.parse().unwrap()
     }
 
     #[test]
-    fn a_cursor_with_any_letter_changed_is_refused() {
-        let cursor = encode("s", &"ord_9").unwrap();
-        for at in 0..cursor.len() {
-            let mut letters = cursor.clone().into_bytes();
-            letters[at] = if letters[at] == b'A' { b'B' } else { b'A' };
-            let altered = String::from_utf8(letters).unwrap();
-            assert!(decode::<String>("s", &altered).is_err(), "{altered}");
+    fn a_cursor_fits_its_own_list_only() {
+        let cursor = cursor(&encode("user_1/orders", &"ord_9").unwrap());
+        assert_eq!(cursor.decode::<String>("user_1/orders").unwrap(), "ord_9");
+        assert!(cursor.decode::<String>("user_2/orders").is_err());
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        for text in ["", "a b", "a=", "\u{e9}"] {
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
-        assert!(decode::<String>("s", "").is_err());
+        assert!(!cursor("AAAA").is_readable() && cursor("AAAA").decode::<String>("s").is_err());
+        // Of a version that this code doesn't know.
+        let other = super::Engine::encode(&super::URL_SAFE_NO_PAD, r#"{"v":2,"list":"s","after":"x"}"#);
+        assert!(!cursor(&other).is_readable() && cursor(&other).decode::<String>("s").is_err());
+    }
+
+    #[test]
+    fn a_limit_is_a_plain_number_from_1_to_100() {
+        assert_eq!("100".parse::<Limit>().map(Limit::get), Ok(100));
+        for text in ["", "0", "101", "-1", "+1", " 1", "1.0", "1e1", "x", "99999999999999999999"] {
+            assert!(text.parse::<Limit>().is_err(), "{text}");
+        }
     }
 }

@@ -215,7 +215,11 @@ impl From<StoreError> for Problem {
 impl From<ListError> for Problem {
     fn from(error: ListError) -> Self {
         match error {
-            ListError::Cursor(error) => Self::new(StatusCode::BAD_REQUEST, "invalid_cursor", format!("{error}.")),
+            ListError::Cursor(error) => {
+                let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid_cursor", format!("`cursor` {error}."));
+                problem.0.errors.push(FieldError::new("cursor", error));
+                problem
+            }
             ListError::Store(error) => error.into(),
         }
     }

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use chassis::{
     contact::{Email, Phone},
     fields::FieldError,
-    id::InvalidId,
     money::Money,
     trace::TraceContext,
     typed_id,
@@ -73,6 +72,14 @@ impl TryFrom<u32> for Quantity {
     }
 }
 
+impl TryFrom<i64> for Quantity {
+    type Error = InvalidQuantity;
+
+    fn try_from(number: i64) -> Result<Self, InvalidQuantity> {
+        u32::try_from(number).map_err(|_| InvalidQuantity)?.try_into()
+    }
+}
+
 impl From<Quantity> for u32 {
     fn from(quantity: Quantity) -> u32 {
         quantity.0
@@ -95,32 +102,29 @@ pub struct Basket(Vec<Item>);
 
 impl Basket {
     /// From the lines as the client wrote them; lines of one product are
-    /// merged. Names every bad field.
-    pub fn parse<'a>(lines: impl IntoIterator<Item = (&'a str, u32)>) -> Result<Self, Vec<FieldError>> {
+    /// merged. Names every bad field. A line that could not be read is `None`:
+    /// it makes no basket, and needs no second error.
+    pub fn of(lines: impl IntoIterator<Item = Option<Item>>) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut merged: BTreeMap<ProductId, u32> = BTreeMap::new();
-        let mut count = 0;
-        for (index, (product_id, quantity)) in lines.into_iter().enumerate() {
+        let (mut count, mut is_whole) = (0, true);
+        for (index, line) in lines.into_iter().enumerate() {
             count += 1;
-            let product_id = product_id.parse().map_err(|error: InvalidId| {
-                errors.push(FieldError::new(format!("items[{index}].product_id"), error));
-            });
-            let quantity = Quantity::try_from(quantity).map_err(|error| {
-                errors.push(FieldError::new(format!("items[{index}].quantity"), error));
-            });
-            if let (Ok(product_id), Ok(quantity)) = (product_id, quantity) {
-                let total = merged.entry(product_id).or_default();
-                *total += quantity.0;
-                if *total > MAX_QUANTITY {
-                    let detail = format!("together with other lines of this product {InvalidQuantity}");
-                    errors.push(FieldError::new(format!("items[{index}].quantity"), detail));
-                }
+            let Some(Item { product_id, quantity }) = line else {
+                is_whole = false;
+                continue;
+            };
+            let total = merged.entry(product_id).or_default();
+            *total += quantity.0;
+            if *total > MAX_QUANTITY {
+                let detail = format!("together with other lines of this product {InvalidQuantity}");
+                errors.push(FieldError::new(format!("items[{index}].quantity"), detail));
             }
         }
         if !(1..=MAX_LINES).contains(&count) {
             errors.push(FieldError::new("items", format!("must have from 1 to {MAX_LINES} lines")));
         }
-        if !errors.is_empty() {
+        if !is_whole || !errors.is_empty() {
             return Err(errors);
         }
         let item = |(product_id, quantity)| Item { product_id, quantity: Quantity(quantity) };
@@ -215,6 +219,19 @@ pub enum OrderState {
     Cancelling,
     /// Nothing is left of it.
     Cancelled,
+}
+
+/// Why a text names no state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {}", OrderState::ALL.map(OrderState::name).join(", "))]
+pub struct InvalidState;
+
+impl FromStr for OrderState {
+    type Err = InvalidState;
+
+    fn from_str(name: &str) -> Result<Self, InvalidState> {
+        Self::ALL.into_iter().find(|state| state.name() == name).ok_or(InvalidState)
+    }
 }
 
 impl OrderState {
@@ -551,8 +568,12 @@ mod tests {
 
     use super::*;
 
+    fn line(product_id: ProductId, quantity: u32) -> Option<Item> {
+        Some(Item { product_id, quantity: quantity.try_into().unwrap() })
+    }
+
     fn order() -> Order {
-        let basket = Basket::parse([(ProductId::generate().to_string().as_str(), 1)]).unwrap();
+        let basket = Basket::of([line(ProductId::generate(), 1)]).unwrap();
         let customer = CustomerId::generate();
         let token = "tok_accepted".parse().unwrap();
         Order::place(customer, basket, Some(token), 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
@@ -668,19 +689,21 @@ mod tests {
 
     #[test]
     fn the_most_pieces_of_a_product_are_counted_over_all_its_lines() {
-        let id = ProductId::generate().to_string();
-        let basket = Basket::parse([(id.as_str(), 400), (id.as_str(), 600)]).unwrap();
+        let id = ProductId::generate();
+        let basket = Basket::of([line(id, 400), line(id, 600)]).unwrap();
         assert_eq!(u32::from(basket.items()[0].quantity), MAX_QUANTITY);
-        assert!(Basket::parse([(id.as_str(), 400), (id.as_str(), 601)]).is_err());
+        assert!(Basket::of([line(id, 400), line(id, 601)]).is_err());
     }
 
     #[test]
     fn a_basket_names_every_bad_line() {
-        let id = ProductId::generate().to_string();
-        let errors = Basket::parse([(id.as_str(), 0), ("x", 1), (id.as_str(), 1001)]).unwrap_err();
+        let id = ProductId::generate();
+        let errors = Basket::of([line(id, 1000), None, line(id, 1)]).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
-        assert_eq!(fields, ["items[0].quantity", "items[1].product_id", "items[2].quantity"]);
-        assert_eq!(Basket::parse([]).unwrap_err()[0].field, "items");
+        assert_eq!(fields, ["items[2].quantity"]);
+        assert_eq!(Basket::of([]).unwrap_err()[0].field, "items");
+        // What could not be read has an error already.
+        assert!(Basket::of([line(id, 1), None]).unwrap_err().is_empty());
     }
 
     proptest! {
@@ -709,8 +732,7 @@ mod tests {
         #[test]
         fn merging_lines_keeps_every_products_quantity(lines in prop::collection::vec((0usize..5, 1u32..200), 1..6)) {
             let products: Vec<_> = (0..5).map(|_| ProductId::generate()).collect();
-            let names: Vec<_> = products.iter().map(ToString::to_string).collect();
-            let basket = Basket::parse(lines.iter().map(|(i, q)| (names[*i].as_str(), *q))).unwrap();
+            let basket = Basket::of(lines.iter().map(|(i, q)| line(products[*i], *q))).unwrap();
             for (i, product) in products.iter().enumerate() {
                 let wanted: u32 = lines.iter().filter(|(j, _)| *j == i).map(|(_, q)| q).sum();
                 let found: u32 = basket.items().iter().filter(|item| item.product_id == *product).map(|item| u32::from(item.quantity)).sum();

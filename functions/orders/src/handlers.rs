@@ -2,37 +2,37 @@
 
 use axum::{
     Json, Router,
-    extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use chassis::{
     caller::{Authenticator, Caller, UserId},
     dynamo::Table,
-    fields::{FieldError, Fields},
     health,
-    http::{Id, Invocation, Json as Body, Object, Query, edge, parse_json, whole},
-    openapi::{Cursor, Location, ProblemResponses},
-    page::{Limit, Page},
+    http::{Invocation, edge},
+    idempotency::{self, IdempotencyKey, Key},
+    input::{self, Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, list, object, text, whole},
+    openapi::{Location, OnlyKnownMembers, ProblemResponses},
+    page::{Cursor, Limit, Page},
     problem::{self, Problem},
 };
-use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi, ToSchema, openapi};
 
 use crate::{
     documents::OrderDocument,
-    domain::{Answer, Basket, CustomerId, OrderId, OrderState, PaymentMethod, ProductId, Quantity},
+    domain::{Answer, Basket, CustomerId, Item, MAX_LINES, OrderId, OrderState, PaymentMethod, ProductId, Quantity},
     openapi::{Cancelling, Listing, Placing, Reading, items},
     repository::OrderList,
     saga::engine,
-    service::{IdempotencyKey, OrderError, Orders, PlaceOrder, Placed},
+    service::{OrderError, Orders, PlaceOrder, Placed},
 };
 
 /// All routes, behind the HTTP edge.
 pub fn router(orders: Orders, table: Table, authenticator: Authenticator) -> Router {
     let routes = Router::new()
-        .route("/orders", post(place).get(list))
+        .route("/orders", post(place).get(index))
         .route("/orders/{id}", get(read))
         .route("/orders/{id}/cancel", post(cancel))
         .with_state(orders)
@@ -41,7 +41,7 @@ pub fn router(orders: Orders, table: Table, authenticator: Authenticator) -> Rou
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(place, list, read, cancel))]
+#[openapi(paths(place, index, read, cancel), components(schemas(NewOrderItem)), modifiers(&OnlyKnownMembers))]
 struct Api;
 
 /// What the API's document says of the routes.
@@ -49,45 +49,59 @@ pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("orders"))
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// What `POST /orders` asks for.
+#[derive(Debug, ToSchema)]
 struct NewOrder {
     /// The caller's own, if given: whose order it is comes from the token.
-    #[serde(default)]
+    // It only has to be right.
     #[schema(value_type = Option<UserId>)]
-    user_id: Option<String>,
+    user_id: (),
     #[schema(schema_with = items)]
-    items: Vec<Object<NewItem>>,
+    items: Basket,
     /// If left out, the provider's default for this customer.
-    #[serde(default)]
-    #[schema(value_type = Option<PaymentMethod>)]
-    payment_method: Option<String>,
+    payment_method: Option<PaymentMethod>,
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewItem {
-    #[schema(value_type = ProductId)]
-    product_id: String,
-    #[serde(deserialize_with = "whole")]
-    #[schema(value_type = Quantity)]
-    quantity: u32,
+/// A line of a new order.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the lines are read into a basket; this is what the document says of them")]
+pub(crate) struct NewOrderItem {
+    product_id: ProductId,
+    quantity: Quantity,
 }
 
-impl NewOrder {
-    /// What is wanted and how it is paid for, if `caller` may order so.
-    fn read(self, caller: UserId) -> Result<(Basket, Option<PaymentMethod>), Problem> {
-        let mut fields = Fields::default();
-        let basket = Basket::parse(self.items.iter().map(|Object(item)| (item.product_id.as_str(), item.quantity)));
-        let basket = basket.map_err(|errors| errors.iter().for_each(|e| fields.refuse(&e.field, &e.detail))).ok();
-        let payment_method =
-            self.payment_method.and_then(|token| fields.take("payment_method", token.parse::<PaymentMethod>()));
-        if self.user_id.is_some_and(|id| id != caller.to_string()) {
-            fields.refuse("user_id", "must be your own id, or left out");
-        }
-        let basket = fields.finish(basket).map_err(Problem::invalid)?;
-        Ok((basket, payment_method))
+/// Who sends an order.
+struct Sender(UserId);
+
+impl FromRequestParts<()> for Sender {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &()) -> Result<Self, Problem> {
+        <Caller as FromRequestParts<()>>::from_request_parts(parts, state).await.map(|caller| Self(caller.user_id))
     }
+}
+
+impl ReadBody for NewOrder {
+    type Context = Sender;
+
+    fn read(body: &mut Object<'_, '_>, Sender(caller): &Sender) -> Option<Self> {
+        let user_id = body.optional("user_id", text::<UserId>);
+        if user_id.is_some_and(|id| id != *caller) {
+            body.refuse("user_id", "must be your own id, or left out");
+        }
+        let items = body.required("items", |place| list(place, 1..=MAX_LINES, |place| object(place, item)));
+        let items = items.and_then(|items| {
+            let basket = Basket::of(items);
+            basket.map_err(|errors| errors.iter().for_each(|error| body.refuse(&error.field, &error.detail))).ok()
+        });
+        let payment_method = body.optional("payment_method", text);
+        Some(Self { user_id: (), items: items?, payment_method })
+    }
+}
+
+fn item(item: &mut Object<'_, '_>) -> Option<Item> {
+    let (product_id, quantity) = (item.required("product_id", text), item.required("quantity", whole));
+    Some(Item { product_id: product_id?, quantity: quantity? })
 }
 
 /// Reads the body of `POST /orders` as `caller` sent it; the route does the
@@ -97,29 +111,36 @@ impl NewOrder {
 ///
 /// What the route answers to a bad body.
 pub fn read_order(body: &[u8], caller: UserId) -> Result<(Basket, Option<PaymentMethod>), Problem> {
-    parse_json::<NewOrder>(body)?.read(caller)
+    let order: NewOrder = input::parse(body, &Sender(caller))?;
+    Ok((order.items, order.payment_method))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 struct ListParameters {
     /// Whose orders. The caller's own if left out; others' are for administrators.
-    #[serde(default)]
-    #[param(value_type = UserId)]
+    #[param(value_type = UserId, required = false)]
     user_id: Option<UserId>,
     /// Only orders that stand so at the moment.
-    #[serde(default)]
-    #[param(value_type = OrderState)]
+    #[param(value_type = OrderState, required = false)]
     status: Option<OrderState>,
     /// How many orders to list at most.
-    #[serde(default)]
-    #[param(inline)]
+    #[param(inline, required = false)]
     limit: Limit,
     /// The `next_cursor` of the page before, with the same `user_id` and `status`.
-    #[serde(default)]
-    #[param(value_type = Cursor)]
-    cursor: Option<String>,
+    #[param(value_type = Cursor, required = false)]
+    cursor: Option<Cursor>,
+}
+
+impl ReadQuery for ListParameters {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        Some(Self {
+            user_id: parameters.optional("user_id"),
+            status: parameters.optional("status"),
+            limit: parameters.optional("limit").unwrap_or_default(),
+            cursor: parameters.cursor(),
+        })
+    }
 }
 
 /// The headers that matter to whoever places an order.
@@ -174,18 +195,16 @@ fn engine_invocation(invocation: &Invocation) -> engine::Invocation<'_> {
             status = 202, body = OrderDocument, headers(("location" = inline(Location))),
             description = "The order, not decided yet: a part of the system did not answer in time.",
         ),
-        ProblemResponses<(Placing, Caller, Body<NewOrder>)>,
+        ProblemResponses<(Placing, Caller, Input<(Key, Body<NewOrder>)>)>,
     ),
 )]
 async fn place(
     State(orders): State<Orders>,
     caller: Caller,
     invocation: Invocation,
-    headers: HeaderMap,
-    Body(body): Body<NewOrder>,
+    Input((Key(key), Body(body))): Input<(Key, Body<NewOrder>)>,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers)?;
-    let (basket, payment_method) = body.read(caller.user_id)?;
+    let NewOrder { user_id: (), items: basket, payment_method } = body;
     let request =
         PlaceOrder { user_id: customer(caller.user_id), basket, payment_method, key, trace: invocation.trace.clone() };
     Ok(match orders.place(request, engine_invocation(&invocation)).await? {
@@ -195,21 +214,6 @@ async fn place(
             (StatusCode::ACCEPTED, location, Json(OrderDocument::from(order.as_ref()))).into_response()
         }
     })
-}
-
-/// One key at most: of two, neither is surely the one that was meant.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let bad = |detail: &dyn std::fmt::Display| {
-        let error = FieldError::new("Idempotency-Key", detail);
-        Problem::invalid(vec![error])
-    };
-    let mut values = headers.get_all("idempotency-key").iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(bad(&"must be sent once"));
-    }
-    let text = value.to_str().map_err(|_| bad(&crate::service::InvalidKey))?;
-    text.parse().map(Some).map_err(|error| bad(&error))
 }
 
 /// The stored answer, byte for byte.
@@ -239,13 +243,13 @@ fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
     params(("id" = OrderId, Path)),
     responses(
         (status = 200, description = "The order as it stands.", body = OrderDocument),
-        ProblemResponses<(Reading, Caller, Id<OrderId>)>,
+        ProblemResponses<(Reading, Caller, Input<Id<OrderId>>)>,
     ),
 )]
 async fn read(
     State(orders): State<Orders>,
     caller: Caller,
-    Id(id): Id<OrderId>,
+    Input(Id(id)): Input<Id<OrderId>>,
 ) -> Result<Json<OrderDocument>, Problem> {
     Ok(Json((&orders.get(id, may_see(&caller)).await?).into()))
 }
@@ -261,13 +265,13 @@ async fn read(
     params(ListParameters),
     responses(
         (status = 200, description = "A page of orders.", body = OrderPage),
-        ProblemResponses<(Listing, Caller, Query<ListParameters>)>,
+        ProblemResponses<(Listing, Caller, Input<Query<ListParameters>>)>,
     ),
 )]
-async fn list(
+async fn index(
     State(orders): State<Orders>,
     caller: Caller,
-    Query(parameters): Query<ListParameters>,
+    Input(Query(parameters)): Input<Query<ListParameters>>,
 ) -> Result<Json<OrderPage>, Problem> {
     let owner = parameters.user_id.unwrap_or(caller.user_id);
     if !caller.may_act_for(owner) {
@@ -295,14 +299,14 @@ async fn list(
     responses(
         (status = 200, description = "The order, cancelled.", body = OrderDocument),
         (status = 202, description = "The order, about to be cancelled: it is being undone.", body = OrderDocument),
-        ProblemResponses<(Cancelling, Caller, Id<OrderId>)>,
+        ProblemResponses<(Cancelling, Caller, Input<Id<OrderId>>)>,
     ),
 )]
 async fn cancel(
     State(orders): State<Orders>,
     caller: Caller,
     invocation: Invocation,
-    Id(id): Id<OrderId>,
+    Input(Id(id)): Input<Id<OrderId>>,
 ) -> Result<Response, Problem> {
     let order = orders.cancel(id, may_see(&caller), engine_invocation(&invocation)).await?;
     let status = if order.state.is_open() { StatusCode::ACCEPTED } else { StatusCode::OK };
@@ -319,11 +323,7 @@ impl From<OrderError> for Problem {
                 "The same request is being worked on at this moment. Repeat it in a second.",
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
-            OrderError::KeyMismatch => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_mismatch",
-                "This Idempotency-Key was used for another request. Use a new key for a new order.",
-            ),
+            OrderError::KeyMismatch => idempotency::mismatch(),
             OrderError::CancellationClosed => {
                 Problem::new(StatusCode::CONFLICT, "cancellation_closed", "It is too late to cancel this order.")
             }

@@ -1,24 +1,28 @@
 //! What the API's document says of this service's values and refusals.
 
 use chassis::{
+    fields::FieldError,
     openapi::{Problems, SAMPLE_ID, one_of, text, whole},
     page::{InvalidCursor, ListError},
     problem::Problem,
     problems, schema,
 };
 use utoipa::{
-    PartialSchema,
-    openapi::schema::{Array, ArrayBuilder},
+    ToSchema,
+    openapi::{
+        Ref,
+        schema::{Array, ArrayBuilder},
+    },
 };
 
 use crate::{
     documents::refused,
     domain::{
-        Basket, MAX_LINES, MAX_QUANTITY, MAX_TOKEN, OrderId, OrderState, PaymentMethod, ProductId, Quantity, Refusal,
-        Shortage,
+        InvalidQuantity, MAX_LINES, MAX_QUANTITY, MAX_TOKEN, OrderId, OrderState, PaymentMethod, ProductId, Quantity,
+        Refusal, Shortage,
     },
-    handlers::NewItem,
-    service::{IdempotencyKey, MAX_KEY, OrderError},
+    handlers::NewOrderItem,
+    service::OrderError,
 };
 
 schema!(
@@ -44,12 +48,6 @@ schema!(
     ))
 );
 
-schema!(
-    IdempotencyKey,
-    "IdempotencyKey",
-    text(format!(r#"^("[!#-+\--\[\]-~]{{1,{MAX_KEY}}}"|[!#-+\--\[\]-~]{{1,{MAX_KEY}}})$"#), "checkout-7f3a")
-);
-
 /// Why an order is, or was, undone.
 #[derive(Debug)]
 pub(crate) struct Reason;
@@ -58,7 +56,10 @@ schema!(Reason, "CancellationReason", one_of(every_refusal().iter().map(Refusal:
 
 /// The lines that an order is asked for.
 pub(crate) fn items() -> Array {
-    let items = ArrayBuilder::new().items(NewItem::schema()).min_items(Some(1)).max_items(Some(MAX_LINES));
+    let items = ArrayBuilder::new()
+        .items(Ref::from_schema_name(NewOrderItem::name()))
+        .min_items(Some(1))
+        .max_items(Some(MAX_LINES));
     let description = format!("Lines of one product are added up; together they ask for {MAX_QUANTITY} at most.");
     items.description(Some(description)).build()
 }
@@ -93,12 +94,12 @@ pub(crate) struct Placing;
 
 impl Problems for Placing {
     fn problems() -> Vec<Problem> {
-        let invalid = Basket::parse([("prod_1", 0)]).err().map(Problem::invalid);
+        let too_much = FieldError::new("items[0].quantity", InvalidQuantity);
+        let invalid = [Problem::invalid(vec![too_much])];
         // A capture comes after the answer.
         let answered = every_refusal().into_iter().filter(|refusal| *refusal != Refusal::CaptureRefused);
         let refused = answered.map(|refusal| refused(&refusal, OrderId::from_uuid(SAMPLE_ID)));
-        let key = [OrderError::InFlight, OrderError::KeyMismatch].map(Problem::from);
-        invalid.into_iter().chain(refused).chain(key).collect()
+        invalid.into_iter().chain(refused).chain([OrderError::InFlight.into()]).collect()
     }
 }
 

@@ -1,15 +1,15 @@
 //! What customers can do with orders.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use chassis::{
+    idempotency::{self, IdempotencyKey, KEY_KEPT},
     page::{ListError, Page},
     store::StoreError,
     telemetry,
     trace::TraceContext,
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::{
     domain::{Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal},
@@ -17,10 +17,6 @@ use crate::{
     saga::engine::{Engine, Invocation, Unfinished},
 };
 
-/// How long a key is remembered.
-pub const KEY_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The most characters of a key, as Stripe has it.
-pub const MAX_KEY: usize = 255;
 /// How long before an invocation's end a write that doesn't come to an end is
 /// given up, and after it the attempt to wake the worker: in time to say how
 /// far the order got, before the edge says that there was no time.
@@ -28,36 +24,6 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(1000);
 const WAKE_RESERVE: Duration = Duration::from_millis(700);
 /// How often a cancellation is tried when the order moves meanwhile.
 const CANCEL_TRIES: usize = 4;
-
-/// The client's name for one intention (IETF draft
-/// draft-ietf-httpapi-idempotency-key-header).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey(String);
-
-/// Why a text is no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to {MAX_KEY} visible ASCII characters other than a comma, bare or in double quotes")]
-pub struct InvalidKey;
-
-impl FromStr for IdempotencyKey {
-    type Err = InvalidKey;
-
-    /// Takes the quoted form of the draft and the bare one that most clients
-    /// send; both name the same key. No comma: an HTTP API's gateway, and any
-    /// proxy, may put two keys into one line with one (RFC 9110, section 5.3).
-    fn from_str(header: &str) -> Result<Self, InvalidKey> {
-        let bare = header.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(header);
-        let visible = bare.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\,".contains(&b));
-        if visible && (1..=MAX_KEY).contains(&bare.len()) { Ok(Self(bare.to_owned())) } else { Err(InvalidKey) }
-    }
-}
-
-impl IdempotencyKey {
-    /// The key without quotes.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// A request to place an order.
 #[derive(Clone, Debug)]
@@ -83,8 +49,7 @@ impl PlaceOrder {
             basket: &'a Basket,
             payment_method: &'a Option<PaymentMethod>,
         }
-        let payload = serde_json::to_vec(&Payload { basket: &self.basket, payment_method: &self.payment_method })?;
-        Ok(Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect())
+        idempotency::fingerprint(&Payload { basket: &self.basket, payment_method: &self.payment_method })
     }
 }
 
@@ -272,22 +237,4 @@ async fn in_time(
 ) -> Result<Order, Unfinished> {
     let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
     tokio::time::timeout_at(end, work).await.unwrap_or(Err(Unfinished::NoTime))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{IdempotencyKey, MAX_KEY};
-
-    #[test]
-    fn the_quoted_and_the_bare_form_are_one_key() {
-        assert_eq!("\"abc-1\"".parse::<IdempotencyKey>(), "abc-1".parse());
-    }
-
-    #[test]
-    fn a_key_is_1_to_255_visible_characters() {
-        assert!("k".repeat(MAX_KEY).parse::<IdempotencyKey>().is_ok());
-        for key in ["", "\"\"", "a b", "a\"b", "ä", "a\nb", &"k".repeat(MAX_KEY + 1)] {
-            assert!(key.parse::<IdempotencyKey>().is_err(), "{key}");
-        }
-    }
 }

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
-        Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Lease, Order, OrderId, OrderState, ProductId, Quote,
+        Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Quote,
         Recipient, Refusal,
     },
     repository::{Begun, Due, KeyUse, Look, Moved, OrderList, Repository},
@@ -191,7 +191,8 @@ impl Repository for Cast {
 }
 
 fn order_of_version(version: u32) -> Order {
-    let basket = Basket::parse([(ProductId::generate().to_string().as_str(), 1)]).unwrap();
+    let line = Item { product_id: ProductId::generate(), quantity: 1_u32.try_into().unwrap() };
+    let basket = Basket::of([Some(line)]).unwrap();
     Order::place(CustomerId::generate(), basket, None, version, TraceContext::start(), began())
 }
 

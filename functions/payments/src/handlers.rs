@@ -10,15 +10,15 @@ use axum::{
 use chassis::{
     caller::{Authenticator, Caller, Internal, Principal, UserId},
     dynamo::Table,
-    fields::{FieldError, Fields},
     health,
-    http::{Id, Invocation, Json as Body, Object, edge},
-    money::{Amount, Currency, Money},
+    http::{Invocation, edge},
+    input::{Body, Id, Input, Message, Object, ReadBody, flag, object, text, verbatim},
+    money::{Amount, Currency},
     openapi::ProblemResponses,
     problem::Problem,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{OpenApi, ToSchema, openapi};
 
 use crate::{
@@ -47,31 +47,6 @@ struct Api;
 /// What the API's document says of the public routes.
 pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("payments"))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewPayment {
-    order_id: String,
-    user_id: String,
-    amount: Amount,
-    #[serde(default)]
-    currency: Option<String>,
-    #[serde(default)]
-    payment_method: Option<String>,
-    recipient: Object<NewRecipient>,
-    /// Take the money in the same request.
-    #[serde(default)]
-    capture: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewRecipient {
-    name: String,
-    email: String,
-    #[serde(default)]
-    phone: Option<String>,
 }
 
 /// An order has one payment, under the order's own UUID.
@@ -119,33 +94,37 @@ fn document(standing: Standing) -> Response {
     }
 }
 
-impl NewPayment {
-    fn checked(self) -> Result<PaymentRequest, Vec<FieldError>> {
-        let mut fields = Fields::default();
-        let order_id = fields.take("order_id", self.order_id.parse::<OrderId>());
-        let user_id = fields.take("user_id", self.user_id.parse::<UserId>());
-        let currency = fields.take("currency", self.currency.map_or(Ok(Currency::default()), |code| code.parse()));
-        let amount = currency.and_then(|currency| fields.take("amount", self.amount.of(currency)));
-        if amount.is_some_and(|amount: Money| amount.minor() == 0) {
-            fields.refuse("amount", "must be more than 0");
-        }
-        let method = self.payment_method.and_then(|token| fields.take("payment_method", token.parse()));
-        let Object(recipient) = self.recipient;
-        let name = fields.take("recipient.name", recipient.name.parse());
-        let email = fields.take("recipient.email", recipient.email.parse());
-        let phone = recipient.phone.and_then(|phone| fields.take("recipient.phone", phone.parse()));
-        let recipient = name.zip(email).map(|(name, email)| Recipient { name, email, phone });
-        let request = order_id.zip(user_id).zip(amount.zip(recipient));
-        let request = request.map(|((order_id, user_id), (amount, recipient))| PaymentRequest {
-            order_id,
-            user_id,
-            amount,
-            method,
-            recipient,
-            at_once: self.capture,
+impl ReadBody for PaymentRequest {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (order_id, user_id) = (body.required("order_id", text), body.required("user_id", text));
+        // Of a currency that can't be read, no amount is one.
+        let amount = body.required::<Amount>("amount", verbatim);
+        let currency = body.optional_or("currency", Currency::default(), text);
+        let amount = amount.zip(currency).and_then(|(amount, currency)| {
+            let money = body.check("amount", amount.of(currency))?;
+            body.check("amount", if money.minor() > 0 { Ok(money) } else { Err("must be more than 0") })
         });
-        fields.finish(request)
+        let method = body.optional("payment_method", text);
+        let recipient = body.required("recipient", |place| object(place, recipient));
+        // Take the money in the same request?
+        let at_once = body.optional_or("capture", false, flag);
+        Some(Self {
+            order_id: order_id?,
+            user_id: user_id?,
+            amount: amount?,
+            method,
+            recipient: recipient?,
+            at_once: at_once?,
+        })
     }
+}
+
+fn recipient(recipient: &mut Object<'_, '_>) -> Option<Recipient> {
+    let (name, email) = (recipient.required("name", text), recipient.required("email", text));
+    let phone = recipient.optional("phone", text);
+    Some(Recipient { name: name?, email: email?, phone })
 }
 
 /// 201 for a repeat, too: its answer is the first one's.
@@ -153,9 +132,8 @@ async fn authorise(
     State(payments): State<Payments>,
     _: Internal,
     invocation: Invocation,
-    Body(body): Body<NewPayment>,
+    Message(Body(request)): Message<Body<PaymentRequest>>,
 ) -> Result<Response, Problem> {
-    let request = body.checked().map_err(Problem::invalid)?;
     let payment = payments.authorise(request, &invocation).await?;
     let location = [(header::LOCATION, format!("payments/{}", payment.id))];
     Ok((StatusCode::CREATED, location, Json(PaymentDocument::from(payment))).into_response())
@@ -165,7 +143,7 @@ async fn capture(
     State(payments): State<Payments>,
     _: Internal,
     invocation: Invocation,
-    Id(id): Id<PaymentId>,
+    Message(Id(id)): Message<Id<PaymentId>>,
 ) -> Result<Json<PaymentDocument>, Problem> {
     Ok(Json(payments.capture(id, invocation.deadline).await?.into()))
 }
@@ -174,7 +152,7 @@ async fn cancel(
     State(payments): State<Payments>,
     _: Internal,
     invocation: Invocation,
-    Id(id): Id<PaymentId>,
+    Message(Id(id)): Message<Id<PaymentId>>,
 ) -> Result<Response, Problem> {
     Ok(document(payments.cancel(id, invocation.deadline).await?))
 }
@@ -190,13 +168,13 @@ async fn cancel(
     params(("id" = PaymentId, Path)),
     responses(
         (status = 200, description = "The payment.", body = PaymentDocument),
-        ProblemResponses<(Reading, Caller, Id<PaymentId>)>,
+        ProblemResponses<(Reading, Caller, Input<Id<PaymentId>>)>,
     ),
 )]
 async fn read(
     State(payments): State<Payments>,
     principal: Principal,
-    Id(id): Id<PaymentId>,
+    Input(Id(id)): Input<Id<PaymentId>>,
 ) -> Result<Response, Problem> {
     Ok(document(payments.get(&principal, id).await?))
 }

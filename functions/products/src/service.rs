@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chassis::{
     clock::Clock,
     money::{Amount, Currency},
-    page::{Limit, ListError, Page},
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
 
@@ -111,7 +111,7 @@ impl Products {
 
     /// Reads a page of the catalogue, oldest first: what is added while
     /// somebody leafs through it comes at the end.
-    pub async fn list(&self, limit: Limit, cursor: Option<&str>) -> Result<Page<Product>, ListError> {
+    pub async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError> {
         self.repository.list(limit, cursor).await
     }
 

@@ -11,14 +11,14 @@ use chassis::{
     caller::{Authenticator, Caller, Internal, UserId},
     contact::{Email, Phone},
     dynamo::Table,
-    fields::Fields,
     health,
-    http::{Id, Json as Body, edge},
-    openapi::{Location, ProblemResponses, one_of},
+    http::edge,
+    input::{Body, Id, Input, Message, Object, ReadBody, text},
+    openapi::{Location, OnlyKnownMembers, ProblemResponses, one_of},
     problem::Problem,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{self, ObjectBuilder},
@@ -42,7 +42,7 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(create, read, change, deactivate))]
+#[openapi(paths(create, read, change, deactivate), modifiers(&OnlyKnownMembers))]
 struct Api;
 
 /// What the API's document says of the public routes.
@@ -50,26 +50,35 @@ pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("users"))
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 struct NewUser {
     /// The address that the caller verified when signing up.
-    #[schema(value_type = Email)]
-    email: String,
-    #[schema(value_type = Name)]
-    name: String,
+    email: Email,
+    name: Name,
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+impl ReadBody for NewUser {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (email, name) = (body.required("email", text), body.required("name", text));
+        Some(Self { email: email?, name: name? })
+    }
+}
+
+#[derive(Debug, ToSchema)]
 struct UserChange {
     /// The caller's own verified address: nobody else can change it.
-    #[serde(default)]
-    #[schema(value_type = Option<Email>)]
-    email: Option<String>,
-    #[serde(default)]
-    #[schema(value_type = Option<Name>)]
-    name: Option<String>,
+    email: Option<Email>,
+    name: Option<Name>,
+}
+
+impl ReadBody for UserChange {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        Some(Self { email: body.optional("email", text), name: body.optional("name", text) })
+    }
 }
 
 const ACTIVE: &str = "ACTIVE";
@@ -152,15 +161,15 @@ struct Recipient {
     request_body = NewUser,
     responses(
         (status = 201, description = "The profile.", body = UserDocument, headers(("location" = inline(Location)))),
-        ProblemResponses<(Creating, Caller, Body<NewUser>)>,
+        ProblemResponses<(Creating, Caller, Input<Body<NewUser>>)>,
     ),
 )]
-async fn create(State(users): State<Users>, caller: Caller, Body(body): Body<NewUser>) -> Result<Response, Problem> {
-    let mut fields = Fields::default();
-    let name = fields.take("name", body.name.parse::<Name>());
-    let email = fields.take("email", body.email.parse::<Email>());
-    let (name, email) = fields.finish(name.zip(email)).map_err(Problem::invalid)?;
-    let user = users.create(&caller, name, email).await?;
+async fn create(
+    State(users): State<Users>,
+    caller: Caller,
+    Input(Body(new)): Input<Body<NewUser>>,
+) -> Result<Response, Problem> {
+    let user = users.create(&caller, new.name, new.email).await?;
     let location = [(header::LOCATION, format!("users/{}", user.id))];
     Ok((StatusCode::CREATED, location, Json(UserDocument::from(user))).into_response())
 }
@@ -176,10 +185,14 @@ async fn create(State(users): State<Users>, caller: Caller, Body(body): Body<New
     params(("id" = UserId, Path)),
     responses(
         (status = 200, description = "The profile.", body = UserDocument),
-        ProblemResponses<(Reading, Caller, Id<UserId>)>,
+        ProblemResponses<(Reading, Caller, Input<Id<UserId>>)>,
     ),
 )]
-async fn read(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) -> Result<Json<UserDocument>, Problem> {
+async fn read(
+    State(users): State<Users>,
+    caller: Caller,
+    Input(Id(id)): Input<Id<UserId>>,
+) -> Result<Json<UserDocument>, Problem> {
     Ok(Json(users.get(&caller, id).await?.into()))
 }
 
@@ -195,19 +208,16 @@ async fn read(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) ->
     request_body = UserChange,
     responses(
         (status = 200, description = "The profile as it stands now.", body = UserDocument),
-        ProblemResponses<(Changing, Caller, Id<UserId>, Body<UserChange>)>,
+        ProblemResponses<(Changing, Caller, Input<(Id<UserId>, Body<UserChange>)>)>,
     ),
 )]
 async fn change(
     State(users): State<Users>,
     caller: Caller,
-    Id(id): Id<UserId>,
-    Body(body): Body<UserChange>,
+    Input((Id(id), Body(change))): Input<(Id<UserId>, Body<UserChange>)>,
 ) -> Result<Json<UserDocument>, Problem> {
-    let mut fields = Fields::default();
-    let name = body.name.and_then(|name| fields.take("name", name.parse()));
-    let email = body.email.and_then(|email| fields.take("email", email.parse()));
-    let change = fields.finish(Some(Change { name, email })).map_err(Problem::invalid)?;
+    let UserChange { name, email } = change;
+    let change = Change { name, email };
     Ok(Json(users.change(&caller, id, change).await?.into()))
 }
 
@@ -222,15 +232,23 @@ async fn change(
     params(("id" = UserId, Path)),
     responses(
         (status = 204, description = "Deactivated."),
-        ProblemResponses<(Deactivating, Caller, Id<UserId>)>,
+        ProblemResponses<(Deactivating, Caller, Input<Id<UserId>>)>,
     ),
 )]
-async fn deactivate(State(users): State<Users>, caller: Caller, Id(id): Id<UserId>) -> Result<StatusCode, Problem> {
+async fn deactivate(
+    State(users): State<Users>,
+    caller: Caller,
+    Input(Id(id)): Input<Id<UserId>>,
+) -> Result<StatusCode, Problem> {
     users.deactivate(&caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn validate(State(users): State<Users>, _: Internal, Id(id): Id<UserId>) -> Result<Json<Validation>, Problem> {
+async fn validate(
+    State(users): State<Users>,
+    _: Internal,
+    Message(Id(id)): Message<Id<UserId>>,
+) -> Result<Json<Validation>, Problem> {
     Ok(Json(match users.standing(id).await? {
         Some(Standing::Active(profile)) => Validation {
             valid: true,

@@ -511,8 +511,14 @@ impl Answer {
     /// Asserts a 422 that names exactly these fields.
     #[track_caller]
     pub fn expect_bad_fields(&self, fields: &[&str]) {
+        assert_eq!(self.bad_fields(), fields, "{}", self.text);
+    }
+
+    /// The fields that a 422 names.
+    #[track_caller]
+    pub fn bad_fields(&self) -> Vec<String> {
         let document = self.expect_problem(422, "invalid_request");
-        let named: Vec<_> = document["errors"].as_array().into_iter().flatten().map(|e| e["field"].clone()).collect();
-        assert_eq!(named, fields, "{}", self.text);
+        let errors = document["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["field"].as_str().expect("a field's name").to_owned()).collect()
     }
 }

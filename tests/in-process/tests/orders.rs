@@ -1,6 +1,6 @@
 //! The orders service: placing, repeating, reading, cancelling.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use chassis::{clock::Clock, trace::TraceContext};
 use http::{Method, StatusCode};
@@ -12,7 +12,7 @@ use in_process_tests::{
 };
 use jiff::Timestamp;
 use orders::{
-    domain::{Basket, CustomerId, DECIDE_WITHIN, Order, OrderId, OrderState, ProductId, Refusal},
+    domain::{Basket, CustomerId, DECIDE_WITHIN, Item, Order, OrderId, OrderState, ProductId, Quantity, Refusal},
     repository::{Begun, DynamoRepository, Moved, Repository},
     worker::Outcome,
 };
@@ -866,8 +866,9 @@ async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
     let world = World::start().await;
     let orders = DynamoRepository::new(world::table(world.cloud.clone(), "OrdersTable").await);
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let (customer, product) = (CustomerId::generate(), ProductId::generate().to_string());
-    let basket = Basket::parse([(product.as_str(), 1)]).unwrap();
+    let (customer, product_id) = (CustomerId::generate(), ProductId::generate());
+    let line = Item { product_id, quantity: Quantity::try_from(1_u32).unwrap() };
+    let basket = Basket::of([Some(line)]).unwrap();
     let order = Order::place(customer, basket, None, 1, TraceContext::start(), now);
     assert!(matches!(orders.begin(&order, None, now).await.unwrap(), Begun::Fresh));
     let confirmed = order.clone().confirmed(now).unwrap();
@@ -938,18 +939,15 @@ mod reading {
         world.get(&ada, "/orders?cursor=AAAA").await.expect_problem(400, "invalid_cursor");
     }
 
-    /// The seal has no key, and this code is public: anybody can make one.
+    /// A cursor proves nothing: anybody can write one.
     #[tokio::test]
-    async fn a_forged_cursor_is_refused_and_shows_nothing_of_others() {
+    async fn whatever_a_cursor_says_it_shows_nothing_of_others() {
         let world = World::start().await;
         let (ada, bob) = (world.customer("Ada").await, world.customer("Bob").await);
         let teapot = product(&world, "1.00", 50).await;
         let theirs = place(&world, &bob, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.json();
         let theirs = format!("ORDER#{}", theirs["id"].as_str().unwrap());
-        let forge = |position: Value| {
-            let position: BTreeMap<String, String> = serde_json::from_value(position).unwrap();
-            chassis::page::encode(&format!("by_user/{}", ada.id()), &position).unwrap()
-        };
+        let forge = |position: &Value| chassis::page::encode(&format!("by_user/{}", ada.id()), position).unwrap();
         for position in [
             json!({}),
             json!({ "user_id": ada.id().to_string() }),
@@ -958,7 +956,7 @@ mod reading {
             json!({ "user_id": ada.id().to_string(), "pk": theirs, "sk": "ORDER", "more": "than a key" }),
             json!({ "user_id": bob.id().to_string(), "pk": theirs, "sk": "ORDER" }),
         ] {
-            let answer = world.get(&ada, &format!("/orders?cursor={}", forge(position.clone()))).await;
+            let answer = world.get(&ada, &format!("/orders?cursor={}", forge(&position))).await;
             if answer.status == StatusCode::OK {
                 assert_eq!(answer.json()["items"], json!([]), "{position}");
             } else {
@@ -1001,7 +999,20 @@ mod bad_requests {
             (json!({ "items": [line(id, json!(1))], "user_id": Person::named("Bob").id() }), vec!["user_id"]),
             (json!({ "items": [line(id, json!(1))], "total": 0.01 }), vec!["total"]),
             (json!({ "items": [{ "product_id": id, "quantity": 1, "price": 0.01 }] }), vec!["items[0].price"]),
-            (json!({}), vec!["body"]),
+            (json!({}), vec!["items"]),
+            (
+                json!({ "items": [line("x", json!("1")), {}, 7], "user_id": 1, "payment_method": "", "total": 1 }),
+                vec![
+                    "user_id",
+                    "items[0].product_id",
+                    "items[0].quantity",
+                    "items[1].product_id",
+                    "items[1].quantity",
+                    "items[2]",
+                    "payment_method",
+                    "total",
+                ],
+            ),
         ];
         for (body, fields) in cases {
             place(&world, &ada, body, "k1").await.expect_bad_fields(&fields);
@@ -1027,8 +1038,19 @@ mod bad_requests {
     async fn for_lists_are_refused() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
-        for query in ["limit=0", "limit=101", "limit=x", "status=LOST", "unknown=1", "user_id=1", "limit=1&limit=2"] {
-            world.get(&ada, &format!("/orders?{query}")).await.expect_bad_fields(&["query"]);
+        for (query, fields) in [
+            ("limit=0", &["limit"][..]),
+            ("limit=101", &["limit"]),
+            ("limit=x", &["limit"]),
+            ("status=LOST", &["status"]),
+            ("status=done", &["status"]),
+            ("unknown=1", &["unknown"]),
+            ("user_id=1", &["user_id"]),
+            ("limit=1&limit=2", &["limit"]),
+            ("x=1&x=2&=3&%ff", &["x", "query", "\u{FFFD}"]),
+            ("limit=0&status=X&user_id=ada&x=1&cursor=AAAA", &["user_id", "status", "limit", "x", "cursor"]),
+        ] {
+            world.get(&ada, &format!("/orders?{query}")).await.expect_bad_fields(fields);
         }
     }
 }

@@ -202,14 +202,21 @@ mod the_catalogue {
         create(&world, mug()).await;
         let page = world.get(&nobody, "/products?limit=1").await.expect(StatusCode::OK);
         let cursor = page["next_cursor"].as_str().unwrap();
-        let tampered =
-            if cursor.starts_with('A') { cursor.replacen('A', "B", 1) } else { format!("A{}", &cursor[1..]) };
-        for cursor in [tampered.as_str(), "x", ""] {
-            let answer = world.get(&nobody, &format!("/products?cursor={cursor}")).await;
-            answer.expect_problem(400, "invalid_cursor");
+        for cursor in [&cursor[1..], "x"] {
+            let problem = world.get(&nobody, &format!("/products?cursor={cursor}")).await;
+            let problem = problem.expect_problem(400, "invalid_cursor");
+            assert_eq!(problem["errors"][0]["field"], "cursor");
         }
-        for query in ["limit=0", "limit=101", "limit=x", "page=2"] {
-            world.get(&nobody, &format!("/products?{query}")).await.expect_bad_fields(&["query"]);
+        for (query, fields) in [
+            ("limit=0", &["limit"][..]),
+            ("limit=101", &["limit"]),
+            ("limit=x", &["limit"]),
+            ("page=2", &["page"]),
+            ("cursor=", &["cursor"]),
+            ("cursor=a%20b", &["cursor"]),
+            ("limit=0&cursor=x&page=2&limit=1", &["limit", "page", "cursor"]),
+        ] {
+            world.get(&nobody, &format!("/products?{query}")).await.expect_bad_fields(fields);
         }
     }
 
@@ -278,6 +285,7 @@ mod changing_details {
             (json!({ "price": 0 }), &["price"]),
             (json!({ "price": 19.99, "currency": "JPY" }), &["price"]),
             (json!({ "stock": 3 }), &["stock"]),
+            (json!({ "price": 0, "name": 7, "colour": "blue" }), &["name", "price", "colour"]),
         ] {
             patch(&world, &id, "\"1\"", body).await.expect_bad_fields(fields);
         }
@@ -510,7 +518,6 @@ mod a_reserve {
             (with(json!([item(-1)])), &["items[0].quantity"]),
             (with(json!([{ "product_id": "x", "quantity": 1 }])), &["items[0].product_id"]),
             (but(with(json!([item(1)])), "order_id", id.as_str()), &["order_id"]),
-            (but(with(json!([item(1)])), "hurry", true), &["hurry"]),
         ] {
             send(body).await.expect_bad_fields(fields);
         }

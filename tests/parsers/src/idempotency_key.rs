@@ -1,6 +1,6 @@
 //! The `Idempotency-Key` header: one key, however it is written.
 
-use orders::service::{IdempotencyKey, MAX_KEY};
+use chassis::idempotency::{IdempotencyKey, MAX_KEY};
 
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(header) = std::str::from_utf8(bytes) else { return };

@@ -55,7 +55,7 @@ fn an_order_is_a_whole_order_or_a_problem_that_names_each_bad_field() {
 }
 
 #[test]
-fn a_cursor_fits_only_the_list_that_gave_it_and_only_unchanged() {
+fn a_cursor_fits_only_the_list_that_gave_it() {
     expect_promises_kept(CURSOR);
 }
 

@@ -98,7 +98,7 @@ impl Repository for DynamoRepository {
             Some(in_status) => (BY_USER_AND_STATUS, "user_status", in_status),
             None => (BY_USER, "user_id", &user),
         };
-        let cursor = list.cursor.as_deref();
+        let cursor = list.cursor.as_ref();
         let list = List { index, partition_attribute, partition, newest_first: true, limit: list.limit, cursor };
         Ok(self.table.list::<Record>(list).await?.map(|record| record.order))
     }

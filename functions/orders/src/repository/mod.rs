@@ -5,17 +5,15 @@ mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
-    page::{Limit, ListError, Page},
+    idempotency::IdempotencyKey,
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
 use jiff::Timestamp;
 
 #[cfg(feature = "lambda")]
 pub use self::dynamo::DynamoRepository;
-use crate::{
-    domain::{CustomerId, Lease, Order, OrderId, OrderState},
-    service::IdempotencyKey,
-};
+use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
 
 /// What became of placing an order. The caller must handle each.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ pub struct OrderList {
     /// How many a page.
     pub limit: Limit,
     /// Where the page before ended.
-    pub cursor: Option<String>,
+    pub cursor: Option<Cursor>,
 }
 
 /// An open order whose time to be looked at has come.

@@ -82,6 +82,12 @@ impl Price {
         }
     }
 
+    /// Whether `amount` is a price in any currency.
+    pub fn is_possible(amount: Amount) -> Result<(), InvalidPrice> {
+        let of = |currency| Self::new(amount, currency).map(|_| ());
+        of(Currency::USD).or_else(|error| of(Currency::JPY).map_err(|_| error))
+    }
+
     /// As money.
     pub fn money(self) -> Money {
         self.0

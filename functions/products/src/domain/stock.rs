@@ -52,6 +52,14 @@ impl TryFrom<u32> for Quantity {
     }
 }
 
+impl TryFrom<i64> for Quantity {
+    type Error = InvalidQuantity;
+
+    fn try_from(number: i64) -> Result<Self, InvalidQuantity> {
+        u32::try_from(number).map_err(|_| InvalidQuantity)?.try_into()
+    }
+}
+
 impl From<Quantity> for u32 {
     fn from(quantity: Quantity) -> u32 {
         quantity.0
@@ -67,10 +75,10 @@ pub struct Units(u32);
 #[error("must be from 0 to {MAX_UNITS}")]
 pub struct InvalidUnits;
 
-impl TryFrom<u64> for Units {
+impl TryFrom<i64> for Units {
     type Error = InvalidUnits;
 
-    fn try_from(number: u64) -> Result<Self, InvalidUnits> {
+    fn try_from(number: i64) -> Result<Self, InvalidUnits> {
         u32::try_from(number).ok().filter(|units| *units <= MAX_UNITS).map(Self).ok_or(InvalidUnits)
     }
 }
@@ -271,9 +279,9 @@ mod tests {
         for number in [1, -1, most, -most] {
             assert!(Delta::try_from(number).is_ok(), "{number}");
         }
-        assert!(Units::try_from(0).is_ok() && Units::try_from(u64::from(MAX_UNITS)).is_ok());
-        assert!(Units::try_from(u64::from(MAX_UNITS) + 1).is_err() && Units::try_from(u64::MAX).is_err());
-        assert!(Quantity::try_from(0).is_err() && Quantity::try_from(1001).is_err());
+        assert!(Units::try_from(0).is_ok() && Units::try_from(i64::from(MAX_UNITS)).is_ok());
+        assert!(Units::try_from(i64::from(MAX_UNITS) + 1).is_err() && Units::try_from(-1).is_err());
+        assert!(Quantity::try_from(0_u32).is_err() && Quantity::try_from(1001_u32).is_err());
     }
 
     #[test]

@@ -8,16 +8,15 @@ use axum::{
 };
 use chassis::{
     caller::Admin,
-    fields::Fields,
-    http::{Id, Json as Body, Query, whole},
+    input::{Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, text, verbatim, whole},
     money::{Amount, Currency},
-    openapi::{Cursor, Location, ProblemResponses, Problems, text},
-    page::{Limit, Page},
+    openapi::{self, Location, ProblemResponses, Problems},
+    page::{Cursor, Limit, Page},
     problem::Problem,
     schema,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -26,55 +25,81 @@ use crate::{
     service::{Change, Products},
 };
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// What `POST /products` asks for.
+#[derive(Debug, ToSchema)]
 pub(crate) struct NewProduct {
-    #[schema(value_type = Name)]
-    name: String,
-    #[schema(value_type = Description)]
-    description: String,
-    #[schema(value_type = Price)]
-    price: Amount,
+    name: Name,
+    description: Description,
+    price: Price,
     /// `USD` if left out.
-    #[serde(default)]
+    // The price has it already.
     #[schema(value_type = Option<Currency>)]
-    currency: Option<String>,
-    #[serde(deserialize_with = "whole")]
-    #[schema(value_type = Units)]
-    stock: u64,
+    currency: (),
+    stock: Units,
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+impl ReadBody for NewProduct {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (name, description) = (body.required("name", text), body.required("description", text));
+        let amount = body.required("price", verbatim);
+        let currency = body.optional_or("currency", Currency::default(), text);
+        let price = amount.zip(currency).and_then(|(amount, of)| body.check("price", Price::new(amount, of)));
+        let stock = body.required("stock", whole);
+        Some(Self { name: name?, description: description?, price: price?, currency: (), stock: stock? })
+    }
+}
+
+/// What `PATCH /products/{id}` asks for.
+#[derive(Debug, ToSchema)]
 pub(crate) struct ProductChange {
-    #[serde(default)]
-    #[schema(value_type = Option<Name>)]
-    name: Option<String>,
-    #[serde(default)]
-    #[schema(value_type = Option<Description>)]
-    description: Option<String>,
+    name: Option<Name>,
+    description: Option<Description>,
     /// In the present currency, unless it comes with another.
-    #[serde(default)]
     #[schema(value_type = Option<Price>)]
     price: Option<Amount>,
     /// Only together with a price.
-    #[serde(default)]
-    #[schema(value_type = Option<Currency>)]
-    currency: Option<String>,
+    currency: Option<Currency>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
+impl ReadBody for ProductChange {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (name, description) = (body.optional("name", text), body.optional("description", text));
+        let (price, currency) = (body.optional("price", verbatim), body.optional("currency", text));
+        if body.is_given("currency") && !body.is_given("price") {
+            let detail = "must come with a price: the same number of another currency is another price";
+            body.refuse("currency", detail);
+        }
+        if let Some(amount) = price {
+            let is_price = match currency {
+                Some(currency) => Price::new(amount, currency).map(|_| ()),
+                // The product's present currency will say more.
+                None => Price::is_possible(amount),
+            };
+            body.check("price", is_price);
+        }
+        Some(Self { name, description, price, currency })
+    }
+}
+
+#[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Paging {
     /// How many products to list at most.
-    #[serde(default)]
-    #[param(inline)]
+    #[param(inline, required = false)]
     limit: Limit,
     /// The `next_cursor` of the page before.
-    #[serde(default)]
-    #[param(value_type = Cursor)]
-    cursor: Option<String>,
+    #[param(value_type = Cursor, required = false)]
+    cursor: Option<Cursor>,
+}
+
+impl ReadQuery for Paging {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        Some(Self { limit: parameters.optional("limit").unwrap_or_default(), cursor: parameters.cursor() })
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -115,7 +140,11 @@ fn tagged(product: Product) -> Result<Response, Problem> {
 /// As the API's document calls it.
 struct ETag;
 
-schema!(ETag, "ETag", text("^\"[0-9]+\"$", "\"1\"").description(Some("The version of the product's details.")));
+schema!(
+    ETag,
+    "ETag",
+    openapi::text("^\"[0-9]+\"$", "\"1\"").description(Some("The version of the product's details."))
+);
 
 fn etag(version: u64) -> String {
     format!("\"{version}\"")
@@ -179,23 +208,16 @@ impl Problems for IfMatch {
             status = 201, body = ProductDocument, headers(("location" = inline(Location)), ("etag" = inline(ETag))),
             description = "The product.",
         ),
-        ProblemResponses<(Creating, Admin, Body<NewProduct>)>,
+        ProblemResponses<(Creating, Admin, Input<Body<NewProduct>>)>,
     ),
 )]
 pub(super) async fn create(
     State(products): State<Products>,
     _: Admin,
-    Body(body): Body<NewProduct>,
+    Input(Body(new)): Input<Body<NewProduct>>,
 ) -> Result<Response, Problem> {
-    let mut fields = Fields::default();
-    let name = fields.take("name", body.name.parse::<Name>());
-    let description = fields.take("description", body.description.parse::<Description>());
-    let currency = fields.take("currency", body.currency.map_or(Ok(Currency::default()), |code| code.parse()));
-    let price = currency.and_then(|currency| fields.take("price", Price::new(body.price, currency)));
-    let units = fields.take("stock", Units::try_from(body.stock));
-    let input = name.zip(description).zip(price).zip(units);
-    let (((name, description), price), units) = fields.finish(input).map_err(Problem::invalid)?;
-    let product = products.create(Details { name, description, price }, units).await?;
+    let NewProduct { name, description, price, currency: (), stock } = new;
+    let product = products.create(Details { name, description, price }, stock).await?;
     let location = [(header::LOCATION, format!("products/{}", product.id))];
     Ok((StatusCode::CREATED, location, tagged(product)?).into_response())
 }
@@ -211,15 +233,15 @@ pub(super) async fn create(
     params(Paging),
     responses(
         (status = 200, description = "A page of products.", body = ProductPage),
-        ProblemResponses<(Listing, Query<Paging>)>,
+        ProblemResponses<(Listing, Input<Query<Paging>>)>,
     ),
     security(()),
 )]
 pub(super) async fn list(
     State(products): State<Products>,
-    Query(paging): Query<Paging>,
+    Input(Query(paging)): Input<Query<Paging>>,
 ) -> Result<Json<ProductPage>, Problem> {
-    let page = products.list(paging.limit, paging.cursor.as_deref()).await?;
+    let page = products.list(paging.limit, paging.cursor.as_ref()).await?;
     Ok(Json(page.map(ProductDocument::from)))
 }
 
@@ -234,11 +256,14 @@ pub(super) async fn list(
     params(("id" = ProductId, Path)),
     responses(
         (status = 200, description = "The product.", body = ProductDocument, headers(("etag" = inline(ETag)))),
-        ProblemResponses<(Reading, Id<ProductId>)>,
+        ProblemResponses<(Reading, Input<Id<ProductId>>)>,
     ),
     security(()),
 )]
-pub(super) async fn read(State(products): State<Products>, Id(id): Id<ProductId>) -> Result<Response, Problem> {
+pub(super) async fn read(
+    State(products): State<Products>,
+    Input(Id(id)): Input<Id<ProductId>>,
+) -> Result<Response, Problem> {
     tagged(products.get(id).await?)
 }
 
@@ -263,24 +288,16 @@ pub(super) async fn read(State(products): State<Products>, Id(id): Id<ProductId>
             status = 200, body = ProductDocument, headers(("etag" = inline(ETag))),
             description = "The product as it stands now.",
         ),
-        ProblemResponses<(Changing, Admin, Id<ProductId>, IfMatch, Body<ProductChange>)>,
+        ProblemResponses<(Changing, Admin, IfMatch, Input<(Id<ProductId>, Body<ProductChange>)>)>,
     ),
 )]
 pub(super) async fn change(
     State(products): State<Products>,
     _: Admin,
-    Id(id): Id<ProductId>,
     expected: IfMatch,
-    Body(body): Body<ProductChange>,
+    Input((Id(id), Body(change))): Input<(Id<ProductId>, Body<ProductChange>)>,
 ) -> Result<Response, Problem> {
-    let mut fields = Fields::default();
-    let name = body.name.and_then(|name| fields.take("name", name.parse()));
-    let description = body.description.and_then(|description| fields.take("description", description.parse()));
-    let currency = body.currency.and_then(|code| fields.take("currency", code.parse::<Currency>()));
-    if currency.is_some() && body.price.is_none() {
-        fields.refuse("currency", "must come with a price: the same number of another currency is another price");
-    }
-    let price = body.price.map(|amount| (amount, currency));
-    let change = fields.finish(Some(Change { name, description, price })).map_err(Problem::invalid)?;
+    let ProductChange { name, description, price, currency } = change;
+    let change = Change { name, description, price: price.map(|amount| (amount, currency)) };
     tagged(products.change(id, |version| expected.includes(version), change).await?)
 }

@@ -7,7 +7,7 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use chassis::{caller::Authenticator, dynamo::Table, health, http::edge, problem::Problem};
+use chassis::{caller::Authenticator, dynamo::Table, health, http::edge, openapi::OnlyKnownMembers, problem::Problem};
 use http::StatusCode;
 use serde_json::json;
 use utoipa::{OpenApi, openapi};
@@ -35,7 +35,7 @@ pub fn router(products: Products, table: Table, authenticator: Authenticator) ->
 #[derive(OpenApi)]
 #[openapi(
     paths(catalogue::list, catalogue::read, catalogue::create, catalogue::change, stock::adjust),
-    modifiers(&PriceFitsCurrency),
+    modifiers(&PriceFitsCurrency, &OnlyKnownMembers),
 )]
 struct Api;
 

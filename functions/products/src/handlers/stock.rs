@@ -3,35 +3,41 @@
 use axum::{Json, extract::State};
 use chassis::{
     caller::{Admin, Internal},
-    fields::Fields,
-    http::{Id, Json as Body, Object, whole},
+    input::{Body, Id, Input, Message, Object, ReadBody, list, object, text, whole},
     money::{Amount, Currency},
     openapi::ProblemResponses,
     problem::Problem,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     domain::{
-        Adjustment, AdjustmentId, Delta, Line, Lines, Name, OrderId, PricedLine, ProductId, Quantity, Quote, Reason,
+        Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, Name, OrderId, PricedLine, ProductId, Quantity, Quote,
+        Reason,
     },
     openapi::Adjusting,
     service::{NewAdjustment, Products},
 };
 
-#[derive(Debug, Deserialize, ToSchema)]
+/// What `POST /products/{id}/stock-adjustments` asks for.
+#[derive(Debug, ToSchema)]
 #[schema(as = NewStockAdjustment)]
-#[serde(deny_unknown_fields)]
 pub(super) struct AdjustmentRequest {
-    #[schema(value_type = AdjustmentId)]
-    adjustment_id: String,
-    #[serde(deserialize_with = "whole")]
-    #[schema(value_type = Delta)]
-    delta: i64,
-    #[schema(value_type = Reason)]
-    reason: String,
+    adjustment_id: AdjustmentId,
+    delta: Delta,
+    reason: Reason,
+}
+
+impl ReadBody for AdjustmentRequest {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (adjustment_id, delta) = (body.required("adjustment_id", text), body.required("delta", whole));
+        let reason = body.required("reason", text);
+        Some(Self { adjustment_id: adjustment_id?, delta: delta?, reason: reason? })
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,52 +58,41 @@ impl From<Adjustment> for AdjustmentDocument {
     }
 }
 
-/// Either `items`, or one product and its quantity.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What `POST /products/reserve` asks for: either `items`, or one product and
+/// its quantity.
+#[derive(Debug)]
 pub(super) struct ReserveRequest {
     order_id: OrderId,
-    #[serde(default)]
-    items: Option<Vec<Object<Item>>>,
-    #[serde(default)]
-    product_id: Option<ProductId>,
-    #[serde(default)]
-    quantity: Option<u32>,
+    lines: Lines,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Item {
-    product_id: ProductId,
-    quantity: u32,
-}
+impl ReadBody for ReserveRequest {
+    type Context = ();
 
-impl ReserveRequest {
-    fn lines(self) -> Result<Lines, Problem> {
-        let mut fields = Fields::default();
-        let mut line = |field: &str, product_id, quantity| {
-            let quantity = fields.take(field, Quantity::try_from(quantity))?;
-            Some(Line { product_id, quantity })
-        };
-        let (all, lines): (_, Option<Vec<_>>) = match (self.items, self.product_id, self.quantity) {
-            (Some(items), None, None) => {
-                // Each is looked at, for the sake of its own message.
-                let lines = items.iter().enumerate().map(|(index, Object(item))| {
-                    line(&format!("items[{index}].quantity"), item.product_id, item.quantity)
-                });
-                ("items", lines.collect::<Vec<_>>().into_iter().collect())
-            }
-            (None, Some(product_id), Some(quantity)) => {
-                ("quantity", line("quantity", product_id, quantity).map(|line| vec![line]))
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let order_id = body.required("order_id", text);
+        let items = body.optional("items", |place| list(place, 1..=MAX_LINES, |place| object(place, line)));
+        let (product_id, quantity) = (body.optional("product_id", text), body.optional("quantity", whole));
+        let given = ["items", "product_id", "quantity"].map(|name| body.is_given(name));
+        let (all, lines) = match given {
+            [true, false, false] => ("items", items.and_then(|lines| lines.into_iter().collect::<Option<Vec<_>>>())),
+            [false, true, true] => {
+                let line = product_id.zip(quantity);
+                ("quantity", line.map(|(product_id, quantity)| vec![Line { product_id, quantity }]))
             }
             _ => {
-                fields.refuse("items", "must be there, or else both product_id and quantity");
+                body.refuse("items", "must be given, or else both product_id and quantity");
                 ("items", None)
             }
         };
-        let lines = lines.and_then(|lines| fields.take(all, Lines::merge(&lines)));
-        fields.finish(lines).map_err(Problem::invalid)
+        let lines = lines.and_then(|lines| body.check(all, Lines::merge(&lines)));
+        Some(Self { order_id: order_id?, lines: lines? })
     }
+}
+
+fn line(line: &mut Object<'_, '_>) -> Option<Line> {
+    let (product_id, quantity) = (line.required("product_id", text), line.required("quantity", whole));
+    Some(Line { product_id: product_id?, quantity: quantity? })
 }
 
 #[derive(Debug, Serialize)]
@@ -143,31 +138,24 @@ pub(super) struct ReleaseDocument {
     request_body = AdjustmentRequest,
     responses(
         (status = 200, description = "The adjustment, applied.", body = AdjustmentDocument),
-        ProblemResponses<(Adjusting, Admin, Id<ProductId>, Body<AdjustmentRequest>)>,
+        ProblemResponses<(Adjusting, Admin, Input<(Id<ProductId>, Body<AdjustmentRequest>)>)>,
     ),
 )]
 pub(super) async fn adjust(
     State(products): State<Products>,
     _: Admin,
-    Id(id): Id<ProductId>,
-    Body(body): Body<AdjustmentRequest>,
+    Input((Id(id), Body(request))): Input<(Id<ProductId>, Body<AdjustmentRequest>)>,
 ) -> Result<Json<AdjustmentDocument>, Problem> {
-    let mut fields = Fields::default();
-    let adjustment_id = fields.take("adjustment_id", body.adjustment_id.parse::<AdjustmentId>());
-    let delta = fields.take("delta", Delta::try_from(body.delta));
-    let reason = fields.take("reason", body.reason.parse::<Reason>());
-    let input = adjustment_id.zip(delta).zip(reason);
-    let ((adjustment_id, delta), reason) = fields.finish(input).map_err(Problem::invalid)?;
+    let AdjustmentRequest { adjustment_id, delta, reason } = request;
     Ok(Json(products.adjust(id, NewAdjustment { id: adjustment_id, delta, reason }).await?.into()))
 }
 
 pub(super) async fn reserve(
     State(products): State<Products>,
     _: Internal,
-    Body(body): Body<ReserveRequest>,
+    Message(Body(request)): Message<Body<ReserveRequest>>,
 ) -> Result<Json<ReservationDocument>, Problem> {
-    let order_id = body.order_id;
-    let lines = body.lines()?;
+    let ReserveRequest { order_id, lines } = request;
     let Quote { lines, total } = products.reserve(order_id, &lines).await?;
     Ok(Json(ReservationDocument {
         order_id,
@@ -180,7 +168,7 @@ pub(super) async fn reserve(
 pub(super) async fn release(
     State(products): State<Products>,
     _: Internal,
-    Id(order_id): Id<OrderId>,
+    Message(Id(order_id)): Message<Id<OrderId>>,
 ) -> Result<Json<ReleaseDocument>, Problem> {
     products.release(order_id).await?;
     Ok(Json(ReleaseDocument { order_id, status: "RELEASED" }))

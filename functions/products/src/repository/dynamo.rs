@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{KeysAndAttributes, Put, TransactWriteItem, Update, builders::UpdateBuilder};
 use chassis::{
     dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, attribute, number, string},
-    page::{Limit, ListError, Page},
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
 use jiff::Timestamp;
@@ -112,7 +112,7 @@ impl Repository for DynamoRepository {
         items.into_iter().map(product_of).collect()
     }
 
-    async fn list(&self, limit: Limit, cursor: Option<&str>) -> Result<Page<Product>, ListError> {
+    async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError> {
         let list = List {
             index: CATALOGUE_INDEX,
             partition_attribute: CATALOGUE_ATTRIBUTE,

@@ -4,7 +4,7 @@ mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
-    page::{Limit, ListError, Page},
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ pub trait Repository: Send + Sync {
     async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError>;
 
     /// Reads a page of all products, oldest first.
-    async fn list(&self, limit: Limit, cursor: Option<&str>) -> Result<Page<Product>, ListError>;
+    async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError>;
 
     /// Writes the details of `after` where those of `before` still stand.
     /// Leaves stock alone.

@@ -76,7 +76,7 @@ fn names_and_other_texts_are_described_as_they_are_read() {
 #[test]
 fn tokens_keys_and_codes_are_described_as_they_are_read() {
     is_described_as_it_is_read::<orders::domain::PaymentMethod>("[A-Za-z0-9_-]{0,3}|[a-z]{126,130}");
-    is_described_as_it_is_read::<orders::service::IdempotencyKey>("\"?[!-~]{0,4}\"?|\"?[a-z]{253,256}\"?");
+    is_described_as_it_is_read::<chassis::idempotency::IdempotencyKey>("\"?[!-~]{0,4}\"?|\"?[a-z]{253,256}\"?");
     is_described_as_it_is_read::<products::domain::AdjustmentId>("[!-~]{0,3}|[#-Z]{62,66}");
     is_described_as_it_is_read::<chassis::contact::Phone>("\\+?[0-9]{6,17}");
     is_described_as_it_is_read::<chassis::money::Currency>("[A-Z]{3}|USD|EUR|JPY|KWD|XAU");

@@ -1,0 +1,674 @@
+//! What a client sends, read: the path, the query and the body of a request.
+//!
+//! One answer names everything that is wrong. Code that serde derives stops at
+//! the first mistake; and of the libraries that go on, `deserr` reads numbers
+//! as floats, which money must never be, and `eserde` neither sees a repeated
+//! member nor can say what a domain thinks of the others. So members are taken
+//! one by one from the text itself, and [`Fields`] collects what is refused.
+
+use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr};
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use rust_decimal::Decimal;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    fields::Fields,
+    http::{MAX_BODY, no_such_route},
+    openapi::Problems,
+    page::{self, InvalidCursor},
+    problem::Problem,
+};
+
+/// What happens to members and parameters that nobody has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// A client is told of its mistake, before it relies on what has no effect.
+    Refused,
+    /// A service may be newer than the one that it calls.
+    Ignored,
+}
+
+/// A client's request, as a handler's argument: all of it is right. `T` is a
+/// [`Part`], or several of them in a tuple. Members and parameters that no part
+/// knows are refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<T>(pub T);
+
+/// The same for a request of another service of the system. Whatever no part
+/// knows is ignored: the caller may be of a later version.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<T>(pub T);
+
+impl<S: Send + Sync, T: Part> FromRequest<S> for Input<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        read_request(request, Unknown::Refused).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: Part> FromRequest<S> for Message<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        read_request(request, Unknown::Ignored).await.map(Self)
+    }
+}
+
+async fn read_request<T: Part>(request: Request, unknown: Unknown) -> Result<T, Problem> {
+    let (head, body) = request.into_parts();
+    let mut body_text = None;
+    if T::HAS_BODY {
+        if !is_json(head.headers.get(header::CONTENT_TYPE)) {
+            return Err(unsupported_media_type());
+        }
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| unreadable(error.as_ref()))?;
+        body_text = Some(body.to_bytes());
+    }
+    let query = serde_urlencoded::from_str(head.uri.query().unwrap_or_default()).map_err(Problem::internal)?;
+    let mut sent = Sent { head, query, body: body_text, unknown, asked: Vec::new(), fields: Fields::default() };
+    let read = T::read(&mut sent).await?;
+    sent.refuse_unknown_parameters();
+    sent.fields.finish(read).map_err(Problem::invalid)
+}
+
+impl<T: Problems> Problems for Input<T> {
+    fn problems() -> Vec<Problem> {
+        T::problems().into_iter().chain([Problem::invalid_field("no_such_parameter", UNKNOWN_PARAMETER)]).collect()
+    }
+}
+
+const UNKNOWN_PARAMETER: &str = "is no parameter of this route";
+const UNKNOWN_MEMBER: &str = "is no member of this object";
+const TWICE: &str = "must be given once";
+const MISSING: &str = "must be given";
+
+/// A request on its way through the parts that read it.
+#[derive(Debug)]
+pub struct Sent {
+    head: Parts,
+    query: Vec<(String, String)>,
+    body: Option<Bytes>,
+    unknown: Unknown,
+    /// The parameters that a part has asked for.
+    asked: Vec<&'static str>,
+    fields: Fields,
+}
+
+impl Sent {
+    /// The request without its body.
+    pub fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// Where a part notes what it refuses.
+    pub fn fields(&mut self) -> &mut Fields {
+        &mut self.fields
+    }
+
+    fn refuse_unknown_parameters(&mut self) {
+        if self.unknown == Unknown::Ignored {
+            return;
+        }
+        for name in unknown_names(self.query.iter().map(|(name, _)| name.as_str()), &self.asked) {
+            match name {
+                "" => self.fields.refuse("query", "has a parameter without a name"),
+                name => self.fields.refuse(name, UNKNOWN_PARAMETER),
+            }
+        }
+    }
+}
+
+/// Those names that are not `known`, each once.
+fn unknown_names<'n>(names: impl Iterator<Item = &'n str>, known: &[&'static str]) -> Vec<&'n str> {
+    let mut unknown: Vec<&str> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    unknown.extend(names.filter(|name| !known.contains(name) && seen.insert(*name)));
+    unknown
+}
+
+/// Something that is read from a request.
+pub trait Part: Sized + Send {
+    /// Whether it is in the request's body.
+    const HAS_BODY: bool = false;
+
+    /// Reads it; `None` if [`Sent::fields`] says why it can't be. A problem
+    /// that leaves no point in looking at anything else is returned.
+    fn read(sent: &mut Sent) -> impl Future<Output = Result<Option<Self>, Problem>> + Send;
+}
+
+macro_rules! parts {
+    ($($part:ident $value:ident),+) => {
+        impl<$($part: Part),+> Part for ($($part,)+) {
+            const HAS_BODY: bool = $($part::HAS_BODY)||+;
+
+            async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
+                $(let $value = $part::read(sent).await?;)+
+                Ok((|| Some(($($value?,)+)))())
+            }
+        }
+    };
+}
+
+parts!(A a, B b);
+parts!(A a, B b, C c);
+
+/// The route's `{id}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Id<T>(pub T);
+
+impl<T: FromStr<Err: fmt::Display> + Send> Part for Id<T> {
+    async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
+        let id = Path::<String>::from_request_parts(&mut sent.head, &()).await;
+        let id = id.map_err(|_| "must be readable text".to_owned());
+        let id = id.and_then(|Path(text)| text.parse().map_err(|error: T::Err| error.to_string()));
+        Ok(sent.fields.take("id", id).map(Self))
+    }
+}
+
+impl<T: FromStr<Err: fmt::Display>> Problems for Id<T> {
+    fn problems() -> Vec<Problem> {
+        let unparsed = "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error));
+        // Characters that no path can have leave nothing that a route fits.
+        unparsed.into_iter().chain([no_such_route()]).collect()
+    }
+}
+
+/// The query's parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<T>(pub T);
+
+/// What a query can say.
+pub trait ReadQuery: Sized {
+    /// Takes all parameters, and only then gives up for want of one.
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self>;
+}
+
+impl<T: ReadQuery + Send> Part for Query<T> {
+    async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
+        let Sent { query, asked, fields, .. } = sent;
+        Ok(T::read(&mut Parameters { query, asked, fields }).map(Self))
+    }
+}
+
+impl<T> Problems for Query<T> {
+    fn problems() -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+/// The parameters of a query, taken by name.
+#[derive(Debug)]
+pub struct Parameters<'a> {
+    query: &'a [(String, String)],
+    asked: &'a mut Vec<&'static str>,
+    fields: &'a mut Fields,
+}
+
+impl Parameters<'_> {
+    /// A parameter that may be left out.
+    pub fn optional<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
+        self.asked.push(name);
+        let mut values = self.query.iter().filter(|(other, _)| other == name);
+        let (_, text) = values.next()?;
+        let value = if values.next().is_some() {
+            Err(TWICE.to_owned())
+        } else {
+            text.parse().map_err(|error: T::Err| error.to_string())
+        };
+        self.fields.take(name, value)
+    }
+
+    /// The `cursor` of a list. Whether it is the list's own is for the list to
+    /// say, with a code of its own; but beside other errors it is named here.
+    pub fn cursor(&mut self) -> Option<page::Cursor> {
+        let cursor: page::Cursor = self.optional("cursor")?;
+        if !cursor.is_readable() {
+            self.fields.mention("cursor", InvalidCursor);
+        }
+        Some(cursor)
+    }
+}
+
+/// A parameter that is true or false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+impl FromStr for Flag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| "must be true or false")
+    }
+}
+
+/// The body, an object in JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<T>(pub T);
+
+/// What a body can say.
+pub trait ReadBody: Sized {
+    /// What else it takes to judge the body: who sends it, or `()`.
+    type Context: FromRequestParts<(), Rejection: Into<Problem>> + Send + Sync;
+
+    /// Takes all members, and only then gives up for want of one.
+    fn read(body: &mut Object<'_, '_>, context: &Self::Context) -> Option<Self>;
+}
+
+impl<T: ReadBody + Send> Part for Body<T> {
+    const HAS_BODY: bool = true;
+
+    async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
+        let context = T::Context::from_request_parts(&mut sent.head, &()).await.map_err(Into::into)?;
+        let body = sent.body.take().unwrap_or_default();
+        let read = read_body(&body, sent.unknown, &mut sent.fields, |body| T::read(body, &context))?;
+        Ok(read.map(Self))
+    }
+}
+
+impl From<Infallible> for Problem {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl<T> Problems for Body<T> {
+    fn problems() -> Vec<Problem> {
+        let refused = ["[]", "{"].into_iter().filter_map(|body| {
+            let mut fields = Fields::default();
+            let read = read_body(body.as_bytes(), Unknown::Refused, &mut fields, |_| Some(()));
+            read.and_then(|read| fields.finish(read).map_err(Problem::invalid)).err()
+        });
+        refused.chain([unsupported_media_type(), payload_too_large(), unreadable_body()]).collect()
+    }
+}
+
+/// Reads a body as [`Input`] does. For tests that try what could be sent.
+///
+/// # Errors
+///
+/// What the route answers to a bad body.
+pub fn parse<T: ReadBody>(body: &[u8], context: &T::Context) -> Result<T, Problem> {
+    let mut fields = Fields::default();
+    let read = read_body(body, Unknown::Refused, &mut fields, |body| T::read(body, context))?;
+    fields.finish(read).map_err(Problem::invalid)
+}
+
+fn read_body<T>(
+    body: &[u8],
+    unknown: Unknown,
+    fields: &mut Fields,
+    read: impl FnOnce(&mut Object<'_, '_>) -> Option<T>,
+) -> Result<Option<T>, Problem> {
+    let body = std::str::from_utf8(body).map_err(|error| malformed(&error))?;
+    let value: &RawValue = serde_json::from_str(body).map_err(|error| malformed(&error))?;
+    let place = Place { path: String::new(), value, unknown, fields };
+    if !place.value.get().starts_with('{') {
+        return Ok(place.refuse("must be an object"));
+    }
+    let Members(members) = serde_json::from_str(value.get()).map_err(|error| malformed(&error))?;
+    Ok(place.members(members, read))
+}
+
+/// A value of the body, where it stands.
+#[derive(Debug)]
+pub struct Place<'f, 'b> {
+    path: String,
+    value: &'b RawValue,
+    unknown: Unknown,
+    fields: &'f mut Fields,
+}
+
+impl<'b> Place<'_, 'b> {
+    /// Notes why there is no value that can be used here.
+    pub fn refuse<T>(self, detail: impl ToString) -> Option<T> {
+        let field = if self.path.is_empty() { "body" } else { &self.path };
+        self.fields.refuse(field, detail);
+        None
+    }
+
+    fn members<T>(
+        self,
+        members: Vec<(String, &'b RawValue)>,
+        read: impl FnOnce(&mut Object<'_, 'b>) -> Option<T>,
+    ) -> Option<T> {
+        let Self { path, unknown, fields, .. } = self;
+        let mut object = Object { path, members, asked: Vec::new(), unknown, fields };
+        let value = read(&mut object);
+        object.refuse_unknown_members();
+        value
+    }
+}
+
+/// An object, whose members are taken by name.
+#[derive(Debug)]
+pub struct Object<'f, 'b> {
+    path: String,
+    members: Vec<(String, &'b RawValue)>,
+    asked: Vec<&'static str>,
+    unknown: Unknown,
+    fields: &'f mut Fields,
+}
+
+impl<'b> Object<'_, 'b> {
+    /// A member that must be there.
+    pub fn required<T>(&mut self, name: &'static str, read: impl FnOnce(Place<'_, 'b>) -> Option<T>) -> Option<T> {
+        match self.take(name)? {
+            Some(value) => read(self.place(name, value)),
+            None => {
+                self.refuse(name, MISSING);
+                None
+            }
+        }
+    }
+
+    /// A member that may be left out, or null.
+    pub fn optional<T>(&mut self, name: &'static str, read: impl FnOnce(Place<'_, 'b>) -> Option<T>) -> Option<T> {
+        let value = self.take(name)?.filter(|value| value.get() != "null")?;
+        read(self.place(name, value))
+    }
+
+    /// A member that is `default` if it is left out, or null.
+    pub fn optional_or<T>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        read: impl FnOnce(Place<'_, 'b>) -> Option<T>,
+    ) -> Option<T> {
+        match self.take(name)?.filter(|value| value.get() != "null") {
+            Some(value) => read(self.place(name, value)),
+            None => Some(default),
+        }
+    }
+
+    /// Whether a member is there and not null, be it right or wrong.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.members.iter().any(|(other, value)| other == name && value.get() != "null")
+    }
+
+    /// Notes why a member is refused.
+    pub fn refuse(&mut self, name: &str, detail: impl ToString) {
+        let path = self.path_of(name);
+        self.fields.refuse(&path, detail);
+    }
+
+    /// What was parsed of a member, or `None` with the reason noted.
+    pub fn check<T, E: fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
+        let path = self.path_of(name);
+        self.fields.take(&path, parsed)
+    }
+
+    /// The member's value, if any; nothing at all if it can't be told which.
+    fn take(&mut self, name: &'static str) -> Option<Option<&'b RawValue>> {
+        self.asked.push(name);
+        let mut values = self.members.iter().filter(|(other, _)| other == name).map(|(_, value)| *value);
+        let value = values.next();
+        if values.next().is_some() {
+            self.refuse(name, TWICE);
+            return None;
+        }
+        Some(value)
+    }
+
+    fn place(&mut self, name: &str, value: &'b RawValue) -> Place<'_, 'b> {
+        Place { path: self.path_of(name), value, unknown: self.unknown, fields: self.fields }
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn refuse_unknown_members(&mut self) {
+        if self.unknown == Unknown::Ignored {
+            return;
+        }
+        for name in unknown_names(self.members.iter().map(|(name, _)| name.as_str()), &self.asked) {
+            if name.is_empty() {
+                let path = if self.path.is_empty() { "body" } else { &self.path };
+                self.fields.refuse(path, "has a member without a name");
+            } else {
+                let path = self.path_of(name);
+                self.fields.refuse(&path, UNKNOWN_MEMBER);
+            }
+        }
+    }
+}
+
+/// The members of an object as they are written, repeated ones included.
+struct Members<'b>(Vec<(String, &'b RawValue)>);
+
+impl<'b> Deserialize<'b> for Members<'b> {
+    fn deserialize<D: Deserializer<'b>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'b> Visitor<'b> for Collect {
+            type Value = Members<'b>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Members<'b>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = object.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// Reads an object.
+pub fn object<'b, T>(place: Place<'_, 'b>, read: impl FnOnce(&mut Object<'_, 'b>) -> Option<T>) -> Option<T> {
+    if !place.value.get().starts_with('{') {
+        return place.refuse("must be an object");
+    }
+    match serde_json::from_str(place.value.get()) {
+        Ok(Members(members)) => place.members(members, read),
+        Err(_) => place.refuse("has a member whose name is no text"),
+    }
+}
+
+/// Reads a list of so many entries. An entry that is refused is `None`; the
+/// others can be looked at all the same.
+pub fn list<'b, T>(
+    place: Place<'_, 'b>,
+    length: RangeInclusive<usize>,
+    mut read: impl FnMut(Place<'_, 'b>) -> Option<T>,
+) -> Option<Vec<Option<T>>> {
+    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(place.value.get()) else {
+        return place.refuse("must be a list");
+    };
+    // Thousands of entries would have thousands of errors.
+    if !length.contains(&entries.len()) {
+        return place.refuse(format_args!("must have from {} to {} entries", length.start(), length.end()));
+    }
+    let Place { path, unknown, fields, .. } = place;
+    let entries = entries.into_iter().enumerate();
+    Some(entries.map(|(n, value)| read(Place { path: format!("{path}[{n}]"), value, unknown, fields })).collect())
+}
+
+/// Reads a text, and what it means.
+pub fn text<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
+    if !place.value.get().starts_with('"') {
+        return place.refuse("must be a text");
+    }
+    match serde_json::from_str::<String>(place.value.get()).map(|text| text.parse()) {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => place.refuse(error),
+        Err(_) => place.refuse("must be a text of Unicode characters"),
+    }
+}
+
+/// Reads a value from the very characters that stand in the body: a number so
+/// that no float is ever involved.
+pub fn verbatim<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
+    match place.value.get().parse() {
+        Ok(value) => Some(value),
+        Err(error) => place.refuse(error),
+    }
+}
+
+/// Reads a whole number, however it is written: `3.0` is one, too, for JSON
+/// Schema and for languages that know but one kind of number.
+pub fn whole<T: TryFrom<i64, Error: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
+    let Some(number) = whole_number(place.value.get()) else { return place.refuse("must be a whole number") };
+    match T::try_from(number) {
+        Ok(value) => Some(value),
+        Err(error) => place.refuse(error),
+    }
+}
+
+/// The number, or the next that an `i64` can be: nothing that is counted here
+/// comes near.
+fn whole_number(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| b.is_ascii_digit()) {
+        let nearest = if text == digits { i64::MAX } else { i64::MIN };
+        return Some(text.parse().unwrap_or(nearest));
+    }
+    // A JSON number has one of these; other values have not.
+    let number = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
+    let number = number.ok()?.normalize();
+    let whole = (number.scale() == 0).then(|| number.mantissa())?;
+    Some(i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX }))
+}
+
+/// Reads true or false.
+pub fn flag(place: Place<'_, '_>) -> Option<bool> {
+    verbatim(place).map(|Flag(flag)| flag)
+}
+
+fn malformed(error: &dyn fmt::Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("The body is not a JSON document: {error}."))
+}
+
+fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
+    if error.is::<LengthLimitError>() { payload_too_large() } else { unreadable_body() }
+}
+
+fn unsupported_media_type() -> Problem {
+    let detail = "Send the body as `Content-Type: application/json`.";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+fn payload_too_large() -> Problem {
+    let detail = format!("The body must be at most {MAX_BODY} bytes.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+}
+
+fn unreadable_body() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
+}
+
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let media_type = content_type.and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ReadBody, list, object, parse, text, verbatim, whole, whole_number};
+    use crate::{
+        input::Object,
+        money::{Amount, Currency},
+    };
+
+    #[derive(Debug)]
+    struct Bill {
+        lines: Vec<(u32, String)>,
+        total: Amount,
+    }
+
+    impl ReadBody for Bill {
+        type Context = ();
+
+        fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+            let line = |line: &mut Object<'_, '_>| {
+                let (count, what) = (line.required("count", whole), line.required("what", text));
+                Some((count?, what?))
+            };
+            let lines = body.required("lines", |place| list(place, 1..=3, |place| object(place, line)));
+            let total = body.required("total", verbatim);
+            body.optional::<Currency>("currency", text);
+            Some(Self { lines: lines?.into_iter().collect::<Option<_>>()?, total: total? })
+        }
+    }
+
+    fn bill(json: &str) -> Result<Bill, Vec<String>> {
+        parse(json.as_bytes(), &()).map_err(|problem| {
+            let problem: serde_json::Value = serde_json::from_str(&problem.render("r-1")).unwrap();
+            let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+            errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+        })
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_wherever_it_stands() {
+        let json =
+            r#"{"lines":[{"count":1,"what":2},{"count":"x","more":1},7],"total":"5","currency":"XAU","a":1,"a":2}"#;
+        let wrong = ["lines[0].what", "lines[1].count", "lines[1].what", "lines[1].more", "lines[2]", "total"];
+        assert_eq!(bill(json).unwrap_err(), [&wrong[..], &["currency", "a"]].concat());
+        assert_eq!(bill("{}").unwrap_err(), ["lines", "total"]);
+    }
+
+    #[test]
+    fn a_member_that_comes_twice_or_has_no_name_is_refused() {
+        let json = r#"{"lines":[{"count":1,"count":1,"what":"x"}],"total":5,"total":5,"":1}"#;
+        assert_eq!(bill(json).unwrap_err(), ["lines[0].count", "total", "body"]);
+        assert_eq!(bill(r#"{"lines":[{"count":1,"what":"x","":1}],"total":5}"#).unwrap_err(), ["lines[0]"]);
+        // The same name, in other letters.
+        assert_eq!(bill(r#"{"lines":[],"total":5,"tot\u0061l":5}"#).unwrap_err(), ["lines", "total"]);
+    }
+
+    #[test]
+    fn what_is_no_json_has_no_fields() {
+        for json in ["", "{", "{}{}", "{'a':1}", "{\"a\":01}", "{\"a\":\"\n\"}", "\u{feff}{}", "{\"\\ud800\":1}"] {
+            assert!(bill(json).unwrap_err().is_empty(), "{json}");
+        }
+        for json in ["[]", "7", "null", "\"x\""] {
+            assert_eq!(bill(json).unwrap_err(), ["body"], "{json}");
+        }
+    }
+
+    #[test]
+    fn however_deep_it_is_it_can_be_refused() {
+        let deep = ["[".repeat(30_000), "]".repeat(30_000)].concat();
+        assert_eq!(bill(&format!("{{\"lines\":{deep},\"total\":1,\"x\":{deep}}}")).unwrap_err(), ["lines[0]", "x"]);
+    }
+
+    #[test]
+    fn null_is_left_out_where_a_member_may_be() {
+        assert!(bill(r#"{"lines":[{"count":1,"what":"x"}],"total":5,"currency":null}"#).is_ok());
+        assert_eq!(bill(r#"{"lines":null,"total":null}"#).unwrap_err(), ["lines", "total"]);
+    }
+
+    #[test]
+    fn money_keeps_its_digits() {
+        let bill = bill(r#"{"lines":[{"count":3.0,"what":"x"}],"total":9007199254740.93}"#).unwrap();
+        assert_eq!((bill.lines[0].0, bill.total.to_string().as_str()), (3, "9007199254740.93"));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_in_other_ways() {
+        for (text, number) in [("3", 3), ("3.0", 3), ("-2.00", -2), ("1e2", 100), ("1E+2", 100), ("-0", 0)] {
+            assert_eq!(whole_number(text), Some(number), "{text}");
+        }
+        assert_eq!(whole_number("99999999999999999999999999999999"), Some(i64::MAX));
+        assert_eq!(whole_number("-9223372036854775809"), Some(i64::MIN));
+        for text in ["1.5", "3.00000000000000000001", "1e400", "\"3\"", "null", "true", "[]", "{}"] {
+            assert_eq!(whole_number(text), None, "{text}");
+        }
+    }
+}
