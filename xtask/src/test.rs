@@ -59,7 +59,7 @@ pub fn all(project: &Project) -> Result<()> {
         seconds(stack.build),
         seconds(stack.deployment)
     );
-    contract::test(project, &ground.tools, &stack.deployed, &stack.furnish(&ground)?)?;
+    contract::test(project, &ground.tools, &stack.deployed, &stack.furnish(&ground)?, &ground.folder)?;
     let sam_local = stack.kept.ways.start(&ground.tools, &stack.deployed, &ground.folder)?;
     println!("▸ Tests on the stack");
     let mut tests = ground.stack_tests(&all_stack_tests(project)?);

@@ -48,7 +48,6 @@ pub struct Document<'a> {
     instance: &'a str,
     /// One entry for each bad field.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    #[schema(inline)]
     errors: &'a [FieldError],
     #[serde(flatten)]
     #[schema(ignore)]

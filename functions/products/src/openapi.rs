@@ -86,23 +86,25 @@ impl Modify for PriceFitsCurrency {
         let whole = one_of(whole).description(Some("A currency that has nothing smaller than its unit."));
         schemas.insert("WholeCurrency".to_owned(), whole.into());
 
+        // Conditions, not alternatives: of those, generators of clients would
+        // make a class each.
         let whole = json!({ "$ref": "#/components/schemas/WholeCurrency" });
-        let whole_price = json!({
-            "required": ["currency", "price"],
-            "properties": { "currency": whole, "price": { "type": "number", "multipleOf": 1 } },
-        });
+        let is_whole = json!({ "required": ["currency"], "properties": { "currency": whole } });
+        let whole_price =
+            json!({ "required": ["price"], "properties": { "price": { "type": "number", "multipleOf": 1 } } });
         let price = json!({
             "required": ["price"],
-            "properties": { "currency": { "not": whole }, "price": { "type": "number", "maximum": MAX_PRICE / 100 } },
+            "properties": { "price": { "type": "number", "maximum": MAX_PRICE / 100 } },
         });
-        // It may be a price of the product's present currency, whichever that is.
-        let no_currency = json!({ "properties": { "currency": { "type": "null" } } });
-        for (name, rule) in [
-            (NewProduct::name(), json!([price, whole_price])),
-            (ProductChange::name(), json!([no_currency, price, whole_price])),
-        ] {
+        // Without a currency it may be a price of the product's present one,
+        // whichever that is.
+        let has_currency = json!({ "required": ["currency"], "properties": { "currency": { "type": "string" } } });
+        let price_of_a_currency = json!({ "if": has_currency, "then": price });
+        for (name, otherwise) in [(NewProduct::name(), price), (ProductChange::name(), price_of_a_currency)] {
             if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(name.as_ref()) {
-                object.extensions.get_or_insert_default().insert("anyOf".to_owned(), rule);
+                let rule = [("if", is_whole.clone()), ("then", whole_price.clone()), ("else", otherwise)];
+                let rule = rule.map(|(keyword, schema)| (keyword.to_owned(), schema));
+                object.extensions.get_or_insert_default().extend(rule);
             }
         }
     }

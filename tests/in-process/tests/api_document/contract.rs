@@ -135,7 +135,7 @@ impl Contract {
         let mut promised = BTreeSet::new();
         for operation in self.operations() {
             for (status, response) in operation.details["responses"].as_object().expect("responses") {
-                let problem = "/content/application~1problem+json/schema/allOf/1/properties/code/enum";
+                let problem = "/content/application~1problem+json/schema/properties/code/enum";
                 let codes = self.resolve(response).pointer(problem).and_then(Value::as_array);
                 let codes = codes.map_or_else(|| vec![json!("")], Clone::clone);
                 let status = status.parse::<StatusCode>().expect("a status").as_u16();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::{http::MAX_BODY, openapi::ID_TOKEN, problem};
+use chassis::{fields::FieldError, http::MAX_BODY, openapi::ID_TOKEN, problem};
 use serde_json::Value;
 use utoipa::openapi::{
     Components, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ServerBuilder,
@@ -84,6 +84,7 @@ pub fn document() -> OpenApi {
         .build();
     let components = Components::builder()
         .schema_from::<problem::Document<'static>>()
+        .schema_from::<FieldError>()
         .header(REQUEST_ID, request_id)
         .security_scheme(ID_TOKEN, SecurityScheme::Http(token))
         .build();
@@ -200,7 +201,7 @@ fn share_responses(document: &mut OpenApi) {
 /// The codes of a response's problems: `Forbidden`, `MalformedJsonUnreadableBody`.
 fn name_of(response: &Response) -> Option<String> {
     let response = serde_json::to_value(response).ok()?;
-    let problem = &response["content"][problem::CONTENT_TYPE]["schema"]["allOf"][1];
+    let problem = &response["content"][problem::CONTENT_TYPE]["schema"];
     let codes = problem["properties"]["code"]["enum"].as_array()?;
     let words = codes.iter().filter_map(Value::as_str).flat_map(|code| code.split('_'));
     Some(words.map(|word| word[..1].to_uppercase() + &word[1..]).collect())

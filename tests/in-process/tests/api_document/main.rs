@@ -142,6 +142,51 @@ fn its_examples_are_what_their_schemas_say() {
     assert!(checked > 30, "{checked}");
 }
 
+/// Generators of clients make a class of each schema that has members; without
+/// a name of ours, they invent one.
+#[test]
+fn whatever_has_members_has_a_name_and_every_refusal_is_a_problem() {
+    fn nameless(schema: &Value) -> bool {
+        let members = schema["properties"].as_object().into_iter().flat_map(|members| members.values());
+        let alternatives = ["oneOf", "anyOf", "allOf"].into_iter().filter_map(|word| schema[word].as_array()).flatten();
+        let mut parts = schema.get("items").into_iter().chain(members).chain(alternatives);
+        parts.any(|part| part["properties"].is_object() || nameless(part))
+    }
+    let contract = Contract::new();
+    for (name, schema) in contract.document()["components"]["schemas"].as_object().unwrap() {
+        assert!(!nameless(schema), "a part of {name} has no name: {schema}");
+    }
+    let mut refusals = 0;
+    for operation in contract.operations() {
+        let responses = operation.details["responses"].as_object().unwrap().values();
+        let contents = responses.filter_map(|response| contract.resolve(response)["content"].as_object());
+        let request = operation.details["requestBody"]["content"].as_object();
+        for (kind, content) in contents.chain(request).flatten() {
+            let name = content["schema"]["$ref"].as_str().unwrap_or_default();
+            assert!(!name.is_empty(), "{} has a body without a name: {content}", operation.id);
+            assert_eq!(kind == chassis::problem::CONTENT_TYPE, name == "#/components/schemas/Problem", "{name}");
+            refusals += usize::from(kind == chassis::problem::CONTENT_TYPE);
+        }
+    }
+    assert!(refusals > 100, "{refusals}");
+}
+
+/// 19.99 is a multiple of 0.01 for some validators, and for others, which
+/// divide floats, it is none.
+#[test]
+fn no_validator_has_to_divide_floats() {
+    fn walk(part: &Value) {
+        let factor = &part["multipleOf"];
+        assert!(factor.is_null() || factor.is_u64(), "multiples of {factor}");
+        match part {
+            Value::Object(members) => members.values().for_each(walk),
+            Value::Array(parts) => parts.iter().for_each(walk),
+            _ => {}
+        }
+    }
+    walk(Contract::new().document());
+}
+
 #[test]
 fn a_name_means_one_thing_and_every_operation_says_what_it_is_for() {
     let mut schemas = std::collections::BTreeMap::<String, Value>::new();
