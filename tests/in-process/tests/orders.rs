@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use chassis::{clock::Clock, trace::TraceContext};
+use chassis::{
+    clock::Clock,
+    dynamo::{Key, List},
+    page::Cursor,
+    trace::TraceContext,
+};
 use http::{Method, StatusCode};
 use in_process_tests::{
     Answer, Person, World,
@@ -922,6 +927,53 @@ mod reading {
         assert_eq!(ids(&cancelled), [placed[2].clone()]);
         let bob = world.customer("Bob").await;
         assert_eq!(world.get(&bob, "/orders").await.expect(StatusCode::OK), json!({ "items": [] }));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_ends_with_its_page_has_no_next_one() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "1.00", 50).await;
+        for n in 0..4 {
+            let token = if n % 2 == 0 { "tok_declined" } else { "tok_accepted" };
+            place(&world, &ada, basket(&[(&teapot, 1)], token), &format!("k{n}")).await;
+        }
+        for (query, listed, goes_on) in [
+            ("limit=4", 4, false),
+            ("limit=3", 3, true),
+            ("status=CANCELLED&limit=2", 2, false),
+            ("status=CANCELLED&limit=1", 1, true),
+            ("status=DONE&limit=1", 0, false),
+        ] {
+            let page = world.get(&ada, &format!("/orders?{query}")).await.expect(StatusCode::OK);
+            let found = (page["items"].as_array().unwrap().len(), page["next_cursor"].is_string());
+            assert_eq!(found, (listed, goes_on), "{query}");
+        }
+    }
+
+    /// DynamoDB ends a query after a megabyte, however few it has found.
+    #[tokio::test]
+    async fn a_page_is_whole_however_large_its_orders_are() {
+        let world = World::start().await;
+        let table = world::table(world.cloud.clone(), "OrdersTable").await;
+        for n in 0..25 {
+            let record =
+                json!({ "pk": format!("ORDER#{n:02}"), "sk": "ORDER", "user_id": "u", "more": "x".repeat(100_000) });
+            table.put(&record).unwrap().send().await.unwrap();
+        }
+        let (mut found, mut cursor, mut pages) = (Vec::new(), None::<Cursor>, 0);
+        loop {
+            let limit = "13".parse().unwrap();
+            let (index, partition_attribute, partition) = ("by_user", "user_id", "u");
+            let list =
+                List { index, partition_attribute, partition, newest_first: false, limit, cursor: cursor.as_ref() };
+            let page = table.list::<Key>(list).await.unwrap();
+            pages += 1;
+            found.extend(page.items.into_iter().map(|key| key.pk));
+            let Some(next) = page.next_cursor else { break };
+            cursor = Some(next.parse().unwrap());
+        }
+        assert_eq!((found, pages), ((0..25).map(|n| format!("ORDER#{n:02}")).collect(), 2));
     }
 
     #[tokio::test]

@@ -192,6 +192,10 @@ mod the_catalogue {
             path = format!("/products?limit=3&cursor={cursor}");
         }
         assert_eq!((found, pages), (ids, 3));
+        for (limit, goes_on) in [(6, true), (7, false), (8, false)] {
+            let page = world.get(&Person::nobody(), &format!("/products?limit={limit}")).await.expect(StatusCode::OK);
+            assert_eq!(page["next_cursor"].is_string(), goes_on, "{limit}");
+        }
     }
 
     #[tokio::test]
