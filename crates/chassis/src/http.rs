@@ -1,6 +1,14 @@
 //! The HTTP edge: what every route of every service has around it.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -9,7 +17,7 @@ use axum::{
     response::Response,
 };
 use futures::FutureExt;
-use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use lambda_http::{
     Adapter, LambdaEvent, Service, lambda_runtime,
     request::{LambdaRequest, RequestContext},
@@ -142,7 +150,8 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), route);
     let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
-    let may_be_repeated = request.method() != Method::POST || request.headers().contains_key("idempotency-key");
+    let repeatable = Repeatable::default();
+    request.extensions_mut().insert(repeatable.clone());
     request.extensions_mut().insert(authenticator);
     request.extensions_mut().insert(invocation);
 
@@ -161,7 +170,7 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         // Nobody is asked to repeat what may take effect twice.
-        if !may_be_repeated {
+        if !repeatable.is_granted() {
             headers.remove(header::RETRY_AFTER);
         }
         tracing::info!(status = response.status().as_u16(), millis = started.elapsed().as_millis() as u64, "answered");
@@ -205,6 +214,22 @@ fn invocation(request: &Request) -> Invocation {
             .and_then(TraceContext::parse)
             .or_else(|| header("x-amzn-trace-id").and_then(TraceContext::from_xray))
             .unwrap_or_else(TraceContext::start),
+    }
+}
+
+/// Whether a request may be repeated when its outcome is not known. Most may: a
+/// route on which that would do the same thing twice asks for a key that names
+/// the request, and says so here where none came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Repeatable(Arc<AtomicBool>);
+
+impl Repeatable {
+    pub(crate) fn deny(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_granted(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
     }
 }
 

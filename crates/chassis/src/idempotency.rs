@@ -3,6 +3,7 @@
 
 use std::{str::FromStr, time::Duration};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -42,6 +43,28 @@ impl IdempotencyKey {
     }
 }
 
+/// A key, and what it is used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The client's key.
+    pub key: IdempotencyKey,
+    /// A digest of the request.
+    pub fingerprint: String,
+    /// When the key may be used for something else.
+    pub expires_at: Timestamp,
+}
+
+impl KeyUse {
+    /// The use of `key` at `now`, for this request.
+    ///
+    /// # Errors
+    ///
+    /// Where the request can't be written as JSON.
+    pub fn new<T: Serialize>(key: IdempotencyKey, request: &T, now: Timestamp) -> Result<Self, serde_json::Error> {
+        Ok(Self { key, fingerprint: fingerprint(request)?, expires_at: now + KEY_KEPT })
+    }
+}
+
 /// A digest of a request: the same for two spellings of one request, another
 /// for another request.
 ///
@@ -60,6 +83,7 @@ mod http {
 
     use super::{HEADER, IdempotencyKey, InvalidKey, MAX_KEY};
     use crate::{
+        http::Repeatable,
         input::{Part, Sent},
         openapi::{Problems, text},
         problem::Problem,
@@ -79,6 +103,10 @@ mod http {
     impl Part for Key {
         async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
             let key = key(&sent.head().headers);
+            // Who has to name the request, and doesn't, must not repeat it.
+            if let (Ok(None), Some(repeatable)) = (&key, sent.head().extensions.get::<Repeatable>()) {
+                repeatable.deny();
+            }
             Ok(sent.fields().take(HEADER, key).map(Self))
         }
     }

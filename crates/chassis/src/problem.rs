@@ -117,8 +117,8 @@ impl Problem {
         let mut problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
-            "A part of the system does not answer at the moment. Whether the request took effect is not known; an \
-             order may be repeated under its Idempotency-Key.",
+            "A part of the system does not answer at the moment. Whether the request took effect is not known; what \
+             must not take effect twice may be repeated under its Idempotency-Key.",
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("2"));
         problem.0.cause = Some(cause.into());

@@ -146,7 +146,7 @@ impl ReadQuery for ListParameters {
 /// The headers that matter to whoever places an order.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "the handler reads the headers itself, to see whether one comes twice")]
+#[expect(dead_code, reason = "the key is read as a part of the request; this is what the document says of it")]
 struct PlaceHeaders {
     /// Your name for this order, in double quotes or without. A repeat under the same key gets the same answer, byte
     /// for byte, for seven days. **Without one, repeating a request may order twice.**

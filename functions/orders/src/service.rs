@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chassis::{
-    idempotency::{self, IdempotencyKey, KEY_KEPT},
+    idempotency::{self, IdempotencyKey, KEY_KEPT, KeyUse},
     page::{ListError, Page},
     store::StoreError,
     telemetry,
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     domain::{Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal},
-    repository::{Begun, KeyUse, OrderList},
+    repository::{Begun, OrderList},
     saga::engine::{Engine, Invocation, Unfinished},
 };
 

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use chassis::{
     clock::Clock,
     deadline::Deadline,
+    idempotency::KeyUse,
     money::Money,
     page::{ListError, Page},
     store::StoreError,
@@ -27,7 +28,7 @@ use orders::{
         Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Quote,
         Recipient, Refusal,
     },
-    repository::{Begun, Due, KeyUse, Look, Moved, OrderList, Repository},
+    repository::{Begun, Due, Look, Moved, OrderList, Repository},
     saga::{
         Participants, Run, StepError,
         engine::{Decision, Engine, Invocation, RECORD_RESERVE, Unfinished},

@@ -102,9 +102,8 @@ impl Modify for PriceFitsCurrency {
         let price_of_a_currency = json!({ "if": has_currency, "then": price });
         for (name, otherwise) in [(NewProduct::name(), price), (ProductChange::name(), price_of_a_currency)] {
             if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(name.as_ref()) {
-                let rule = [("if", is_whole.clone()), ("then", whole_price.clone()), ("else", otherwise)];
-                let rule = rule.map(|(keyword, schema)| (keyword.to_owned(), schema));
-                object.extensions.get_or_insert_default().extend(rule);
+                let rule = json!({ "if": is_whole, "then": whole_price, "else": otherwise });
+                object.extensions.get_or_insert_default().insert("allOf".to_owned(), json!([rule]));
             }
         }
     }

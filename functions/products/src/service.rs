@@ -1,9 +1,11 @@
 //! What can be done with products.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chassis::{
+    caller::UserId,
     clock::Clock,
+    idempotency::{IdempotencyKey, KeyUse},
     money::{Amount, Currency},
     page::{Cursor, Limit, ListError, Page},
     store::StoreError,
@@ -11,10 +13,10 @@ use chassis::{
 
 use crate::{
     domain::{
-        Adjustment, AdjustmentId, Delta, Description, Details, InvalidPrice, Lines, Name, OrderId, Price, Product,
-        ProductId, Quote, Reason, Refusal, Reservation, Units,
+        Addition, Adjustment, AdjustmentId, Delta, Description, Details, InvalidPrice, Lines, Name, OrderId, Price,
+        Product, ProductId, Quote, Reason, Refusal, Reservation,
     },
-    repository::{Repository, Saved},
+    repository::{Created, NamedUse, Repository, Saved},
 };
 
 /// Why a request about products is refused.
@@ -29,6 +31,12 @@ pub enum ProductError {
     /// 422: the amount is no price in the product's currency.
     #[error("the price is not valid: {0}")]
     Price(#[from] InvalidPrice),
+    /// 422: the key was used for another request.
+    #[error("the key was used for another request")]
+    KeyMismatch,
+    /// 500: a request that can't be digested.
+    #[error(transparent)]
+    Fingerprint(#[from] serde_json::Error),
     /// 409: another adjustment has this id.
     #[error("another adjustment has this id")]
     AdjustmentMismatch,
@@ -84,6 +92,11 @@ pub struct NewAdjustment {
 /// changed before it could be written. Each time somebody else has got on.
 const TRIES: usize = 5;
 
+/// The same for details, which many administrators may change at once: each
+/// try that fails is another's success, so that as many can be let in.
+const CHANGE_TRIES: u32 = 32;
+const CHANGE_PAUSE: Duration = Duration::from_millis(5);
+
 /// The use cases.
 #[derive(Clone)]
 pub struct Products {
@@ -97,11 +110,26 @@ impl Products {
         Self { repository: Arc::new(repository), clock }
     }
 
-    /// Adds a product to the catalogue.
-    pub async fn create(&self, details: Details, units: Units) -> Result<Product, ProductError> {
-        let product = Product::new(details, units, self.clock.now());
-        self.repository.create(&product).await?;
-        Ok(product)
+    /// Adds a product to the catalogue; under a key only once, however often
+    /// it is asked for.
+    pub async fn create(
+        &self,
+        by: UserId,
+        addition: Addition,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Product, ProductError> {
+        let now = self.clock.now();
+        let product = Product::added(ProductId::generate(), addition.clone(), now);
+        let Some(key) = key else {
+            self.repository.create(&product).await?;
+            return Ok(product);
+        };
+        let key = KeyUse::new(key, &addition, now)?;
+        match self.repository.create_once(&product, &NamedUse { by, key, addition }).await? {
+            Created::Fresh => Ok(product),
+            Created::Repeat(earlier) => Ok(*earlier),
+            Created::Mismatch => Err(ProductError::KeyMismatch),
+        }
     }
 
     /// Reads a product.
@@ -122,19 +150,24 @@ impl Products {
         expected: impl Fn(u64) -> bool,
         change: Change,
     ) -> Result<Product, ProductError> {
-        let before = self.get(id).await?;
-        if !expected(before.version) {
-            return Err(ProductError::Stale);
+        for attempt in 0..CHANGE_TRIES {
+            let before = self.get(id).await?;
+            if !expected(before.version) {
+                return Err(ProductError::Stale);
+            }
+            let details = change.clone().of(&before.details)?;
+            if details == before.details {
+                return Ok(before);
+            }
+            let after = before.changed(details, self.clock.now());
+            if let Saved::Done = self.repository.change(&before, &after).await? {
+                return Ok(after);
+            }
+            // Somebody else was faster. Who takes any version, or theirs, is
+            // not refused for it.
+            tokio::time::sleep(CHANGE_PAUSE.mul_f64(fastrand::f64() * f64::from(attempt))).await;
         }
-        let details = change.of(&before.details)?;
-        if details == before.details {
-            return Ok(before);
-        }
-        let after = before.changed(details, self.clock.now());
-        match self.repository.change(&before, &after).await? {
-            Saved::Done => Ok(after),
-            Saved::Stale => Err(ProductError::Stale),
-        }
+        Err(restless())
     }
 
     /// Lets pieces come or go, once for each adjustment id.

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 use chassis::{
+    caller::UserId,
     clock::Clock,
     dynamo::{Key, Table, Write, number},
     page::Limit,
@@ -25,7 +26,7 @@ use chassis::{
 use http::{Method, StatusCode};
 use in_process_tests::{Answer, Person, World, cloud::Cloud, world};
 use products::{
-    domain::{Delta, Line, Lines, OrderId, ProductId, Quantity, Refusal, Stock},
+    domain::{Addition, Delta, Line, Lines, OrderId, ProductId, Quantity, Refusal, Stock},
     repository::DynamoRepository,
     service::{Change, NewAdjustment, ProductError, Products},
 };
@@ -239,6 +240,133 @@ mod the_catalogue {
     }
 }
 
+mod a_repeated_addition {
+    use super::*;
+
+    async fn add(world: &World, person: &Person, body: Value, key: &str) -> Answer {
+        world.send_with(person, Method::POST, "/products", Some(body), &[("idempotency-key", key)]).await
+    }
+
+    fn products(world: &World) -> usize {
+        world.cloud.scan("ProductsTable").iter().filter(|item| item["sk"]["S"] == "PRODUCT").count()
+    }
+
+    #[tokio::test]
+    async fn adds_one_product_and_has_one_answer_whatever_became_of_it_since() {
+        let world = World::start().await;
+        let admin = Person::admin();
+        let first = add(&world, &admin, mug(), "k1").await;
+        let id = first.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
+        patch(&world, &id, "*", json!({ "name": "Cup", "price": 5, "currency": "EUR" })).await.expect(StatusCode::OK);
+        adjust(&world, &id, "a", -3).await.expect(StatusCode::OK);
+        // Another spelling of the same, and of the key.
+        let spelled = but(but(mug(), "currency", "USD"), "name", " Enamel mug ");
+        for (body, key) in [(mug(), "k1"), (spelled, "\"k1\"")] {
+            let again = add(&world, &admin, body, key).await;
+            assert_eq!((again.status, &again.text), (first.status, &first.text));
+            for name in ["location", "etag", "content-type"] {
+                assert_eq!(again.header(name), first.header(name), "{name}");
+            }
+        }
+        assert_eq!(products(&world), 1);
+    }
+
+    /// Members that are added later are tried, too: all that the document knows.
+    #[tokio::test]
+    async fn with_any_member_changed_is_another_request() {
+        let world = World::start().await;
+        let admin = Person::admin();
+        let full = but(mug(), "currency", "USD");
+        add(&world, &admin, full.clone(), "k1").await.expect(StatusCode::CREATED);
+        let document = serde_json::to_value(products::handlers::api()).unwrap();
+        let members = document["components"]["schemas"]["NewProduct"]["properties"].as_object().unwrap();
+        for member in members.keys() {
+            let other = match member.as_str() {
+                "name" | "description" => json!("Another"),
+                "price" => json!(20),
+                "currency" => json!("EUR"),
+                "stock" => json!(11),
+                other => panic!("what else could {other} be?"),
+            };
+            let answer = add(&world, &admin, but(full.clone(), member, other), "k1").await;
+            answer.expect_problem(422, "idempotency_mismatch");
+        }
+        assert_eq!(products(&world), 1);
+    }
+
+    #[tokio::test]
+    async fn is_another_request_where_another_key_another_person_or_none_names_it() {
+        let world = World::start().await;
+        let (one, other) = (Person::admin(), Person::admin());
+        for (person, key) in [(&one, "k1"), (&one, "k2"), (&other, "k1")] {
+            add(&world, person, mug(), key).await.expect(StatusCode::CREATED);
+        }
+        create(&world, mug()).await;
+        assert_eq!(products(&world), 4);
+        let two = [("idempotency-key", "a"), ("idempotency-key", "b")];
+        let answer = world.send_with(&one, Method::POST, "/products", Some(mug()), &two).await;
+        answer.expect_bad_fields(&["Idempotency-Key"]);
+        add(&world, &one, json!({}), "a b").await.expect_bad_fields(&[
+            "Idempotency-Key",
+            "name",
+            "description",
+            "price",
+            "stock",
+        ]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_another_request_after_seven_days() {
+        let world = World::start_at(Clock::tokio(jiff::Timestamp::now())).await;
+        let admin = Person::admin();
+        let first = add(&world, &admin, mug(), "k1").await.text;
+        let week = Duration::from_secs(7 * 24 * 3600);
+        tokio::time::advance(week - Duration::from_secs(60)).await;
+        assert_eq!(add(&world, &admin, mug(), "k1").await.text, first);
+        tokio::time::advance(Duration::from_secs(120)).await;
+        // The item is still there; that it has expired is tested, not awaited.
+        assert_ne!(add(&world, &admin, mug(), "k1").await.text, first);
+        assert_eq!(products(&world), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn at_the_same_time_adds_one_product() {
+        let (world, admin) = (Arc::new(World::start().await), Person::admin());
+        let send = async |world: Arc<World>, admin: Person| add(&world, &admin, mug(), "k1").await;
+        let answers = (0..12).map(|_| tokio::spawn(send(world.clone(), admin.clone())));
+        let answers = futures::future::join_all(answers).await;
+        let texts: std::collections::BTreeSet<_> = answers.into_iter().map(|answer| answer.unwrap().text).collect();
+        assert_eq!((texts.len(), products(&world)), (1, 1), "{texts:?}");
+    }
+
+    #[tokio::test]
+    async fn may_be_repeated_where_nobody_knows_whether_it_took_effect() {
+        let world = World::start().await;
+        let (admin, ada) = (Person::admin(), Person::named("Ada"));
+        let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" });
+        let profile = json!({ "name": "Ada", "email": ada.email() });
+        let order = format!("/orders/ord_{}/cancel", uuid::Uuid::now_v7());
+        let adjustments = format!("/products/{}/stock-adjustments", ProductId::generate());
+        let basket = json!({ "items": [{ "product_id": ProductId::generate(), "quantity": 1 }] });
+        world.cloud.take_down("dynamodb");
+        for (person, path, body, key, again) in [
+            (&admin, "/products", mug(), Some("k1"), true),
+            (&admin, "/products", mug(), None, false),
+            (&ada, "/orders", basket.clone(), Some("k1"), true),
+            (&ada, "/orders", basket, None, false),
+            // Sent twice, they do no more than once; they need no key.
+            (&admin, adjustments.as_str(), adjustment, None, true),
+            (&ada, "/users", profile, None, true),
+            (&ada, order.as_str(), json!({}), None, true),
+        ] {
+            let headers: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
+            let answer = world.send_with(person, Method::POST, path, Some(body), &headers).await;
+            answer.expect_problem(503, "unavailable");
+            assert_eq!(answer.header("retry-after").is_some(), again, "{path}, key: {key:?}");
+        }
+    }
+}
+
 mod changing_details {
     use super::*;
 
@@ -257,13 +385,32 @@ mod changing_details {
         assert_eq!(answer.header("etag"), Some("\"2\""));
         assert_eq!(read(&world, &id).await.expect(StatusCode::OK), product);
 
-        for stale in ["\"1\"", "\"3\"", "2", "W/\"2\"", "", "\"1\", \"3\""] {
+        for stale in ["\"1\"", "\"3\"", "2", "W/\"2\"", "\"1\", \"3\"", ", \"1\"", "\u{f6}"] {
             let answer = patch(&world, &id, stale, json!({ "price": 1 })).await;
             answer.expect_problem(412, "precondition_failed");
         }
-        for fresh in ["\"1\", \"2\"", "*", "\"4\""] {
+        // Says nothing, and so is no precondition.
+        for empty in ["", " ", ",", ", ,"] {
+            let answer = patch(&world, &id, empty, json!({ "price": 1 })).await;
+            answer.expect_problem(428, "precondition_required");
+        }
+        for fresh in [", \"1\",, \"2\"", "*", "\"4\""] {
             patch(&world, &id, fresh, json!({ "name": format!("Mug {fresh}") })).await.expect(StatusCode::OK);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_any_version_succeeds_however_many_do_it_at_once() {
+        let world = Arc::new(World::start().await);
+        let id = create(&world, mug()).await;
+        let change = async |world: Arc<World>, id: String, n: usize| {
+            patch(&world, &id, "*", json!({ "name": format!("Mug {n}") })).await.status
+        };
+        let changes = (0..16).map(|n| tokio::spawn(change(world.clone(), id.clone(), n)));
+        for answer in futures::future::join_all(changes).await {
+            assert_eq!(answer.unwrap(), StatusCode::OK);
+        }
+        assert_eq!(read(&world, &id).await.header("etag"), Some("\"17\""));
     }
 
     #[tokio::test]
@@ -968,9 +1115,13 @@ mod interference {
         let change = Change { name: Some("Mug".parse().unwrap()), ..Change::default() };
         let changed = meddled(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
         assert_eq!(changed.version, 2);
-        let details = changed.details.clone();
-        let created = meddled(&world, lose("PutItem")).await.create(details, 5.try_into().unwrap()).await.unwrap();
-        assert_eq!(stock(&world, &created.id.to_string()).await, 5);
+        let addition = Addition { details: changed.details.clone(), units: 5.try_into().unwrap() };
+        let (admin, key) = (UserId::generate(), "k".parse().unwrap());
+        for (operation, key) in [("PutItem", None), (TRANSACTION, Some(key))] {
+            let products = meddled(&world, lose(operation)).await;
+            let created = products.create(admin, addition.clone(), key).await.unwrap();
+            assert_eq!(stock(&world, &created.id.to_string()).await, 5);
+        }
     }
 
     #[tokio::test]
@@ -1030,9 +1181,14 @@ mod interference {
         let id = create(&world, mug()).await;
         let products = meddled(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
         let change = Change { name: Some("Mug".parse().unwrap()), ..Change::default() };
-        let error = products.change(id.parse().unwrap(), |_| true, change).await.unwrap_err();
+        let error = products.change(id.parse().unwrap(), |version| version == 1, change.clone()).await.unwrap_err();
         assert!(matches!(error, ProductError::Stale), "{error:?}");
         assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
+        // Unless it is meant for whatever there is: then both are kept.
+        let products = meddled(&world, vec![("UpdateItem", price_change(&world, &id, "26").await)]).await;
+        products.change(id.parse().unwrap(), |_| true, change).await.unwrap();
+        let product = read(&world, &id).await.json();
+        assert_eq!((&product["name"], &product["price"]), (&json!("Mug"), &json!(26.0)));
     }
 }
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use chassis::{
     dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, number, string},
+    idempotency::KeyUse,
     page::{ListError, Page},
     store::StoreError,
     telemetry::chain,
@@ -11,7 +12,7 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Begun, Due, KeyUse, Look, Moved, OrderList, Repository, SHARDS};
+use super::{Begun, Due, Look, Moved, OrderList, Repository, SHARDS};
 use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";

@@ -5,7 +5,7 @@ mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
-    idempotency::IdempotencyKey,
+    idempotency::KeyUse,
     page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
@@ -35,17 +35,6 @@ pub enum Moved {
     Done,
     /// The order was not in the state it should leave.
     Stale,
-}
-
-/// A key, and what it was used for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyUse {
-    /// The client's key.
-    pub key: IdempotencyKey,
-    /// A digest of the request.
-    pub fingerprint: String,
-    /// When the key may be used for something else.
-    pub expires_at: Timestamp,
 }
 
 /// What a list of orders shows.

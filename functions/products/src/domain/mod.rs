@@ -6,7 +6,8 @@ mod stock;
 
 pub use self::{
     product::{
-        Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, Price, Product, ProductId,
+        Addition, Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, Price, Product,
+        ProductId,
     },
     reservation::{InvalidLines, Lack, Line, Lines, MAX_LINES, OrderId, PricedLine, Quote, Refusal, Reservation},
     stock::{

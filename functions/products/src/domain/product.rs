@@ -95,7 +95,7 @@ impl Price {
 }
 
 /// What an administrator says of a product.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
     /// Its name.
     pub name: Name,
@@ -103,6 +103,16 @@ pub struct Details {
     pub description: Description,
     /// What one piece costs.
     pub price: Price,
+}
+
+/// What an administrator adds to the catalogue. Whether a request is a repeat
+/// is told by all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addition {
+    /// What is said of the product.
+    pub details: Details,
+    /// How many pieces there are to begin with.
+    pub units: Units,
 }
 
 /// A product.
@@ -125,16 +135,10 @@ pub struct Product {
 }
 
 impl Product {
-    /// A new product, of which `units` are there.
-    pub fn new(details: Details, units: Units, now: Timestamp) -> Self {
-        Self {
-            id: ProductId::generate(),
-            details,
-            version: 1,
-            stock: Stock::of(units),
-            created_at: now,
-            updated_at: now,
-        }
+    /// The product as it was when it was added.
+    pub fn added(id: ProductId, addition: Addition, at: Timestamp) -> Self {
+        let Addition { details, units } = addition;
+        Self { id, details, version: 1, stock: Stock::of(units), created_at: at, updated_at: at }
     }
 
     /// The product with other details.

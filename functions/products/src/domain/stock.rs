@@ -67,7 +67,8 @@ impl From<Quantity> for u32 {
 }
 
 /// How many pieces a new product starts with: 0 to [`MAX_UNITS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Units(u32);
 
 /// Why a number is too many to start with.

@@ -8,6 +8,7 @@ use axum::{
 };
 use chassis::{
     caller::Admin,
+    idempotency::{IdempotencyKey, Key},
     input::{Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, text, verbatim, whole},
     money::{Amount, Currency},
     openapi::{self, Location, ProblemResponses, Problems},
@@ -20,7 +21,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Description, Details, Name, Price, Product, ProductId, Units},
+    domain::{Addition, Description, Details, Name, Price, Product, ProductId, Units},
     openapi::{Changing, Creating, Listing, Reading},
     service::{Change, Products},
 };
@@ -120,6 +121,17 @@ pub(super) struct ProductDocument {
 
 type ProductPage = Page<ProductDocument>;
 
+/// The headers that matter to whoever adds a product.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the key is read as a part of the request; this is what the document says of it")]
+struct CreateHeaders {
+    /// Your name for this request, in double quotes or without. A repeat under the same key adds nothing, and gets the
+    /// same answer, for seven days. **Without one, repeating a request may add the product twice.**
+    #[param(rename = "Idempotency-Key", inline, value_type = IdempotencyKey, required = false)]
+    idempotency_key: Option<IdempotencyKey>,
+}
+
 impl From<Product> for ProductDocument {
     fn from(product: Product) -> Self {
         let Product { id, details, stock, created_at, updated_at, .. } = product;
@@ -159,9 +171,10 @@ impl IfMatch {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::IF_MATCH).iter();
         // Our own tags have no comma in them; a stranger's matches neither
-        // whole nor in parts.
-        let tags = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
-        let tags: Vec<_> = tags.map(|tag| tag.trim().to_owned()).collect();
+        // whole nor in parts. What is empty in a list doesn't count (RFC 9110,
+        // section 5.6.1.2), and a header of nothing else is none.
+        let tags = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
+        let tags: Vec<_> = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         if tags.is_empty() { None } else { Some(Self(tags)) }
     }
 
@@ -196,28 +209,31 @@ impl Problems for IfMatch {
 ///
 /// For administrators.
 ///
-/// Whoever has no answer looks whether it is there before repeating: each request adds one.
+/// Send an `Idempotency-Key`, and repeat the request under it until there is an answer other than 429, 500 or 503: it adds
+/// one product, and each repeat is told how that one was added.
 #[utoipa::path(
     post,
     path = "/products",
     operation_id = "createProduct",
     tag = "Products",
+    params(CreateHeaders),
     request_body = NewProduct,
     responses(
         (
             status = 201, body = ProductDocument, headers(("location" = inline(Location)), ("etag" = inline(ETag))),
             description = "The product.",
         ),
-        ProblemResponses<(Creating, Admin, Input<Body<NewProduct>>)>,
+        ProblemResponses<(Creating, Admin, Input<(Key, Body<NewProduct>)>)>,
     ),
 )]
 pub(super) async fn create(
     State(products): State<Products>,
-    _: Admin,
-    Input(Body(new)): Input<Body<NewProduct>>,
+    Admin(caller): Admin,
+    Input((Key(key), Body(new))): Input<(Key, Body<NewProduct>)>,
 ) -> Result<Response, Problem> {
-    let NewProduct { name, description, price, currency: (), stock } = new;
-    let product = products.create(Details { name, description, price }, stock).await?;
+    let NewProduct { name, description, price, currency: (), stock: units } = new;
+    let addition = Addition { details: Details { name, description, price }, units };
+    let product = products.create(caller.user_id, addition, key).await?;
     let location = [(header::LOCATION, format!("products/{}", product.id))];
     Ok((StatusCode::CREATED, location, tagged(product)?).into_response())
 }

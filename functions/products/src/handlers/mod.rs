@@ -7,7 +7,9 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use chassis::{caller::Authenticator, dynamo::Table, health, http::edge, openapi::OnlyKnownMembers, problem::Problem};
+use chassis::{
+    caller::Authenticator, dynamo::Table, health, http::edge, idempotency, openapi::OnlyKnownMembers, problem::Problem,
+};
 use http::StatusCode;
 use serde_json::json;
 use utoipa::{OpenApi, openapi};
@@ -54,6 +56,8 @@ impl From<ProductError> for Problem {
                 "precondition_failed",
                 "The product was changed since you read it. Read it again, and send its new ETag as If-Match.",
             ),
+            ProductError::KeyMismatch => idempotency::mismatch(),
+            ProductError::Fingerprint(_) => Problem::internal(error),
             ProductError::Price(error) => Problem::invalid_field("price", error),
             ProductError::AdjustmentMismatch => {
                 conflict("adjustment_mismatch", "Another adjustment of this product has this adjustment_id.")

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::{KeysAndAttributes, Put, TransactWriteItem, Update, builders::UpdateBuilder};
+use aws_sdk_dynamodb::types::{
+    KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update, builders::UpdateBuilder,
+};
 use chassis::{
     dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, attribute, number, string},
     page::{Cursor, Limit, ListError, Page},
@@ -16,9 +18,10 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, Saved};
+use super::{Created, NamedUse, Repository, Saved};
 use crate::domain::{
-    Adjustment, AdjustmentId, Description, Details, Name, OrderId, Price, Product, ProductId, Quote, Reservation, Stock,
+    Addition, Adjustment, AdjustmentId, Description, Details, Name, OrderId, Price, Product, ProductId, Quote,
+    Reservation, Stock,
 };
 
 /// The index of all products. It carries keys only, and none of them ever
@@ -100,6 +103,41 @@ impl Repository for DynamoRepository {
             // product, whose first answer was lost.
             Write::Done | Write::Refused(_) => Ok(()),
         }
+    }
+
+    async fn create_once(&self, product: &Product, used: &NamedUse) -> Result<Created, StoreError> {
+        let key_put = Put::builder()
+            .table_name(self.table.name())
+            .set_item(Some(dynamo::to_item(&KeyRecord::of(product, used))?))
+            // Expiry is tested here: TTL may delete an item days late.
+            .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
+            .expression_attribute_values(":now", number(product.created_at.as_second()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut item = dynamo::to_item(&ProductRecord::of(product))?;
+        item.insert(CATALOGUE_ATTRIBUTE.to_owned(), string(CATALOGUE));
+        let product_put = Put::builder()
+            .table_name(self.table.name())
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)");
+        let writes = vec![
+            TransactWriteItem::builder().put(key_put.build()?).build(),
+            TransactWriteItem::builder().put(product_put.build()?).build(),
+        ];
+        let verdicts = match self.table.transact(writes).await? {
+            Transaction::Done => return Ok(Created::Fresh),
+            Transaction::Refused(verdicts) => verdicts,
+        };
+        let Some(Verdict::ConditionFailed(Some(earlier))) = verdicts.into_iter().next() else {
+            return Err(StoreError::corrupt("products", "a key was refused without saying what stood in the way"));
+        };
+        let earlier: KeyRecord = dynamo::from_item(earlier)?;
+        Ok(if earlier.product_id == product.id {
+            Created::Fresh
+        } else if earlier.fingerprint == used.key.fingerprint {
+            Created::Repeat(Box::new(Product::added(earlier.product_id, earlier.addition, earlier.created_at)))
+        } else {
+            Created::Mismatch
+        })
     }
 
     async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
@@ -297,6 +335,34 @@ impl From<ProductRecord> for Product {
         } = record;
         let (details, stock) = (Details { name, description, price }, Stock { available, reserved });
         Self { id, details, version, stock, created_at, updated_at }
+    }
+}
+
+/// The use of an idempotency key, scoped to its caller and its route, with all
+/// that the answer tells: the product itself changes, its first answer doesn't.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeyRecord {
+    #[serde(flatten)]
+    key: Key,
+    fingerprint: String,
+    product_id: ProductId,
+    addition: Addition,
+    created_at: Timestamp,
+    /// Epoch seconds, for TTL.
+    expires_at: i64,
+}
+
+impl KeyRecord {
+    fn of(product: &Product, used: &NamedUse) -> Self {
+        let NamedUse { by, key, addition } = used;
+        Self {
+            key: Key::new(format!("KEY#{by}#POST/products#{}", key.key.as_str()), "KEY"),
+            fingerprint: key.fingerprint.clone(),
+            product_id: product.id,
+            addition: addition.clone(),
+            created_at: product.created_at,
+            expires_at: key.expires_at.as_second(),
+        }
     }
 }
 

@@ -4,13 +4,15 @@ mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
+    caller::UserId,
+    idempotency::KeyUse,
     page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
 use jiff::Timestamp;
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Adjustment, AdjustmentId, OrderId, Product, ProductId, Quote, Reservation};
+use crate::domain::{Addition, Adjustment, AdjustmentId, OrderId, Product, ProductId, Quote, Reservation};
 
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,29 @@ pub enum Saved {
     Stale,
 }
 
+/// What became of adding a product under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Created {
+    /// It is added.
+    Fresh,
+    /// The same request was made before: this is what it added, as it was then.
+    Repeat(Box<Product>),
+    /// The key was used for another request.
+    Mismatch,
+}
+
+/// The use of a key by somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedUse {
+    /// Who.
+    pub by: UserId,
+    /// The key, and what for.
+    pub key: KeyUse,
+    /// What is added.
+    pub addition: Addition,
+}
+
 /// Keeps products. Every write is conditional on what it was decided on, and
 /// all or nothing: stock is never taken below zero, given back twice, or moved
 /// without the record that says why.
@@ -30,6 +55,9 @@ pub enum Saved {
 pub trait Repository: Send + Sync {
     /// Writes a new product.
     async fn create(&self, product: &Product) -> Result<(), StoreError>;
+
+    /// Writes a new product together with the use of a key.
+    async fn create_once(&self, product: &Product, key: &NamedUse) -> Result<Created, StoreError>;
 
     /// Reads a product.
     async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError>;

@@ -124,6 +124,12 @@ async fn products(shop: &Shop) {
     let (admin, nobody) = (Person::admin(), Person::nobody());
     let mug = shop.product(19.99, "USD", 5).await;
     shop.product(2000.0, "JPY", 5).await;
+    let cup = |stock: u32| json!({ "name": "Cup", "description": "Small.", "price": 5, "stock": stock });
+    for (stock, status) in [(1, 201), (1, 201), (2, 422)] {
+        let answer =
+            shop.call_with("createProduct", &admin, "/products", cup(stock), &[("idempotency-key", "k")]).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+    }
     let path = format!("/products/{mug}");
     shop.call("getProduct", &nobody, &path, Value::Null).await.expect(StatusCode::OK);
     let none = format!("/products/{}", products::domain::ProductId::generate());

@@ -35,8 +35,9 @@ with at most the decimals of its currency; times are RFC 3339 in UTC; ids are a 
 each bad field. A path or method that does not exist is 404 `no_such_route`. Whatever can't even be read as HTTP is \
 refused by the gateway with `refused`.
 
-**Repeating** a request is safe but for two: without an `Idempotency-Key`, an order that is sent twice may be placed \
-twice, and a product that is sent twice is two products. Stock adjustments have an `adjustment_id` for it.
+**Repeating** a request is safe but for two, which take an `Idempotency-Key`: without one, an order that is sent twice \
+may be placed twice, and a product that is sent twice is two products. Where an answer may be repeated, and in how many \
+seconds, `Retry-After` says.
 
 **Lists** come in pages. Follow `next_cursor` until there is none.
 
