@@ -304,6 +304,16 @@ async fn what_another_service_says_beyond_what_is_known_is_ignored() {
         let answer = house.send(&door, Some("application/json"), door.body.to_string()).await;
         assert!(answer.status.is_success(), "{} {}: {}", door.method, door.path, answer.text);
     }
+    let order = uuid::Uuid::now_v7();
+    for (method, path) in [
+        ("GET", format!("/users/{}/validate", house.doors[1].caller.id())),
+        ("POST", format!("/reservations/ord_{order}/release")),
+        ("POST", format!("/payments/pay_{order}/cancel")),
+    ] {
+        let request = Request::builder().method(method).uri(format!("{path}?later=1")).body(Body::empty()).unwrap();
+        let answer = house.world.send_raw(&Person::service(), request).await;
+        assert!(answer.status.is_success(), "{method} {path}: {}", answer.text);
+    }
 }
 
 /// Whatever stands anywhere, the answer is a decision: never an error of ours,

@@ -125,6 +125,8 @@ mod the_catalogue {
         let bad = json!({ "name": "", "description": " ", "price": 0, "stock": 1_000_000_001 });
         let answer = world.post(&admin, "/products", bad).await;
         answer.expect_bad_fields(&["name", "description", "price", "stock"]);
+        let bad = but(but(mug(), "price", 0), "currency", "XAU");
+        world.post(&admin, "/products", bad).await.expect_bad_fields(&["currency", "price"]);
         for (field, value) in [
             ("name", json!("two\nlines")),
             ("name", json!("x".repeat(101))),

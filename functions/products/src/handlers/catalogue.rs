@@ -46,7 +46,10 @@ impl ReadBody for NewProduct {
         let (name, description) = (body.required("name", text), body.required("description", text));
         let amount = body.required("price", verbatim);
         let currency = body.optional_or("currency", Currency::default(), text);
-        let price = amount.zip(currency).and_then(|(amount, of)| body.check("price", Price::new(amount, of)));
+        let price = amount.and_then(|amount| match currency {
+            Some(currency) => body.check("price", Price::new(amount, currency)),
+            None => body.check("price", Price::is_possible(amount)).and(None),
+        });
         let stock = body.required("stock", whole);
         Some(Self { name: name?, description: description?, price: price?, currency: (), stock: stock? })
     }
