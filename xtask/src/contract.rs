@@ -2,7 +2,7 @@
 //! read it, generate a client from it, and try whether the deployed API does as
 //! it says.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use crate::{
     people::{Passwords, Person},
     process::{quiet, show},
     progress::Step,
-    project::Project,
+    project::{self, Project},
     stack::Stack,
     tools::{Tools, virtual_environment},
 };
@@ -44,13 +44,17 @@ fn generated_client(
     step.done(said.context("the API's document is not what it says of itself")?.trim());
 
     let step = Step::begin("A client that is generated from it");
+    // Anew: what an earlier document had is not to help.
+    let package = folder.join("client");
+    project::remove(&package)?;
+    fs::create_dir_all(&package).with_context(|| format!("cannot make {}", package.display()))?;
     let mut generate = tools.at_root(programs.join("openapi-python-client"));
-    generate.args(["generate", "--path", DOCUMENT, "--meta", "none", "--overwrite", "--fail-on-warning"]);
+    generate.args(["generate", "--path", DOCUMENT, "--meta", "none", "--fail-on-warning"]);
     generate.arg("--config").arg(strangers.join("generator.yaml"));
-    generate.arg("--output-path").arg(folder.join("client/holdfast_client"));
+    generate.arg("--output-path").arg(package.join("holdfast_client"));
     quiet(&mut generate).context("no whole client can be generated from the API's document")?;
     let mut order = tools.at_root(programs.join("python"));
-    order.arg(strangers.join("shop.py")).env("PYTHONPATH", folder.join("client"));
+    order.arg(strangers.join("shop.py")).env("PYTHONPATH", &package);
     order.env("HOLDFAST_API", &stack.api_url).env("NO_PROXY", "localhost,127.0.0.1");
     order.env("HOLDFAST_TOKEN", passwords.sign_in(stack, Person::CUSTOMER)?);
     step.done(quiet(&mut order).context("the generated client cannot order")?.trim());
