@@ -144,6 +144,7 @@ pub fn cases() -> Vec<Case> {
     let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
     let teapot = || json!({ "name": "Teapot, Zoë’s", "description": "Short and stout.", "price": 19.99, "stock": 9 });
     let unauthenticated = || problem(401, "unauthenticated").header("www-authenticate", "Bearer");
+    let saucer = |stock: u32| json!({ "name": "Saucer", "description": "Flat.", "price": 2, "stock": stock });
     let basket = |quantity: u32, token: &str| json!({ "items": [{ "product_id": "{teapot}", "quantity": quantity }], "payment_method": token });
     let mut cases = vec![
         // The catalogue.
@@ -151,6 +152,19 @@ pub fn cases() -> Vec<Case> {
             .gives(granted(201).header("etag", "\"1\"").header("location", "*").part("/stock", 9).part("/price", 19.99))
             .json(teapot())
             .keep("teapot", "/id"),
+        case("a product is added under a key", Admin, post.clone(), "/products")
+            .gives(granted(201).part("/name", "Saucer"))
+            .json(saucer(3))
+            .header("idempotency-key", "{key}")
+            .keep("saucer", "/id"),
+        case("its repetition adds none", Admin, post.clone(), "/products")
+            .gives(granted(201).part("/id", "{saucer}"))
+            .json(saucer(3))
+            .header("idempotency-key", "\"{key}\""),
+        case("another product under the same key is refused", Admin, post.clone(), "/products")
+            .gives(problem(422, "idempotency_mismatch"))
+            .json(saucer(4))
+            .header("idempotency-key", "{key}"),
         case("text is the same on the way in and out", Stranger, get.clone(), "/products/{teapot}")
             .gives(granted(200).header("etag", "\"1\"").part("/name", "Teapot, Zoë’s")),
         case("anybody lists the catalogue", Stranger, get.clone(), "/products?limit=1")
@@ -163,7 +177,9 @@ pub fn cases() -> Vec<Case> {
         case("a parameter out of range is refused", Stranger, get.clone(), "/products?limit=0")
             .gives(problem(422, "invalid_request")),
         case("a parameter that there isn't is refused", Stranger, get.clone(), "/products?colour=red")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "query")),
+            .gives(problem(422, "invalid_request").part("/errors/0/field", "colour")),
+        case("each bad parameter is named", Stranger, get.clone(), "/products?limit=0&colour=red&limit=2")
+            .gives(problem(422, "invalid_request").part("/errors/0/field", "limit").part("/errors/1/field", "colour")),
         case("an escaped parameter is read", Stranger, get.clone(), "/products?l%69mit=1").gives(granted(200)),
         case(
             "a product that there isn't is not found",
@@ -212,10 +228,10 @@ pub fn cases() -> Vec<Case> {
             .gives(problem(409, "user_exists"))
             .json(json!({ "name": "Ada", "email": "{email}" })),
         case("each bad field is named", Mallory, post.clone(), "/users")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "name").part("/errors/1/field", "email"))
+            .gives(problem(422, "invalid_request").part("/errors/0/field", "email").part("/errors/1/field", "name"))
             .json(json!({ "name": "", "email": "nobody" })),
         case("a field that there isn't is refused", Mallory, post.clone(), "/users")
-            .gives(problem(422, "invalid_request"))
+            .gives(problem(422, "invalid_request").part("/errors/0/field", "admin"))
             .json(json!({ "name": "Mallory", "email": "m@example.com", "admin": true })),
         case("half a document is refused", Ada, post.clone(), "/users")
             .gives(problem(400, "malformed_json"))
@@ -285,6 +301,8 @@ pub fn cases() -> Vec<Case> {
             .gives(problem(404, "no_such_route"))
             .json(json!({})),
         // Leaving.
+        case("nobody leaves by a trial run", Ada, Method::DELETE, "/users/{ada}?dry_run=true")
+            .gives(problem(422, "invalid_request").part("/errors/0/field", "dry_run")),
         case("a customer leaves", Ada, Method::DELETE, "/users/{ada}").gives(Expected {
             status: 204,
             headers: vec![("cache-control", "no-store"), ("x-request-id", "*")],
@@ -327,7 +345,7 @@ pub fn differences() -> Vec<Difference> {
             .part("/message", "Missing Authentication Token")
     };
     let valid = || granted(200).part("/valid", true);
-    let bad_charge = || problem(422, "invalid_request").part("/errors/0/field", "body");
+    let bad_charge = || problem(422, "invalid_request").part("/errors/0/field", "order_id");
     let differ = |way, because, answers: [(&'static str, Expected); 2]| {
         answers.map(|(says, answers)| Difference { way, says, answers, because })
     };
