@@ -1,10 +1,8 @@
-//! What a client sends, read: the path, the query and the body of a request.
+//! Reading a request: its path, its query and its body.
 //!
-//! One answer names everything that is wrong. Code that serde derives stops at
-//! the first mistake; and of the libraries that go on, `deserr` reads numbers
-//! as floats, which money must never be, and `eserde` neither sees a repeated
-//! member nor can say what a domain thinks of the others. So members are taken
-//! one by one from the text itself, and [`Fields`] collects what is refused.
+//! One answer names everything that is wrong. Members and parameters are taken
+//! one by one, by name, and [`Fields`] collects what is refused. Why no library
+//! does this is in `docs/adr/0008-requests-are-read-member-by-member.md`.
 
 use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr};
 
@@ -27,7 +25,7 @@ use crate::{
     problem::Problem,
 };
 
-/// What happens to members and parameters that nobody has asked for.
+/// What happens to members and parameters that no part has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
     /// A client is told of its mistake, before it relies on what has no effect.
@@ -36,14 +34,15 @@ enum Unknown {
     Ignored,
 }
 
-/// A client's request, as a handler's argument: all of it is right. `T` is a
-/// [`Part`], or several of them in a tuple. Members and parameters that no part
-/// knows are refused.
+/// A client's request. A handler that has it as an argument gets a request of
+/// which everything is right. `T` is a [`Part`], or a tuple of several. Members
+/// and parameters that no part knows are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<T>(pub T);
 
-/// The same for a request of another service of the system. Whatever no part
-/// knows is ignored: the caller may be of a later version.
+/// The same for a request of another service of the system. Members and
+/// parameters that no part knows are ignored: the caller may be of a later
+/// version.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<T>(pub T);
 
@@ -91,7 +90,7 @@ const UNKNOWN_MEMBER: &str = "is no member of this object";
 const TWICE: &str = "must be given once";
 const MISSING: &str = "must be given";
 
-/// A request on its way through the parts that read it.
+/// A request while its parts are being read.
 #[derive(Debug)]
 pub struct Sent {
     head: Parts,
@@ -140,8 +139,8 @@ pub trait Part: Sized + Send {
     /// Whether it is in the request's body.
     const HAS_BODY: bool = false;
 
-    /// Reads it; `None` if [`Sent::fields`] says why it can't be. A problem
-    /// that leaves no point in looking at anything else is returned.
+    /// Reads the part. It returns `None` if [`Sent::fields`] says what is wrong
+    /// with it, and a problem if it makes no sense to look at anything else.
     fn read(sent: &mut Sent) -> impl Future<Output = Result<Option<Self>, Problem>> + Send;
 }
 
@@ -188,7 +187,8 @@ pub struct Query<T>(pub T);
 
 /// What a query can say.
 pub trait ReadQuery: Sized {
-    /// Takes all parameters, and only then gives up for want of one.
+    /// Takes all parameters before it returns `None` for want of one: a
+    /// parameter that is not taken counts as unknown.
     fn read(parameters: &mut Parameters<'_>) -> Option<Self>;
 }
 
@@ -227,8 +227,8 @@ impl Parameters<'_> {
         self.fields.take(name, value)
     }
 
-    /// The `cursor` of a list. Whether it is the list's own is for the list to
-    /// say, with a code of its own; but beside other errors it is named here.
+    /// The `cursor` of a list. The list itself refuses one that is not its own,
+    /// with a code of its own; beside other errors it is named here, too.
     pub fn cursor(&mut self) -> Option<page::Cursor> {
         let cursor: page::Cursor = self.optional("cursor")?;
         if !cursor.is_readable() {
@@ -259,7 +259,8 @@ pub trait ReadBody: Sized {
     /// What else it takes to judge the body: who sends it, or `()`.
     type Context: FromRequestParts<(), Rejection: Into<Problem>> + Send + Sync;
 
-    /// Takes all members, and only then gives up for want of one.
+    /// Takes all members before it returns `None` for want of one: a member
+    /// that is not taken counts as unknown.
     fn read(body: &mut Object<'_, '_>, context: &Self::Context) -> Option<Self>;
 }
 
@@ -530,15 +531,15 @@ pub fn whole<T: TryFrom<i64, Error: fmt::Display>>(place: Place<'_, '_>) -> Opti
     }
 }
 
-/// The number, or the next that an `i64` can be: nothing that is counted here
-/// comes near.
+/// The number, or the nearest one that an `i64` can hold: nothing that is
+/// counted here comes near that.
 fn whole_number(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| b.is_ascii_digit()) {
         let nearest = if text == digits { i64::MAX } else { i64::MIN };
         return Some(text.parse().unwrap_or(nearest));
     }
-    // A JSON number has one of these; other values have not.
+    // What is no number at all can't be read as one, either.
     let number = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
     let number = number.ok()?.normalize();
     let whole = (number.scale() == 0).then(|| number.mantissa())?;

@@ -11,8 +11,8 @@ use crate::store::StoreError;
 pub const DEFAULT_LIMIT: u32 = 20;
 /// The most a client may ask for.
 pub const MAX_LIMIT: u32 = 100;
-/// What this code writes into its cursors, so that a later version can tell
-/// them from its own.
+/// The version of what is in a cursor. A later version of this code can tell
+/// its own cursors from these by it.
 const VERSION: u32 = 1;
 
 /// One page of a list.
