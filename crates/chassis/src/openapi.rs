@@ -164,7 +164,7 @@ schema!(
 schema!(
     Cursor,
     "Cursor",
-    text("^[A-Za-z0-9_-]+$", "bXkgc2VhbCBhbmQgdGhlIHBvc2l0aW9u")
+    text("^[A-Za-z0-9_-]+$", "eyJ2IjoxLCJsaXN0IjoiYS1saXN0IiwiYWZ0ZXIiOiJhbi1lbnRyeSJ9")
         .description(Some("Opaque, and good for the list it came from: the same caller, the same filters."))
 );
 
