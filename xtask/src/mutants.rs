@@ -88,25 +88,22 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         rule: "stock moves in the transaction that records the reservation",
         file: "functions/products/src/repository/dynamo.rs",
-        from: "        Ok(match self.table.transact(writes).await? {\n            Transaction::Done => Saved::Done,\n            \
-               Transaction::Refused(_) => Saved::Stale,\n        })\n    }\n\n    async fn release",
-        to: "        for write in writes {\n            match self.table.transact(vec![write]).await? {\n                \
-             Transaction::Done => {}\n                Transaction::Refused(_) => return Ok(Saved::Stale),\n            \
-             }\n        }\n        Ok(Saved::Done)\n    }\n\n    async fn release",
+        from: "        Ok(match self.table.transact(reservation, lines).await? {\n",
+        to: "        for line in lines {\n            \
+             if let Write::Refused(_) = self.table.send(line).await? { return Ok(Saved::Stale) }\n        \
+             }\n        Ok(match self.table.transact(reservation, []).await? {\n",
     },
     Mutant {
         rule: "stock is never plainly counted down",
         file: "functions/products/src/repository/dynamo.rs",
-        from: "        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];\n        \
-               for line in &quote.lines {\n",
-        to: "        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];\n        \
-             for line in &quote.lines {\n            \
+        from: "        Ok(match self.table.transact(reservation, lines).await? {\n",
+        to: "        for line in &quote.lines {\n            \
              let plain = self.table.update(&product_key(line.product_id))\n                \
              .update_expression(\"SET available = available - :quantity, reserved = reserved + :quantity\")\n                \
              .condition_expression(\"available >= :quantity\")\n                \
              .expression_attribute_values(\":quantity\", number(line.quantity.get()));\n            \
-             if let Write::Refused(_) = self.table.send_update(plain).await? { return Ok(Saved::Stale) }\n        \
-             }\n        for line in [] as [&crate::domain::PricedLine; 0] {\n",
+             if let Write::Refused(_) = self.table.send(plain).await? { return Ok(Saved::Stale) }\n        \
+             }\n        Ok(match self.table.transact(reservation, lines.take(0)).await? {\n",
     },
     Mutant {
         rule: "no more is reserved than there is",
@@ -136,8 +133,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         rule: "the key and the order are recorded together",
         file: "functions/orders/src/repository/dynamo.rs",
-        from: "            TransactWriteItem::builder().put(order_put.build()?).build(),\n        ];",
-        to: "        ];\n        let _ = (order_put, self.begin_without_key(order).await?);",
+        from: "        let earlier = match self.table.transact(use_key, [place_order]).await? {\n",
+        to: "        let _ = (place_order, self.begin_without_key(order).await?);\n        \
+             let earlier = match self.table.transact(use_key, []).await? {\n",
     },
     Mutant {
         rule: "the order stays open until its event is out",

@@ -72,7 +72,7 @@ impl Breaker {
     }
 
     /// Tells how an admitted call went. A refusal by a healthy dependency (a
-    /// 409, say) is a success here.
+    /// 409, say) is a success here, and so is its word that it is busy.
     pub fn record(&self, success: bool) {
         let since = self.clock.now();
         let mut state = self.state();

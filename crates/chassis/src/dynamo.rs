@@ -1,8 +1,9 @@
 //! What DynamoDB's answers mean.
 //!
-//! A condition that failed, a conflict with another transaction, and a table
-//! that doesn't answer are three different things; this module keeps them
-//! apart, so that a repository can't mistake one for another.
+//! A condition that failed, a conflict with another transaction, a table that
+//! takes no more at the moment, and a table that doesn't answer are four
+//! different things. This module keeps them apart, so that a repository can't
+//! mistake one for another.
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
@@ -10,13 +11,13 @@ use aws_sdk_dynamodb::{
     Client,
     error::{BuildError, ProvideErrorMetadata, SdkError},
     operation::{
-        put_item::builders::PutItemFluentBuilder, query::builders::QueryFluentBuilder,
+        delete_item::DeleteItemError, put_item::PutItemError, query::builders::QueryFluentBuilder,
         transact_get_items::TransactGetItemsError, transact_write_items::TransactWriteItemsError,
-        update_item::builders::UpdateItemFluentBuilder,
+        update_item::UpdateItemError,
     },
     types::{
-        AttributeValue, CancellationReason, Get, ReturnValuesOnConditionCheckFailure, TransactGetItem,
-        TransactWriteItem,
+        AttributeValue, CancellationReason, Delete, Get, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+        TransactGetItem, TransactWriteItem, Update,
     },
 };
 use backon::{ExponentialBuilder, Retryable};
@@ -61,24 +62,104 @@ pub enum Write {
     Refused(Option<Item>),
 }
 
-/// How a transaction ended.
+/// How a transaction ended. (One that only met others is
+/// [`StoreError::Contended`].)
 #[derive(Debug, PartialEq)]
 #[must_use]
 pub enum Transaction {
-    /// All of it.
+    /// All of it was written.
     Done,
-    /// None of it. For each write, in order, whether its condition failed.
-    Refused(Vec<Verdict>),
+    /// Nothing was written: the condition of the subject failed. The item that
+    /// stood in the way, if there is one.
+    SubjectRefused(Option<Item>),
+    /// Nothing was written: the condition of the subject held, and that of
+    /// another write failed.
+    OtherRefused,
 }
 
-/// What a refused transaction says of one of its writes.
-#[derive(Debug, PartialEq)]
-pub enum Verdict {
-    /// This one was not the reason.
-    Passed,
-    /// Its condition failed; the item that stood in the way, if any (and if
-    /// the write asked for it).
-    ConditionFailed(Option<Item>),
+/// A write of one item, sent alone or as part of a transaction. Its methods
+/// have the names of the SDK's.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Change {
+    kind: Kind,
+    condition: Option<String>,
+    names: Option<HashMap<String, String>>,
+    values: Option<Item>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Put(Item),
+    Update { key: Item, expression: String },
+    Delete { key: Item },
+}
+
+impl Change {
+    fn new(kind: Kind) -> Self {
+        Self { kind, condition: None, names: None, values: None }
+    }
+
+    /// Writes only where `condition` holds.
+    pub fn condition_expression(mut self, condition: impl Into<String>) -> Self {
+        self.condition = Some(condition.into());
+        self
+    }
+
+    /// What `name` stands for in the expressions.
+    pub fn expression_attribute_names(mut self, name: impl Into<String>, attribute: impl Into<String>) -> Self {
+        self.names.get_or_insert_default().insert(name.into(), attribute.into());
+        self
+    }
+
+    /// What `name` stands for in the expressions.
+    pub fn expression_attribute_values(mut self, name: impl Into<String>, value: AttributeValue) -> Self {
+        self.values.get_or_insert_default().insert(name.into(), value);
+        self
+    }
+
+    /// As a part of a transaction on `table`, which returns the item that a
+    /// failed condition met if `failed` says so.
+    fn in_transaction(
+        self,
+        table: &str,
+        failed: ReturnValuesOnConditionCheckFailure,
+    ) -> Result<TransactWriteItem, StoreError> {
+        macro_rules! write {
+            ($builder:expr) => {
+                $builder
+                    .table_name(table)
+                    .set_condition_expression(self.condition)
+                    .set_expression_attribute_names(self.names)
+                    .set_expression_attribute_values(self.values)
+                    .return_values_on_condition_check_failure(failed)
+                    .build()?
+            };
+        }
+        let part = TransactWriteItem::builder();
+        Ok(match self.kind {
+            Kind::Put(item) => part.put(write!(Put::builder().set_item(Some(item)))),
+            Kind::Update { key, expression } => {
+                part.update(write!(Update::builder().set_key(Some(key)).update_expression(expression)))
+            }
+            Kind::Delete { key } => part.delete(write!(Delete::builder().set_key(Some(key)))),
+        }
+        .build())
+    }
+}
+
+/// An update that doesn't say yet what it changes.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Updating {
+    key: Item,
+}
+
+impl Updating {
+    /// What the update changes.
+    pub fn update_expression(self, expression: impl Into<String>) -> Change {
+        Change::new(Kind::Update { key: self.key, expression: expression.into() })
+    }
 }
 
 /// A table's key: every table of this project has the same two attributes.
@@ -239,102 +320,133 @@ impl Table {
         let get = Get::builder().table_name(&self.name).set_key(Some(key.attributes())).build()?;
         let request = self.client.transact_get_items().transact_items(TransactGetItem::builder().get(get).build());
         let send = || async { request.clone().send().await };
-        match send.retry(conflict_backoff()).when(is_in_hand).await {
+        match send.retry(conflict_backoff()).when(|error| Outcome::of_read(error).is_busy()).await {
             Ok(output) => {
                 output.responses.unwrap_or_default().into_iter().find_map(|r| r.item).map(from_item).transpose()
             }
-            Err(error) if is_in_hand(&error) => Err(self.contended()),
-            Err(error) => Err(self.unavailable(error)),
+            Err(error) => match Outcome::of_read(&error) {
+                Outcome::Contended => Err(StoreError::contended(&self.name, error)),
+                Outcome::Throttled => Err(StoreError::throttled(&self.name, error)),
+                _ => Err(self.unavailable(error)),
+            },
         }
     }
 
-    /// The start of a put.
-    pub fn put<T: Serialize>(&self, record: &T) -> Result<PutItemFluentBuilder, StoreError> {
-        Ok(self.client.put_item().table_name(&self.name).set_item(Some(to_item(record)?)))
+    /// Puts a record.
+    pub fn put<T: Serialize>(&self, record: &T) -> Result<Change, StoreError> {
+        Ok(Change::new(Kind::Put(to_item(record)?)))
+    }
+
+    /// Puts a record where there is nothing.
+    pub fn put_new<T: Serialize>(&self, record: &T) -> Result<Change, StoreError> {
+        Ok(self.put(record)?.condition_expression("attribute_not_exists(pk)"))
     }
 
     /// The start of an update.
-    pub fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
-        self.client.update_item().table_name(&self.name).set_key(Some(key.attributes()))
+    pub fn update(&self, key: &Key) -> Updating {
+        Updating { key: key.attributes() }
     }
 
-    /// Sends a conditional put.
-    pub async fn send_put(&self, put: PutItemFluentBuilder) -> Result<Write, StoreError> {
-        let put = put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let send = || async { put.clone().send().await.map(|_| ()) };
-        self.judge_write(send.retry(conflict_backoff()).when(is_conflict).await, |error| {
-            error.is_conditional_check_failed_exception().then(|| match error {
-                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(refusal) => {
-                    refusal.item.clone()
+    /// Deletes an item.
+    pub fn delete(&self, key: &Key) -> Change {
+        Change::new(Kind::Delete { key: key.attributes() })
+    }
+
+    /// Sends one write; repeats it while it only meets transactions.
+    pub async fn send(&self, change: Change) -> Result<Write, StoreError> {
+        let Change { kind, condition, names, values } = change;
+        let failed = condition.as_ref().map(|_| ReturnValuesOnConditionCheckFailure::AllOld);
+        macro_rules! send {
+            ($request:expr, $error:ident) => {{
+                let request = $request
+                    .table_name(&self.name)
+                    .set_condition_expression(condition)
+                    .set_expression_attribute_names(names)
+                    .set_expression_attribute_values(values)
+                    .set_return_values_on_condition_check_failure(failed);
+                let send = || async { request.clone().send().await.map(|_| ()) };
+                match send.retry(conflict_backoff()).when(is_conflict).await {
+                    Ok(()) => Ok(Write::Done),
+                    Err(error) => match error.as_service_error() {
+                        Some($error::ConditionalCheckFailedException(refusal)) => {
+                            Ok(Write::Refused(refusal.item.clone()))
+                        }
+                        _ => Err(self.unavailable(error)),
+                    },
                 }
-                _ => None,
-            })
-        })
-    }
-
-    /// Sends a conditional update.
-    pub async fn send_update(&self, update: UpdateItemFluentBuilder) -> Result<Write, StoreError> {
-        let update = update.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let send = || async { update.clone().send().await.map(|_| ()) };
-        self.judge_write(send.retry(conflict_backoff()).when(is_conflict).await, |error| {
-            error.is_conditional_check_failed_exception().then(|| match error {
-                aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(refusal) => {
-                    refusal.item.clone()
-                }
-                _ => None,
-            })
-        })
-    }
-
-    /// Sends a conditional update that returns the item as it is now; `None`
-    /// if the condition didn't hold.
-    pub async fn update_returning<T: DeserializeOwned>(
-        &self,
-        update: UpdateItemFluentBuilder,
-    ) -> Result<Option<T>, StoreError> {
-        let send = || async { update.clone().send().await };
-        match send.retry(conflict_backoff()).when(is_conflict).await {
-            Ok(output) => output.attributes.map(from_item).transpose(),
-            Err(error) if is_conflict(&error) => Err(self.contended()),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
-                Ok(None)
+            }};
+        }
+        match kind {
+            Kind::Put(item) => send!(self.client.put_item().set_item(Some(item)), PutItemError),
+            Kind::Update { key, expression } => {
+                send!(self.client.update_item().set_key(Some(key)).update_expression(expression), UpdateItemError)
             }
-            Err(error) => Err(self.unavailable(error)),
+            Kind::Delete { key } => send!(self.client.delete_item().set_key(Some(key)), DeleteItemError),
         }
     }
 
-    fn judge_write<E>(
-        &self,
-        result: Result<(), SdkError<E>>,
-        refusal: impl FnOnce(&E) -> Option<Option<Item>>,
-    ) -> Result<Write, StoreError>
-    where
-        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-    {
-        match result {
-            Ok(()) => Ok(Write::Done),
-            Err(error) if is_conflict(&error) => Err(self.contended()),
-            Err(error) => match error.as_service_error().and_then(refusal) {
-                Some(item) => Ok(Write::Refused(item)),
-                None => Err(self.unavailable(error)),
-            },
+    /// Sends a conditional write that returns the item as it is now (an
+    /// update), or as it was (a put or a deletion); `None` if the condition
+    /// didn't hold, or where there was nothing.
+    pub async fn send_returning<T: DeserializeOwned>(&self, change: Change) -> Result<Option<T>, StoreError> {
+        let Change { kind, condition, names, values } = change;
+        macro_rules! send {
+            ($request:expr, $returned:ident, $error:ident) => {{
+                let request = $request
+                    .table_name(&self.name)
+                    .set_condition_expression(condition)
+                    .set_expression_attribute_names(names)
+                    .set_expression_attribute_values(values)
+                    .return_values(ReturnValue::$returned);
+                let send = || async { request.clone().send().await };
+                match send.retry(conflict_backoff()).when(is_conflict).await {
+                    Ok(output) => output.attributes.map(from_item).transpose(),
+                    Err(error) => match error.as_service_error() {
+                        Some($error::ConditionalCheckFailedException(_)) => Ok(None),
+                        _ => Err(self.unavailable(error)),
+                    },
+                }
+            }};
+        }
+        match kind {
+            Kind::Put(item) => send!(self.client.put_item().set_item(Some(item)), AllOld, PutItemError),
+            Kind::Update { key, expression } => send!(
+                self.client.update_item().set_key(Some(key)).update_expression(expression),
+                AllNew,
+                UpdateItemError
+            ),
+            Kind::Delete { key } => send!(self.client.delete_item().set_key(Some(key)), AllOld, DeleteItemError),
         }
     }
 
     /// Sends a transaction; repeats it while it only meets other transactions.
     ///
+    /// `subject` is what it is about, and `others` what must be written with
+    /// it: a reservation and the stock that it takes, say. While somebody
+    /// writes the subject, others may already hold what comes of that; so what
+    /// their conditions say counts only where the subject's condition held.
+    ///
     /// The SDK gives each call a request token of its own, so that its own
     /// repeats after a lost reply change nothing more.
-    pub async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<Transaction, StoreError> {
+    pub async fn transact(
+        &self,
+        subject: Change,
+        others: impl IntoIterator<Item = Change>,
+    ) -> Result<Transaction, StoreError> {
+        let subject = subject.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::AllOld)?;
+        let others =
+            others.into_iter().map(|other| other.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::None));
+        let writes = std::iter::once(Ok(subject)).chain(others).collect::<Result<Vec<_>, _>>()?;
         let request = self.client.transact_write_items().set_transact_items(Some(writes));
         let send = || async { request.clone().send().await.map(|_| ()) };
-        let result = send.retry(conflict_backoff()).when(is_undecided).await;
-        match result {
+        match send.retry(conflict_backoff()).when(|error| Outcome::of(error).is_busy()).await {
             Ok(()) => Ok(Transaction::Done),
-            Err(error) if is_undecided(&error) => Err(self.contended()),
-            Err(error) => match verdicts(&error) {
-                Some(verdicts) => Ok(Transaction::Refused(verdicts)),
-                None => Err(self.unavailable(error)),
+            Err(error) => match Outcome::of(&error) {
+                Outcome::SubjectRefused(item) => Ok(Transaction::SubjectRefused(item)),
+                Outcome::OtherRefused => Ok(Transaction::OtherRefused),
+                Outcome::Contended => Err(StoreError::contended(&self.name, error)),
+                Outcome::Throttled => Err(StoreError::throttled(&self.name, error)),
+                Outcome::Unknown => Err(self.unavailable(error)),
             },
         }
     }
@@ -403,16 +515,18 @@ impl Table {
         timed.unwrap_or_else(|_| Err(StoreError::unavailable(&self.name, "no time left")))
     }
 
-    /// Wraps what the SDK said.
+    /// Wraps what the SDK said of a call that has no outcome.
     pub fn unavailable<E, R>(&self, error: SdkError<E, R>) -> StoreError
     where
+        E: ProvideErrorMetadata,
         SdkError<E, R>: std::error::Error + Send + Sync + 'static,
     {
-        StoreError::unavailable(&self.name, error)
-    }
-
-    fn contended(&self) -> StoreError {
-        StoreError::unavailable(&self.name, "still in conflict with other transactions after several tries")
+        let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+        match code.map_or(Outcome::Unknown, Outcome::of_code) {
+            Outcome::Contended => StoreError::contended(&self.name, error),
+            Outcome::Throttled => StoreError::throttled(&self.name, error),
+            _ => StoreError::unavailable(&self.name, error),
+        }
     }
 }
 
@@ -425,60 +539,85 @@ fn conflict_backoff() -> ExponentialBuilder {
 }
 
 fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    error.code() == Some("TransactionConflictException")
+    error.code().is_some_and(|code| Outcome::of_code(code) == Outcome::Contended)
 }
 
-/// Somebody else's transaction has this item.
-fn met_another(reason: &CancellationReason) -> bool {
-    reason.code() == Some("TransactionConflict")
+/// What an error says of the writes that were asked for.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    SubjectRefused(Option<Item>),
+    OtherRefused,
+    /// Somebody else's transaction has an item.
+    Contended,
+    /// The table takes no more at the moment.
+    Throttled,
+    /// None of these.
+    Unknown,
 }
 
-/// A read that met a transaction.
-fn is_in_hand(error: &SdkError<TransactGetItemsError>) -> bool {
-    match error.as_service_error() {
-        Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
-            cancelled.cancellation_reasons().iter().any(met_another)
+impl Outcome {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Contended | Self::Throttled)
+    }
+
+    /// What the code of an error, or of a cancelled transaction's reason, says.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
+    fn of_code(code: &str) -> Self {
+        match code {
+            "TransactionConflictException" | "TransactionInProgressException" | "TransactionConflict" => {
+                Self::Contended
+            }
+            "ThrottlingException"
+            | "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "ThrottlingError"
+            | "ProvisionedThroughputExceeded" => Self::Throttled,
+            _ => Self::Unknown,
         }
-        _ => false,
     }
-}
 
-fn reasons(error: &SdkError<TransactWriteItemsError>) -> Option<&[CancellationReason]> {
-    match error.as_service_error()? {
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => Some(cancelled.cancellation_reasons()),
-        _ => None,
+    fn of_reason(reason: &CancellationReason) -> Self {
+        Self::of_code(reason.code().unwrap_or_default())
     }
-}
 
-/// Cancelled for conflicts, and decided by nothing else: worth the same try
-/// again. A failed condition beside a conflict is a refusal, unless it is the
-/// first write that has the conflict: that one is about what the transaction
-/// is for, and while somebody writes it, others may already hold what comes of
-/// it. (It may be this very transaction, sent before and committed item by item.)
-fn is_undecided(error: &SdkError<TransactWriteItemsError>) -> bool {
-    let Some(reasons) = reasons(error) else { return is_conflict(error) };
-    let decides = |reason: &CancellationReason| reason.code() != Some("None") && !met_another(reason);
-    match reasons {
-        [first, ..] if met_another(first) => true,
-        all => all.iter().any(met_another) && !all.iter().any(decides),
+    /// Of a read of one item.
+    fn of_read(error: &SdkError<TransactGetItemsError>) -> Self {
+        match error.as_service_error() {
+            Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
+                cancelled.cancellation_reasons().first().map_or(Self::Unknown, Self::of_reason)
+            }
+            _ => error.code().map_or(Self::Unknown, Self::of_code),
+        }
     }
-}
 
-fn verdicts(error: &SdkError<TransactWriteItemsError>) -> Option<Vec<Verdict>> {
-    let reasons = reasons(error)?;
-    // Cancelled for throttling, say, is no refusal: not of the first write, and so of none, since what the others say
-    // is read in the light of it.
-    if !matches!(reasons.first()?.code(), Some("None" | "ConditionalCheckFailed")) {
-        return None;
+    /// What is said of the first write, the subject, decides. While somebody
+    /// writes it, or it was not looked at for want of throughput, a failed
+    /// condition of another decides nothing: that may be what comes of the
+    /// subject. (It may be this very transaction, sent before and committed
+    /// item by item.)
+    fn of(error: &SdkError<TransactWriteItemsError>) -> Self {
+        let reasons = match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
+            _ => return error.code().map_or(Self::Unknown, Self::of_code),
+        };
+        let Some((subject, others)) = reasons.split_first() else { return Self::Unknown };
+        match subject.code() {
+            Some("ConditionalCheckFailed") => return Self::SubjectRefused(subject.item.clone()),
+            None | Some("None") => {}
+            Some(code) => return Self::of_code(code),
+        }
+        if others.iter().any(|reason| reason.code() == Some("ConditionalCheckFailed")) {
+            return Self::OtherRefused;
+        }
+        let others = others.iter().filter(|reason| !matches!(reason.code(), None | Some("None"))).map(Self::of_reason);
+        // Of several reasons the one that a repeat mends least.
+        let rank = |outcome: &Self| match outcome {
+            Self::Contended => 0,
+            Self::Throttled => 1,
+            _ => 2,
+        };
+        others.max_by_key(rank).unwrap_or(Self::Unknown)
     }
-    let verdicts: Vec<_> = reasons
-        .iter()
-        .map(|reason| match reason.code() {
-            Some("ConditionalCheckFailed") => Verdict::ConditionFailed(reason.item.clone()),
-            _ => Verdict::Passed,
-        })
-        .collect();
-    verdicts.iter().any(|verdict| *verdict != Verdict::Passed).then_some(verdicts)
 }
 
 #[cfg(test)]
@@ -492,7 +631,7 @@ mod tests {
     use aws_smithy_types::body::SdkBody;
     use serde::Deserialize;
 
-    use super::{Verdict, from_item, is_undecided, verdicts};
+    use super::{Outcome, from_item};
     use crate::telemetry::chain;
 
     fn cancelled(codes: &[&str]) -> SdkError<TransactWriteItemsError> {
@@ -503,23 +642,28 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_met_another_is_decided_by_what_its_first_write_says() {
+    fn what_is_said_of_its_subject_decides_a_transaction() {
         const CONFLICT: &str = "TransactionConflict";
         const REFUSED: &str = "ConditionalCheckFailed";
-        for codes in [&[CONFLICT, "None"][..], &["None", CONFLICT], &[CONFLICT, REFUSED], &[CONFLICT, "None", REFUSED]]
-        {
-            assert!(is_undecided(&cancelled(codes)), "{codes:?}");
-        }
-        for codes in [&[REFUSED, CONFLICT][..], &["None", REFUSED], &["None", CONFLICT, REFUSED]] {
-            let error = cancelled(codes);
-            assert!(!is_undecided(&error), "{codes:?}");
-            let refused =
-                verdicts(&error).unwrap().iter().map(|verdict| *verdict != Verdict::Passed).collect::<Vec<_>>();
-            assert_eq!(refused, codes.iter().map(|code| *code == REFUSED).collect::<Vec<_>>());
-        }
-        for other in [CONFLICT, REFUSED] {
-            let throttled = cancelled(&["ThrottlingError", other]);
-            assert!(!is_undecided(&throttled) && verdicts(&throttled).is_none(), "{other}");
+        for (codes, outcome) in [
+            (&[CONFLICT, "None"][..], Outcome::Contended),
+            (&["None", CONFLICT], Outcome::Contended),
+            (&[CONFLICT, REFUSED], Outcome::Contended),
+            (&[CONFLICT, "None", REFUSED], Outcome::Contended),
+            (&[REFUSED, CONFLICT], Outcome::SubjectRefused(None)),
+            (&[REFUSED, REFUSED], Outcome::SubjectRefused(None)),
+            (&["None", REFUSED], Outcome::OtherRefused),
+            (&["None", CONFLICT, REFUSED], Outcome::OtherRefused),
+            (&["None", "ThrottlingError", REFUSED], Outcome::OtherRefused),
+            (&["ThrottlingError", CONFLICT], Outcome::Throttled),
+            (&["ProvisionedThroughputExceeded", REFUSED], Outcome::Throttled),
+            (&["None", CONFLICT, "ThrottlingError"], Outcome::Throttled),
+            (&["ValidationError", CONFLICT], Outcome::Unknown),
+            (&["None", CONFLICT, "ItemCollectionSizeLimitExceeded"], Outcome::Unknown),
+            (&["None", "None"], Outcome::Unknown),
+            (&[], Outcome::Unknown),
+        ] {
+            assert_eq!(Outcome::of(&cancelled(codes)), outcome, "{codes:?}");
         }
     }
 

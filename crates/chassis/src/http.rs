@@ -190,6 +190,10 @@ fn rendered(mut response: Response, id: &RequestId) -> Response {
 fn refused(problem: Problem, id: &RequestId) -> Response {
     let code = problem.code();
     match problem.cause() {
+        // That others were faster is no failure.
+        Some(cause) if problem.status().is_client_error() => {
+            tracing::info!(code, cause = telemetry::chain(cause), "request refused");
+        }
         Some(cause) => tracing::error!(code, cause = telemetry::chain(cause), "request failed"),
         None => tracing::info!(code, "request refused"),
     }

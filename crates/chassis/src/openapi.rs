@@ -286,6 +286,7 @@ impl Problems for Everywhere {
         vec![
             Problem::internal("a sample"),
             Problem::unavailable("a sample"),
+            Problem::throttled("a sample"),
             // The gateway's own.
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", too_many)
                 .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),

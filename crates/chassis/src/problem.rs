@@ -125,6 +125,35 @@ impl Problem {
         problem
     }
 
+    /// 409: others are writing the same at this moment. May be repeated in a
+    /// moment.
+    ///
+    /// Not a 5xx, since nothing has failed: gateways count those, and their
+    /// alarms take a deployment back.
+    pub fn contended(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::CONFLICT,
+            CONTENDED,
+            "Others are changing the same at this moment. Repeat the request in a second.",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        problem.0.cause = Some(cause.into());
+        problem
+    }
+
+    /// 503: more is asked of a part of the system than it takes at the moment.
+    /// May be repeated, where that is safe, in a moment.
+    pub fn throttled(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            THROTTLED,
+            "A part of the system has too much to do at the moment. Repeat the request in a few seconds.",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        problem.0.cause = Some(cause.into());
+        problem
+    }
+
     /// Adds an extension member (RFC 9457, section 3.2).
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
@@ -199,6 +228,11 @@ impl Problem {
     }
 }
 
+/// The code of [`Problem::contended`].
+pub const CONTENDED: &str = "contended";
+/// The code of [`Problem::throttled`].
+pub const THROTTLED: &str = "throttled";
+
 /// The media type of problem documents.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -207,6 +241,8 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Corrupt { .. } => Self::internal(error),
             StoreError::Unavailable { .. } => Self::unavailable(error),
+            StoreError::Contended { .. } => Self::contended(error),
+            StoreError::Throttled { .. } => Self::throttled(error),
         }
     }
 }

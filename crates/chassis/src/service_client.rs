@@ -1,5 +1,5 @@
-//! Calling another service: signed, bounded, tried twice, and left alone for a
-//! while when it keeps failing.
+//! Calling another service: signed, bounded, tried twice, left alone for a while
+//! when it keeps failing, and asked again for a while when it is only busy.
 
 use std::{fmt, time::Duration};
 
@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::{
     http::Request as HttpRequest,
 };
 use aws_smithy_types::body::SdkBody;
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -30,7 +30,7 @@ use crate::{
     clock::Clock,
     config::BaseUrl,
     deadline::Deadline,
-    problem::RemoteProblem,
+    problem::{CONTENDED, RemoteProblem, THROTTLED},
     telemetry,
     trace::TraceContext,
 };
@@ -39,6 +39,10 @@ use crate::{
 const MAX_ANSWER: usize = 1024 * 1024;
 /// A first try and one more (each within the attempt's timeout).
 const RETRIES: usize = 1;
+/// For how long a busy service is asked again, if the deadline allows it. Longer
+/// than a rush on one product usually lasts; short enough that a worker which
+/// has several orders, and each of them for the time of a lease only, gets on.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The name that API Gateway's execution endpoints are signed for.
 const SIGNING_NAME: &str = "execute-api";
 
@@ -55,6 +59,15 @@ pub enum CallError {
         status: StatusCode,
         /// The problem document.
         problem: RemoteProblem,
+    },
+    /// The service is well, and others were faster: they write the same items,
+    /// or use up what it takes at the moment. Neither a refusal nor a failure.
+    #[error("{service} is busy: {reason}")]
+    Busy {
+        /// Who is busy.
+        service: &'static str,
+        /// For the log.
+        reason: String,
     },
     /// No answer, or none that means anything. What was asked for may or may
     /// not have happened.
@@ -122,18 +135,24 @@ impl ServiceClient {
         trace: &TraceContext,
         deadline: Deadline,
     ) -> Result<A, CallError> {
-        let attempt = || self.attempt(&method, path, &body, trace, deadline);
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_millis(250))
-            .with_max_times(RETRIES)
-            .with_jitter();
-        let answer = attempt
-            .retry(backoff)
-            .when(|error| matches!(error, CallError::Unavailable { .. }) && !deadline.remaining().is_zero())
-            .notify(|error, pause| tracing::warn!(reason = telemetry::chain(error), ?pause, "calling again"))
-            .await?;
-        serde_json::from_slice(&answer).map_err(|error| self.unavailable(error))
+        let patience = deadline.min(Deadline::after(PATIENCE));
+        let mut after_failures =
+            backoff(Duration::from_millis(50), Duration::from_millis(250)).with_max_times(RETRIES).build();
+        let mut while_busy = backoff(Duration::from_millis(50), Duration::from_secs(1)).without_max_times().build();
+        loop {
+            let error = match self.attempt(&method, path, &body, trace, deadline).await {
+                Ok(answer) => return serde_json::from_slice(&answer).map_err(|error| self.unavailable(error)),
+                Err(error) => error,
+            };
+            let (pause, end) = match &error {
+                CallError::Refused { .. } => return Err(error),
+                CallError::Busy { .. } => (while_busy.next(), patience),
+                CallError::Unavailable { .. } => (after_failures.next(), deadline),
+            };
+            let Some(pause) = pause.filter(|pause| *pause < end.remaining()) else { return Err(error) };
+            tracing::warn!(reason = telemetry::chain(&error), ?pause, "calling again");
+            tokio::time::sleep(pause).await;
+        }
     }
 
     async fn attempt(
@@ -164,8 +183,13 @@ impl ServiceClient {
             send(&self.connector, call, deadline).await
         };
         let result = result.await;
-        // That the caller ran out of time says nothing about the service.
-        let is_telling = !(is_cut_short && matches!(result, Err(SendError::Timeout)));
+        let is_telling = match &result {
+            // That the caller ran out of time says nothing about the service.
+            Err(SendError::Timeout) => !is_cut_short,
+            // Nor does a gateway that let nothing through to it.
+            Ok(answer) => answer.status != StatusCode::TOO_MANY_REQUESTS,
+            Err(_) => true,
+        };
         let result = result.map_err(|error| self.unavailable(error)).and_then(|answer| self.judge(answer));
         if is_telling {
             self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
@@ -174,21 +198,19 @@ impl ServiceClient {
     }
 
     /// A refusal is a 4xx with a problem document of the service's own. A 4xx
-    /// without one, or one that only a gateway or a busy service sends, says
-    /// nothing about what was asked.
+    /// without one, or one that only a gateway sends, says nothing about what
+    /// was asked. That a service is busy its problem's code says.
     fn judge(&self, answer: Answer) -> Result<Bytes, CallError> {
         if answer.status.is_success() {
             return Ok(answer.body);
         }
-        let about_the_way = [
-            StatusCode::UNAUTHORIZED,
-            StatusCode::FORBIDDEN,
-            StatusCode::REQUEST_TIMEOUT,
-            StatusCode::TOO_EARLY,
-            StatusCode::TOO_MANY_REQUESTS,
-        ];
+        let about_the_way =
+            [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
+        let busy = |reason: &str| CallError::Busy { service: self.service, reason: reason.to_owned() };
         let problem: Option<RemoteProblem> = serde_json::from_slice(&answer.body).ok();
         match problem.filter(|problem| !problem.code.is_empty()) {
+            Some(problem) if [CONTENDED, THROTTLED].contains(&problem.code.as_str()) => Err(busy(&problem.code)),
+            _ if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(busy("too many requests")),
             Some(problem) if answer.status.is_client_error() && !about_the_way.contains(&answer.status) => {
                 Err(CallError::Refused { service: self.service, status: answer.status, problem })
             }
@@ -199,6 +221,10 @@ impl ServiceClient {
     fn unavailable(&self, reason: impl fmt::Display) -> CallError {
         CallError::Unavailable { service: self.service, reason: reason.to_string() }
     }
+}
+
+fn backoff(first: Duration, longest: Duration) -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter()
 }
 
 /// Signs requests as this function's role (Signature Version 4).

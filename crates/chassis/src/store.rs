@@ -4,10 +4,31 @@ use std::error::Error;
 
 /// A store that can't be used at the moment, or that holds what it should not.
 /// After a write it is unknown whether the write happened.
+///
+/// Contention is no outage: the store answers, and what it answers is that
+/// somebody else got on. Whoever counts failures doesn't count it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It didn't answer, answered with a failure of its own, or was too busy.
+    /// Others were writing the same items at the same time, and kept doing so.
     /// The same may well work in a moment.
+    #[error("others are writing the same items of {store}")]
+    Contended {
+        /// Which store.
+        store: String,
+        /// What its client said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It takes no more at the moment, of these items or of all. The same may
+    /// well work in a moment.
+    #[error("too much is asked of {store}")]
+    Throttled {
+        /// Which store.
+        store: String,
+        /// What its client said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It didn't answer, or answered with a failure of its own. The same may
+    /// well work in a moment.
     #[error("{store} cannot be used")]
     Unavailable {
         /// Which store.
@@ -29,6 +50,21 @@ impl StoreError {
     /// The store didn't do its part.
     pub fn unavailable(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable { store: store.into(), source: source.into() }
+    }
+
+    /// Others were faster each time.
+    pub fn contended(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Contended { store: store.into(), source: source.into() }
+    }
+
+    /// The store takes no more.
+    pub fn throttled(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Throttled { store: store.into(), source: source.into() }
+    }
+
+    /// Whether the store is well, and only busy.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Contended { .. } | Self::Throttled { .. })
     }
 
     /// The record is not what the code expects.

@@ -94,7 +94,11 @@ fn member<T: DeserializeOwned + Default>(members: &serde_json::Map<String, Value
 /// Translates what a service refused with. A code that isn't known here is no
 /// decision about the order.
 fn refusal(error: CallError) -> StepError {
-    let CallError::Refused { problem, .. } = &error else { return StepError::Unavailable(error.to_string()) };
+    let problem = match &error {
+        CallError::Refused { problem, .. } => problem,
+        CallError::Busy { .. } => return StepError::Busy(error.to_string()),
+        CallError::Unavailable { .. } => return StepError::Unavailable(error.to_string()),
+    };
     let members = &problem.members;
     match problem.code.as_str() {
         "out_of_stock" => StepError::Refused(Refusal::OutOfStock { lines: member(members, "lines") }),

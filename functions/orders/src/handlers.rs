@@ -327,7 +327,7 @@ impl From<OrderError> for Problem {
             OrderError::CancellationClosed => {
                 Problem::new(StatusCode::CONFLICT, "cancellation_closed", "It is too late to cancel this order.")
             }
-            OrderError::KeepsMoving => Problem::unavailable(error),
+            OrderError::KeepsMoving => Problem::contended(error),
             OrderError::Illegal(_) | OrderError::Fingerprint(_) => Problem::internal(error),
             OrderError::List(error) => error.into(),
             OrderError::Store(error) => error.into(),

@@ -109,5 +109,5 @@ problems! {
     /// Reading a page of orders.
     Listing: [ListError::Cursor(InvalidCursor), Problem::not_found("user")];
     /// Cancelling an order.
-    Cancelling: [OrderError::NotFound, OrderError::CancellationClosed];
+    Cancelling: [OrderError::NotFound, OrderError::CancellationClosed, OrderError::KeepsMoving];
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     domain::{Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal},
-    repository::{Begun, OrderList},
+    repository::{Begun, OrderList, Postponed},
     saga::engine::{Engine, Invocation, Unfinished},
 };
 
@@ -82,7 +82,7 @@ pub enum OrderError {
     /// 409: too late to cancel.
     #[error("the order can no longer be cancelled")]
     CancellationClosed,
-    /// 503: the order moves faster than we read it.
+    /// 409: the order moves faster than we read it.
     #[error("the order keeps moving")]
     KeepsMoving,
     /// 500: a bug.
@@ -126,7 +126,12 @@ impl Orders {
             request.trace,
             now,
         );
-        match self.engine.repository.begin(&order, key.as_ref(), now).await? {
+        let begun = self.engine.repository.begin(&order, key.as_ref(), now).await;
+        match begun.map_err(|error| match error {
+            // Nobody else writes this order or this key.
+            StoreError::Contended { .. } => OrderError::InFlight,
+            error => error.into(),
+        })? {
             Begun::Fresh => Ok(self.work_on(order, invocation).await),
             Begun::Mismatch => Err(OrderError::KeyMismatch),
             Begun::Repeat(order) => match order.answer {
@@ -174,7 +179,7 @@ impl Orders {
 
     async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: Invocation<'_>) {
         tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
-        let wake = self.engine.repository.postpone(order, self.engine.clock.now(), true);
+        let wake = self.engine.repository.postpone(order, Postponed::AtOnce { now: self.engine.clock.now() });
         let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE).instant();
         // Otherwise the lease ends by itself, and the sweep finds the order then.
         match tokio::time::timeout_at(wake_by, wake).await {

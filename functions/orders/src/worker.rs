@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
-    repository::{Due, Look, SHARDS},
+    repository::{Due, Look, Postponed, SHARDS},
     saga::engine::{Engine, Invocation, RECORD_RESERVE, Unfinished},
 };
 
@@ -26,6 +26,10 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const ROUND_TAKES: Duration = Duration::from_secs(15);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// The longest pause after somebody was busy; it is of another length each time,
+/// so that those who met don't meet again. It doesn't grow: a rush passes by
+/// itself, and the order may be the last one in it.
+const BUSY_PAUSE: Duration = Duration::from_secs(4);
 /// An order that is open for longer than this needs a person. It is never
 /// given up: the worker goes on trying.
 pub const OVERDUE_AFTER: SignedDuration = SignedDuration::from_mins(15);
@@ -234,17 +238,25 @@ impl Worker {
         if is_cut_short || matches!(reason, Unfinished::NoTime) {
             // Nothing has failed: another invocation goes on with it at once.
             tracing::info!(order = %order.id, cause, "left to another invocation");
-            return self.engine.repository.postpone(order, now, true).await;
+            return self.engine.repository.postpone(order, Postponed::AtOnce { now }).await;
         }
-        let pause = backoff(order.failures);
-        tracing::warn!(order = %order.id, cause, ?pause, "order postponed");
-        let mut next = now + pause;
+        let pause = if reason.is_busy() { busy_pause() } else { backoff(order.failures) };
+        let mut next_check = now + pause;
         if order.state == OrderState::Pending && !order.is_past_decision(now) {
             // Whoever waits for the decision waits no longer than was promised.
-            next = next.min(order.decide_by());
+            next_check = next_check.min(order.decide_by());
         }
-        self.engine.repository.postpone(order, next, false).await
+        if reason.is_busy() {
+            tracing::info!(order = %order.id, cause, ?pause, "order postponed: others were faster");
+            return self.engine.repository.postpone(order, Postponed::Busy { next_check }).await;
+        }
+        tracing::warn!(order = %order.id, cause, ?pause, "order postponed");
+        self.engine.repository.postpone(order, Postponed::Failed { next_check }).await
     }
+}
+
+fn busy_pause() -> Duration {
+    BUSY_PAUSE.mul_f64(0.25 + 0.75 * fastrand::f64())
 }
 
 /// Doubles with each failure, up to the longest; with jitter, so that orders

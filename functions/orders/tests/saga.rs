@@ -28,7 +28,7 @@ use orders::{
         Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Quote,
         Recipient, Refusal,
     },
-    repository::{Begun, Due, Look, Moved, OrderList, Repository},
+    repository::{Begun, Due, Look, Moved, OrderList, Postponed, Repository},
     saga::{
         Participants, Run, StepError,
         engine::{Decision, Engine, Invocation, RECORD_RESERVE, Unfinished},
@@ -52,6 +52,7 @@ struct Cast {
     /// The writes of the worker that the store refuses.
     refused_writes: Vec<&'static str>,
     acquired: Arc<Mutex<Vec<OrderId>>>,
+    postponed: Arc<Mutex<Vec<Postponed>>>,
 }
 
 impl Cast {
@@ -182,7 +183,8 @@ impl Repository for Cast {
         self.write("acquire")?;
         Ok(self.find(id).await?.filter(|order| order.next_check.is_some()))
     }
-    async fn postpone(&self, _: &Order, _: Timestamp, _: bool) -> Result<(), StoreError> {
+    async fn postpone(&self, _: &Order, until: Postponed) -> Result<(), StoreError> {
+        self.postponed.lock().unwrap().push(until);
         self.write("postpone")
     }
     async fn due(&self, shard: u8, _: Timestamp, _: u32) -> Result<Look, StoreError> {
@@ -265,6 +267,28 @@ mod a_sweep {
     async fn says_that_orders_are_overdue_where_the_store_takes_no_writes() {
         let cast = Cast { refused_writes: ["acquire"].into(), ..Cast::default() }.confirmed(&[14, 16]).await;
         assert_eq!(cast.sweep().await, Outcome { postponed: 2, overdue: 1, ..Outcome::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_a_failure_where_something_has_failed_and_none_where_somebody_was_busy() {
+        for (error, is_failure) in [(StepError::Busy("others were faster".into()), false), (unavailable(), true)] {
+            let cast = Cast::default().confirmed(&[0]).await.failing("capture", error);
+            assert_eq!(cast.sweep().await, Outcome { postponed: 1, ..Outcome::default() });
+            let postponed = cast.postponed.lock().unwrap().clone();
+            assert_eq!(postponed.len(), 1);
+            assert_eq!(matches!(postponed[0], Postponed::Failed { .. }), is_failure, "{postponed:?}");
+            assert_eq!(matches!(postponed[0], Postponed::Busy { .. }), !is_failure, "{postponed:?}");
+        }
+    }
+
+    /// What has failed needs a longer pause than what was only busy.
+    #[tokio::test(start_paused = true)]
+    async fn counts_a_failure_beside_which_somebody_was_busy() {
+        for (busy, failed) in [("validate", "reserve"), ("reserve", "validate")] {
+            let cast = Cast::default().failing(busy, StepError::Busy("b".into())).failing(failed, unavailable());
+            let stop = cast.engine(SAGAS).decide(cast.keep(&order()), invocation()).await.unwrap_err();
+            assert!(!stop.is_busy(), "{stop:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -198,9 +198,10 @@ impl From<PaymentError> for Problem {
             PaymentError::NotAuthorised => {
                 conflict("payment_not_authorised", "The payment is not authorised, so nothing can be captured.")
             }
-            PaymentError::Contended
-            | PaymentError::Publish(_)
-            | PaymentError::Provider(ProviderError::Unavailable(_)) => Problem::unavailable(error),
+            PaymentError::Contended | PaymentError::Provider(ProviderError::Busy(_)) => Problem::contended(error),
+            PaymentError::Publish(_) | PaymentError::Provider(ProviderError::Unavailable(_)) => {
+                Problem::unavailable(error)
+            }
             PaymentError::Step(_) | PaymentError::Provider(ProviderError::KeyConflict) => Problem::internal(error),
             PaymentError::Store(error) => error.into(),
         }

@@ -69,10 +69,10 @@ pub enum PaymentError {
     /// 409: there is no authorisation to capture.
     #[error("not authorised")]
     NotAuthorised,
-    /// 503: others changed the payment at the same time, and kept doing so.
+    /// 409: others changed the payment at the same time, and kept doing so.
     #[error("the payment keeps changing")]
     Contended,
-    /// 503, or 500 for a mistake of ours.
+    /// 503, 409 if the provider is busy, or 500 for a mistake of ours.
     #[error(transparent)]
     Provider(#[from] ProviderError),
     /// 503: the payment is where it was asked to be, but its event isn't out.

@@ -65,13 +65,20 @@ problems! {
     /// Reading a product.
     Reading: [ProductError::NotFound];
     /// Adding a product.
-    Creating: [Problem::invalid_field("price", InvalidPrice::Nothing)];
+    Creating: [
+        Problem::invalid_field("price", InvalidPrice::Nothing),
+        Problem::contended("a sample"),
+    ];
     /// Changing a product.
-    Changing: [ProductError::Price(InvalidPrice::Nothing), ProductError::NotFound, ProductError::Stale];
+    Changing: [
+        ProductError::Price(InvalidPrice::Nothing), ProductError::NotFound, ProductError::Stale,
+        Problem::contended("a sample"),
+    ];
     /// Adjusting stock.
     Adjusting: [
         Problem::invalid_field("delta", InvalidDelta), ProductError::NotFound, ProductError::AdjustmentMismatch,
         ProductError::InsufficientStock { available: 3 },
+        Problem::contended("a sample"),
     ];
 }
 

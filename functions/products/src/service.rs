@@ -238,5 +238,5 @@ impl Products {
 
 /// Not a refusal: the same may well work in a moment.
 fn restless() -> ProductError {
-    StoreError::unavailable("products", "what was read had changed each time it was written").into()
+    StoreError::contended("products", "what was read had changed each time it was written").into()
 }

@@ -1,6 +1,6 @@
 //! What the API's document says of this service's values and refusals.
 
-use chassis::{openapi, problems, schema};
+use chassis::{openapi, problem::Problem, problems, schema};
 
 use crate::{
     domain::{MAX_NAME, Name},
@@ -17,12 +17,12 @@ problems! {
     /// Reading a user.
     Reading: [UserError::NotFound];
     /// Creating one's profile.
-    Creating: [UserError::EmailNotVerified, UserError::Exists, UserError::EmailTaken, UserError::Inactive];
+    Creating: [UserError::EmailNotVerified, UserError::Exists, UserError::EmailTaken, UserError::Inactive, Problem::contended("a sample")];
     /// Changing a profile.
     Changing: [
         UserError::EmailNotVerified, UserError::NotFound, UserError::EmailTaken, UserError::Inactive,
-        UserError::ChangedMeanwhile,
+        UserError::ChangedMeanwhile, Problem::contended("a sample"),
     ];
     /// Deactivating a user.
-    Deactivating: [UserError::NotFound, UserError::ChangedMeanwhile];
+    Deactivating: [UserError::NotFound, UserError::ChangedMeanwhile, Problem::contended("a sample")];
 }

@@ -62,8 +62,8 @@ struct Inner {
     permissions: Mutex<BTreeSet<Permission>>,
     /// How long each call takes; no time if not set.
     pace: Mutex<Option<Pace>>,
-    /// Keys of items that transactions have in hand, and until when.
-    in_hand: Mutex<Vec<(String, Instant)>>,
+    /// Keys of items that others use, how, and until when.
+    in_use: Mutex<Vec<(String, Use, Instant)>>,
     /// The hosts to which connections were given up.
     poisoned: Mutex<Vec<String>>,
 }
@@ -86,6 +86,17 @@ impl Pace {
     }
 }
 
+/// What others do with an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A transaction is about to commit it, and has committed the rest.
+    Committing,
+    /// One transaction after another writes it.
+    Contended,
+    /// They have used up what its partition takes.
+    Throttled,
+}
+
 /// The function that makes a call.
 fn calling() -> &'static str {
     Invocation::current().map_or("nobody", |invocation| invocation.function)
@@ -101,6 +112,8 @@ pub enum Trouble {
     /// What is asked for happens so much later, whether or not the caller
     /// still waits for it.
     Slow(Duration),
+    /// The gateway before it turns everybody away, since too many come.
+    TurnedAway,
     /// Every other call, more or less, has no answer: sometimes without having
     /// had its effect, sometimes after it.
     Flapping(fastrand::Rng),
@@ -112,6 +125,7 @@ enum Mishap {
     Silence,
     Delay(Duration),
     AnswerLost,
+    TurnedAway,
 }
 
 impl Trouble {
@@ -120,6 +134,7 @@ impl Trouble {
             Self::Down => Some(Mishap::NotMade),
             Self::Silent => Some(Mishap::Silence),
             Self::Slow(delay) => Some(Mishap::Delay(*delay)),
+            Self::TurnedAway => Some(Mishap::TurnedAway),
             Self::Flapping(chance) => match chance.u8(0..4) {
                 0 => Some(Mishap::NotMade),
                 1 => Some(Mishap::AnswerLost),
@@ -144,22 +159,23 @@ struct Trial {
     script: Script,
     points: Vec<Point>,
     late: Vec<Call>,
-    /// Calls of these kinds are refused while these invocations last.
-    outages: Vec<(Invocation, String)>,
+    /// Calls of these kinds meet these faults while these invocations last.
+    lasting: Vec<(Invocation, String, Fault)>,
 }
 
 impl Trial {
     /// Counts a call; what goes wrong with it.
     fn reach(&mut self, point: Point) -> Option<Fault> {
         let fault = self.script.at(self.points.len());
-        let out = Invocation::current().is_some_and(|invocation| {
-            if fault == Some(Fault::Outage) {
-                self.outages.push((invocation.clone(), point.label.clone()));
+        let lasting = Invocation::current().and_then(|invocation| {
+            if let Some(fault) = fault.filter(|fault| fault.lasts()) {
+                self.lasting.push((invocation.clone(), point.label.clone(), fault));
             }
-            self.outages.iter().any(|(whose, what)| whose.is(&invocation) && *what == point.label)
+            let met = self.lasting.iter().find(|(whose, what, _)| whose.is(&invocation) && *what == point.label);
+            met.map(|(_, _, fault)| *fault)
         });
         self.points.push(point);
-        if out { Some(Fault::Outage) } else { fault }
+        lasting.or(fault)
     }
 }
 
@@ -274,7 +290,7 @@ impl Cloud {
             trial: Mutex::default(),
             permissions: Mutex::default(),
             pace: Mutex::default(),
-            in_hand: Mutex::default(),
+            in_use: Mutex::default(),
             poisoned: Mutex::default(),
         }))
     }
@@ -296,7 +312,24 @@ impl Cloud {
     /// transaction: a plain read doesn't find it yet, and whatever else wants
     /// it meets a conflict.
     pub fn commit_late(&self, key: &str, time: Duration) {
-        lock(&self.0.in_hand).push((format!("{key:?}"), Instant::now() + time));
+        self.use_item(key, Use::Committing, time);
+    }
+
+    /// For so long from now, one transaction after another writes the item with
+    /// this key: whatever else wants to write it meets a conflict. Plain reads
+    /// wait for nobody.
+    pub fn contend(&self, key: &str, time: Duration) {
+        self.use_item(key, Use::Contended, time);
+    }
+
+    /// For so long from now, DynamoDB takes no more of the partition with this
+    /// key.
+    pub fn throttle(&self, key: &str, time: Duration) {
+        self.use_item(key, Use::Throttled, time);
+    }
+
+    fn use_item(&self, key: &str, how: Use, time: Duration) {
+        lock(&self.0.in_use).push((format!("{key:?}"), how, Instant::now() + time));
     }
 
     /// The hosts to which connections were given up, once for each.
@@ -339,7 +372,7 @@ impl Cloud {
             .as_mut()
             .map(|trial| {
                 trial.script = Script::none();
-                trial.outages.clear();
+                trial.lasting.clear();
                 std::mem::take(&mut trial.points)
             })
             .unwrap_or_default()
@@ -515,7 +548,7 @@ impl Cloud {
         let Some(fault) = fault else { return self.perform(call).await };
         match fault {
             Fault::Refused | Fault::Outage => Err(no_connection()),
-            Fault::Conflict => Ok(json_response(conflict(&call.operation))),
+            Fault::Conflict | Fault::Contention => Ok(json_response(conflict(&call.operation))),
             Fault::Silence => std::future::pending().await,
             Fault::ReplyLost => {
                 self.perform(call).await?;
@@ -559,6 +592,7 @@ impl Cloud {
             None => self.carry_out(call).await,
             Some(Mishap::NotMade) => Err(no_connection()),
             Some(Mishap::Silence) => std::future::pending().await,
+            Some(Mishap::TurnedAway) => Ok(json_response((429, json!({ "message": "Too Many Requests" }).to_string()))),
             Some(Mishap::AnswerLost) => {
                 self.carry_out(call).await?;
                 Err(no_connection())
@@ -574,9 +608,11 @@ impl Cloud {
         }
     }
 
-    fn is_in_hand(&self, body: &[u8]) -> bool {
+    /// What others do with an item that is named in `body`.
+    fn in_use(&self, body: &[u8]) -> Option<Use> {
         let named = |key: &str| String::from_utf8_lossy(body).contains(key);
-        lock(&self.0.in_hand).iter().any(|(key, until)| Instant::now() < *until && named(key))
+        let in_use = lock(&self.0.in_use);
+        in_use.iter().find(|(key, _, until)| Instant::now() < *until && named(key)).map(|(_, how, _)| *how)
     }
 
     async fn carry_out(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
@@ -585,13 +621,14 @@ impl Cloud {
             return self.call_service(service, parts, body).await;
         }
         if host.starts_with("dynamodb") {
-            if self.is_in_hand(&body) {
-                return Ok(json_response(match operation.as_str() {
-                    "GetItem" => (200, json!({}).to_string()),
-                    _ => conflict(&operation),
-                }));
-            }
-            return Ok(json_response(self.dynamodb(&operation, &body)));
+            let is_plain_read = ["GetItem", "BatchGetItem", "Query"].contains(&operation.as_str());
+            return Ok(json_response(match self.in_use(&body) {
+                Some(Use::Committing) if operation == "GetItem" => (200, json!({}).to_string()),
+                Some(Use::Committing) => conflict(&operation),
+                Some(Use::Contended) if !is_plain_read => conflict(&operation),
+                Some(Use::Throttled) => throttled(&operation),
+                Some(Use::Contended) | None => self.dynamodb(&operation, &body),
+            }));
         }
         if host.starts_with("sqs") && operation == "SendMessage" {
             return Ok(json_response(self.send_message(&body)));
@@ -727,17 +764,33 @@ async fn crash() -> Result<HttpResponse, ConnectorError> {
 
 /// How DynamoDB reports that somebody else's transaction has an item.
 fn conflict(operation: &str) -> (u16, String) {
-    let kind = |name: &str| format!("com.amazonaws.dynamodb.v20120810#{name}");
-    let body = if operation.starts_with("Transact") {
-        json!({
-            "__type": kind("TransactionCanceledException"),
-            "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons [TransactionConflict]",
-            "CancellationReasons": [{ "Code": "TransactionConflict", "Message": "Transaction is ongoing for the item" }],
-        })
+    let message = "Transaction is ongoing for the item";
+    if operation.starts_with("Transact") {
+        cancelled("TransactionConflict", message)
     } else {
-        json!({ "__type": kind("TransactionConflictException"), "message": "Transaction is ongoing for the item" })
-    };
+        (400, dynamodb_error("TransactionConflictException", message).to_string())
+    }
+}
+
+/// How DynamoDB reports that it takes no more of a partition.
+fn throttled(operation: &str) -> (u16, String) {
+    let message = "Throughput exceeds the current capacity of your table or index.";
+    if operation.starts_with("Transact") {
+        cancelled("ThrottlingError", message)
+    } else {
+        (400, dynamodb_error("ThrottlingException", message).to_string())
+    }
+}
+
+fn cancelled(code: &str, message: &str) -> (u16, String) {
+    let why = format!("Transaction cancelled, please refer cancellation reasons for specific reasons [{code}]");
+    let mut body = dynamodb_error("TransactionCanceledException", &why);
+    body["CancellationReasons"] = json!([{ "Code": code, "Message": message }]);
     (400, body.to_string())
+}
+
+fn dynamodb_error(name: &str, message: &str) -> Value {
+    json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": message, "Message": message })
 }
 
 fn json_response((status, body): (u16, String)) -> HttpResponse {

@@ -26,11 +26,14 @@ pub enum Fault {
     /// The connection is refused, and so is every repeat for as long as the
     /// calling invocation lasts: retries don't help.
     Outage,
+    /// DynamoDB reports a conflict, and so it does to every repeat for as long
+    /// as the calling invocation lasts: others are always faster.
+    Contention,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Refused,
         Self::ReplyLost,
         Self::Silence,
@@ -41,7 +44,14 @@ impl Fault {
         Self::Blackout,
         Self::Conflict,
         Self::Outage,
+        Self::Contention,
     ];
+
+    /// Whether it strikes every repeat of the call, too, while the calling
+    /// invocation lasts.
+    pub fn lasts(self) -> bool {
+        matches!(self, Self::Outage | Self::Contention)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -88,7 +98,7 @@ impl Point {
         use Fault::*;
         match self.effect {
             Effect::Read => &[Refused, Silence, CrashBefore, Blackout, Outage],
-            Effect::SettledRead => &[Refused, Silence, CrashBefore, Blackout, Conflict, Outage],
+            Effect::SettledRead => &[Refused, Silence, CrashBefore, Blackout, Conflict, Outage, Contention],
             Effect::Change => &[Refused, ReplyLost, Silence, Twice, Late, CrashBefore, CrashAfter, Blackout, Outage],
             Effect::Write => &Fault::ALL,
         }

@@ -221,7 +221,7 @@ impl Run<'_> {
     async fn place(&self) -> Answer {
         let mut answer = self.place_once().await;
         for _ in 0..3 {
-            if !answer.status.is_server_error() && answer.json()["code"] != "idempotency_in_flight" {
+            if !is_to_be_repeated(&answer) {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -237,7 +237,7 @@ impl Run<'_> {
         let path = format!("/orders/{id}/cancel");
         let mut answer = self.world.send(self.customer, Method::POST, &path, None).await;
         for _ in 0..3 {
-            if !answer.status.is_server_error() {
+            if !is_to_be_repeated(&answer) {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -500,7 +500,7 @@ impl Run<'_> {
         if heard && end != Some(OrderState::Cancelled) {
             self.violate(format!("told that it is cancelled, but it is {end:?}"));
         }
-        if told.is_some_and(|answer| !answer.status.is_success() && !answer.status.is_server_error()) {
+        if told.is_some_and(|answer| !answer.status.is_success() && !is_to_be_repeated(answer)) {
             self.violate(format!("could not be cancelled: {told:?}"));
         }
         if end == Some(OrderState::Cancelled) {
@@ -549,6 +549,12 @@ impl Run<'_> {
     }
 }
 
+/// Whether an answer says no more than that the request should come again.
+fn is_to_be_repeated(answer: &Answer) -> bool {
+    let code = answer.json()["code"].clone();
+    answer.status.is_server_error() || code == "idempotency_in_flight" || code == "contended"
+}
+
 /// What of an answer is the same each time.
 fn same(answer: &Answer) -> (u16, &str, Option<&str>, Option<&str>) {
     (answer.status.as_u16(), &answer.text, answer.header("content-type"), answer.header("location"))
@@ -579,7 +585,7 @@ fn unnoted(fault: Fault, point: Option<&Point>, batch: usize) -> usize {
     let calls = |call: &str| point.is_some_and(|point| point.label.starts_with(&format!("notifications → {call}")));
     match fault {
         Fault::CrashBefore | Fault::CrashAfter | Fault::Blackout if calls("") => batch,
-        Fault::Outage if calls("UpdateItem") => batch,
+        fault if fault.lasts() && calls("UpdateItem") => batch,
         _ => usize::from(calls("email") || calls("sns") || calls("UpdateItem")),
     }
 }

@@ -37,6 +37,7 @@ struct Shop {
     world: World,
     ada: Person,
     teapot: String,
+    began: Instant,
 }
 
 /// An answer, and how long its caller waited.
@@ -48,11 +49,12 @@ struct Heard {
 impl Shop {
     async fn open() -> Self {
         fastrand::seed(7);
+        let began = Instant::now();
         let world = World::start_at(Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap())).await;
         let ada = world.customer("Ada").await;
         let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": STOCK });
         let teapot = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
-        Self { world, ada, teapot: teapot["id"].as_str().unwrap().to_owned() }
+        Self { world, ada, teapot: teapot["id"].as_str().unwrap().to_owned(), began }
     }
 
     fn body(&self) -> Value {
@@ -368,6 +370,163 @@ mod a_flapping_service {
                 shop.expect_sums();
             }
         }
+    }
+}
+
+/// Others are faster, each time: nothing has failed, so nothing is counted as a
+/// failure, and nobody else has to wait.
+mod a_busy_service {
+    use super::*;
+
+    /// Others use an item of a table for a while.
+    type Rush = fn(&World, &str, Duration);
+    /// They write it all the time, or use up what its partition takes.
+    const RUSHES: [Rush; 2] =
+        [|world, key, time| world.cloud.contend(key, time), |world, key, time| world.cloud.throttle(key, time)];
+
+    /// For how long an order asks again, and what its last try may take.
+    const PATIENCE: Duration = Duration::from_secs(12);
+
+    fn key(product: &str) -> String {
+        format!("PRODUCT#{product}")
+    }
+
+    async fn another_product(shop: &Shop) -> String {
+        let body = json!({ "name": "Cup", "description": "For tea.", "price": 19.99, "stock": STOCK });
+        let cup = shop.world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        cup["id"].as_str().unwrap().to_owned()
+    }
+
+    fn failures(shop: &Shop) -> Vec<i64> {
+        shop.orders().iter().map(|order| number(&order["failures"])).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_asked_again_until_the_rush_is_over() {
+        for rush in RUSHES {
+            let shop = Shop::open().await;
+            rush(&shop.world, &key(&shop.teapot), Duration::from_secs(5));
+            let heard = shop.place("the-key").await;
+            heard.answer.expect(StatusCode::CREATED);
+            assert!((5..8).contains(&heard.after.as_secs()), "{:?}", heard.after);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closes_no_other_product_to_anybody() {
+        for rush in RUSHES {
+            let shop = Shop::open().await;
+            let cup = another_product(&shop).await;
+            rush(&shop.world, &key(&shop.teapot), Duration::from_secs(600));
+            let hot = async {
+                let heard = futures::future::join_all(["a", "b", "c"].map(|key| shop.place(key))).await;
+                for heard in heard {
+                    heard.answer.expect(StatusCode::ACCEPTED);
+                    assert!(heard.after < PATIENCE, "{:?}", heard.after);
+                }
+            };
+            let others = async {
+                for n in 0..10 {
+                    tokio::time::sleep(Duration::from_millis(900)).await;
+                    let body = json!({ "items": [{ "product_id": cup, "quantity": 1 }] });
+                    let began = Instant::now();
+                    shop.world.post(&shop.ada, "/orders", body).await.expect(StatusCode::CREATED);
+                    assert!(began.elapsed() < Duration::from_millis(100), "{n}: {:?}", began.elapsed());
+                }
+            };
+            tokio::join!(hot, others);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaves_the_order_to_the_worker_who_counts_no_failure_and_comes_back_soon() {
+        for rush in RUSHES {
+            let shop = Shop::open().await;
+            rush(&shop.world, &key(&shop.teapot), Duration::from_secs(60));
+            shop.place("the-key").await.answer.expect(StatusCode::ACCEPTED);
+            for _ in 0..3 {
+                shop.world.stream().await;
+                shop.world.sweep_within(Duration::from_secs(12)).await;
+                assert_eq!((shop.in_state("PENDING"), failures(&shop)), (1, vec![0]));
+                let next = shop.orders()[0]["next_check"]["N"].as_str().unwrap().parse::<i64>().unwrap();
+                let began = 1_800_000_000_000 + i64::try_from(shop.began.elapsed().as_millis()).unwrap();
+                assert!(next - began <= 4_000, "{}", next - began);
+                tokio::time::advance(Duration::from_secs(5)).await;
+            }
+            shop.minutes(1).await;
+            assert_eq!(shop.in_state("DONE"), 1);
+            shop.expect_sums();
+            assert_eq!(shop.place("the-key").await.answer.expect(StatusCode::CREATED)["status"], "CONFIRMED");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_stays_busy_ends_the_order_when_its_time_is_over_and_leaves_nothing_behind() {
+        let shop = Shop::open().await;
+        shop.world.cloud.contend(&key(&shop.teapot), Duration::from_secs(200));
+        shop.place("the-key").await.answer.expect(StatusCode::ACCEPTED);
+        shop.minutes(6).await;
+        let answer = shop.place("the-key").await.answer.expect(StatusCode::CONFLICT);
+        assert_eq!(answer["code"], "order_timed_out");
+        assert_eq!(shop.states(), BTreeSet::from(["CANCELLED".into()]));
+        shop.expect_sums();
+    }
+
+    /// A gateway that turns everybody away has not asked the service.
+    #[tokio::test(start_paused = true)]
+    async fn is_none_that_failed_where_its_gateway_turns_callers_away() {
+        for (service, _) in NEEDED {
+            let shop = Shop::open().await;
+            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::TurnedAway);
+            let heard = shop.place("the-key").await;
+            heard.answer.expect(StatusCode::ACCEPTED);
+            assert!(heard.after < PATIENCE, "{service}: {:?}", heard.after);
+            shop.world.cloud.bring_back();
+            shop.place("another-key").await.answer.expect(StatusCode::CREATED);
+            shop.minutes(1).await;
+            assert_eq!(shop.in_state("DONE"), 2, "{service}");
+            shop.expect_sums();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn says_so_to_a_client_as_a_conflict_that_may_be_repeated() {
+        let shop = Shop::open().await;
+        shop.place("the-key").await.answer.expect(StatusCode::CREATED);
+        let order = shop.orders()[0]["id"]["S"].as_str().unwrap().to_owned();
+        let minute = Duration::from_secs(60);
+        shop.world.cloud.contend(&key(&shop.teapot), minute);
+        shop.world.cloud.contend(&format!("ORDER#{order}"), minute);
+        let (admin, product) = (Person::admin(), format!("/products/{}", shop.teapot));
+        let change = Some(json!({ "name": "Pot" }));
+        let answer = shop.world.send_with(&admin, Method::PATCH, &product, change, &[("if-match", "*")]).await;
+        answer.expect_problem(409, "contended");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        let delivery = json!({ "adjustment_id": "a-1", "delta": 1, "reason": "Delivery" });
+        let answer = shop.world.post(&admin, &format!("{product}/stock-adjustments"), delivery).await;
+        answer.expect_problem(409, "contended");
+        let answer = shop.world.send(&shop.ada, Method::POST, &format!("/orders/{order}/cancel"), None).await;
+        answer.expect_problem(409, "contended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn says_so_to_a_client_as_a_lack_of_the_system_where_its_table_takes_no_more() {
+        let shop = Shop::open().await;
+        shop.world.cloud.throttle(&key(&shop.teapot), Duration::from_secs(60));
+        let answer = shop.world.get(&Person::nobody(), &format!("/products/{}", shop.teapot)).await;
+        answer.expect_problem(503, "throttled");
+        assert_eq!(answer.header("retry-after"), Some("2"));
+    }
+
+    /// The same key in the hands of another request is that request's.
+    #[tokio::test(start_paused = true)]
+    async fn is_no_answer_to_a_repeat_that_meets_the_first_request() {
+        let shop = Shop::open().await;
+        let key = format!("KEY#{}#POST/orders#the-key", shop.ada.id());
+        shop.world.cloud.contend(&key, Duration::from_secs(5));
+        let answer = shop.place("the-key").await.answer;
+        answer.expect_problem(409, "idempotency_in_flight");
+        assert!(shop.orders().is_empty());
     }
 }
 

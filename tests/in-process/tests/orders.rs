@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chassis::{
     clock::Clock,
-    dynamo::{Key, List},
+    dynamo::{Key, List, Write},
     page::Cursor,
     trace::TraceContext,
 };
@@ -320,7 +320,7 @@ mod a_repeated_request {
         world.cloud.commit_late(&format!("ORDER#{id}"), Duration::from_millis(100));
         assert_eq!(again().await.text, first.text);
         world.cloud.commit_late(&format!("ORDER#{id}"), Duration::from_secs(60));
-        again().await.expect_problem(503, "unavailable");
+        again().await.expect_problem(409, "idempotency_in_flight");
     }
 
     #[tokio::test]
@@ -959,7 +959,8 @@ mod reading {
         for n in 0..25 {
             let record =
                 json!({ "pk": format!("ORDER#{n:02}"), "sk": "ORDER", "user_id": "u", "more": "x".repeat(100_000) });
-            table.put(&record).unwrap().send().await.unwrap();
+            let put = table.put(&record).unwrap();
+            assert_eq!(table.send(put).await.unwrap(), Write::Done);
         }
         let (mut found, mut cursor, mut pages) = (Vec::new(), None::<Cursor>, 0);
         loop {

@@ -16,7 +16,7 @@ use axum::body::Body;
 use chassis::{
     caller::{Authenticator, InternalAuth},
     clock::Clock,
-    dynamo::Table,
+    dynamo::{Table, Write},
     events::EventPublisher,
     money::{Currency, Money},
     store::StoreError,
@@ -860,7 +860,7 @@ async fn set_status(world: &World, name: &str, pk: &str, sk: &str, status: &str)
         .update_expression("SET #status = :status")
         .expression_attribute_names("#status", "status")
         .expression_attribute_values(":status", chassis::dynamo::string(status));
-    update.send().await.unwrap();
+    assert_eq!(table.send(update).await.unwrap(), Write::Done);
 }
 
 #[tokio::test]

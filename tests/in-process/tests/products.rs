@@ -517,7 +517,7 @@ mod a_stock_adjustment {
         world.cloud.commit_late("ADJUSTMENT#breakage", Duration::from_millis(100));
         assert_eq!(adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK), first);
         world.cloud.commit_late("ADJUSTMENT#breakage", Duration::from_secs(60));
-        adjust(&world, &id, "breakage", -10).await.expect_problem(503, "unavailable");
+        adjust(&world, &id, "breakage", -10).await.expect_problem(409, "contended");
     }
 
     #[tokio::test]
@@ -719,7 +719,7 @@ mod a_reserve {
         world.cloud.commit_late(&reservation, Duration::from_millis(100));
         assert_eq!(reserve(&world, order, &[(&id, 10)]).await.text, first.text);
         world.cloud.commit_late(&reservation, Duration::from_secs(60));
-        reserve(&world, order, &[(&id, 10)]).await.expect_problem(503, "unavailable");
+        reserve(&world, order, &[(&id, 10)]).await.expect_problem(409, "contended");
     }
 
     #[tokio::test]
@@ -1147,7 +1147,7 @@ mod interference {
         let table = table(&world, Vec::new()).await;
         let update = table.update(&Key::new(format!("PRODUCT#{id}"), "PRODUCT"));
         let update = update.update_expression("SET reserved = :few").expression_attribute_values(":few", number(3));
-        assert_eq!(table.send_update(update).await.unwrap(), Write::Done);
+        assert_eq!(table.send(update).await.unwrap(), Write::Done);
         release(&world, order).await.expect_problem(500, "internal_error");
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 3 });
         // The order still has what it had.

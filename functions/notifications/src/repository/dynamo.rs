@@ -24,7 +24,7 @@ impl DynamoRepository {
 
     /// Claims where there is nothing yet.
     async fn put_first(&self, claimed: &Record) -> Result<Write, StoreError> {
-        self.table.send_put(self.table.put(claimed)?.condition_expression("attribute_not_exists(pk)")).await
+        self.table.send(self.table.put(claimed)?.condition_expression("attribute_not_exists(pk)")).await
     }
 
     /// Claims where `before` still stands.
@@ -37,7 +37,7 @@ impl DynamoRepository {
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":state", attribute(&before.state)?)
             .expression_attribute_values(":owner", string(&before.owner));
-        self.table.send_put(put).await
+        self.table.send(put).await
     }
 }
 
@@ -79,7 +79,7 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", attribute(&now)?)
             .expression_attribute_values(":message_id", string(message_id))
             .expression_attribute_values(":owner", string(&attempt.owner));
-        Ok(matches!(self.table.send_update(update).await?, Write::Done))
+        Ok(matches!(self.table.send(update).await?, Write::Done))
     }
 
     async fn give_back(&self, attempt: &Attempt) -> Result<(), StoreError> {
@@ -94,7 +94,7 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":claimed", attribute(&State::Claimed)?)
             .expression_attribute_values(":owner", string(&attempt.owner));
         // Refused: it is somebody else's by now, or the SDK repeated itself.
-        match self.table.send_update(update).await? {
+        match self.table.send(update).await? {
             Write::Done | Write::Refused(_) => Ok(()),
         }
     }

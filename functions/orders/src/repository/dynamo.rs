@@ -1,9 +1,8 @@
 //! Orders in DynamoDB. See `docs/data-model.md`.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use chassis::{
-    dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, number, string},
+    dynamo::{self, Item, Key, List, Table, Transaction, Write, number, string},
     idempotency::KeyUse,
     page::{ListError, Page},
     store::StoreError,
@@ -12,7 +11,7 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Begun, Due, Look, Moved, OrderList, Repository, SHARDS};
+use super::{Begun, Due, Look, Moved, OrderList, Postponed, Repository, SHARDS};
 use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";
@@ -32,8 +31,7 @@ impl DynamoRepository {
     }
 
     async fn begin_without_key(&self, order: &Order) -> Result<Begun, StoreError> {
-        let put = self.table.put(&Record::of(order))?.condition_expression("attribute_not_exists(pk)");
-        match self.table.send_put(put).await? {
+        match self.table.send(self.table.put_new(&Record::of(order))?).await? {
             Write::Done => Ok(Begun::Fresh),
             // The id is random and ours alone: what stands there is this very
             // order, written by a try whose answer was lost.
@@ -47,27 +45,19 @@ impl Repository for DynamoRepository {
     async fn begin(&self, order: &Order, key: Option<&KeyUse>, now: Timestamp) -> Result<Begun, StoreError> {
         let Some(key) = key else { return self.begin_without_key(order).await };
         let used = KeyRecord::of(order, key);
-        let key_put = Put::builder()
-            .table_name(self.table.name())
-            .set_item(Some(dynamo::to_item(&used)?))
+        let use_key = self
+            .table
+            .put(&used)?
             // Expiry is tested here: TTL may delete an item days late.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
-            .expression_attribute_values(":now", number(now.as_second()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let order_put = Put::builder()
-            .table_name(self.table.name())
-            .set_item(Some(dynamo::to_item(&Record::of(order))?))
-            .condition_expression("attribute_not_exists(pk)");
-        let writes = vec![
-            TransactWriteItem::builder().put(key_put.build()?).build(),
-            TransactWriteItem::builder().put(order_put.build()?).build(),
-        ];
-        let verdicts = match self.table.transact(writes).await? {
+            .expression_attribute_values(":now", number(now.as_second()));
+        let place_order = self.table.put_new(&Record::of(order))?;
+        let earlier = match self.table.transact(use_key, [place_order]).await? {
             Transaction::Done => return Ok(Begun::Fresh),
-            Transaction::Refused(verdicts) => verdicts,
-        };
-        let Some(Verdict::ConditionFailed(Some(earlier))) = verdicts.into_iter().next() else {
-            return Err(StoreError::corrupt("orders", "a key was refused without saying what stood in the way"));
+            Transaction::SubjectRefused(Some(earlier)) => earlier,
+            Transaction::SubjectRefused(None) | Transaction::OtherRefused => {
+                return Err(StoreError::corrupt("orders", "a key was refused without saying what stood in the way"));
+            }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
         if earlier.order_id == order.id {
@@ -111,7 +101,7 @@ impl Repository for DynamoRepository {
             .condition_expression("#state = :from")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":from", string(from.name()));
-        match self.table.send_put(put).await? {
+        match self.table.send(put).await? {
             Write::Done => Ok(Moved::Done),
             // Possibly our own write, whose answer was lost and which the SDK
             // repeated: then what stands there is what we wanted.
@@ -137,20 +127,23 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":lease", dynamo::attribute(&lease)?)
             .expression_attribute_values(":owner", string(&lease.owner))
             .expression_attribute_values(":until", number(lease.until.as_millisecond()))
-            .expression_attribute_values(":now", number(now.as_millisecond()))
-            .return_values(ReturnValue::AllNew);
-        match self.table.update_returning::<Record>(update).await? {
+            .expression_attribute_values(":now", number(now.as_millisecond()));
+        match self.table.send_returning::<Record>(update).await? {
             Some(record) => Ok(Some(record.order)),
             None => Ok(None),
         }
     }
 
-    async fn postpone(&self, order: &Order, next_check: Timestamp, wake: bool) -> Result<(), StoreError> {
+    async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError> {
         let Some(lease) = &order.lease else { return Ok(()) };
-        let expression = if wake {
-            "SET next_check = :check, wake = :wake REMOVE #lease"
-        } else {
-            "SET next_check = :check ADD failures :one REMOVE #lease"
+        let (next_check, expression, more) = match until {
+            Postponed::AtOnce { now } => {
+                (now, "SET next_check = :check, wake = :wake REMOVE #lease", Some((":wake", string(WAKE))))
+            }
+            Postponed::Busy { next_check } => (next_check, "SET next_check = :check REMOVE #lease", None),
+            Postponed::Failed { next_check } => {
+                (next_check, "SET next_check = :check ADD failures :one REMOVE #lease", Some((":one", number(1))))
+            }
         };
         let update = self
             .table
@@ -162,12 +155,9 @@ impl Repository for DynamoRepository {
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":owner", string(&lease.owner))
             .expression_attribute_values(":check", number(next_check.as_millisecond()));
-        let update = if wake {
-            update.expression_attribute_values(":wake", string(WAKE))
-        } else {
-            update.expression_attribute_values(":one", number(1))
-        };
-        match self.table.send_update(update).await? {
+        let update =
+            more.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
+        match self.table.send(update).await? {
             // Refused: somebody else has it, or it came to an end.
             Write::Done | Write::Refused(_) => Ok(()),
         }

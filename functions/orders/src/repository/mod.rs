@@ -37,6 +37,26 @@ pub enum Moved {
     Stale,
 }
 
+/// When an order that could not be taken further is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Postponed {
+    /// At once, through the stream: nothing has failed, but there was no time.
+    AtOnce {
+        /// The time.
+        now: Timestamp,
+    },
+    /// A little later: somebody was busy.
+    Busy {
+        /// When to look at it again.
+        next_check: Timestamp,
+    },
+    /// After a failure, which is counted: the pauses grow with their number.
+    Failed {
+        /// When to look at it again.
+        next_check: Timestamp,
+    },
+}
+
 /// What a list of orders shows.
 #[derive(Clone, Debug)]
 pub struct OrderList {
@@ -90,9 +110,9 @@ pub trait Repository: Send + Sync {
     /// is at an end.
     async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
 
-    /// Gives up the lease of an order that could not be taken further. It is
-    /// looked at again at `next_check`; at once, through the stream, if `wake`.
-    async fn postpone(&self, order: &Order, next_check: Timestamp, wake: bool) -> Result<(), StoreError>;
+    /// Gives up the lease of an order that could not be taken further, if it is
+    /// still the one that `order` has.
+    async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError>;
 
     /// At most `limit` open orders of a shard whose time to be looked at has
     /// come.

@@ -51,6 +51,14 @@ pub enum Unfinished {
         /// For the log.
         reason: String,
     },
+    /// A participant is busy with others. Nothing has failed.
+    #[error("{step}: {reason}")]
+    Busy {
+        /// Which step.
+        step: &'static str,
+        /// For the log.
+        reason: String,
+    },
     /// The invocation ends.
     #[error("no time left for another step")]
     NoTime,
@@ -70,6 +78,17 @@ pub enum Unfinished {
     /// As above.
     #[error("the order keeps moving")]
     Endless,
+}
+
+impl Unfinished {
+    /// Whether somebody was only busy: a participant, or the table.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Busy { .. } => true,
+            Self::Store(error) => error.is_busy(),
+            _ => false,
+        }
+    }
 }
 
 /// What a run of the engine needs to know of its invocation.
@@ -303,6 +322,10 @@ impl Engine {
                 }
                 Err(StepError::Refused(refusal)) => Stop::Refused(refusal),
                 Err(StepError::Overtaken) => Stop::Overtaken,
+                Err(StepError::Busy(reason)) => {
+                    tracing::info!(order = %order.id, step = name, reason, "step against others");
+                    Stop::Unfinished(Unfinished::Busy { step: name, reason })
+                }
                 Err(StepError::Unavailable(reason)) => {
                     tracing::warn!(order = %order.id, step = name, reason, "step without an answer");
                     Stop::Unfinished(Unfinished::Step { step: name, reason })
@@ -338,11 +361,14 @@ enum Stop {
 }
 
 impl Stop {
+    /// Of two the one that says more of what comes next. What has failed needs
+    /// a longer pause than what was only busy.
     fn rank(&self) -> u8 {
         match self {
-            Self::Unfinished(_) => 0,
-            Self::Refused(_) => 1,
-            Self::Overtaken => 2,
+            Self::Unfinished(reason) if reason.is_busy() => 0,
+            Self::Unfinished(_) => 1,
+            Self::Refused(_) => 2,
+            Self::Overtaken => 3,
         }
     }
 }

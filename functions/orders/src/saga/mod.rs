@@ -23,6 +23,10 @@ pub enum StepError {
     /// again and go on from there.
     #[error("the order was cancelled meanwhile")]
     Overtaken,
+    /// Whoever was asked is busy with others: no failure, and never a refusal.
+    /// It is safe to repeat.
+    #[error("{0}")]
+    Busy(String),
     /// No answer, or none that means anything. Whether the step happened is
     /// unknown; it is safe to repeat. Never a refusal.
     #[error("{0}")]

@@ -149,13 +149,14 @@ fn charge_key(key: &ProviderKey) -> Key {
 
 impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(telemetry::chain(&error))
+        let reason = telemetry::chain(&error);
+        if error.is_busy() { Self::Busy(reason) } else { Self::Unavailable(reason) }
     }
 }
 
 /// Others kept changing the charge.
 fn busy() -> ProviderError {
-    ProviderError::Unavailable("the charge keeps changing".into())
+    ProviderError::Busy("the charge keeps changing".into())
 }
 
 impl SandboxProvider {
@@ -178,7 +179,7 @@ impl SandboxProvider {
                 .expression_attribute_names("#status", "status")
                 .expression_attribute_values(":before", string(status.as_str())),
         };
-        Ok(self.ledger.send_put(put).await?)
+        Ok(self.ledger.send(put).await?)
     }
 
     /// Brings a charge to `status` and tells whether it got there.

@@ -40,8 +40,7 @@ impl From<Write> for Saved {
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, standing: &Standing) -> Result<Saved, StoreError> {
-        let put = self.table.put(&Record::of(standing))?.condition_expression("attribute_not_exists(pk)");
-        Ok(self.table.send_put(put).await?.into())
+        Ok(self.table.send(self.table.put_new(&Record::of(standing))?).await?.into())
     }
 
     async fn find(&self, id: PaymentId) -> Result<Option<Standing>, StoreError> {
@@ -51,31 +50,34 @@ impl Repository for DynamoRepository {
 
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<Saved, StoreError> {
         let known = Known::of(&after.state);
+        // What isn't known in the new state stays as it was: another request
+        // may have noted it meanwhile.
+        let learned: Vec<_> = [
+            ("provider_reference", known.provider_reference),
+            ("capture_refused", known.capture_refused),
+            ("decline_reason", known.decline_reason),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
         let mut changes = "SET #status = :status, updated_at = :now".to_owned();
-        let mut update = self
+        changes.extend(learned.iter().map(|(name, _)| format!(", {name} = :{name}")));
+        if after.status() != PaymentStatus::Intent {
+            changes.push_str(" REMOVE payment_method");
+        }
+        let update = self
             .table
             .update(&payment_key(after.id))
+            .update_expression(changes)
             .condition_expression("#status = :left")
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":left", string(before.status().as_str()))
             .expression_attribute_values(":status", string(after.status().as_str()))
             .expression_attribute_values(":now", dynamo::attribute(&after.updated_at)?);
-        // What isn't known in the new state stays as it was: another request
-        // may have noted it meanwhile.
-        for (name, value) in [
-            ("provider_reference", known.provider_reference),
-            ("capture_refused", known.capture_refused),
-            ("decline_reason", known.decline_reason),
-        ] {
-            if let Some(value) = value {
-                changes.push_str(&format!(", {name} = :{name}"));
-                update = update.expression_attribute_values(format!(":{name}"), string(value));
-            }
-        }
-        if after.status() != PaymentStatus::Intent {
-            changes.push_str(" REMOVE payment_method");
-        }
-        Ok(self.table.send_update(update.update_expression(changes)).await?.into())
+        let update = learned.into_iter().fold(update, |update, (name, value)| {
+            update.expression_attribute_values(format!(":{name}"), string(value))
+        });
+        Ok(self.table.send(update).await?.into())
     }
 }
 

@@ -7,11 +7,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::{
-    KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update, builders::UpdateBuilder,
-};
+use aws_sdk_dynamodb::types::KeysAndAttributes;
 use chassis::{
-    dynamo::{self, Item, Key, List, Table, Transaction, Verdict, Write, attribute, number, string},
+    dynamo::{self, Item, Key, List, Table, Transaction, Write, attribute, number},
     page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
@@ -72,33 +70,14 @@ impl DynamoRepository {
         if keys.is_empty() {
             return Ok(found);
         }
-        Err(StoreError::unavailable(self.table.name(), "a batch was left unfinished, several times"))
-    }
-
-    /// The start of an update within a transaction.
-    fn update(&self, key: Key) -> UpdateBuilder {
-        Update::builder().table_name(self.table.name()).set_key(Some(key.attributes()))
-    }
-
-    /// Writes a record within a transaction, where there is nothing.
-    fn put_new<T: Serialize>(&self, record: &T) -> Result<TransactWriteItem, StoreError> {
-        let put = Put::builder()
-            .table_name(self.table.name())
-            .set_item(Some(dynamo::to_item(record)?))
-            .condition_expression("attribute_not_exists(pk)");
-        Ok(TransactWriteItem::builder().put(put.build()?).build())
+        Err(StoreError::throttled(self.table.name(), "a batch was left unfinished, several times"))
     }
 }
 
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, product: &Product) -> Result<(), StoreError> {
-        let put = self
-            .table
-            .put(&ProductRecord::of(product))?
-            .item(CATALOGUE_ATTRIBUTE, string(CATALOGUE))
-            .condition_expression("attribute_not_exists(pk)");
-        match self.table.send_put(put).await? {
+        match self.table.send(self.table.put_new(&ListedProduct::of(product))?).await? {
             // Nobody else has this id: what stands in the way is this same
             // product, whose first answer was lost.
             Write::Done | Write::Refused(_) => Ok(()),
@@ -106,29 +85,19 @@ impl Repository for DynamoRepository {
     }
 
     async fn create_once(&self, product: &Product, used: &NamedUse) -> Result<Created, StoreError> {
-        let key_put = Put::builder()
-            .table_name(self.table.name())
-            .set_item(Some(dynamo::to_item(&KeyRecord::of(product, used))?))
+        let use_key = self
+            .table
+            .put(&KeyRecord::of(product, used))?
             // Expiry is tested here: TTL may delete an item days late.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
-            .expression_attribute_values(":now", number(product.created_at.as_second()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let mut item = dynamo::to_item(&ProductRecord::of(product))?;
-        item.insert(CATALOGUE_ATTRIBUTE.to_owned(), string(CATALOGUE));
-        let product_put = Put::builder()
-            .table_name(self.table.name())
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)");
-        let writes = vec![
-            TransactWriteItem::builder().put(key_put.build()?).build(),
-            TransactWriteItem::builder().put(product_put.build()?).build(),
-        ];
-        let verdicts = match self.table.transact(writes).await? {
+            .expression_attribute_values(":now", number(product.created_at.as_second()));
+        let add_product = self.table.put_new(&ListedProduct::of(product))?;
+        let earlier = match self.table.transact(use_key, [add_product]).await? {
             Transaction::Done => return Ok(Created::Fresh),
-            Transaction::Refused(verdicts) => verdicts,
-        };
-        let Some(Verdict::ConditionFailed(Some(earlier))) = verdicts.into_iter().next() else {
-            return Err(StoreError::corrupt("products", "a key was refused without saying what stood in the way"));
+            Transaction::SubjectRefused(Some(earlier)) => earlier,
+            Transaction::SubjectRefused(None) | Transaction::OtherRefused => {
+                return Err(StoreError::corrupt("products", "a key was refused without saying what stood in the way"));
+            }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
         Ok(if earlier.product_id == product.id {
@@ -182,7 +151,7 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":version", number(after.version))
             .expression_attribute_values(":now", attribute(&after.updated_at)?)
             .expression_attribute_values(":expected", number(before.version));
-        Ok(match self.table.send_update(update).await? {
+        Ok(match self.table.send(update).await? {
             Write::Done => Saved::Done,
             Write::Refused(None) => Saved::Stale,
             Write::Refused(Some(item)) => {
@@ -203,19 +172,19 @@ impl Repository for DynamoRepository {
     async fn adjust(&self, adjustment: &Adjustment) -> Result<Saved, StoreError> {
         let (id, delta) = (adjustment.product_id, adjustment.delta);
         let key = adjustment_key(id, &adjustment.adjustment_id);
-        let record = self.put_new(&AdjustmentRecord { key, adjustment: adjustment.clone() })?;
+        let record = self.table.put_new(&AdjustmentRecord { key, adjustment: adjustment.clone() })?;
         let update = self
-            .update(product_key(id))
+            .table
+            .update(&product_key(id))
             .update_expression("SET available = available + :delta")
             // Where there is no product there is nothing available either:
             // the comparison fails.
             .condition_expression("available >= :needed")
             .expression_attribute_values(":delta", number(delta.get()))
             .expression_attribute_values(":needed", number(delta.needs()));
-        let update = TransactWriteItem::builder().update(update.build()?).build();
-        Ok(match self.table.transact(vec![record, update]).await? {
+        Ok(match self.table.transact(record, [update]).await? {
             Transaction::Done => Saved::Done,
-            Transaction::Refused(_) => Saved::Stale,
+            Transaction::SubjectRefused(_) | Transaction::OtherRefused => Saved::Stale,
         })
     }
 
@@ -230,57 +199,53 @@ impl Repository for DynamoRepository {
     }
 
     async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError> {
-        let mut writes = vec![self.put_new(&ReservationRecord::held(order, quote, now))?];
-        for line in &quote.lines {
-            let update = self
-                .update(product_key(line.product_id))
+        let reservation = self.table.put_new(&ReservationRecord::held(order, quote, now))?;
+        let lines = quote.lines.iter().map(|line| {
+            self.table
+                .update(&product_key(line.product_id))
                 .update_expression("SET available = available - :quantity, reserved = reserved + :quantity")
                 // The version is the price's: nobody pays one that no longer
                 // holds. Where there is no product, both comparisons fail.
                 .condition_expression("version = :version AND available >= :quantity")
                 .expression_attribute_values(":quantity", number(line.quantity.get()))
-                .expression_attribute_values(":version", number(line.version));
-            writes.push(TransactWriteItem::builder().update(update.build()?).build());
-        }
-        Ok(match self.table.transact(writes).await? {
+                .expression_attribute_values(":version", number(line.version))
+        });
+        Ok(match self.table.transact(reservation, lines).await? {
             Transaction::Done => Saved::Done,
-            Transaction::Refused(_) => Saved::Stale,
+            Transaction::SubjectRefused(_) | Transaction::OtherRefused => Saved::Stale,
         })
     }
 
     async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError> {
-        let update = self
-            .update(reservation_key(order))
+        let reservation = self
+            .table
+            .update(&reservation_key(order))
             .update_expression("SET #status = :released, released_at = :now")
             .condition_expression("#status = :held")
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":held", attribute(&Status::Held)?)
             .expression_attribute_values(":released", attribute(&Status::Released)?)
             .expression_attribute_values(":now", attribute(&now)?);
-        let mut writes = vec![TransactWriteItem::builder().update(update.build()?).build()];
-        for line in &quote.lines {
-            let update = self
-                .update(product_key(line.product_id))
+        let lines = quote.lines.iter().map(|line| {
+            self.table
+                .update(&product_key(line.product_id))
                 .update_expression("SET available = available + :quantity, reserved = reserved - :quantity")
                 .condition_expression("reserved >= :quantity")
-                .expression_attribute_values(":quantity", number(line.quantity.get()));
-            writes.push(TransactWriteItem::builder().update(update.build()?).build());
-        }
-        match self.table.transact(writes).await? {
+                .expression_attribute_values(":quantity", number(line.quantity.get()))
+        });
+        match self.table.transact(reservation, lines).await? {
             Transaction::Done => Ok(Saved::Done),
-            Transaction::Refused(verdicts) => match verdicts.first() {
-                Some(Verdict::ConditionFailed(_)) => Ok(Saved::Stale),
-                // What a reservation holds was counted as reserved in the same
-                // transaction: reading again will not mend this.
-                _ => Err(StoreError::corrupt(self.table.name(), format!("{order} holds more than is reserved"))),
-            },
+            Transaction::SubjectRefused(_) => Ok(Saved::Stale),
+            // What a reservation holds was counted as reserved in the same
+            // transaction: reading again will not mend this.
+            Transaction::OtherRefused => {
+                Err(StoreError::corrupt(self.table.name(), format!("{order} holds more than is reserved")))
+            }
         }
     }
 
     async fn bury(&self, order: OrderId, now: Timestamp) -> Result<Saved, StoreError> {
-        let put =
-            self.table.put(&ReservationRecord::tombstone(order, now))?.condition_expression("attribute_not_exists(pk)");
-        Ok(match self.table.send_put(put).await? {
+        Ok(match self.table.send(self.table.put_new(&ReservationRecord::tombstone(order, now))?).await? {
             Write::Done => Saved::Done,
             Write::Refused(_) => Saved::Stale,
         })
@@ -363,6 +328,20 @@ impl KeyRecord {
             created_at: product.created_at,
             expires_at: key.expires_at.as_second(),
         }
+    }
+}
+
+/// A new product, and what puts it into the index of all.
+#[derive(Debug, Serialize)]
+struct ListedProduct {
+    #[serde(flatten)]
+    record: ProductRecord,
+    catalogue: &'static str,
+}
+
+impl ListedProduct {
+    fn of(product: &Product) -> Self {
+        Self { record: ProductRecord::of(product), catalogue: CATALOGUE }
     }
 }
 

@@ -5,11 +5,10 @@
 //! two users. See `docs/data-model.md`.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::{Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use chassis::{
     caller::UserId,
     contact::{Email, Phone},
-    dynamo::{self, Key, Table, Transaction, Verdict, Write, number, string},
+    dynamo::{Change, Key, Table, Transaction, Write, number, string},
     store::StoreError,
 };
 use jiff::Timestamp;
@@ -32,44 +31,34 @@ impl DynamoRepository {
 
     /// Puts `user` where the stored version is `expected` (`None`: where
     /// there is nothing).
-    fn put(&self, user: &User, expected: Option<u64>) -> Result<TransactWriteItem, StoreError> {
-        let put = Put::builder().table_name(self.table.name()).set_item(Some(dynamo::to_item(&Record::of(user))?));
-        let put = match expected {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(version) => put
+    fn put(&self, user: &User, expected: Option<u64>) -> Result<Change, StoreError> {
+        Ok(match expected {
+            None => self.table.put_new(&Record::of(user))?,
+            Some(version) => self
+                .table
+                .put(&Record::of(user))?
                 .condition_expression("version = :expected")
                 .expression_attribute_values(":expected", number(version)),
-        };
-        Ok(TransactWriteItem::builder().put(put.build()?).build())
+        })
     }
 
-    fn claim(&self, email: &Email, id: UserId) -> Result<TransactWriteItem, StoreError> {
-        let claim = EmailClaim { key: email_key(email), user_id: id };
-        let put = Put::builder()
-            .table_name(self.table.name())
-            .set_item(Some(dynamo::to_item(&claim)?))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::None);
-        Ok(TransactWriteItem::builder().put(put.build()?).build())
+    fn claim(&self, email: &Email, id: UserId) -> Result<Change, StoreError> {
+        self.table.put_new(&EmailClaim { key: email_key(email), user_id: id })
     }
 
-    fn disclaim(&self, email: &Email, id: UserId) -> Result<TransactWriteItem, StoreError> {
-        let delete = Delete::builder()
-            .table_name(self.table.name())
-            .set_key(Some(email_key(email).attributes()))
+    fn disclaim(&self, email: &Email, id: UserId) -> Change {
+        self.table
+            .delete(&email_key(email))
             .condition_expression("user_id = :owner")
-            .expression_attribute_values(":owner", string(id.to_string()));
-        Ok(TransactWriteItem::builder().delete(delete.build()?).build())
+            .expression_attribute_values(":owner", string(id.to_string()))
     }
 
-    /// The first write is always the user, the rest are about addresses.
-    async fn commit(&self, writes: Vec<TransactWriteItem>) -> Result<Saved, StoreError> {
-        Ok(match self.table.transact(writes).await? {
+    /// Writes a user, and what it takes about addresses.
+    async fn commit(&self, user: Change, addresses: Vec<Change>) -> Result<Saved, StoreError> {
+        Ok(match self.table.transact(user, addresses).await? {
             Transaction::Done => Saved::Done,
-            Transaction::Refused(verdicts) => match verdicts.first() {
-                Some(Verdict::ConditionFailed(_)) => Saved::Stale,
-                _ => Saved::EmailTaken,
-            },
+            Transaction::SubjectRefused(_) => Saved::Stale,
+            Transaction::OtherRefused => Saved::EmailTaken,
         })
     }
 }
@@ -77,11 +66,8 @@ impl DynamoRepository {
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, user: &User) -> Result<Saved, StoreError> {
-        let mut writes = vec![self.put(user, None)?];
-        if let Some(profile) = user.profile() {
-            writes.push(self.claim(&profile.email, user.id)?);
-        }
-        self.commit(writes).await
+        let claim = user.profile().map(|profile| self.claim(&profile.email, user.id)).transpose()?;
+        self.commit(self.put(user, None)?, claim.into_iter().collect()).await
     }
 
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -92,24 +78,14 @@ impl Repository for DynamoRepository {
     async fn replace(&self, before: &User, after: &User) -> Result<Saved, StoreError> {
         let (old, new) = (before.profile().map(|p| &p.email), after.profile().map(|p| &p.email));
         if old == new {
-            let put = self
-                .table
-                .put(&Record::of(after))?
-                .condition_expression("version = :expected")
-                .expression_attribute_values(":expected", number(before.version));
-            return Ok(match self.table.send_put(put).await? {
+            return Ok(match self.table.send(self.put(after, Some(before.version))?).await? {
                 Write::Done => Saved::Done,
                 Write::Refused(_) => Saved::Stale,
             });
         }
-        let mut writes = vec![self.put(after, Some(before.version))?];
-        if let Some(email) = new {
-            writes.push(self.claim(email, after.id)?);
-        }
-        if let Some(email) = old {
-            writes.push(self.disclaim(email, before.id)?);
-        }
-        self.commit(writes).await
+        let claim = new.map(|email| self.claim(email, after.id)).transpose()?;
+        let disclaim = old.map(|email| self.disclaim(email, before.id));
+        self.commit(self.put(after, Some(before.version))?, claim.into_iter().chain(disclaim).collect()).await
     }
 }
 
