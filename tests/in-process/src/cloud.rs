@@ -316,14 +316,14 @@ impl Cloud {
     }
 
     /// For so long from now, one transaction after another writes the item with
-    /// this key: whatever else wants to write it meets a conflict. Plain reads
+    /// this key, or the items of the table of this name: whatever else wants to write it meets a conflict. Plain reads
     /// wait for nobody.
     pub fn contend(&self, key: &str, time: Duration) {
         self.use_item(key, Use::Contended, time);
     }
 
     /// For so long from now, DynamoDB takes no more of the partition with this
-    /// key.
+    /// key, or of the table of this name.
     pub fn throttle(&self, key: &str, time: Duration) {
         self.use_item(key, Use::Throttled, time);
     }
@@ -492,6 +492,7 @@ impl Cloud {
     /// Everything is well again.
     pub fn bring_back(&self) {
         lock(&self.0.troubles).clear();
+        lock(&self.0.in_use).clear();
     }
 
     /// All items of a table, by its logical id.

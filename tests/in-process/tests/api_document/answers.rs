@@ -9,12 +9,14 @@ use http::{Request, StatusCode};
 use in_process_tests::{Answer, Person, World, world::CANCELLATION_WINDOW};
 use serde_json::{Value, json};
 
-use crate::contract::Contract;
+use crate::contract::{Contract, Operation};
 
 /// What no request brings about here: faults of ours, the gateway's limits, a
 /// path that the gateway has decoded into something that is none, and a user
 /// who is changed three times within one request.
 const ELSEWHERE: [&str; 4] = ["internal_error", "too_many_requests", "no_such_route", "changed_meanwhile"];
+
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 struct Shop {
     world: World,
@@ -91,7 +93,7 @@ async fn every_answer_is_documented_and_whatever_is_documented_is_answered() {
     orders_that_take_their_time(&shop).await;
     health(&shop).await;
     bad_requests(&shop).await;
-    tables_that_do_not_answer(&shop).await;
+    tables_in_trouble(&shop).await;
     let unseen = shop.contract.unseen();
     let unseen: Vec<_> = unseen.iter().filter(|(_, _, code)| !ELSEWHERE.contains(&code.as_str())).collect();
     assert!(unseen.is_empty(), "documented, and not seen: {unseen:?}");
@@ -298,13 +300,15 @@ async fn bad_requests(shop: &Shop) {
     }
 }
 
-async fn tables_that_do_not_answer(shop: &Shop) {
+/// Tables that don't answer, that take no more, and that others write all the
+/// time.
+async fn tables_in_trouble(shop: &Shop) {
+    const TABLES: [&str; 5] = ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable"];
     let (admin, ada) = (Person::admin(), shop.customer("Unlucky Ada").await);
     let mug = shop.product(19.99, "USD", 9).await;
     let order = shop.place(&ada, &[(&mug, 1)], "tok_accepted", "first").await.expect(StatusCode::CREATED);
-    shop.world.cloud.take_down("dynamodb");
     let (json, user) = (("content-type", "application/json"), ada.id().to_string());
-    for operation in shop.contract.operations() {
+    let ask = async |operation: &Operation<'_>| {
         let path = match operation.path.split('/').nth(1) {
             Some("products") => operation.path.replace("{id}", &mug),
             Some("orders") => operation.path.replace("{id}", order["id"].as_str().unwrap()),
@@ -317,10 +321,26 @@ async fn tables_that_do_not_answer(shop: &Shop) {
             "placeOrder" => json!({ "items": [{ "product_id": mug, "quantity": 1 }] }),
             "createProduct" => json!({ "name": "Mug", "description": "Blue.", "price": 1, "stock": 1 }),
             "adjustStock" => json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" }),
+            "changeUser" | "changeProduct" => json!({ "name": "Another" }),
             _ => json!({}),
         };
-        let answer = shop.send(operation.id, &admin, &path, body.to_string(), &[json, ("if-match", "*")]).await;
-        answer.expect_problem(503, "unavailable");
+        // Without a key, nobody else writes what is created.
+        let headers = [json, ("if-match", "*"), ("idempotency-key", "of-its-own")];
+        shop.send(operation.id, &admin, &path, body.to_string(), &headers).await
+    };
+    shop.world.cloud.take_down("dynamodb");
+    for operation in shop.contract.operations() {
+        ask(&operation).await.expect_problem(503, "unavailable");
+    }
+    shop.world.cloud.bring_back();
+    TABLES.iter().for_each(|table| shop.world.cloud.throttle(table, A_DAY));
+    for operation in shop.contract.operations() {
+        ask(&operation).await.expect_problem(503, "throttled");
+    }
+    shop.world.cloud.bring_back();
+    TABLES.iter().for_each(|table| shop.world.cloud.contend(table, A_DAY));
+    for (operation, _, _) in shop.contract.unseen().iter().filter(|(_, _, code)| code == "contended") {
+        ask(&shop.contract.operation(operation)).await.expect_problem(409, "contended");
     }
     shop.world.cloud.bring_back();
 }
