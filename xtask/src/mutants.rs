@@ -180,11 +180,55 @@ const MUTANTS: &[Mutant] = &[
         from: "            check_shard: open.then(|| shard.to_string()),",
         to: "            check_shard: (open && order.state == OrderState::Pending).then(|| shard.to_string()),",
     },
+    Mutant {
+        rule: "each member of an order is in its fingerprint",
+        file: "functions/orders/src/service.rs",
+        from: "            payment_method: &'a Option<PaymentMethod>,\n        }",
+        to: "            #[serde(skip)]\n            payment_method: &'a Option<PaymentMethod>,\n        }",
+    },
+    Mutant {
+        rule: "each member of a payment is in its fingerprint",
+        file: "functions/payments/src/domain.rs",
+        from: "\\n{method}\\n{at_once}\");",
+        to: "\\n{at_once}\");\n        let _ = method;",
+    },
+    Mutant {
+        rule: "who postpones an order still has its lease",
+        file: "functions/orders/src/repository/dynamo.rs",
+        from: ".condition_expression(\"#lease.#owner = :owner AND attribute_exists(next_check)\")",
+        to: ".condition_expression(\"(#lease.#owner = :owner OR attribute_exists(pk)) AND attribute_exists(next_check)\")",
+    },
+    Mutant {
+        rule: "contention opens no circuit breaker",
+        file: "crates/chassis/src/service_client.rs",
+        from: "            self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));",
+        to: "            self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. } | CallError::Busy { .. })));",
+    },
+    Mutant {
+        rule: "contention is told from a store that does not answer",
+        file: "crates/chassis/src/problem.rs",
+        from: "            StoreError::Contended { .. } => Self::contended(error),",
+        to: "            StoreError::Contended { .. } => Self::unavailable(error),",
+    },
+    Mutant {
+        rule: "the worker counts no failure where somebody was busy",
+        file: "functions/orders/src/worker.rs",
+        from: "            return self.engine.repository.postpone(order, Postponed::Busy { next_check }).await;",
+        to: "            return self.engine.repository.postpone(order, Postponed::Failed { next_check }).await;",
+    },
 ];
 
-/// The harness, and the saga's own tests. Others might notice as well, but it
-/// is these whose eyes are tested here.
-const JUDGES: [&str; 4] = ["--package=orders", "--test=saga", "--test=concurrency", "--test=faults"];
+/// The harness, the saga's own tests, and those of services that are slow, dead
+/// or busy and of repeated requests. Others might notice as well, but it is these
+/// whose eyes are tested here.
+const JUDGES: [&str; 6] = [
+    "--package=orders",
+    "--test=saga",
+    "--test=concurrency",
+    "--test=dependencies",
+    "--test=api_document",
+    "--test=faults",
+];
 
 /// What cargo-mutants changes with the saga's own tests as judges, which need
 /// no SDK and so are ready in seconds.

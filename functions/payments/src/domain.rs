@@ -134,11 +134,12 @@ impl PaymentRequest {
     /// The recipient is no part of it: somebody who changes their name between
     /// two tries still pays the same once.
     fn fingerprint(&self) -> Fingerprint {
-        let method = self.method.as_ref().map_or("", PaymentMethod::expose);
-        let amount = (self.amount.minor(), self.amount.currency());
+        // Whoever adds a member is led here, and decides.
+        let Self { order_id, user_id, amount, method, recipient: _, at_once } = self;
+        let method = method.as_ref().map_or("", PaymentMethod::expose);
+        let (minor, currency) = (amount.minor(), amount.currency());
         // None of the parts contains a line break.
-        let text =
-            format!("{}\n{}\n{} {}\n{method}\n{}", self.order_id, self.user_id, amount.0, amount.1, self.at_once);
+        let text = format!("{order_id}\n{user_id}\n{minor} {currency}\n{method}\n{at_once}");
         Fingerprint(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

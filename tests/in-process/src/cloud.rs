@@ -64,6 +64,8 @@ struct Inner {
     pace: Mutex<Option<Pace>>,
     /// Keys of items that others use, how, and until when.
     in_use: Mutex<Vec<(String, Use, Instant)>>,
+    /// What the services asked each other, and what was answered.
+    exchanges: Mutex<Vec<Exchange>>,
     /// The hosts to which connections were given up.
     poisoned: Mutex<Vec<String>>,
 }
@@ -179,6 +181,23 @@ impl Trial {
     }
 }
 
+/// What one service asked another, and what was answered.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Who was asked.
+    pub service: String,
+    /// How.
+    pub method: http::Method,
+    /// Where.
+    pub path: String,
+    /// The request's body; null if there was none.
+    pub request: Value,
+    /// The answer's status.
+    pub status: u16,
+    /// The answer's body.
+    pub answer: Value,
+}
+
 /// A call on its way out of a function.
 #[derive(Clone)]
 struct Call {
@@ -291,6 +310,7 @@ impl Cloud {
             permissions: Mutex::default(),
             pace: Mutex::default(),
             in_use: Mutex::default(),
+            exchanges: Mutex::default(),
             poisoned: Mutex::default(),
         }))
     }
@@ -330,6 +350,12 @@ impl Cloud {
 
     fn use_item(&self, key: &str, how: Use, time: Duration) {
         lock(&self.0.in_use).push((format!("{key:?}"), how, Instant::now() + time));
+    }
+
+    /// Everything that the services asked each other so far, and that was
+    /// answered.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        lock(&self.0.exchanges).clone()
     }
 
     /// The hosts to which connections were given up, once for each.
@@ -655,6 +681,8 @@ impl Cloud {
         body: Bytes,
     ) -> Result<HttpResponse, ConnectorError> {
         let router = self.service(name);
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let asked = serde_json::from_slice(&body).unwrap_or_default();
         assert!(parts.headers.contains_key("authorization"), "calls between services are signed");
         let mut request = http::Request::from_parts(parts, Body::from(body));
         *request.uri_mut() =
@@ -670,6 +698,14 @@ impl Cloud {
         };
         let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
         let body = body.collect().await.map_err(|e| ConnectorError::other(e.into(), None))?.to_bytes();
+        lock(&self.0.exchanges).push(Exchange {
+            service: name.to_owned(),
+            method,
+            path,
+            request: asked,
+            status: parts.status.as_u16(),
+            answer: serde_json::from_slice(&body).unwrap_or_default(),
+        });
         let response = http::Response::from_parts(parts, SdkBody::from(body.to_vec()));
         HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))
     }

@@ -9,8 +9,12 @@ use std::{cell::Cell, future::Future, time::Duration};
 
 use chassis::clock::Clock;
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World, fault::Script};
+use in_process_tests::{Answer, Person, World, fault::Script, world};
 use jiff::Timestamp;
+use orders::{
+    domain::{LEASE, Lease},
+    repository::{DynamoRepository, Postponed, Repository},
+};
 use serde_json::{Value, json};
 
 /// How many seeds each test plays.
@@ -321,4 +325,32 @@ fn a_reservation_that_is_released_twice_at_once_comes_back_once() {
         }
         assert_eq!(stock(&world), (6, 3));
     });
+}
+
+/// Whoever took an order over has it: who had it before, and only now learns
+/// that it could take it no further, gives nothing up.
+#[tokio::test]
+async fn a_worker_that_was_overtaken_does_not_give_up_the_lease_of_the_next() {
+    let world = World::start().await;
+    let teapot = product(&world, 5).await;
+    let ada = world.customer("Ada").await;
+    place(&world, &ada, &teapot, 1, "k").await.expect(StatusCode::CREATED);
+    let id = orders(&world)[0]["id"]["S"].as_str().unwrap().parse().unwrap();
+    let table = world::table(world.cloud.clone(), "OrdersTable").await;
+    let repository = DynamoRepository::new(table);
+    let now = Timestamp::now();
+    let later = now + LEASE;
+    let slow = repository.acquire(id, Lease::start(now), now).await.unwrap().expect("nobody has it");
+    let next = repository.acquire(id, Lease::start(later), later).await.unwrap().expect("the lease has ended");
+    let held = orders(&world);
+    for until in [
+        Postponed::AtOnce { now: later },
+        Postponed::Busy { next_check: later },
+        Postponed::Failed { next_check: later },
+    ] {
+        repository.postpone(&slow, until).await.unwrap();
+        assert_eq!(orders(&world), held, "{until:?}");
+    }
+    repository.postpone(&next, Postponed::Failed { next_check: later }).await.unwrap();
+    assert!(orders(&world)[0]["lease"].is_null());
 }

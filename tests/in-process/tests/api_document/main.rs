@@ -5,6 +5,7 @@ mod answers;
 mod contract;
 mod document;
 mod inputs;
+mod repeats;
 mod template;
 
 use std::{collections::BTreeSet, fs};

@@ -1,0 +1,187 @@
+//! A request that is sent again under its name is the same request only if all
+//! of it is the same.
+//!
+//! Which members a request has, the document says; so a member that is added
+//! later is asked for here, too.
+
+use std::collections::BTreeSet;
+
+use http::{Method, StatusCode};
+use in_process_tests::{Person, World};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::contract::Contract;
+
+/// Members that make no other request, and why.
+const NO_MATTER: [(&str, &str); 1] = [
+    // It can only be the caller's own, and the key is the caller's.
+    ("placeOrder", "/user_id"),
+];
+
+#[tokio::test]
+async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
+    let (contract, world) = (Contract::new(), World::start().await);
+    let (admin, ada) = (Person::admin(), world.customer("Ada").await);
+    let product =
+        |n: u32| json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": n });
+    let mug = world.post(&admin, "/products", product(9)).await.expect(StatusCode::CREATED)["id"].clone();
+    let mut operations = 0;
+    for operation in contract.operations() {
+        let parameters = operation.details["parameters"].as_array();
+        if !parameters.into_iter().flatten().any(|parameter| parameter["name"] == "Idempotency-Key") {
+            continue;
+        }
+        operations += 1;
+        let (person, whole) = match operation.id {
+            "createProduct" => (&admin, product(5)),
+            "placeOrder" => (
+                &ada,
+                json!({
+                    "user_id": ada.id(),
+                    "items": [{ "product_id": mug, "quantity": 2 }],
+                    "payment_method": "tok_accepted",
+                }),
+            ),
+            other => panic!("{other} takes a key: write a request with every member here"),
+        };
+        let schema = operation.body().expect("a body");
+        let known = members_of_schema(schema, contract.document(), "");
+        assert_eq!(members(&whole, ""), known, "{}: give each member a value here", operation.id);
+
+        let send = async |body: &Value| {
+            let key = [("idempotency-key", "the-key")];
+            world.send_with(person, operation.method.clone(), operation.path, Some(body.clone()), &key).await
+        };
+        let first = send(&whole).await;
+        first.expect(StatusCode::CREATED);
+        assert_eq!(send(&whole).await.text, first.text, "{}", operation.id);
+        for member in leaves(&whole, "") {
+            let answer = send(&with_another(&whole, &member)).await;
+            if NO_MATTER.contains(&(operation.id, &member)) {
+                assert_ne!(answer.json()["code"], "idempotency_mismatch", "{} {member}", operation.id);
+            } else {
+                answer.expect_problem(422, "idempotency_mismatch");
+            }
+        }
+    }
+    assert_eq!(operations, 2, "no operation takes a key");
+}
+
+#[tokio::test]
+async fn each_member_of_an_adjustment_tells_it_from_another_of_the_same_name() {
+    let (contract, world) = (Contract::new(), World::start().await);
+    let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
+    let mug = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    let operation = contract.operation("adjustStock");
+    let path = operation.path.replace("{id}", mug["id"].as_str().unwrap());
+    let whole = json!({ "adjustment_id": "count-1", "delta": 3, "reason": "Count" });
+    let known = members_of_schema(operation.body().expect("a body"), contract.document(), "");
+    assert_eq!(members(&whole, ""), known, "give each member a value here");
+    let first = world.post(&Person::admin(), &path, whole.clone()).await;
+    first.expect(StatusCode::OK);
+    for member in leaves(&whole, "").into_iter().filter(|member| member != "/adjustment_id") {
+        let answer = world.post(&Person::admin(), &path, with_another(&whole, &member)).await;
+        answer.expect_problem(409, "adjustment_mismatch");
+    }
+}
+
+/// The services name what they ask each other by the order's id.
+#[tokio::test]
+async fn each_member_of_a_request_between_services_tells_it_from_another_for_the_same_order() {
+    // Whoever changes their name between two tries still pays the same once.
+    const NO_MATTER: [(&str, &str); 1] = [("/payments", "/recipient/")];
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
+    let mug = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED)["id"].clone();
+    let order = json!({ "items": [{ "product_id": mug, "quantity": 2 }], "payment_method": "tok_accepted" });
+    world.post(&ada, "/orders", order).await.expect(StatusCode::CREATED);
+    let mut asked = BTreeSet::new();
+    for exchange in world.cloud.exchanges().into_iter().filter(|exchange| exchange.method == Method::POST) {
+        let (service, path, request) = (Person::service(), &exchange.path, &exchange.request);
+        assert_eq!(world.post(&service, path, request.clone()).await.json(), exchange.answer);
+        asked.insert(path.clone());
+        for member in leaves(request, "").into_iter().filter(|member| member != "/order_id") {
+            let answer = world.post(&service, path, with_another(request, &member)).await;
+            if NO_MATTER.iter().any(|(of, prefix)| of == path && member.starts_with(prefix)) {
+                assert!(answer.status.is_success(), "{path} {member}: {}", answer.text);
+                continue;
+            }
+            let code = answer.expect(StatusCode::CONFLICT)["code"].clone();
+            assert!(code.as_str().is_some_and(|code| code.ends_with("_mismatch")), "{path} {member}: {code}");
+        }
+    }
+    assert_eq!(asked, BTreeSet::from(["/payments".to_owned(), "/products/reserve".to_owned()]));
+}
+
+/// The names of all members of a value, at every level.
+fn members(value: &Value, at: &str) -> BTreeSet<String> {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(name, value)| {
+                let at = format!("{at}/{name}");
+                let below = members(value, &at);
+                below.into_iter().chain([at])
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(|item| members(item, at)).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// The same of what a schema describes.
+fn members_of_schema(schema: &Value, document: &Value, at: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    if let Some(name) = schema["$ref"].as_str() {
+        let named = document.pointer(name.trim_start_matches('#')).expect("what is referred to");
+        found.extend(members_of_schema(named, document, at));
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let at = format!("{at}/{name}");
+        found.extend(members_of_schema(schema, document, &at));
+        found.insert(at);
+    }
+    if !schema["items"].is_null() {
+        found.extend(members_of_schema(&schema["items"], document, at));
+    }
+    for alternative in ["allOf", "oneOf", "anyOf"].iter().filter_map(|name| schema[*name].as_array()).flatten() {
+        found.extend(members_of_schema(alternative, document, at));
+    }
+    found
+}
+
+/// Where the values stand that are no object and no array.
+fn leaves(value: &Value, at: &str) -> Vec<String> {
+    match value {
+        Value::Object(object) => {
+            object.iter().flat_map(|(name, value)| leaves(value, &format!("{at}/{name}"))).collect()
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(n, item)| leaves(item, &format!("{at}/{n}"))).collect()
+        }
+        _ => vec![at.to_owned()],
+    }
+}
+
+/// The same with another value at one place, which is as good as the first.
+fn with_another(whole: &Value, at: &str) -> Value {
+    let mut changed = whole.clone();
+    let place = changed.pointer_mut(at).expect("a place");
+    let id = |text: &str| text.rsplit_once('_').is_some_and(|(_, id)| id.parse::<Uuid>().is_ok());
+    *place = match &*place {
+        Value::Bool(value) => json!(!value),
+        Value::Number(number) if number.is_f64() => json!(number.as_f64().expect("a number") + 1.0),
+        Value::Number(number) => json!(number.as_i64().expect("a whole number") + 1),
+        Value::String(text) if text == "USD" => "EUR".into(),
+        Value::String(text) if id(text) => {
+            let (prefix, _) = text.rsplit_once('_').expect("a prefix");
+            format!("{prefix}_{}", Uuid::now_v7()).into()
+        }
+        Value::String(text) if text.starts_with('+') => format!("{}0", &text[..text.len() - 1]).into(),
+        Value::String(text) => format!("{text}x").into(),
+        other => panic!("{at}: {other}: what would be another?"),
+    };
+    changed
+}
