@@ -20,8 +20,8 @@ use crate::{
 
 const CATALOGUE: &str = include_str!("../data/catalogue.json");
 const DONE_WITHIN: Duration = Duration::from_secs(90);
-/// What a customer is told by e-mail of an order that goes well.
-const MAILS: usize = 2;
+/// How many e-mails tell a customer of an order that goes well.
+const MAILS: usize = 1;
 
 /// How much of it is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ fn order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Result<()> {
     follow(stack, &step, &order, &id, &headers[..1], began)?;
     step.done("done");
 
-    let step = Step::begin("E-mails: the confirmation and the receipt");
+    let step = Step::begin("E-mail: the order is confirmed and paid");
     if inbox.is_none() {
         step.note(format!("NOT CHECKED: {} has no inbox that is known here", stack.emulator_url));
         return Ok(());

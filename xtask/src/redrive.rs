@@ -17,13 +17,18 @@ const BATCH: usize = 10;
 /// How long nobody else sees a letter that is being moved.
 const HIDDEN_SECONDS: u32 = 30;
 
-/// Moves what is in the dead-letter queue now, and nothing that dies again
+/// Moves what is in the dead-letter queues now, and nothing that dies again
 /// meanwhile.
 pub fn redrive(project: &Project) -> Result<()> {
     let stack = stack(project)?;
-    let step = Step::begin("Dead letters: back to the queue");
-    let dead_letters = &stack.queues.dead_letter;
-    let (waiting, hidden) = count(&stack, dead_letters)?;
+    let queues = &stack.queues;
+    redrive_queue(&stack, "Dead letters about orders", &queues.dead_letter, &queues.order_events)?;
+    redrive_queue(&stack, "Dead letters about users", &queues.user_events_dead_letter, &queues.user_events)
+}
+
+fn redrive_queue(stack: &Stack, name: &str, dead_letters: &str, queue: &str) -> Result<()> {
+    let step = Step::begin(format!("{name}: back to the queue"));
+    let (waiting, hidden) = count(stack, dead_letters)?;
     let mut moved = 0;
     while moved < waiting {
         let receive = json!({
@@ -33,7 +38,7 @@ pub fn redrive(project: &Project) -> Result<()> {
             "MessageAttributeNames": ["All"],
             "MessageSystemAttributeNames": ["AWSTraceHeader"],
         });
-        let mut received = ask(&stack, "ReceiveMessage", &receive)?;
+        let mut received = ask(stack, "ReceiveMessage", &receive)?;
         // The count is approximate, and somebody else may be faster: the end is
         // when there is nothing more.
         let Value::Array(letters) = received["Messages"].take() else { break };
@@ -41,9 +46,9 @@ pub fn redrive(project: &Project) -> Result<()> {
             break;
         }
         for letter in letters {
-            ask(&stack, "SendMessage", &sent_again(&stack.queues.order_events, &letter))?;
+            ask(stack, "SendMessage", &sent_again(queue, &letter))?;
             let delete = json!({ "QueueUrl": dead_letters, "ReceiptHandle": letter["ReceiptHandle"] });
-            ask(&stack, "DeleteMessage", &delete)?;
+            ask(stack, "DeleteMessage", &delete)?;
             moved += 1;
         }
     }

@@ -45,6 +45,8 @@ pub struct Tables {
 pub struct Queues {
     pub order_events: String,
     pub dead_letter: String,
+    pub user_events: String,
+    pub user_events_dead_letter: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,7 +86,12 @@ impl Stack {
                 notifications: output("NotificationsTableName")?,
                 sandbox_ledger: output("SandboxLedgerTableName")?,
             },
-            queues: Queues { order_events: output("OrderEventsQueueUrl")?, dead_letter: output("DeadLetterQueueUrl")? },
+            queues: Queues {
+                order_events: output("OrderEventsQueueUrl")?,
+                dead_letter: output("DeadLetterQueueUrl")?,
+                user_events: output("UserEventsQueueUrl")?,
+                user_events_dead_letter: output("UserEventsDeadLetterQueueUrl")?,
+            },
             functions: Functions {
                 users: output("UsersFunction")?,
                 products: output("ProductsFunction")?,

@@ -8,12 +8,13 @@ use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{header, request::Parts};
+use jiff::{Timestamp, civil, tz::TimeZone};
 use lambda_http::request::RequestContext;
 use serde_json::Value;
 
 use crate::{
     config::{Configuration, Env},
-    contact::{Email, Phone},
+    contact::VerifiedContact,
     openapi::Problems,
     problem::Problem,
     telemetry,
@@ -37,10 +38,8 @@ pub struct Caller {
     pub user_id: UserId,
     /// Member of the group `admin`, by the token's claim.
     pub admin: bool,
-    /// The e-mail address, if the pool verified it.
-    pub email: Option<Email>,
-    /// The phone number, if the pool verified it.
-    pub phone: Option<Phone>,
+    /// How the pool says that they can be reached.
+    pub contact: VerifiedContact,
 }
 
 impl Caller {
@@ -60,8 +59,11 @@ impl Caller {
         Ok(Self {
             user_id: UserId::from_uuid(subject),
             admin: groups(claims.get("cognito:groups")).iter().any(|group| group == ADMIN_GROUP),
-            email: verified(claims, "email"),
-            phone: verified(claims, "phone_number"),
+            contact: VerifiedContact {
+                email: verified(claims, "email"),
+                phone: verified(claims, "phone_number"),
+                as_of: issued_at(claims.get("iat")),
+            },
         })
     }
 }
@@ -79,6 +81,24 @@ fn verified<T: FromStr>(claims: &HashMap<String, Value>, name: &str) -> Option<T
         _ => false,
     };
     if checked { text(claims, name)?.parse().ok() } else { None }
+}
+
+/// When the token was issued. The claim is a number in the token itself, a
+/// number as text behind an HTTP API, and a date in words behind a REST API:
+/// `Mon Nov 23 08:45:00 UTC 2026`.
+///
+/// A time that cannot be read counts as the oldest one: what such a token says
+/// about its owner never replaces what another token said.
+fn issued_at(claim: Option<&Value>) -> Timestamp {
+    let seconds = match claim {
+        Some(Value::Number(number)) => number.as_i64().or(number.as_f64().map(|seconds| seconds as i64)),
+        Some(Value::String(text)) => text.parse().ok().or_else(|| {
+            let date = civil::DateTime::strptime("%a %b %d %H:%M:%S UTC %Y", text).ok()?;
+            Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+        }),
+        _ => None,
+    };
+    seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// The groups claim: a list in the token itself; `a,b` from API Gateway; and
@@ -292,9 +312,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
 mod tests {
     use std::collections::HashMap;
 
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
-    use super::{Caller, groups};
+    use super::{Caller, groups, issued_at};
 
     fn claims(value: Value) -> HashMap<String, Value> {
         serde_json::from_value(value).unwrap()
@@ -318,8 +339,21 @@ mod tests {
             "phone_number": "+15555550100", "phone_number_verified": false,
         })))
         .unwrap();
-        assert_eq!(caller.email.unwrap().expose(), "ada@example.com");
-        assert!(caller.phone.is_none() && !caller.admin);
+        assert_eq!(caller.contact.email.unwrap().expose(), "ada@example.com");
+        assert!(caller.contact.phone.is_none() && !caller.admin);
+    }
+
+    #[test]
+    fn the_time_of_issue_is_read_in_each_form_that_gateways_send() {
+        let issued: Timestamp = "2026-11-23T08:45:00Z".parse().unwrap();
+        for claim in
+            [json!(1795423500), json!(1795423500.75), json!("1795423500"), json!("Mon Nov 23 08:45:00 UTC 2026")]
+        {
+            assert_eq!(issued_at(Some(&claim)), issued, "{claim}");
+        }
+        for claim in [json!("yesterday"), json!(true), json!(1e300), Value::Null] {
+            assert_eq!(issued_at(Some(&claim)), Timestamp::UNIX_EPOCH, "{claim}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The most characters of an e-mail address (RFC 5321, 4.5.3.1).
@@ -19,6 +20,28 @@ pub struct Email(String);
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Phone(String);
+
+/// How the user pool says that a person can be reached. Only what the pool has
+/// verified is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedContact {
+    /// The e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
+    /// The phone number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<Phone>,
+    /// When the pool said so, in whole seconds: the token's time of issue. What
+    /// an older token says never replaces what a newer one said.
+    #[serde(with = "jiff::fmt::serde::timestamp::second::required")]
+    pub as_of: Timestamp,
+}
+
+impl VerifiedContact {
+    /// What is known of a person who has shown no token: nothing. It never
+    /// replaces what a token said.
+    pub const UNKNOWN: Self = Self { email: None, phone: None, as_of: Timestamp::UNIX_EPOCH };
+}
 
 /// Why a text is no address. Says nothing of the text itself, which may be
 /// somebody's address with a typing error.

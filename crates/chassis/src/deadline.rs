@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 /// A deadline older than this was never given: no invocation waits so long.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
+/// The first and the longest pause of [`Deadline::pause`].
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The moment after which nothing may be started any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,21 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
+    /// Waits a moment before something is tried again that others kept from
+    /// succeeding. The pause grows with `attempt`, and has jitter, so that
+    /// those who met once don't meet again.
+    ///
+    /// Returns `false` at once where the deadline leaves no time for the pause.
+    pub async fn pause(self, attempt: u32) -> bool {
+        let longest = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST_PAUSE);
+        let pause = longest.mul_f64(0.5 + 0.5 * fastrand::f64());
+        if pause >= self.remaining() {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+
     /// The instant itself, for Tokio's timeouts.
     pub fn instant(self) -> Instant {
         self.0
@@ -78,5 +96,16 @@ mod tests {
             let left = Deadline::of_invocation(millis, OTHERWISE).remaining();
             assert!(left > OTHERWISE - Duration::from_secs(1) && left <= OTHERWISE, "{millis}: {left:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_made_only_where_time_is_left_after_it() {
+        let deadline = Deadline::after(Duration::from_secs(1));
+        let mut attempts = 0;
+        while deadline.pause(attempts).await {
+            attempts += 1;
+        }
+        assert!((6..=20).contains(&attempts), "{attempts}");
+        assert!(!deadline.remaining().is_zero() && deadline.remaining() <= super::LONGEST_PAUSE);
     }
 }

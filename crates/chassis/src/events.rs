@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{BaseUrl, Configuration, Env},
+    config::{BaseUrl, Env},
     deadline::Deadline,
     telemetry,
     trace::TraceContext,
@@ -72,13 +72,37 @@ pub struct PublishError {
     reason: String,
 }
 
-/// The address of the queue of order events.
+/// What a queue's consumer answers: which messages are to be delivered again.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchResponse {
+    /// Where there are none, the queue may delete the whole batch.
+    pub batch_item_failures: Vec<ItemFailure>,
+}
+
+/// A message that is to be delivered again.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemFailure {
+    /// The message's id.
+    pub item_identifier: String,
+}
+
+/// The address of a queue.
 #[derive(Clone, Debug)]
 pub struct QueueUrl(BaseUrl);
 
-impl Configuration for QueueUrl {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
+impl QueueUrl {
+    /// Reads the address of the queue whose events the notifications service
+    /// consumes.
+    pub fn of_order_events(env: &mut Env<'_>) -> Option<Self> {
         env.required("ORDER_EVENTS_QUEUE_URL", "the address of an SQS queue").map(Self)
+    }
+
+    /// Reads the address of the queue whose events the orders service consumes.
+    pub fn of_user_events(env: &mut Env<'_>) -> Option<Self> {
+        env.required("USER_EVENTS_QUEUE_URL", "the address of an SQS queue").map(Self)
     }
 }
 

@@ -53,6 +53,9 @@ pub enum ListError {
 pub struct Limit(u32);
 
 impl Limit {
+    /// The longest page.
+    pub const MAX: Self = Self(MAX_LIMIT);
+
     /// As a number.
     pub fn get(self) -> u32 {
         self.0

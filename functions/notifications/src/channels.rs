@@ -10,6 +10,7 @@ use aws_sdk_sesv2::{
 use aws_sdk_sns::types::MessageAttributeValue;
 use backon::{ExponentialBuilder, Retryable};
 use chassis::{
+    aws::never_left,
     contact::{Email, Phone},
     telemetry,
 };
@@ -19,9 +20,20 @@ use crate::message;
 /// An answer that takes longer is given up. Generous, because it is not known
 /// then whether the message was sent.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a message is offered again that was refused for being too many
-/// at once.
-const THROTTLE_RETRIES: usize = 5;
+/// How often a message is offered again that was surely not sent.
+const RETRIES: usize = 5;
+/// The error codes of SES that say that the recipient's address is no address.
+/// All else that it refuses is about the sender, the account or its rights, and
+/// needs a person: `MessageRejected`, too, is how it calls an identity that is
+/// not verified.
+/// <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
+const MAIL_REFUSALS_FOR_GOOD: [&str; 1] = ["BadRequestException"];
+/// The error codes of SNS that say that the phone number is no number, or that
+/// its owner wants no messages. Everything else in the request is the same for
+/// everybody.
+/// <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
+const TEXT_REFUSALS_FOR_GOOD: [&str; 4] =
+    ["InvalidParameter", "InvalidParameterValue", "OptedOut", "OptedOutException"];
 
 /// Sends messages.
 #[derive(Clone, Debug)]
@@ -37,6 +49,13 @@ pub struct Channels {
 /// the SDK's error, which contains it, may get into a log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
+    /// Refused, and every repetition would be refused, too: this recipient
+    /// cannot be reached on this channel.
+    #[error("refused for good with {code}")]
+    RefusedForGood {
+        /// The provider's error code.
+        code: String,
+    },
     /// Refused: nothing was sent.
     #[error("refused with {code}, status {status}")]
     Refused {
@@ -45,6 +64,9 @@ pub enum SendError {
         /// The HTTP status.
         status: u16,
     },
+    /// The request never left this process: nothing was sent.
+    #[error("no connection: {0}")]
+    NeverLeft(String),
     /// No answer that would show whether it was sent.
     #[error("without a clear answer: {0}")]
     Unclear(String),
@@ -77,8 +99,8 @@ impl Channels {
             .destination(Destination::builder().to_addresses(to.expose()).build())
             .content(EmailContent::builder().simple(simple).build());
         let send = || async { request.clone().send().await };
-        let output = send.retry(backoff()).when(is_throttled).await.map_err(|error| judged(&error))?;
-        Ok(output.message_id.unwrap_or_default())
+        let output = send.retry(backoff()).when(is_surely_unsent).await;
+        Ok(output.map_err(|error| judged(&error, &MAIL_REFUSALS_FOR_GOOD))?.message_id.unwrap_or_default())
     }
 
     /// Sends a text message. Returns SNS's id for it.
@@ -92,8 +114,8 @@ impl Channels {
             .message(text)
             .message_attributes("AWS.SNS.SMS.SMSType", transactional.map_err(unbuildable)?);
         let send = || async { request.clone().send().await };
-        let output = send.retry(backoff()).when(is_throttled).await.map_err(|error| judged(&error))?;
-        Ok(output.message_id.unwrap_or_default())
+        let output = send.retry(backoff()).when(is_surely_unsent).await;
+        Ok(output.map_err(|error| judged(&error, &TEXT_REFUSALS_FOR_GOOD))?.message_id.unwrap_or_default())
     }
 }
 
@@ -110,17 +132,18 @@ fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(250))
         .with_max_delay(Duration::from_secs(4))
-        .with_max_times(THROTTLE_RETRIES)
+        .with_max_times(RETRIES)
         .with_jitter()
 }
 
-/// Refused for being too many at once.
-fn is_throttled<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+/// Refused for being too many at once, or not even sent: another try can't send
+/// the message twice.
+fn is_surely_unsent<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     let too_many = |code: &str| code.starts_with("Thrott") || code == "TooManyRequestsException";
-    error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(too_many)
+    error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(too_many) || never_left(error)
 }
 
-fn judged<E>(error: &SdkError<E>) -> SendError
+fn judged<E>(error: &SdkError<E>, refusals_for_good: &[&str]) -> SendError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -128,14 +151,17 @@ where
         SdkError::ServiceError(refusal) => {
             let code = refusal.err().code().unwrap_or("no code").to_owned();
             let status = refusal.raw().status();
-            if status.is_client_error() {
+            if refusals_for_good.contains(&code.as_str()) {
+                SendError::RefusedForGood { code }
+            } else if status.is_client_error() {
                 SendError::Refused { code, status: status.as_u16() }
             } else {
                 SendError::Unclear(format!("{code}, status {}", status.as_u16()))
             }
         }
         SdkError::ConstructionFailure(_) => SendError::Refused { code: "not a request".into(), status: 0 },
-        // The request's fate, not its content: these name hosts at most.
+        // What became of the request, not what was in it: these name hosts at most.
+        error if never_left(error) => SendError::NeverLeft(telemetry::chain(error)),
         error => SendError::Unclear(telemetry::chain(error)),
     }
 }

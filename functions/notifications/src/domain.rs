@@ -6,7 +6,6 @@ use chassis::{
     contact::{Email, Phone},
     money::Money,
     text::{self, InvalidText},
-    trace::TraceContext,
     typed_id,
 };
 use serde::{Deserialize, Deserializer, de};
@@ -15,6 +14,12 @@ typed_id!(
     /// An order.
     OrderId,
     "ord"
+);
+
+typed_id!(
+    /// A customer.
+    UserId,
+    "user"
 );
 
 /// The most characters of an event's id: it becomes part of a key.
@@ -106,9 +111,10 @@ impl fmt::Display for ProductName {
 pub struct Recipient {
     /// What to call them.
     pub name: Name,
-    /// Everybody has one.
-    pub email: Email,
-    /// Not everybody has one.
+    /// Not everybody has a verified e-mail address.
+    #[serde(default)]
+    pub email: Option<Email>,
+    /// Not everybody has a verified phone number.
     #[serde(default)]
     pub phone: Option<Phone>,
 }
@@ -136,6 +142,8 @@ pub struct OrderCreated {
     pub lines: Vec<Line>,
     /// What it costs.
     pub total: Money,
+    /// Whether the payment is captured.
+    pub paid: bool,
 }
 
 /// Why an order was cancelled.
@@ -152,8 +160,12 @@ pub enum Reason {
     MixedCurrencies,
     /// The customer left.
     UserInactive,
-    /// The customer wanted it so.
+    /// The customer cancelled it.
     CustomerRequest,
+    /// An administrator cancelled it.
+    CancelledByShop,
+    /// A price is not the one that the customer was shown.
+    PriceChanged,
     /// The money that was set aside could not be taken.
     CaptureRefused,
     /// It was not decided in time.
@@ -177,9 +189,17 @@ pub struct OrderCancelled {
     pub total: Option<Money>,
 }
 
-/// Money moved, to us or back.
+impl OrderCancelled {
+    /// Whether an order that was placed is cancelled, rather than one that could
+    /// not be placed.
+    pub fn is_recalled(&self) -> bool {
+        self.confirmed || matches!(self.reason, Reason::CustomerRequest | Reason::CancelledByShop)
+    }
+}
+
+/// A payment was given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payment {
+pub struct Refund {
     /// For which order.
     pub order_id: OrderId,
     /// How much.
@@ -193,32 +213,29 @@ pub enum Notice {
     OrderCreated(OrderCreated),
     /// An order doesn't stand, or no longer.
     OrderCancelled(OrderCancelled),
-    /// We took the money.
-    PaymentCaptured(Payment),
-    /// We gave it back.
-    PaymentRefunded(Payment),
+    /// A payment was given back.
+    PaymentRefunded(Refund),
 }
 
-impl Notice {
-    /// The event type's name.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::OrderCreated(_) => "OrderCreated",
-            Self::OrderCancelled(_) => "OrderCancelled",
-            Self::PaymentCaptured(_) => "PaymentCaptured",
-            Self::PaymentRefunded(_) => "PaymentRefunded",
-        }
-    }
+/// What this service has to do about an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Tell somebody something.
+    Tell(Notification),
+    /// Send nothing to this customer from now on.
+    Forget(UserId),
+    /// Nothing: the customer knows it, or there is no customer left to tell.
+    Nothing,
 }
 
-/// One event: something to tell somebody.
+/// Something to tell somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// The same however often the event is delivered.
     pub event_id: EventId,
-    /// The trace that it belongs to.
-    pub trace: TraceContext,
-    /// Whom to tell.
+    /// Which customer it is for.
+    pub user_id: UserId,
+    /// How to reach the customer.
     pub recipient: Recipient,
     /// What.
     pub notice: Notice,

@@ -10,7 +10,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    EventId, Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, Payment, ProductName, Reason, Recipient,
+    EventId, Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, ProductName, Reason, Recipient, Refund,
+    Task, UserId,
 };
 
 /// The only version of CloudEvents there is.
@@ -47,8 +48,25 @@ pub enum InvalidReason {
     Data(String),
 }
 
+/// An event that could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// The same however often the event is delivered.
+    pub event_id: EventId,
+    /// The event's type.
+    pub kind: String,
+    /// The trace that the event belongs to.
+    pub trace: TraceContext,
+    /// What to do about it.
+    pub task: Task,
+}
+
 /// Reads a message's body.
-pub fn parse(body: &str) -> Result<Notification, InvalidEvent> {
+///
+/// # Errors
+///
+/// If it is not an event that this service knows.
+pub fn parse(body: &str) -> Result<Incoming, InvalidEvent> {
     let event: Event<Box<RawValue>> = read(body)
         .map_err(|problem| InvalidEvent { event_id: id_alone(body), reason: InvalidReason::Envelope(problem) })?;
     let event_id: EventId = event.id.parse().map_err(|_| InvalidEvent { event_id: None, reason: InvalidReason::Id })?;
@@ -56,14 +74,37 @@ pub fn parse(body: &str) -> Result<Notification, InvalidEvent> {
     if event.specversion != SPECVERSION {
         return Err(invalid(InvalidReason::Specversion));
     }
-    let (recipient, notice) = told(&event.kind, event.data.get()).map_err(invalid)?;
+    let told = told(&event.kind, event.data.get()).map_err(invalid)?;
+    let task = match told {
+        Told::Notice(Concerning { user_id, recipient: Some(recipient) }, notice) => {
+            Task::Tell(Notification { event_id: event_id.clone(), user_id, recipient, notice })
+        }
+        Told::Erasure(user_id) => Task::Forget(user_id),
+        // The customer's data is erased, or the customer knows it already.
+        Told::Notice(Concerning { recipient: None, .. }, _) | Told::Nothing => Task::Nothing,
+    };
     // A trace context that cannot be read is dropped, not the event with it
     // (W3C Trace Context, 4.3).
     let trace = TraceContext::parse(&event.traceparent.to_string()).unwrap_or_else(TraceContext::start);
-    Ok(Notification { event_id, trace, recipient, notice })
+    Ok(Incoming { event_id, kind: event.kind, trace, task })
 }
 
-fn told(kind: &str, data: &str) -> Result<(Recipient, Notice), InvalidReason> {
+/// What the data of an event says.
+enum Told {
+    Notice(Concerning, Notice),
+    Erasure(UserId),
+    Nothing,
+}
+
+/// Whom an event is about.
+#[derive(Deserialize)]
+struct Concerning {
+    user_id: UserId,
+    #[serde(default)]
+    recipient: Option<Recipient>,
+}
+
+fn told(kind: &str, data: &str) -> Result<Told, InvalidReason> {
     match kind {
         "OrderCreated" => {
             let data: OrderCreatedData = read(data).map_err(InvalidReason::Data)?;
@@ -71,23 +112,38 @@ fn told(kind: &str, data: &str) -> Result<(Recipient, Notice), InvalidReason> {
             if order.lines.is_empty() {
                 return Err(InvalidReason::Data("lines: none".into()));
             }
-            Ok((data.recipient, Notice::OrderCreated(order)))
+            Ok(Told::Notice(
+                Concerning { user_id: data.user_id, recipient: data.recipient },
+                Notice::OrderCreated(order),
+            ))
         }
         "OrderCancelled" => {
             let data: OrderCancelledData = read(data).map_err(InvalidReason::Data)?;
             let order = data.order()?;
-            Ok((data.recipient, Notice::OrderCancelled(order)))
+            // The answer to the request that placed the order said it.
+            if data.customer_told && !order.confirmed {
+                return Ok(Told::Nothing);
+            }
+            let concerning = Concerning { user_id: data.user_id, recipient: data.recipient };
+            Ok(Told::Notice(concerning, Notice::OrderCancelled(order)))
         }
-        "PaymentCaptured" => payment(data).map(|(recipient, payment)| (recipient, Notice::PaymentCaptured(payment))),
-        "PaymentRefunded" => payment(data).map(|(recipient, payment)| (recipient, Notice::PaymentRefunded(payment))),
+        // OrderCreated says it, too: one message is enough.
+        "PaymentCaptured" => {
+            let _: Concerning = read(data).map_err(InvalidReason::Data)?;
+            Ok(Told::Nothing)
+        }
+        "PaymentRefunded" => {
+            let data: PaymentData = read(data).map_err(InvalidReason::Data)?;
+            let amount = data.amount.of(data.currency).map_err(|error| InvalidReason::Data(error.to_string()))?;
+            let concerning = Concerning { user_id: data.user_id, recipient: data.recipient };
+            Ok(Told::Notice(concerning, Notice::PaymentRefunded(Refund { order_id: data.order_id, amount })))
+        }
+        "UserErased" => {
+            let data: Concerning = read(data).map_err(InvalidReason::Data)?;
+            Ok(Told::Erasure(data.user_id))
+        }
         _ => Err(InvalidReason::Kind),
     }
-}
-
-fn payment(data: &str) -> Result<(Recipient, Payment), InvalidReason> {
-    let data: PaymentData = read(data).map_err(InvalidReason::Data)?;
-    let amount = data.amount.of(data.currency).map_err(|error| InvalidReason::Data(error.to_string()))?;
-    Ok((data.recipient, Payment { order_id: data.order_id, amount }))
 }
 
 // What this service needs of an event's data. Members that it doesn't know
@@ -104,10 +160,14 @@ struct LineData {
 #[derive(Deserialize)]
 struct OrderCreatedData {
     order_id: OrderId,
-    recipient: Recipient,
+    user_id: UserId,
+    #[serde(default)]
+    recipient: Option<Recipient>,
     lines: Vec<LineData>,
     total: Amount,
     currency: Currency,
+    #[serde(default)]
+    paid: bool,
 }
 
 impl OrderCreatedData {
@@ -121,16 +181,20 @@ impl OrderCreatedData {
             })
         });
         let lines = lines.collect::<Result<_, MoneyError>>()?;
-        Ok(OrderCreated { order_id: self.order_id, lines, total: self.total.of(self.currency)? })
+        Ok(OrderCreated { order_id: self.order_id, lines, total: self.total.of(self.currency)?, paid: self.paid })
     }
 }
 
 #[derive(Deserialize)]
 struct OrderCancelledData {
     order_id: OrderId,
-    recipient: Recipient,
+    user_id: UserId,
+    #[serde(default)]
+    recipient: Option<Recipient>,
     reason: Reason,
     confirmed: bool,
+    #[serde(default)]
+    customer_told: bool,
     #[serde(default)]
     total: Option<Amount>,
     #[serde(default)]
@@ -152,7 +216,9 @@ impl OrderCancelledData {
 #[derive(Deserialize)]
 struct PaymentData {
     order_id: OrderId,
-    recipient: Recipient,
+    user_id: UserId,
+    #[serde(default)]
+    recipient: Option<Recipient>,
     amount: Amount,
     currency: Currency,
 }
@@ -197,7 +263,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{InvalidReason, parse};
-    use crate::domain::{Notice, Reason};
+    use crate::domain::{Notice, Reason, Task};
 
     fn event(kind: &str, data: Value) -> Value {
         json!({
@@ -221,11 +287,25 @@ mod tests {
         parse(&event.to_string()).unwrap_err().reason
     }
 
+    fn task(event: &Value) -> Task {
+        parse(&event.to_string()).unwrap().task
+    }
+
+    fn notice(event: &Value) -> Notice {
+        match task(event) {
+            Task::Tell(notification) => notification.notice,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn an_order_is_read_with_its_lines_and_exact_money() {
-        let notification = parse(&event("OrderCreated", created()).to_string()).unwrap();
-        assert_eq!(notification.event_id.to_string(), "ord_1:OrderCreated");
-        let Notice::OrderCreated(order) = notification.notice else { panic!("{:?}", notification.notice) };
+        let incoming = parse(&event("OrderCreated", created()).to_string()).unwrap();
+        assert_eq!(
+            (incoming.event_id.to_string().as_str(), incoming.kind.as_str()),
+            ("ord_1:OrderCreated", "OrderCreated")
+        );
+        let Notice::OrderCreated(order) = notice(&event("OrderCreated", created())) else { panic!("{incoming:?}") };
         assert_eq!(order.total.to_string(), "59.97 USD");
         assert_eq!((order.lines[0].quantity.get(), order.lines[0].total.minor()), (3, 5997));
     }
@@ -236,13 +316,47 @@ mod tests {
             let mut data = created();
             data["reason"] = name.into();
             data["confirmed"] = false.into();
-            let notice = parse(&event("OrderCancelled", data.clone()).to_string()).unwrap().notice;
-            let Notice::OrderCancelled(order) = notice else { panic!("{notice:?}") };
+            let Notice::OrderCancelled(order) = notice(&event("OrderCancelled", data.clone())) else {
+                panic!("{name}")
+            };
             assert_eq!((order.reason, order.total.map(|total| total.minor())), (expected, Some(5997)));
             data.as_object_mut().unwrap().remove("total");
-            let notice = parse(&event("OrderCancelled", data).to_string()).unwrap().notice;
+            let notice = notice(&event("OrderCancelled", data));
             assert!(matches!(notice, Notice::OrderCancelled(order) if order.total.is_none()));
         }
+    }
+
+    #[test]
+    fn a_refusal_that_the_customer_was_told_needs_no_message_unless_the_order_was_confirmed() {
+        for (told, confirmed, needs_message) in
+            [(true, false, false), (false, false, true), (true, true, true), (false, true, true)]
+        {
+            let mut data = created();
+            data["reason"] = "payment_declined".into();
+            data["customer_told"] = told.into();
+            data["confirmed"] = confirmed.into();
+            let is_told = matches!(task(&event("OrderCancelled", data)), Task::Tell(_));
+            assert_eq!(is_told, needs_message, "told: {told}, confirmed: {confirmed}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_recipient_and_a_captured_payment_need_no_message() {
+        let mut data = created();
+        data["amount"] = 59.97.into();
+        assert_eq!(task(&event("PaymentCaptured", data.clone())), Task::Nothing);
+        data.as_object_mut().unwrap().remove("recipient");
+        for kind in ["OrderCreated", "PaymentRefunded"] {
+            assert_eq!(task(&event(kind, data.clone())), Task::Nothing, "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_erased_user_is_to_be_forgotten() {
+        let id = "user_0195a8e0-0000-7000-8000-000000000002";
+        let task = task(&event("UserErased", json!({ "user_id": id })));
+        assert_eq!(task, Task::Forget(id.parse().unwrap()));
+        assert!(matches!(reason(&event("UserErased", json!({}))), InvalidReason::Data(_)));
     }
 
     #[test]
@@ -322,10 +436,10 @@ mod tests {
     #[test]
     fn a_missing_member_is_named_and_the_event_too() {
         let mut data = created();
-        data["recipient"].as_object_mut().unwrap().remove("email");
+        data["recipient"].as_object_mut().unwrap().remove("name");
         let error = parse(&event("OrderCreated", data).to_string()).unwrap_err();
         assert_eq!(error.event_id.map(|id| id.to_string()).as_deref(), Some("ord_1:OrderCreated"));
-        assert_eq!(error.reason, InvalidReason::Data("recipient: missing field `email`".into()));
+        assert_eq!(error.reason, InvalidReason::Data("recipient: missing field `name`".into()));
 
         let mut event = event("OrderCreated", created());
         event.as_object_mut().unwrap().remove("specversion");

@@ -3,7 +3,7 @@
 
 use askama::Template;
 
-use crate::domain::{Notice, Notification, OrderCancelled, OrderCreated, Payment, Reason};
+use crate::domain::{Notice, Notification, OrderCancelled, OrderCreated, Reason, Refund};
 
 /// An e-mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +20,11 @@ pub struct Email {
 /// What to send about one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Every event is worth an e-mail.
+    /// For whoever has an e-mail address.
     pub email: Email,
-    /// A short text in plain ASCII, of one part (160 characters) however
-    /// large the sums are. Only for what people want to know at once; that a
-    /// payment was taken as announced is not among it.
-    pub sms: Option<String>,
+    /// For whoever has a phone number: a short text in plain ASCII, which fits
+    /// into one part (160 characters) however large the sums are.
+    pub sms: String,
 }
 
 /// What a template may speak of.
@@ -53,11 +52,9 @@ template!(OrderCreatedSms, "order_created.sms.txt", OrderCreated);
 template!(OrderCancelledText, "order_cancelled.txt", OrderCancelled);
 template!(OrderCancelledHtml, "order_cancelled.html", OrderCancelled);
 template!(OrderCancelledSms, "order_cancelled.sms.txt", OrderCancelled);
-template!(PaymentCapturedText, "payment_captured.txt", Payment);
-template!(PaymentCapturedHtml, "payment_captured.html", Payment);
-template!(PaymentRefundedText, "payment_refunded.txt", Payment);
-template!(PaymentRefundedHtml, "payment_refunded.html", Payment);
-template!(PaymentRefundedSms, "payment_refunded.sms.txt", Payment);
+template!(PaymentRefundedText, "payment_refunded.txt", Refund);
+template!(PaymentRefundedHtml, "payment_refunded.html", Refund);
+template!(PaymentRefundedSms, "payment_refunded.sms.txt", Refund);
 
 /// Words what `notification` tells.
 pub fn render(notification: &Notification) -> Result<Message, askama::Error> {
@@ -67,21 +64,17 @@ pub fn render(notification: &Notification) -> Result<Message, askama::Error> {
         Notice::OrderCreated(about) => {
             let letter = &Letter { name, subject: &subject, about };
             let sms = OrderCreatedSms { letter }.render()?;
-            (OrderCreatedText { letter }.render()?, OrderCreatedHtml { letter }.render()?, Some(sms))
+            (OrderCreatedText { letter }.render()?, OrderCreatedHtml { letter }.render()?, sms)
         }
         Notice::OrderCancelled(about) => {
             let letter = &Letter { name, subject: &subject, about };
             let sms = OrderCancelledSms { letter }.render()?;
-            (OrderCancelledText { letter }.render()?, OrderCancelledHtml { letter }.render()?, Some(sms))
-        }
-        Notice::PaymentCaptured(about) => {
-            let letter = &Letter { name, subject: &subject, about };
-            (PaymentCapturedText { letter }.render()?, PaymentCapturedHtml { letter }.render()?, None)
+            (OrderCancelledText { letter }.render()?, OrderCancelledHtml { letter }.render()?, sms)
         }
         Notice::PaymentRefunded(about) => {
             let letter = &Letter { name, subject: &subject, about };
             let sms = PaymentRefundedSms { letter }.render()?;
-            (PaymentRefundedText { letter }.render()?, PaymentRefundedHtml { letter }.render()?, Some(sms))
+            (PaymentRefundedText { letter }.render()?, PaymentRefundedHtml { letter }.render()?, sms)
         }
     };
     Ok(Message { email: Email { subject, text, html }, sms })
@@ -90,9 +83,8 @@ pub fn render(notification: &Notification) -> Result<Message, askama::Error> {
 fn subject(notice: &Notice) -> String {
     match notice {
         Notice::OrderCreated(order) => format!("Your order is confirmed ({})", order.order_id),
-        Notice::OrderCancelled(order) if order.confirmed => format!("Your order is cancelled ({})", order.order_id),
+        Notice::OrderCancelled(order) if order.is_recalled() => format!("Your order is cancelled ({})", order.order_id),
         Notice::OrderCancelled(order) => format!("Your order could not be placed ({})", order.order_id),
-        Notice::PaymentCaptured(payment) => format!("Your payment has arrived ({})", payment.order_id),
         Notice::PaymentRefunded(payment) => format!("Your money is on its way back ({})", payment.order_id),
     }
 }
@@ -108,6 +100,8 @@ impl OrderCancelled {
             Reason::MixedCurrencies => "Its prices are in several currencies, and one order can have only one.",
             Reason::UserInactive => "Your account is no longer active.",
             Reason::CustomerRequest => "You asked us to cancel it.",
+            Reason::CancelledByShop => "We had to cancel it.",
+            Reason::PriceChanged => "A price had changed since you saw it.",
             Reason::CaptureRefused => "The payment could not be completed.",
             Reason::TimedOut => "We could not process it in time.",
             Reason::Other => "We could not process it.",
@@ -132,16 +126,18 @@ mod tests {
 
     use super::{Message, render};
     use crate::domain::{
-        Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, Payment, Reason, Recipient,
+        Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, Reason, Recipient, Refund, UserId,
     };
 
-    const REASONS: [Reason; 9] = [
+    const REASONS: [Reason; 11] = [
         Reason::PaymentDeclined,
         Reason::OutOfStock,
         Reason::UnknownProduct,
         Reason::MixedCurrencies,
         Reason::UserInactive,
         Reason::CustomerRequest,
+        Reason::CancelledByShop,
+        Reason::PriceChanged,
         Reason::CaptureRefused,
         Reason::TimedOut,
         Reason::Other,
@@ -167,24 +163,24 @@ mod tests {
     fn to(name: &str, notice: Notice) -> Message {
         let recipient = Recipient {
             name: name.parse().unwrap(),
-            email: "ada@example.com".parse().unwrap(),
+            email: "ada@example.com".parse().ok(),
             phone: "+15555550100".parse().ok(),
         };
-        let trace = chassis::trace::TraceContext::start();
-        render(&Notification { event_id: "e-1".parse().unwrap(), trace, recipient, notice }).unwrap()
+        let user_id = UserId::generate();
+        render(&Notification { event_id: "e-1".parse().unwrap(), user_id, recipient, notice }).unwrap()
     }
 
     fn created() -> Notice {
         let lines = vec![line("Rope, 10 m", 3, 1999, 5997), line("Knot", 1, 5, 5)];
-        Notice::OrderCreated(OrderCreated { order_id: order_id(), lines, total: usd(6002) })
+        Notice::OrderCreated(OrderCreated { order_id: order_id(), lines, total: usd(6002), paid: true })
     }
 
     fn cancelled(reason: Reason, confirmed: bool, total: Option<Money>) -> Notice {
         Notice::OrderCancelled(OrderCancelled { order_id: order_id(), reason, confirmed, total })
     }
 
-    fn payment(minor: u64) -> Payment {
-        Payment { order_id: order_id(), amount: usd(minor) }
+    fn refund(minor: u64) -> Refund {
+        Refund { order_id: order_id(), amount: usd(minor) }
     }
 
     /// One of each, with the largest sums there are.
@@ -192,9 +188,9 @@ mod tests {
         let most = usd(MAX_MINOR_UNITS);
         let lines = vec![line("Rope", u32::MAX, MAX_MINOR_UNITS, MAX_MINOR_UNITS)];
         let mut all = vec![
-            Notice::OrderCreated(OrderCreated { order_id: order_id(), lines, total: most }),
-            Notice::PaymentCaptured(payment(MAX_MINOR_UNITS)),
-            Notice::PaymentRefunded(payment(MAX_MINOR_UNITS)),
+            Notice::OrderCreated(OrderCreated { order_id: order_id(), lines: lines.clone(), total: most, paid: true }),
+            Notice::OrderCreated(OrderCreated { order_id: order_id(), lines, total: most, paid: false }),
+            Notice::PaymentRefunded(refund(MAX_MINOR_UNITS)),
         ];
         for reason in REASONS {
             all.extend([cancelled(reason, true, Some(most)), cancelled(reason, false, None)]);
@@ -208,24 +204,32 @@ mod tests {
         let text = "Hello Ada,\n\nThank you for your order. It is confirmed:\n\n\
             3 x Rope, 10 m\n    19.99 USD each, 59.97 USD in total\n\n\
             1 x Knot\n    0.05 USD each, 0.05 USD in total\n\n\
-            Order total: 60.02 USD\n\nA receipt for the payment comes in an e-mail of its own.\n\n\
+            Order total: 60.02 USD\n\nWe have received your payment of 60.02 USD.\n\n\
             Holdfast\nOrder ord_0195a8e0-0000-7000-8000-000000000001";
         assert_eq!(message.email.text, text);
         for cell in [">3</td>", ">19.99 USD</td>", ">59.97 USD</td>", ">60.02 USD</td>", ">Rope, 10 m</td>"] {
             assert!(message.email.html.contains(cell), "{cell} in {}", message.email.html);
         }
         assert_eq!(
-            message.sms.unwrap(),
-            "Holdfast: your order for 60.02 USD is confirmed. Details are in your e-mail. \
-             ord_0195a8e0-0000-7000-8000-000000000001"
+            message.sms,
+            "Holdfast: your order for 60.02 USD is confirmed and paid. ord_0195a8e0-0000-7000-8000-000000000001"
         );
+    }
+
+    #[test]
+    fn an_order_that_is_recalled_before_its_capture_never_hears_that_it_is_paid() {
+        let Notice::OrderCreated(order) = created() else { panic!("an order") };
+        let message = to("Ada", Notice::OrderCreated(OrderCreated { paid: false, ..order }));
+        for text in [&message.email.text, &message.email.html, &message.sms] {
+            assert!(text.contains("confirmed") && !text.contains("paid") && !text.contains("payment"), "{text}");
+        }
     }
 
     #[test]
     fn markup_in_names_stays_text() {
         let script = "<script>alert('x')</script> & \"co\"";
         let lines = vec![line(script, 1, 100, 100)];
-        let order = OrderCreated { order_id: order_id(), lines, total: usd(100) };
+        let order = OrderCreated { order_id: order_id(), lines, total: usd(100), paid: true };
         let email = to(script, Notice::OrderCreated(order)).email;
         assert!(!email.html.contains("<script") && !email.html.contains("</script"), "{}", email.html);
         assert_eq!(email.html.matches("&#60;script&#62;").count(), 2, "{}", email.html);
@@ -247,7 +251,7 @@ mod tests {
     #[test]
     fn every_text_message_fits_one_part() {
         for notice in all() {
-            let sms = to("Ada", notice).sms.unwrap_or_default();
+            let sms = to("Ada", notice).sms;
             assert!(sms.is_ascii() && sms.len() <= 160 && !sms.contains(char::is_control), "{} {sms}", sms.len());
         }
     }
@@ -259,7 +263,7 @@ mod tests {
             for text in [&message.email.text, &message.email.html] {
                 assert!(text.contains("Hello Ada,") && text.contains(&order_id().to_string()), "{text}");
             }
-            assert!(message.sms.is_none_or(|sms| sms.contains(&order_id().to_string())));
+            assert!(message.sms.contains(&order_id().to_string()));
         }
     }
 
@@ -280,14 +284,26 @@ mod tests {
     }
 
     #[test]
+    fn a_cancellation_says_who_cancelled_the_order() {
+        for confirmed in [true, false] {
+            for (reason, why) in [
+                (Reason::CustomerRequest, "Your order is cancelled. You asked us to cancel it."),
+                (Reason::CancelledByShop, "Your order is cancelled. We had to cancel it."),
+            ] {
+                let message = to("Ada", cancelled(reason, confirmed, None));
+                assert!(message.email.subject.starts_with("Your order is cancelled"), "{}", message.email.subject);
+                assert!(message.email.text.contains(why), "{}", message.email.text);
+                assert!(message.sms.contains(&why.replace("Your", "your")), "{}", message.sms);
+            }
+        }
+    }
+
+    #[test]
     fn money_that_moved_is_named_exactly() {
-        let captured = to("Ada", Notice::PaymentCaptured(payment(5997)));
-        assert!(captured.email.text.contains("your payment of 59.97 USD."), "{}", captured.email.text);
-        assert!(captured.email.html.contains(">59.97 USD</strong>") && captured.sms.is_none());
-        let refunded = to("Ada", Notice::PaymentRefunded(payment(5997)));
+        let refunded = to("Ada", Notice::PaymentRefunded(refund(5997)));
         assert!(refunded.email.html.contains(">59.97 USD</strong>"), "{}", refunded.email.html);
         assert_eq!(
-            refunded.sms.unwrap(),
+            refunded.sms,
             "Holdfast: we have returned 59.97 USD to where you paid from. ord_0195a8e0-0000-7000-8000-000000000001"
         );
     }
@@ -295,7 +311,7 @@ mod tests {
     #[test]
     fn yen_have_no_decimals() {
         let amount = Money::from_minor(1200, "JPY".parse().unwrap()).unwrap();
-        let notice = Notice::PaymentRefunded(Payment { order_id: order_id(), amount });
+        let notice = Notice::PaymentRefunded(Refund { order_id: order_id(), amount });
         assert!(to("Ada", notice).email.text.contains("returned 1200 JPY to"));
     }
 }

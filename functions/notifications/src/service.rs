@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     channels::{Channels, SendError},
-    domain::{Channel, Notification},
+    domain::{Channel, Notification, UserId},
     message,
     repository::{Attempt, Claim, Repository},
 };
@@ -20,6 +20,8 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(300);
 
 /// Counts messages that may have reached somebody twice.
 const POSSIBLY_REPEATED: &str = "NotificationsPossiblyRepeated";
+/// Counts messages that the provider refused because of their recipient.
+const REFUSED: &str = "NotificationsRefused";
 
 /// Why an event was not told, or not on every channel.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,12 @@ pub enum Untold {
     /// A template could not be filled in.
     #[error("the message cannot be rendered")]
     Unrenderable(#[from] askama::Error),
+    /// It can't be found out whether the customer was erased.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The invocation ends.
+    #[error("no time left")]
+    NoTime,
     /// On at least one channel; the log has said why.
     #[error("not sent on every channel")]
     Channel,
@@ -59,27 +67,39 @@ impl Notifications {
         Self { repository: Arc::new(repository), channels, clock }
     }
 
-    /// Tells `notification` on every channel on which it hasn't been told.
-    /// The channels don't depend on each other: what was sent on one stays
+    /// Sends nothing to this customer from now on.
+    pub async fn forget(&self, id: UserId) -> Result<(), StoreError> {
+        self.repository.remember_erased(id, self.clock.now()).await?;
+        tracing::info!(user = %id, "nothing is sent to this user any more");
+        Ok(())
+    }
+
+    /// Tells `notification` on every channel on which it hasn't been told,
+    /// unless its customer was erased. The channels don't depend on each other: what was sent on one stays
     /// sent when another fails, and the next delivery only does the rest.
     pub async fn tell(&self, notification: &Notification, deadline: Deadline) -> Result<(), Untold> {
         // Rendered before anything is claimed, so that a fault in a template
         // leaves no claim behind.
         let message = message::render(notification)?;
         let recipient = &notification.recipient;
+        let ask_by = deadline.earlier_by(RESERVE).instant();
+        let is_erased = tokio::time::timeout_at(ask_by, self.repository.is_erased(notification.user_id)).await;
+        if is_erased.map_err(|_| Untold::NoTime)?? {
+            tracing::info!("the customer was erased: nothing is sent");
+            return Ok(());
+        }
         // Made for this delivery of this message alone, whatever ids Lambda
         // and SQS give: a retried invocation has the same.
         let owner = uuid::Uuid::now_v7().to_string();
         let attempt = |channel| Attempt { event_id: notification.event_id.clone(), channel, owner: owner.clone() };
 
-        let email = self.once(attempt(Channel::Email), deadline, self.channels.mail(&recipient.email, &message.email));
+        let email = async {
+            let Some(address) = &recipient.email else { return true };
+            self.once(attempt(Channel::Email), deadline, self.channels.mail(address, &message.email)).await
+        };
         let sms = async {
-            match (&recipient.phone, &message.sms) {
-                (Some(phone), Some(text)) => {
-                    self.once(attempt(Channel::Sms), deadline, self.channels.text(phone, text)).await
-                }
-                _ => true,
-            }
+            let Some(phone) = &recipient.phone else { return true };
+            self.once(attempt(Channel::Sms), deadline, self.channels.text(phone, &message.sms)).await
         };
         match futures::join!(email, sms) {
             (true, true) => Ok(()),
@@ -127,6 +147,10 @@ impl Notifications {
                 tracing::info!(%channel, "sent before");
                 return Ok(());
             }
+            Claim::RefusedForGood => {
+                tracing::info!(%channel, "refused for good before");
+                return Ok(());
+            }
             Claim::Busy => return Err(Unsent::Busy),
         }
         let sent = tokio::time::timeout_at(send_by, send).await;
@@ -136,10 +160,16 @@ impl Notifications {
                 self.note_sent(attempt, &message_id, self.clock.now(), deadline).await;
                 Ok(())
             }
+            Err(SendError::RefusedForGood { code }) => {
+                tracing::warn!(%channel, code, "the provider refuses this recipient for good");
+                metric::count(REFUSED, 1);
+                self.note_refused(attempt, &code, deadline).await;
+                Ok(())
+            }
             Err(error) => {
                 // Without a clear answer the claim stays until its lease ends,
                 // and whoever takes it over counts a possible repetition.
-                if let SendError::Refused { .. } = error {
+                if let SendError::Refused { .. } | SendError::NeverLeft(_) = error {
                     self.give_back(attempt, deadline).await;
                 }
                 Err(error.into())
@@ -160,6 +190,19 @@ impl Notifications {
         };
         tracing::warn!(channel = %attempt.channel, cause, "sent, but that could not be noted");
         metric::count(POSSIBLY_REPEATED, 1);
+    }
+
+    /// It is refused, whatever happens here. If that can't be noted, another
+    /// delivery of the same event hears the same.
+    async fn note_refused(&self, attempt: &Attempt, code: &str, deadline: Deadline) {
+        let until = deadline.earlier_by(ANSWER_RESERVE).instant();
+        let cause = match tokio::time::timeout_at(until, self.repository.mark_refused(attempt, code)).await {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => "the claim was taken over meanwhile".to_owned(),
+            Ok(Err(error)) => telemetry::chain(&error),
+            Err(_) => "no time left".to_owned(),
+        };
+        tracing::warn!(channel = %attempt.channel, cause, "refused for good, but that could not be noted");
     }
 
     async fn give_back(&self, attempt: &Attempt, deadline: Deadline) {

@@ -7,6 +7,7 @@ use chassis::{
     aws::Aws,
     clock::Clock,
     config::{BaseUrl, Configuration, Env},
+    contact::VerifiedContact,
     events::{Event, EventPublisher},
     money::{Amount, Currency},
     service_client::{CallError, ServiceClient},
@@ -18,7 +19,8 @@ use serde_json::{Value, json};
 use crate::{
     documents::{LineDocument, MoneyDocument},
     domain::{
-        CustomerId, Item, Order, OrderId, PaymentMethod, PricedLine, ProductId, Quantity, Quote, Recipient, Refusal,
+        CustomerId, Item, Order, OrderId, OrderState, PaymentMethod, PricedLine, ProductId, Quantity, Quote, Recipient,
+        Refusal,
     },
     saga::{Participants, Run, StepError},
 };
@@ -183,20 +185,29 @@ struct Acknowledged {}
 struct OrderCreated<'a> {
     order_id: OrderId,
     user_id: CustomerId,
-    recipient: &'a Recipient,
+    /// Absent once the customer's data is erased: there is nobody to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<&'a Recipient>,
     lines: Vec<LineDocument>,
     total: Amount,
     currency: Currency,
+    /// Whether the payment is captured. It isn't where the order is announced
+    /// only to be recalled.
+    paid: bool,
 }
 
 #[derive(Serialize)]
 struct OrderCancelled<'a> {
     order_id: OrderId,
     user_id: CustomerId,
-    recipient: &'a Recipient,
+    /// Absent once the customer's data is erased: there is nobody to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<&'a Recipient>,
     reason: &'static str,
     /// Whether it was ever announced with OrderCreated.
     confirmed: bool,
+    /// Whether the request that placed the order has told the customer.
+    customer_told: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,11 +219,17 @@ fn known<'a, T>(fact: &'a Option<T>, what: &str) -> Result<&'a T, StepError> {
     fact.as_ref().ok_or_else(|| StepError::Unavailable(format!("the order's {what} is not known")))
 }
 
+/// Whom to tell about an order; nobody, once the customer's data is erased.
+fn recipient(order: &Order) -> Result<Option<&Recipient>, StepError> {
+    if order.is_erased { Ok(None) } else { known(&order.recipient, "recipient").map(Some) }
+}
+
 #[async_trait]
 impl Participants for Services {
     async fn validate_user(&self, order: &Order, run: Run<'_>) -> Result<Recipient, StepError> {
         let path = format!("/users/{}/validate", order.user_id);
-        let answer: Validation = self.users.get(&path, run.trace, run.deadline).await.map_err(refusal)?;
+        let heard = order.contact.as_ref().unwrap_or(&VerifiedContact::UNKNOWN);
+        let answer: Validation = self.users.post(&path, heard, run.trace, run.deadline).await.map_err(refusal)?;
         match (answer.valid, answer.recipient, answer.reason.as_deref()) {
             (true, Some(recipient), _) => Ok(recipient),
             (false, _, Some("user_not_found")) => Err(StepError::Refused(Refusal::UserNotFound)),
@@ -258,33 +275,41 @@ impl Participants for Services {
         Ok(())
     }
 
+    async fn erase_recipient(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
+        let path = format!("/payments/{}/erase-recipient", order.id.payment());
+        let Acknowledged {} = self.payments.post(&path, &json!({}), run.trace, run.deadline).await.map_err(refusal)?;
+        Ok(())
+    }
+
     async fn publish_order_created(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
         let quote = known(&order.quote, "price")?;
         let data = OrderCreated {
             order_id: order.id,
             user_id: order.user_id,
-            recipient: known(&order.recipient, "recipient")?,
+            recipient: recipient(order)?,
             lines: quote.lines.iter().map(LineDocument::from).collect(),
             total: quote.total.amount(),
             currency: quote.total.currency(),
+            paid: order.state == OrderState::Confirmed,
         };
         let at = order.confirmed_at.unwrap_or(order.updated_at);
         self.publish(order, "OrderCreated", at, data, run).await
     }
 
     async fn publish_order_cancelled(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
-        let Some(recipient) = &order.recipient else {
+        if order.recipient.is_none() && !order.is_erased {
             // Without a profile there is nobody to tell.
             tracing::info!(order = %order.id, "cancelled without an event: its customer is not known");
             return Ok(());
-        };
+        }
         let total = order.quote.as_ref().map(|quote| quote.total);
         let data = OrderCancelled {
             order_id: order.id,
             user_id: order.user_id,
-            recipient,
+            recipient: order.recipient.as_ref(),
             reason: known(&order.refusal, "reason to be cancelled")?.code(),
             confirmed: order.confirmed_at.is_some(),
+            customer_told: order.is_customer_told,
             total: total.map(|total| total.amount()),
             currency: total.map(|total| total.currency()),
         };

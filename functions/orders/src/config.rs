@@ -62,7 +62,7 @@ impl Configuration for OrdersConfig {
 impl Configuration for SagaConfig {
     fn read(env: &mut Env<'_>) -> Option<Self> {
         let (function, table) = (FunctionConfig::read(env), TableName::read(env, "ORDERS_TABLE"));
-        let (services, events) = (Addresses::read(env), QueueUrl::read(env));
+        let (services, events) = (Addresses::read(env), QueueUrl::of_order_events(env));
         Some(Self { function: function?, table: table?, services: services?, events: events? })
     }
 }

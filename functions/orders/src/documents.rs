@@ -209,7 +209,7 @@ pub(crate) fn refused(refusal: &Refusal, order: OrderId) -> Problem {
             "order_timed_out",
             "The order could not be decided in time and was cancelled. Nothing was charged.",
         ),
-        Refusal::CustomerRequest => {
+        Refusal::CustomerRequest | Refusal::CancelledByShop => {
             Problem::new(StatusCode::CONFLICT, "order_cancelled", "The order was cancelled before it was decided.")
         }
     };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use chassis::{
-    contact::{Email, Phone},
+    contact::{Email, Phone, VerifiedContact},
     fields::FieldError,
     money::Money,
     trace::TraceContext,
@@ -168,8 +168,10 @@ impl fmt::Debug for PaymentMethod {
 pub struct Recipient {
     /// What to call them.
     pub name: String,
-    /// Where to write to.
-    pub email: Email,
+    /// Where to write to. There may be no address: the user pool verified it
+    /// for somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
     /// Where to send a text message to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
@@ -314,8 +316,10 @@ pub enum Refusal {
     CaptureRefused,
     /// It could not be decided within [`DECIDE_WITHIN`].
     TimedOut,
-    /// The customer, or an administrator, cancelled it.
+    /// The customer cancelled it.
     CustomerRequest,
+    /// An administrator cancelled it.
+    CancelledByShop,
 }
 
 impl Refusal {
@@ -331,6 +335,7 @@ impl Refusal {
             Self::CaptureRefused => "capture_refused",
             Self::TimedOut => "timed_out",
             Self::CustomerRequest => "customer_request",
+            Self::CancelledByShop => "cancelled_by_shop",
         }
     }
 }
@@ -401,9 +406,16 @@ pub struct Order {
     /// With what to pay. Kept only while undecided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<PaymentMethod>,
+    /// How the customer can be reached, as the token of the order's request
+    /// said. Kept until the users service has heard it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<VerifiedContact>,
     /// Whom to write to, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Recipient>,
+    /// The customer's personal data is erased, and must not be written again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_erased: bool,
     /// What it costs, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote: Option<Quote>,
@@ -416,6 +428,10 @@ pub struct Order {
     /// The answer, once decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// The request that placed the order has answered with the refusal, so
+    /// nobody needs a message about it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_customer_told: bool,
     /// Every state it came to.
     pub history: Vec<HistoryEntry>,
     /// When it was placed.
@@ -452,6 +468,7 @@ impl Order {
     /// A new order, leased to whoever places it.
     pub fn place(
         user_id: CustomerId,
+        contact: VerifiedContact,
         basket: Basket,
         payment_method: Option<PaymentMethod>,
         saga_version: u32,
@@ -466,11 +483,14 @@ impl Order {
             state: OrderState::Pending,
             saga_version,
             payment_method,
+            contact: Some(contact),
             recipient: None,
+            is_erased: false,
             quote: None,
             confirmed_at: None,
             refusal: None,
             answer: None,
+            is_customer_told: false,
             history: vec![HistoryEntry { status: OrderState::Pending, at: now, reason: None }],
             created_at: now,
             updated_at: now,
@@ -521,6 +541,9 @@ impl Order {
         self.failures = 0;
         // Whatever comes after the decision never needs the token again.
         self.payment_method = None;
+        if self.recipient.is_some() || !to.is_open() {
+            self.contact = None;
+        }
         if !to.is_open() {
             self.lease = None;
             self.next_check = None;
@@ -576,7 +599,8 @@ mod tests {
         let basket = Basket::of([line(ProductId::generate(), 1)]).unwrap();
         let customer = CustomerId::generate();
         let token = "tok_accepted".parse().unwrap();
-        Order::place(customer, basket, Some(token), 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
+        let contact = VerifiedContact { email: "ada@example.com".parse().ok(), ..VerifiedContact::UNKNOWN };
+        Order::place(customer, contact, basket, Some(token), 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -614,6 +638,17 @@ mod tests {
     }
 
     #[test]
+    fn contact_details_are_kept_until_the_recipient_is_known_or_the_order_is_at_an_end() {
+        let now = Timestamp::UNIX_EPOCH;
+        let unknown = order().cancelling(Refusal::TimedOut, now).unwrap();
+        assert!(unknown.contact.is_some());
+        assert!(unknown.cancelled(now).unwrap().contact.is_none());
+        let mut known = order();
+        known.learn(Fact::Recipient(Recipient { name: "Ada".into(), email: None, phone: None }));
+        assert!(known.confirmed(now).unwrap().contact.is_none());
+    }
+
+    #[test]
     fn an_order_at_an_end_is_leased_to_nobody_and_checked_no_more() {
         let now = Timestamp::UNIX_EPOCH;
         let done = order().confirmed(now).unwrap().done(now).unwrap();
@@ -624,7 +659,7 @@ mod tests {
 
     #[test]
     fn debug_output_says_that_something_is_there_but_not_what() {
-        let recipient = Recipient { name: "Ada".into(), email: "ada@example.com".parse().unwrap(), phone: None };
+        let recipient = Recipient { name: "Ada".into(), email: "ada@example.com".parse().ok(), phone: None };
         let mut order = order();
         order.learn(Fact::Recipient(recipient));
         let shown = format!("{order:?}");

@@ -26,7 +26,7 @@ use crate::{
     openapi::{Cancelling, Listing, Placing, Reading, items},
     repository::OrderList,
     saga::engine,
-    service::{OrderError, Orders, PlaceOrder, Placed},
+    service::{OrderError, Orders, PlaceOrder, Placed, Viewer},
 };
 
 /// All routes, behind the HTTP edge.
@@ -160,8 +160,8 @@ fn customer(id: UserId) -> CustomerId {
     CustomerId::from_uuid(id.uuid())
 }
 
-fn may_see(caller: &Caller) -> impl Fn(CustomerId) -> bool {
-    move |owner| caller.may_act_for(UserId::from_uuid(owner.uuid()))
+fn viewer(caller: &Caller) -> Viewer {
+    Viewer { id: customer(caller.user_id), is_administrator: caller.admin }
 }
 
 fn engine_invocation(invocation: &Invocation) -> engine::Invocation<'_> {
@@ -205,8 +205,14 @@ async fn place(
     Input((Key(key), Body(body))): Input<(Key, Body<NewOrder>)>,
 ) -> Result<Response, Problem> {
     let NewOrder { user_id: (), items: basket, payment_method } = body;
-    let request =
-        PlaceOrder { user_id: customer(caller.user_id), basket, payment_method, key, trace: invocation.trace.clone() };
+    let request = PlaceOrder {
+        user_id: customer(caller.user_id),
+        contact: caller.contact,
+        basket,
+        payment_method,
+        key,
+        trace: invocation.trace.clone(),
+    };
     Ok(match orders.place(request, engine_invocation(&invocation)).await? {
         Placed::Decided { id, answer } => replay(id, answer)?,
         Placed::Undecided(order) => {
@@ -251,7 +257,7 @@ async fn read(
     caller: Caller,
     Input(Id(id)): Input<Id<OrderId>>,
 ) -> Result<Json<OrderDocument>, Problem> {
-    Ok(Json((&orders.get(id, may_see(&caller)).await?).into()))
+    Ok(Json((&orders.get(id, viewer(&caller)).await?).into()))
 }
 
 /// List orders
@@ -308,7 +314,7 @@ async fn cancel(
     invocation: Invocation,
     Input(Id(id)): Input<Id<OrderId>>,
 ) -> Result<Response, Problem> {
-    let order = orders.cancel(id, may_see(&caller), engine_invocation(&invocation)).await?;
+    let order = orders.cancel(id, viewer(&caller), engine_invocation(&invocation)).await?;
     let status = if order.state.is_open() { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(OrderDocument::from(&order))).into_response())
 }

@@ -4,15 +4,17 @@
 //! - [`saga`]: the steps of an order as a table, and the engine that runs them
 //! - [`service`]: what customers can do
 //! - [`worker`]: finishing or undoing what a request left open
+//! - [`erasure`]: erasing what orders know of a customer who has left
 //! - [`repository`]: where orders are kept
 //! - `clients`: the other services, and the queue
 //! - `handlers`: the HTTP routes; `documents`: what they send; `openapi`: how
 //!   both are described; `trigger`: what starts the worker;
 //!   `config`: what can be set
 //!
-//! The first five know no SDK and no HTTP; see the feature `lambda`.
+//! The first six know no SDK and no HTTP; see the feature `lambda`.
 
 pub mod domain;
+pub mod erasure;
 pub mod repository;
 pub mod saga;
 pub mod service;

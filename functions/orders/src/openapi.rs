@@ -76,6 +76,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::UserInactive,
         Refusal::TimedOut,
         Refusal::CustomerRequest,
+        Refusal::CancelledByShop,
         Refusal::CaptureRefused,
     ];
     // Whoever adds a kind is led here, and adds a sample above.
@@ -84,7 +85,7 @@ fn every_refusal() -> Vec<Refusal> {
         .inspect(|refusal| match refusal {
             Refusal::PaymentDeclined { .. } | Refusal::OutOfStock { .. } | Refusal::UnknownProduct { .. } => {}
             Refusal::MixedCurrencies | Refusal::UserNotFound | Refusal::UserInactive => {}
-            Refusal::TimedOut | Refusal::CustomerRequest | Refusal::CaptureRefused => {}
+            Refusal::TimedOut | Refusal::CustomerRequest | Refusal::CancelledByShop | Refusal::CaptureRefused => {}
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::{
+    contact::VerifiedContact,
     idempotency::{self, IdempotencyKey, KEY_KEPT, KeyUse},
     page::{ListError, Page},
     store::StoreError,
@@ -30,6 +31,8 @@ const CANCEL_TRIES: usize = 4;
 pub struct PlaceOrder {
     /// Who orders.
     pub user_id: CustomerId,
+    /// How their token says that they can be reached.
+    pub contact: VerifiedContact,
     /// What.
     pub basket: Basket,
     /// Paid how; the provider's default for this customer if not given.
@@ -52,6 +55,26 @@ impl PlaceOrder {
         // Whoever adds a member is led here, and decides.
         let Self { user_id: _, basket, payment_method, key: _, trace: _ } = self;
         idempotency::fingerprint(&Payload { basket, payment_method })
+    }
+}
+
+/// Who asks about an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Viewer {
+    /// The person.
+    pub id: CustomerId,
+    /// Whether the person may see and cancel everybody's orders.
+    pub is_administrator: bool,
+}
+
+impl Viewer {
+    fn may_see(self, owner: CustomerId) -> bool {
+        self.is_administrator || self.id == owner
+    }
+
+    /// Why an order is cancelled that this person cancels.
+    fn cancels(self, owner: CustomerId) -> Refusal {
+        if self.id == owner { Refusal::CustomerRequest } else { Refusal::CancelledByShop }
     }
 }
 
@@ -122,6 +145,7 @@ impl Orders {
         let key = request.key.map(|key| KeyUse { key, fingerprint, expires_at: now + KEY_KEPT });
         let order = Order::place(
             request.user_id,
+            request.contact,
             request.basket,
             request.payment_method,
             self.engine.saga_version(),
@@ -156,7 +180,8 @@ impl Orders {
                 // else did, they are at it.
                 let ours = order.lease.as_ref().map(|lease| &lease.owner) == undecided.lease.as_ref().map(|l| &l.owner);
                 if order.state == OrderState::Cancelling && ours {
-                    self.undo_now(order, invocation).await;
+                    let undone = self.engine.undo_refused(order.clone(), invocation);
+                    self.undo_now(order, undone, invocation).await;
                 }
                 Placed::Decided { id, answer }
             }
@@ -167,10 +192,15 @@ impl Orders {
         }
     }
 
-    /// Undoes an order within the request, so that what it held is free for
-    /// the next; what doesn't fit is the worker's.
-    async fn undo_now(&self, order: Order, invocation: Invocation<'_>) -> Order {
-        match in_time(self.engine.finish(order.clone(), invocation), invocation).await {
+    /// Undoes an order within the request, by `undone`, so that what it held is
+    /// free for the next order. The worker does what doesn't fit.
+    async fn undo_now(
+        &self,
+        order: Order,
+        undone: impl Future<Output = Result<Order, Unfinished>>,
+        invocation: Invocation<'_>,
+    ) -> Order {
+        match in_time(undone, invocation).await {
             Ok(order) => order,
             Err(reason) => {
                 self.leave_to_worker(&order, &reason, invocation).await;
@@ -193,10 +223,10 @@ impl Orders {
         }
     }
 
-    /// Reads an order for whoever `may_see` its owner's orders.
-    pub async fn get(&self, id: OrderId, may_see: impl Fn(CustomerId) -> bool) -> Result<Order, OrderError> {
+    /// Reads an order, for its customer or an administrator.
+    pub async fn get(&self, id: OrderId, viewer: Viewer) -> Result<Order, OrderError> {
         let order = self.engine.repository.find(id).await?;
-        order.filter(|order| may_see(order.user_id)).ok_or(OrderError::NotFound)
+        order.filter(|order| viewer.may_see(order.user_id)).ok_or(OrderError::NotFound)
     }
 
     /// One page of a customer's orders, newest first.
@@ -206,14 +236,9 @@ impl Orders {
 
     /// Cancels an order, and undoes it as far as it gets in this request.
     /// Cancelling again changes nothing.
-    pub async fn cancel(
-        &self,
-        id: OrderId,
-        may_see: impl Fn(CustomerId) -> bool,
-        invocation: Invocation<'_>,
-    ) -> Result<Order, OrderError> {
+    pub async fn cancel(&self, id: OrderId, viewer: Viewer, invocation: Invocation<'_>) -> Result<Order, OrderError> {
         for _ in 0..CANCEL_TRIES {
-            let order = self.get(id, &may_see).await?;
+            let order = self.get(id, viewer).await?;
             let now = self.engine.clock.now();
             match order.state {
                 OrderState::Cancelling | OrderState::Cancelled => return Ok(order),
@@ -222,12 +247,15 @@ impl Orders {
                 }
                 OrderState::Pending | OrderState::Confirmed | OrderState::Done => {}
             }
-            let mut next = self.engine.cancelling(&order, Refusal::CustomerRequest, invocation.request_id)?;
+            let mut next = self.engine.cancelling(&order, viewer.cancels(order.user_id), invocation.request_id)?;
             let lease = Lease::start(now);
             next.next_check = Some(lease.until);
             next.lease = Some(lease);
             match self.engine.record(order.state, next).await {
-                Ok(Some(order)) => return Ok(self.undo_now(order, invocation).await),
+                Ok(Some(order)) => {
+                    let undone = self.engine.finish(order.clone(), invocation);
+                    return Ok(self.undo_now(order, undone, invocation).await);
+                }
                 Ok(None) => {}
                 Err(Unfinished::Store(error)) => return Err(error.into()),
                 Err(_) => return Err(OrderError::KeepsMoving),

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use chassis::{deadline::Deadline, metric};
+use chassis::{
+    deadline::Deadline,
+    events::{BatchResponse, Event, ItemFailure},
+    metric, telemetry,
+};
 use lambda_runtime::{Error, LambdaEvent};
 use serde::Deserialize;
 
 use crate::{
-    domain::OrderId,
+    domain::{CustomerId, OrderId},
     saga::engine::Invocation,
     worker::{Outcome, Worker},
 };
@@ -19,6 +23,12 @@ const DEFAULT_TIME: Duration = Duration::from_secs(60);
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Trigger {
+    /// Events of the users service, from their queue.
+    Queue {
+        /// The messages.
+        #[serde(rename = "Records")]
+        records: Vec<Message>,
+    },
     /// Changes of the orders table that the stream's filter let through.
     Stream {
         /// The changes.
@@ -30,6 +40,20 @@ pub enum Trigger {
         /// Always true; what tells this event from others.
         sweep: bool,
     },
+}
+
+/// A message of the queue.
+#[derive(Debug, Deserialize)]
+pub struct Message {
+    #[serde(rename = "messageId")]
+    id: String,
+    body: String,
+}
+
+/// What the event `UserErased` says.
+#[derive(Debug, Deserialize)]
+struct UserErased {
+    user_id: CustomerId,
 }
 
 /// A change of an item, of which only the key counts: the order itself is read
@@ -62,13 +86,20 @@ impl Change {
     }
 }
 
-/// Handles one event. A stream's is always acknowledged: retrying is the
-/// sweep's, so that an order that fails never blocks its shard. A slow one holds
-/// up its batch, beside which others of the shard are worked on.
-pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<(), Error> {
+/// Handles one event.
+///
+/// A stream's is always acknowledged: retrying is the sweep's, so that an order
+/// that fails never blocks its shard. A slow one holds up its batch, beside
+/// which others of the shard are worked on.
+///
+/// # Errors
+///
+/// If the open orders can't be listed.
+pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<BatchResponse, Error> {
     let deadline = Deadline::of_invocation(event.context.deadline, DEFAULT_TIME);
     let invocation = Invocation { deadline, request_id: &event.context.request_id };
     match event.payload {
+        Trigger::Queue { records } => return Ok(erase(worker, records, invocation).await),
         Trigger::Stream { records } => {
             let mut ids: Vec<_> = records.iter().filter_map(Change::order_id).collect();
             ids.sort_unstable();
@@ -81,6 +112,28 @@ pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<(), 
             report("sweep", outcome);
         }
     }
+    Ok(BatchResponse::default())
+}
+
+/// Erases the customers that the messages name, one after another.
+async fn erase(worker: &Worker, messages: Vec<Message>, invocation: Invocation<'_>) -> BatchResponse {
+    let mut response = BatchResponse::default();
+    for Message { id, body } in messages {
+        if let Err(error) = erase_one(worker, &body, invocation).await {
+            tracing::warn!(message_id = id, cause = telemetry::chain(error.as_ref()), "customer not erased yet");
+            response.batch_item_failures.push(ItemFailure { item_identifier: id });
+        }
+    }
+    response
+}
+
+async fn erase_one(worker: &Worker, body: &str, invocation: Invocation<'_>) -> Result<(), Error> {
+    let event: Event<UserErased> = serde_json::from_str(body)?;
+    if event.kind != "UserErased" {
+        return Err("the event is not UserErased".into());
+    }
+    worker.erase_customer(event.data.user_id, &event.traceparent, invocation).await?;
+    tracing::info!(user = %event.data.user_id, "customer erased in orders and payments");
     Ok(())
 }
 

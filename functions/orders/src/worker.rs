@@ -102,7 +102,7 @@ struct Round {
 /// The worker.
 #[derive(Clone)]
 pub struct Worker {
-    engine: Engine,
+    pub(crate) engine: Engine,
 }
 
 impl Worker {

@@ -14,6 +14,7 @@ use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
 use async_trait::async_trait;
 use chassis::{
     clock::Clock,
+    contact::VerifiedContact,
     deadline::Deadline,
     idempotency::KeyUse,
     money::Money,
@@ -132,7 +133,7 @@ fn unavailable() -> StepError {
 impl Participants for Cast {
     async fn validate_user(&self, _: &Order, _: Run<'_>) -> Result<Recipient, StepError> {
         self.ask("validate")?;
-        Ok(Recipient { name: "Ada".into(), email: "ada@example.com".parse().unwrap(), phone: None })
+        Ok(Recipient { name: "Ada".into(), email: "ada@example.com".parse().ok(), phone: None })
     }
     async fn reserve_stock(&self, _: &Order, _: Run<'_>) -> Result<Quote, StepError> {
         self.ask("reserve")?;
@@ -150,6 +151,9 @@ impl Participants for Cast {
     }
     async fn cancel_payment(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
         self.ask("cancel payment")
+    }
+    async fn erase_recipient(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
+        self.ask("erase recipient")
     }
     async fn publish_order_created(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
         self.ask("OrderCreated")
@@ -178,6 +182,14 @@ impl Repository for Cast {
         self.keep(next);
         Ok(Moved::Done)
     }
+    async fn record_told(&self, order: &Order) -> Result<(), StoreError> {
+        self.write("record told")?;
+        self.keep(&Order { is_customer_told: true, ..order.clone() });
+        Ok(())
+    }
+    async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        self.find(id).await
+    }
     async fn acquire(&self, id: OrderId, _: Lease, _: Timestamp) -> Result<Option<Order>, StoreError> {
         self.acquired.lock().unwrap().push(id);
         self.write("acquire")?;
@@ -196,7 +208,15 @@ impl Repository for Cast {
 fn order_of_version(version: u32) -> Order {
     let line = Item { product_id: ProductId::generate(), quantity: 1_u32.try_into().unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
-    Order::place(CustomerId::generate(), basket, None, version, TraceContext::start(), began())
+    Order::place(
+        CustomerId::generate(),
+        VerifiedContact::UNKNOWN,
+        basket,
+        None,
+        version,
+        TraceContext::start(),
+        began(),
+    )
 }
 
 fn order() -> Order {

@@ -31,7 +31,7 @@ impl Configuration for Config {
         let service = ServiceConfig::read(env);
         let table = TableName::read(env, "PAYMENTS_TABLE");
         let ledger = TableName::read(env, "SANDBOX_LEDGER_TABLE");
-        let events = QueueUrl::read(env);
+        let events = QueueUrl::of_order_events(env);
         Some(Self { service: service?, table: table?, ledger: ledger?, events: events? })
     }
 }

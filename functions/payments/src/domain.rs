@@ -104,8 +104,9 @@ impl fmt::Debug for Name {
 pub struct Recipient {
     /// What to call them.
     pub name: Name,
-    /// Where to write.
-    pub email: Email,
+    /// Where to write. Not everybody has a verified address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
     /// Where to send a text message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
@@ -277,8 +278,8 @@ pub struct Payment {
     pub user_id: UserId,
     /// How much.
     pub amount: Money,
-    /// Whom to tell.
-    pub recipient: Recipient,
+    /// Whom to tell. Nobody, once the customer's data is erased.
+    pub recipient: Option<Recipient>,
     /// Authorised and captured in one request.
     pub at_once: bool,
     /// What was asked for, to know a repeat.
@@ -301,7 +302,7 @@ impl Payment {
             id: PaymentId::of(request.order_id),
             user_id: request.user_id,
             amount: request.amount,
-            recipient: request.recipient,
+            recipient: Some(request.recipient),
             at_once: request.at_once,
             fingerprint,
             trace,
@@ -419,11 +420,7 @@ mod tests {
             user_id: UserId::from_uuid(uuid::Uuid::from_u128(8)),
             amount: Money::from_minor(minor, Currency::USD).unwrap(),
             method: token.map(|token| token.parse().unwrap()),
-            recipient: Recipient {
-                name: "Ada".parse().unwrap(),
-                email: "ada@example.com".parse().unwrap(),
-                phone: None,
-            },
+            recipient: Recipient { name: "Ada".parse().unwrap(), email: "ada@example.com".parse().ok(), phone: None },
             at_once: false,
         }
     }

@@ -35,6 +35,7 @@ pub fn router(payments: Payments, table: Table, authenticator: Authenticator) ->
         .route("/payments/{id}", get(read))
         .route("/payments/{id}/capture", post(capture))
         .route("/payments/{id}/cancel", post(cancel))
+        .route("/payments/{id}/erase-recipient", post(erase_recipient))
         .with_state(payments)
         .merge(health::routes("payments", table));
     edge(routes, authenticator)
@@ -68,6 +69,12 @@ struct PaymentDocument {
 struct TombstoneDocument {
     id: PaymentId,
     status: PaymentStatus,
+}
+
+/// A payment that has no personal data any more.
+#[derive(Debug, Serialize)]
+struct Erased {
+    id: PaymentId,
 }
 
 impl From<Payment> for PaymentDocument {
@@ -122,9 +129,9 @@ impl ReadBody for PaymentRequest {
 }
 
 fn recipient(recipient: &mut Object<'_, '_>) -> Option<Recipient> {
-    let (name, email) = (recipient.required("name", text), recipient.required("email", text));
-    let phone = recipient.optional("phone", text);
-    Some(Recipient { name: name?, email: email?, phone })
+    let name = recipient.required("name", text);
+    let (email, phone) = (recipient.optional("email", text), recipient.optional("phone", text));
+    Some(Recipient { name: name?, email, phone })
 }
 
 /// 201 for a repeat, too: its answer is the first one's.
@@ -155,6 +162,15 @@ async fn cancel(
     Message(Id(id)): Message<Id<PaymentId>>,
 ) -> Result<Response, Problem> {
     Ok(document(payments.cancel(id, invocation.deadline).await?))
+}
+
+async fn erase_recipient(
+    State(payments): State<Payments>,
+    _: Internal,
+    Message(Id(id)): Message<Id<PaymentId>>,
+) -> Result<Json<Erased>, Problem> {
+    payments.erase_recipient(id).await?;
+    Ok(Json(Erased { id }))
 }
 
 /// Read a payment

@@ -92,7 +92,9 @@ struct PaymentEvent<'a> {
     payment_id: PaymentId,
     order_id: OrderId,
     user_id: UserId,
-    recipient: &'a Recipient,
+    /// Absent once the customer's data is erased: there is nobody to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<&'a Recipient>,
     amount: Amount,
     currency: Currency,
 }
@@ -192,6 +194,11 @@ impl Payments {
             }
         };
         self.undo(standing, deadline).await
+    }
+
+    /// Erases the customer's name and addresses in a payment.
+    pub async fn erase_recipient(&self, id: PaymentId) -> Result<(), PaymentError> {
+        Ok(self.repository.erase_recipient(id).await?)
     }
 
     /// Reads a payment, for its owner, an administrator or another service.
@@ -318,7 +325,7 @@ impl Payments {
             payment_id: payment.id,
             order_id: payment.id.order(),
             user_id: payment.user_id,
-            recipient: &payment.recipient,
+            recipient: payment.recipient.as_ref(),
             amount: payment.amount.amount(),
             currency: payment.amount.currency(),
         };

@@ -3,6 +3,7 @@
 use chassis::{
     config::{Configuration, Env},
     dynamo::TableName,
+    events::QueueUrl,
     function::{FunctionConfig, ServiceConfig},
 };
 
@@ -13,6 +14,10 @@ pub struct Config {
     pub service: ServiceConfig,
     /// Where users are kept.
     pub table: TableName,
+    /// The queue by which the notifications service hears of erased users.
+    pub order_events: QueueUrl,
+    /// The queue by which the orders service hears of erased users.
+    pub user_events: QueueUrl,
 }
 
 impl AsRef<FunctionConfig> for Config {
@@ -24,6 +29,7 @@ impl AsRef<FunctionConfig> for Config {
 impl Configuration for Config {
     fn read(env: &mut Env<'_>) -> Option<Self> {
         let (service, table) = (ServiceConfig::read(env), TableName::read(env, "USERS_TABLE"));
-        Some(Self { service: service?, table: table? })
+        let (order_events, user_events) = (QueueUrl::of_order_events(env), QueueUrl::of_user_events(env));
+        Some(Self { service: service?, table: table?, order_events: order_events?, user_events: user_events? })
     }
 }

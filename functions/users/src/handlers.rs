@@ -9,11 +9,11 @@ use axum::{
 };
 use chassis::{
     caller::{Authenticator, Caller, Internal, UserId},
-    contact::{Email, Phone},
+    contact::{Email, Phone, VerifiedContact},
     dynamo::Table,
     health,
-    http::edge,
-    input::{Body, Id, Input, Message, Object, ReadBody, text},
+    http::{Invocation, edge},
+    input::{Body, Id, Input, Message, Object, ReadBody, text, whole},
     openapi::{Location, OnlyKnownMembers, ProblemResponses, one_of},
     problem::Problem,
 };
@@ -25,7 +25,7 @@ use utoipa::{
 };
 
 use crate::{
-    domain::{Name, Standing, User},
+    domain::{Account, Name, Profile, User},
     openapi::{Changing, Creating, Deactivating, Reading},
     service::{Change, UserError, Users},
 };
@@ -35,7 +35,7 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
     let routes = Router::new()
         .route("/users", post(create))
         .route("/users/{id}", get(read).patch(change).delete(deactivate))
-        .route("/users/{id}/validate", get(validate))
+        .route("/users/{id}/validate", post(validate))
         .with_state(users)
         .merge(health::routes("users", table));
     edge(routes, authenticator)
@@ -88,7 +88,7 @@ fn status_schema() -> ObjectBuilder {
     one_of([ACTIVE, INACTIVE])
 }
 
-/// A user. Without name and addresses once deactivated.
+/// A user. A deactivated one has no name and no addresses.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = User)]
 struct UserDocument {
@@ -112,20 +112,35 @@ struct UserDocument {
 impl From<User> for UserDocument {
     fn from(user: User) -> Self {
         let (id, created_at, updated_at) = (user.id, user.created_at, user.updated_at);
-        match user.standing {
-            Standing::Active(profile) => Self {
+        match user.account {
+            Account::Active(Profile { name, contact }) => Self {
                 id,
                 status: ACTIVE,
-                name: Some(profile.name),
-                email: Some(profile.email),
-                phone: profile.phone,
+                name: Some(name),
+                email: contact.email,
+                phone: contact.phone,
                 created_at,
                 updated_at,
             },
-            Standing::Inactive => {
+            Account::Erased { .. } => {
                 Self { id, status: INACTIVE, name: None, email: None, phone: None, created_at, updated_at }
             }
         }
+    }
+}
+
+/// What the token of a user says, as another service passes it on.
+#[derive(Debug)]
+struct Heard(VerifiedContact);
+
+impl ReadBody for Heard {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (email, phone) = (body.optional("email", text), body.optional("phone", text));
+        let as_of = body.required("as_of", whole::<i64>);
+        let as_of = as_of.and_then(|second| body.check("as_of", Timestamp::from_second(second)));
+        Some(Self(VerifiedContact { email, phone, as_of: as_of? }))
     }
 }
 
@@ -144,7 +159,8 @@ struct Validation {
 #[derive(Debug, Serialize)]
 struct Recipient {
     name: Name,
-    email: Email,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<Email>,
     #[serde(skip_serializing_if = "Option::is_none")]
     phone: Option<Phone>,
 }
@@ -167,16 +183,18 @@ struct Recipient {
 async fn create(
     State(users): State<Users>,
     caller: Caller,
+    invocation: Invocation,
     Input(Body(new)): Input<Body<NewUser>>,
 ) -> Result<Response, Problem> {
-    let user = users.create(&caller, new.name, new.email).await?;
+    let user = users.create(&caller, new.name, new.email, &invocation).await?;
     let location = [(header::LOCATION, format!("users/{}", user.id))];
     Ok((StatusCode::CREATED, location, Json(UserDocument::from(user))).into_response())
 }
 
 /// Read a profile
 ///
-/// One's own; an administrator may read anybody's. Somebody else's is 404.
+/// One's own; an administrator may read anybody's. Somebody else's is 404. A profile has no e-mail address after the
+/// user pool has verified that address for another person, until its owner's next token brings one.
 #[utoipa::path(
     get,
     path = "/users/{id}",
@@ -198,7 +216,7 @@ async fn read(
 
 /// Change a profile
 ///
-/// What is left out, or null, stays as it is. The phone number follows the caller's token.
+/// What is left out, or null, stays as it is. E-mail address and phone number follow the caller's newest token.
 #[utoipa::path(
     patch,
     path = "/users/{id}",
@@ -214,16 +232,18 @@ async fn read(
 async fn change(
     State(users): State<Users>,
     caller: Caller,
+    invocation: Invocation,
     Input((Id(id), Body(change))): Input<(Id<UserId>, Body<UserChange>)>,
 ) -> Result<Json<UserDocument>, Problem> {
     let UserChange { name, email } = change;
     let change = Change { name, email };
-    Ok(Json(users.change(&caller, id, change).await?.into()))
+    Ok(Json(users.change(&caller, id, change, &invocation).await?.into()))
 }
 
 /// Leave
 ///
-/// Deactivates the user for good and erases the personal data. Doing it again changes nothing.
+/// Deactivates the user for good and erases the personal data. The copies in orders and payments are erased soon after,
+/// and nothing is sent to the user any more. Doing it again changes nothing.
 #[utoipa::path(
     delete,
     path = "/users/{id}",
@@ -238,25 +258,27 @@ async fn change(
 async fn deactivate(
     State(users): State<Users>,
     caller: Caller,
+    invocation: Invocation,
     Input(Id(id)): Input<Id<UserId>>,
 ) -> Result<StatusCode, Problem> {
-    users.deactivate(&caller, id).await?;
+    users.deactivate(&caller, id, &invocation).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn validate(
     State(users): State<Users>,
     _: Internal,
-    Message(Id(id)): Message<Id<UserId>>,
+    invocation: Invocation,
+    Message((Id(id), Body(Heard(heard)))): Message<(Id<UserId>, Body<Heard>)>,
 ) -> Result<Json<Validation>, Problem> {
-    Ok(Json(match users.standing(id).await? {
-        Some(Standing::Active(profile)) => Validation {
-            valid: true,
-            reason: None,
-            recipient: Some(Recipient { name: profile.name, email: profile.email, phone: profile.phone }),
-        },
-        Some(Standing::Inactive) => Validation { valid: false, reason: Some("user_inactive"), recipient: None },
-        None => Validation { valid: false, reason: Some("user_not_found"), recipient: None },
+    let invalid = |reason| Validation { valid: false, reason: Some(reason), recipient: None };
+    Ok(Json(match users.validate(id, &heard, invocation.deadline).await? {
+        Some(Account::Active(Profile { name, contact })) => {
+            let recipient = Recipient { name, email: contact.email, phone: contact.phone };
+            Validation { valid: true, reason: None, recipient: Some(recipient) }
+        }
+        Some(Account::Erased { .. }) => invalid("user_inactive"),
+        None => invalid("user_not_found"),
     }))
 }
 
@@ -268,10 +290,15 @@ impl From<UserError> for Problem {
             UserError::Exists => conflict("user_exists", "You have a profile already."),
             UserError::EmailTaken => conflict("email_taken", "Another user has this e-mail address."),
             UserError::Inactive => conflict("user_inactive", "This user was deactivated."),
-            UserError::ChangedMeanwhile => conflict("changed_meanwhile", "The user was changed meanwhile; try again."),
             UserError::EmailNotVerified => {
                 Problem::invalid_field("email", "must be the e-mail address that you verified when you signed up")
             }
+            UserError::TokenOutdated => Problem::invalid_field(
+                "email",
+                "must be the e-mail address that you verified last; your token is older than that, sign in again",
+            ),
+            UserError::Contended => Problem::contended(error),
+            UserError::Publish(_) => Problem::unavailable(error),
             UserError::Store(error) => error.into(),
         }
     }

@@ -14,7 +14,7 @@ pub mod repository;
 pub mod service;
 
 use axum::Router;
-use chassis::{aws::Aws, clock::Clock, dynamo::Table};
+use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
 
 use crate::{config::Config, repository::DynamoRepository, service::Users};
 
@@ -22,6 +22,7 @@ use crate::{config::Config, repository::DynamoRepository, service::Users};
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Router {
     let authenticator = config.service.authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);
-    let users = Users::new(DynamoRepository::new(table.clone()), clock);
+    let queues = [config.order_events, config.user_events].map(|queue| EventPublisher::open(&aws.config, queue));
+    let users = Users::new(DynamoRepository::new(table.clone()), queues, clock);
     config.service.http.cors.around(handlers::router(users, table, authenticator))
 }

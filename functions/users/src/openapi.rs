@@ -21,8 +21,8 @@ problems! {
     /// Changing a profile.
     Changing: [
         UserError::EmailNotVerified, UserError::NotFound, UserError::EmailTaken, UserError::Inactive,
-        UserError::ChangedMeanwhile, Problem::contended("a sample"),
+        Problem::contended("a sample"),
     ];
     /// Deactivating a user.
-    Deactivating: [UserError::NotFound, UserError::ChangedMeanwhile, Problem::contended("a sample")];
+    Deactivating: [UserError::NotFound, Problem::contended("a sample")];
 }

@@ -48,12 +48,16 @@ struct Inner {
     database: Database,
     services: Mutex<HashMap<&'static str, Router>>,
     queue: Mutex<Vec<Message>>,
+    /// The queue of events about users, which the order worker consumes.
+    user_events: Mutex<Vec<Message>>,
     /// Every message that was ever sent.
     sent: Mutex<Vec<String>>,
     dead_letters: Mutex<Vec<String>>,
     mails: Mutex<Vec<Value>>,
     mail_answer: Mutex<Option<Arc<MailAnswer>>>,
     texts: Mutex<Vec<HashMap<String, String>>>,
+    /// The error code with which SNS refuses text messages, if it does.
+    text_refusal: Mutex<Option<&'static str>>,
     /// The user pool's key set, and how often it was fetched.
     keys: Mutex<(Value, usize)>,
     troubles: Mutex<Vec<(String, Trouble)>>,
@@ -231,7 +235,10 @@ impl Call {
         let Some(Invocation { function, .. }) = Invocation::current() else { return Vec::new() };
         let needed = match self.host.split('.').next() {
             Some("dynamodb") => permissions::of_dynamodb(&self.operation, &self.json()),
-            Some("sqs") => vec![(format!("sqs:{}", self.operation), "OrderEventsQueue".to_owned())],
+            Some("sqs") => {
+                let queue = if is_about_users(&self.json()) { "UserEventsQueue" } else { "OrderEventsQueue" };
+                vec![(format!("sqs:{}", self.operation), queue.to_owned())]
+            }
             Some("email") => vec![("ses:SendEmail".to_owned(), "identity/*".to_owned())],
             Some("sns") => vec![("sns:Publish".to_owned(), "*".to_owned())],
             _ if self.host.ends_with(INTERNAL) => {
@@ -298,11 +305,13 @@ impl Cloud {
             database,
             services: Mutex::default(),
             queue: Mutex::default(),
+            user_events: Mutex::default(),
             sent: Mutex::default(),
             dead_letters: Mutex::default(),
             mails: Mutex::default(),
             mail_answer: Mutex::default(),
             texts: Mutex::default(),
+            text_refusal: Mutex::default(),
             keys: Mutex::default(),
             troubles: Mutex::default(),
             running: Mutex::default(),
@@ -444,6 +453,17 @@ impl Cloud {
         self.receive().into_iter().map(|message| message.body).collect()
     }
 
+    /// Takes the messages about users that were sent so far, oldest first, with
+    /// how often each was delivered.
+    pub fn receive_user_events(&self) -> Vec<Message> {
+        std::mem::take(&mut lock(&self.0.user_events))
+    }
+
+    /// Gives a message about a user back that was not acknowledged.
+    pub fn give_back_user_event(&self, message: Message) {
+        self.give_back_to(&self.0.user_events, message);
+    }
+
     /// As [`Cloud::take_messages`], with how often each was delivered.
     pub fn receive(&self) -> Vec<Message> {
         std::mem::take(&mut lock(&self.0.queue))
@@ -457,9 +477,13 @@ impl Cloud {
     /// Gives a message back that was not acknowledged; too often, and it goes
     /// to the dead letters.
     pub fn give_back(&self, message: Message) {
+        self.give_back_to(&self.0.queue, message);
+    }
+
+    fn give_back_to(&self, queue: &Mutex<Vec<Message>>, message: Message) {
         let receives = message.receives + 1;
         if receives < MAX_RECEIVES {
-            lock(&self.0.queue).push(Message { receives, ..message });
+            lock(queue).push(Message { receives, ..message });
         } else {
             lock(&self.0.dead_letters).push(message.body);
         }
@@ -468,6 +492,11 @@ impl Cloud {
     /// How many messages wait in the queue.
     pub fn waiting(&self) -> usize {
         lock(&self.0.queue).len()
+    }
+
+    /// How many messages about users wait in their queue.
+    pub fn waiting_user_events(&self) -> usize {
+        lock(&self.0.user_events).len()
     }
 
     /// Every message that was ever sent, oldest first.
@@ -483,6 +512,11 @@ impl Cloud {
     /// Lets `answer` see each e-mail before SES takes it, and answer instead.
     pub fn answer_mail(&self, answer: impl Fn(&Value) -> Option<(u16, Value)> + Send + Sync + 'static) {
         *lock(&self.0.mail_answer) = Some(Arc::new(answer));
+    }
+
+    /// Lets SNS refuse every text message with this error code.
+    pub fn refuse_texts(&self, code: &'static str) {
+        *lock(&self.0.text_refusal) = Some(code);
     }
 
     /// The e-mails sent so far, as SES was asked to send them.
@@ -745,8 +779,12 @@ impl Cloud {
         if message.contains(['\u{FFFE}', '\u{FFFF}']) {
             return (400, json!({ "__type": "com.amazonaws.sqs#InvalidMessageContents" }).to_string());
         }
-        lock(&self.0.sent).push(message.clone());
-        self.put_message(message);
+        if is_about_users(&request) {
+            lock(&self.0.user_events).push(Message { body: message, receives: 0 });
+        } else {
+            lock(&self.0.sent).push(message.clone());
+            self.put_message(message);
+        }
         (200, json!({ "MessageId": uuid::Uuid::now_v7() }).to_string())
     }
 
@@ -763,6 +801,10 @@ impl Cloud {
     fn publish(&self, body: &[u8]) -> HttpResponse {
         let form = serde_urlencoded::from_bytes::<HashMap<String, String>>(body).expect("a form");
         assert_eq!(form.get("Action").map(String::as_str), Some("Publish"));
+        if let Some(code) = *lock(&self.0.text_refusal) {
+            let xml = format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code></Error></ErrorResponse>");
+            return HttpResponse::new(StatusCode::try_from(400).expect("a status"), SdkBody::from(xml));
+        }
         lock(&self.0.texts).push(form);
         let xml = "<PublishResponse><PublishResult><MessageId>m-1</MessageId></PublishResult></PublishResponse>";
         HttpResponse::new(StatusCode::try_from(200).expect("a status"), SdkBody::from(xml))
@@ -785,6 +827,11 @@ impl Call {
         }
         self.body = body.to_string().into();
     }
+}
+
+/// Whether a request to SQS is about the queue of events about users.
+fn is_about_users(request: &Value) -> bool {
+    request["QueueUrl"].as_str().is_some_and(|url| url.ends_with("/user-events"))
 }
 
 fn no_connection() -> ConnectorError {

@@ -26,6 +26,9 @@ use crate::{
 const ROUNDS: usize = 60;
 /// How long a round of recovery lasts.
 const ROUND: Duration = Duration::from_secs(65);
+/// For how many rounds the queue of events about users hides a message that was
+/// delivered.
+const VISIBILITY_ROUNDS: usize = 6;
 /// Stock of each product at the start.
 const STOCK: u64 = 10;
 /// What a piece costs, in minor units.
@@ -50,11 +53,13 @@ pub enum Plot {
     CancelledAfterThePivot,
     /// Cancels when the order is done.
     CancelledWhenDone,
+    /// Leaves the shop for good as soon as the order is placed.
+    Erased,
 }
 
 impl Plot {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Confirmed,
         Self::Declined,
         Self::OutOfStock,
@@ -63,6 +68,7 @@ impl Plot {
         Self::CancelledBeforeThePivot,
         Self::CancelledAfterThePivot,
         Self::CancelledWhenDone,
+        Self::Erased,
     ];
 
     fn token(self) -> &'static str {
@@ -80,7 +86,7 @@ impl Plot {
     pub fn course(self) -> (&'static [OrderState], Option<&'static str>, u16) {
         use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
         match self {
-            Self::Confirmed => (&[Pending, Confirmed, Done], None, 201),
+            Self::Confirmed | Self::Erased => (&[Pending, Confirmed, Done], None, 201),
             Self::Declined => (&[Pending, Cancelling, Cancelled], Some("payment_declined"), 402),
             Self::OutOfStock => (&[Pending, Cancelling, Cancelled], Some("out_of_stock"), 409),
             Self::UnknownUser => (&[Pending, Cancelling, Cancelled], Some("user_not_found"), 422),
@@ -181,6 +187,8 @@ struct Told {
     placed: Vec<Answer>,
     /// Of cancelling it.
     cancelled: Option<Answer>,
+    /// Of leaving the shop.
+    erased: Option<Answer>,
 }
 
 struct Run<'a> {
@@ -246,6 +254,20 @@ impl Run<'_> {
         Some(answer)
     }
 
+    /// Leaves the shop, as a well-behaved client does.
+    async fn leave(&self) -> Answer {
+        let path = format!("/users/{}", self.customer.id());
+        let mut answer = self.world.delete(self.customer, &path).await;
+        for _ in 0..3 {
+            if !answer.status.is_server_error() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answer = self.world.delete(self.customer, &path).await;
+        }
+        answer
+    }
+
     /// What the customer does, and is told.
     async fn act(&self) -> Told {
         match self.scenario.plot {
@@ -254,18 +276,22 @@ impl Run<'_> {
                     tokio::time::sleep(Duration::from_millis(1500)).await;
                     self.cancel().await
                 });
-                Told { placed: vec![placed], cancelled }
+                Told { placed: vec![placed], cancelled, erased: None }
             }
             Plot::CancelledAfterThePivot => {
                 let placed = vec![self.place().await];
-                Told { placed, cancelled: self.cancel().await }
+                Told { placed, cancelled: self.cancel().await, erased: None }
             }
             Plot::CancelledWhenDone => {
                 let placed = vec![self.place().await];
                 self.settle().await;
-                Told { placed, cancelled: self.cancel().await }
+                Told { placed, cancelled: self.cancel().await, erased: None }
             }
-            _ => Told { placed: vec![self.place().await], cancelled: None },
+            Plot::Erased => {
+                let placed = vec![self.place().await];
+                Told { placed, cancelled: None, erased: Some(self.leave().await) }
+            }
+            _ => Told { placed: vec![self.place().await], cancelled: None, erased: None },
         }
     }
 
@@ -279,10 +305,15 @@ impl Run<'_> {
     /// sweeps it took until no order was open.
     async fn recover(&mut self) -> usize {
         let mut sweeps = 0;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             self.settle().await;
             let open = !self.open_orders().is_empty();
-            if !open && self.world.cloud.waiting() == 0 {
+            // A message about a user that is not acknowledged comes again only
+            // when its visibility timeout is over.
+            if !open || round % VISIBILITY_ROUNDS == 0 {
+                self.world.deliver_user_events().await;
+            }
+            if !open && self.world.cloud.waiting() + self.world.cloud.waiting_user_events() == 0 {
                 return sweeps;
             }
             tokio::time::advance(ROUND).await;
@@ -330,6 +361,8 @@ impl Run<'_> {
         self.check_money(&orders);
         self.check_events(&orders);
         self.check_messages(&points);
+        self.check_told(&told.placed);
+        self.check_erasure(told.erased.as_ref());
         self.check_answers(&told.placed, orders.first()).await;
         self.check_cancellation(told.cancelled.as_ref()).await;
         let blackout = self.script.faults().map(|(_, fault)| fault).eq([Fault::Blackout]);
@@ -424,7 +457,9 @@ impl Run<'_> {
         // Whoever was told of it is a matter of check_cancellation.
         let not_cancelled =
             why == Some("customer_request") && reason.is_none() && states.last() == Some(&OrderState::Done);
-        if undisturbed || !(ends_alike || too_late || not_cancelled) {
+        // The customer had left before the order was decided.
+        let has_left = self.scenario.plot == Plot::Erased && reason == Some("user_inactive");
+        if undisturbed || !(ends_alike || too_late || not_cancelled || has_left) {
             self.violate(format!("went {states:?} ({reason:?}) instead of {course:?} ({why:?})"));
         }
     }
@@ -444,7 +479,9 @@ impl Run<'_> {
             ] {
                 let of_it = |event: &&Value| event["type"] == kind && order_of(event) == id;
                 let ids: BTreeSet<_> = events.iter().filter(of_it).map(|event| event["id"].to_string()).collect();
-                if ids.len() != usize::from(happened) {
+                // Of a customer who has left nobody may be known to be told.
+                let is_optional = kind == "OrderCancelled" && self.scenario.plot == Plot::Erased;
+                if ids.len() != usize::from(happened) && !(is_optional && ids.is_empty()) {
                     self.violate(format!("{kind} happened: {happened}, but {} events say so", ids.len()));
                 }
                 // Repeats are known by their id; but nobody repeats without need.
@@ -475,13 +512,17 @@ impl Run<'_> {
         let events: BTreeMap<_, _> = self.events().into_iter().map(|e| (e["id"].to_string(), e)).collect();
         let mut owed = 0;
         for event in events.values() {
-            let (subject, text) = wording(event);
+            let Some((subject, text)) = wording(event) else { continue };
             let subject = format!("{subject} ({})", order_of(event));
             let by_mail = mails.iter().filter(|mail| mail.contains(&subject)).count();
-            let by_text = text.map(|text| texts.iter().filter(|sent| sent.contains(text)).count());
-            owed += 1 + usize::from(text.is_some());
-            if by_mail == 0 || by_text == Some(0) {
-                self.violate(format!("{}: told {by_mail} times by e-mail, {by_text:?} by text", event["type"]));
+            let by_text = texts.iter().filter(|sent| sent.contains(text)).count();
+            owed += 2;
+            let has_left = self.scenario.plot == Plot::Erased;
+            if (by_mail == 0 || by_text == 0) && !has_left {
+                self.violate(format!("{}: told {by_mail} times by e-mail, {by_text} by text", event["type"]));
+            }
+            if by_mail + by_text > 0 && has_left && self.script.is_empty() {
+                self.violate(format!("{}: told to a customer who had left", event["type"]));
             }
         }
         let sent = mails.len() + texts.len();
@@ -491,8 +532,52 @@ impl Run<'_> {
         }
     }
 
-    /// Who was told that an order is cancelled, finds it cancelled, and may say
-    /// so again.
+    /// Only a customer who got the refusal as an answer is not told of it by a
+    /// message; and nobody hears of a payment that was not captured.
+    fn check_told(&mut self, answers: &[Answer]) {
+        for event in self.events() {
+            let data = &event["data"];
+            if event["type"] == "OrderCancelled" && data["customer_told"] == true {
+                if answers.iter().any(|answer| answer.status == StatusCode::ACCEPTED) {
+                    self.violate("the client was told \"not decided yet\", and gets no message");
+                }
+            } else if event["type"] == "OrderCancelled" && self.script.is_empty() && data["confirmed"] == false {
+                // The answer came from the request that was overtaken by a cancellation.
+                let is_overtaken = self.scenario.plot == Plot::CancelledBeforeThePivot;
+                if !is_overtaken {
+                    self.violate("a refusal that the client was told is told again");
+                }
+            }
+            if event["type"] == "OrderCreated" && data["paid"] == true {
+                let id = order_of(&event);
+                let charges = self.charges(id.trim_start_matches("ord_"));
+                if !charges.iter().any(|charge| number(&charge["captured_minor"]) > 0) {
+                    self.violate("told that it is paid, and it is not");
+                }
+            }
+        }
+    }
+
+    /// Once a customer was told that they are erased, no service keeps their
+    /// name or how to reach them.
+    fn check_erasure(&mut self, erased: Option<&Answer>) {
+        let Some(answer) = erased else { return };
+        if answer.status != StatusCode::NO_CONTENT {
+            if self.script.is_empty() {
+                self.violate(format!("could not leave: {answer:?}"));
+            }
+            return;
+        }
+        for table in ["UsersTable", "OrdersTable", "PaymentsTable", "NotificationsTable"] {
+            let items = Value::from(self.world.cloud.scan(table)).to_string();
+            if items.contains(self.customer.email()) || items.contains(self.customer.phone()) {
+                self.violate(format!("{table} still has the address of a customer who has left"));
+            }
+        }
+    }
+
+    /// Once a client was told that an order is cancelled, every read shows it as
+    /// cancelled, and the client may cancel it again.
     async fn check_cancellation(&mut self, told: Option<&Answer>) {
         let Some(order) = self.order() else { return };
         let heard = told.is_some_and(|answer| answer.status.is_success());
@@ -566,15 +651,18 @@ fn order_of(event: &Value) -> String {
     format!("ord_{uuid}")
 }
 
-/// How the e-mail about an event, and the text message if there is one, are
-/// known.
-fn wording(event: &Value) -> (&'static str, Option<&'static str>) {
-    match (event["type"].as_str(), event["data"]["confirmed"].as_bool()) {
-        (Some("OrderCreated"), _) => ("Your order is confirmed", Some("is confirmed")),
-        (Some("OrderCancelled"), Some(true)) => ("Your order is cancelled", Some("is cancelled")),
-        (Some("OrderCancelled"), _) => ("Your order could not be placed", Some("could not be placed")),
-        (Some("PaymentCaptured"), _) => ("Your payment has arrived", None),
-        _ => ("Your money is on its way back", Some("we have returned")),
+/// How the e-mail and the text message about an event are known. `None` if the
+/// customer knows already what the event says.
+fn wording(event: &Value) -> Option<(&'static str, &'static str)> {
+    let data = &event["data"];
+    let is_recalled = data["confirmed"] == true || data["reason"] == "customer_request";
+    match event["type"].as_str() {
+        Some("OrderCreated") => Some(("Your order is confirmed", "is confirmed")),
+        Some("OrderCancelled") if data["confirmed"] == false && data["customer_told"] == true => None,
+        Some("OrderCancelled") if is_recalled => Some(("Your order is cancelled", "is cancelled")),
+        Some("OrderCancelled") => Some(("Your order could not be placed", "could not be placed")),
+        Some("PaymentRefunded") => Some(("Your money is on its way back", "we have returned")),
+        _ => None,
     }
 }
 

@@ -36,6 +36,10 @@ use crate::{cloud::Cloud, template::Template};
 /// How long orders can be cancelled for in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
+/// When the tokens of all people are issued, unless a test says otherwise. In
+/// seconds since 1970, and before any test begins.
+pub const ISSUED_AT: i64 = 1_700_000_000;
+
 /// The environment of all functions, as the template would set it. A table is
 /// called by its logical id.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -55,6 +59,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("PRODUCTS_URL", "http://products.internal"),
     ("SANDBOX_LEDGER_TABLE", "SandboxLedgerTable"),
     ("USERS_TABLE", "UsersTable"),
+    ("USER_EVENTS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/user-events"),
     ("USERS_URL", "http://users.internal"),
 ];
 
@@ -182,8 +187,8 @@ impl World {
                 let worker = self.worker.clone();
                 invocation
                     .run(async move {
-                        trigger::handle(&worker, LambdaEvent::new(trigger, context)).await?;
-                        Ok(Value::Null)
+                        let answer = trigger::handle(&worker, LambdaEvent::new(trigger, context)).await?;
+                        Ok(serde_json::to_value(answer)?)
                     })
                     .await
             }
@@ -228,6 +233,28 @@ impl World {
             }
         }
         answer
+    }
+
+    /// What the queue of events about users does: it delivers its messages to
+    /// the order worker in one batch, and keeps those that are to be delivered
+    /// again. Returns how many those are.
+    pub async fn deliver_user_events(&self) -> usize {
+        let messages = self.cloud.receive_user_events();
+        if messages.is_empty() {
+            return 0;
+        }
+        let records = messages.iter().enumerate().map(|(n, message)| sqs_record(&format!("m-{n}"), &message.body));
+        let payload = json!({ "Records": records.collect::<Vec<_>>() });
+        let answer = self.invoke("order-worker", &payload.to_string()).await.unwrap_or_default();
+        let failed = |n: usize| match answer["batchItemFailures"].as_array() {
+            Some(failures) => failures.iter().any(|failure| failure["itemIdentifier"] == format!("m-{n}")),
+            // An invocation that fails or dies acknowledges nothing.
+            None => true,
+        };
+        let again: Vec<_> = messages.into_iter().enumerate().filter(|(n, _)| failed(*n)).map(|(_, m)| m).collect();
+        let count = again.len();
+        again.into_iter().for_each(|message| self.cloud.give_back_user_event(message));
+        count
     }
 
     /// Sends a request as `person` through the public API.
@@ -381,6 +408,7 @@ impl Person {
         Self::with_claims(json!({
             "sub": uuid::Uuid::new_v4(),
             "token_use": "id",
+            "iat": ISSUED_AT.to_string(),
             "email": format!("{}@example.com", name.to_lowercase().replace(' ', ".")),
             "email_verified": "true",
             "phone_number": format!("+1{digits:010}"),
@@ -420,6 +448,16 @@ impl Person {
             _ => panic!("only people have claims"),
         }
         person
+    }
+
+    /// The person with a token that is issued so many seconds later.
+    pub fn later(&self, seconds: i64) -> Self {
+        self.but("iat", (self.issued_at() + seconds).to_string())
+    }
+
+    /// When the person's token is issued, in seconds since 1970.
+    pub fn issued_at(&self) -> i64 {
+        self.claim("iat").parse().expect("a number")
     }
 
     /// A claim of the person's token.

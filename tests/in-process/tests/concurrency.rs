@@ -233,7 +233,7 @@ fn two_workers_on_one_order_finish_it_once() {
         recover(&world).await;
         assert_eq!(count(&world, "DONE"), 1);
         assert_eq!((stock(&world), kept(&world)), ((3, 2), 2 * 1999));
-        assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (2, 1));
+        assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
     });
     together.expect_some_but_not_all();
 }
@@ -257,8 +257,8 @@ fn two_workers_on_one_order_undo_it_once() {
         recover(&world).await;
         assert_eq!(count(&world, "CANCELLED"), 1);
         assert_eq!((stock(&world), kept(&world)), ((5, 0), 0));
-        // Confirmed, captured; refunded, cancelled: each told once, three by text.
-        assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (4, 3));
+        // Confirmed, refunded, cancelled: each is told once by each channel.
+        assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (3, 3));
     });
     together.expect_some_but_not_all();
 }
@@ -300,8 +300,8 @@ fn an_event_that_is_delivered_twice_at_once_is_told_once() {
             world.cloud.put_message(message);
         }
         recover(&world).await;
-        // PaymentCaptured goes out by e-mail, OrderCreated by text message, too.
-        assert_eq!((messages.len(), world.cloud.mails().len(), world.cloud.texts().len()), (2, 2, 1));
+        // Of the two events, PaymentCaptured needs no message.
+        assert_eq!((messages.len(), world.cloud.mails().len(), world.cloud.texts().len()), (2, 1, 1));
         assert!(world.cloud.dead_letters().is_empty());
     });
 }

@@ -221,8 +221,7 @@ mod a_dead_queue {
         shop.minutes(10).await;
         assert_eq!(shop.in_state("DONE"), 4);
         shop.expect_sums();
-        // OrderCreated and PaymentCaptured of each.
-        assert_eq!(shop.world.cloud.mails().len(), 8);
+        assert_eq!(shop.world.cloud.mails().len(), 4);
     }
 }
 

@@ -189,13 +189,31 @@ async fn does_what_its_name_says(function: &str, name: &str) {
         ("order-worker", "stream-order-confirmed") => {
             let order = shop.order().await;
             let payload = text("order-worker", name).replace(ORDER, order["id"].as_str().unwrap());
-            assert_eq!(shop.invoke("order-worker", &payload).await, Value::Null);
+            assert_eq!(shop.invoke("order-worker", &payload).await, json!({ "batchItemFailures": [] }));
             assert_eq!(shop.status(&order).await, "DONE");
         }
         ("order-worker", "schedule-sweep") => {
             let order = shop.order().await;
-            assert_eq!(shop.invoke("order-worker", &text("order-worker", name)).await, Value::Null);
+            let answer = shop.invoke("order-worker", &text("order-worker", name)).await;
+            assert_eq!(answer, json!({ "batchItemFailures": [] }));
             assert_eq!(shop.status(&order).await, "DONE");
+        }
+        ("order-worker", "sqs-user-erased") => {
+            let order = shop.order().await;
+            shop.world.stream().await;
+            let stored = |shop: &Shop| Value::from(shop.world.cloud.scan("OrdersTable")).to_string();
+            assert!(stored(&shop).contains("charles@example.com"));
+            let answer = shop.invoke("order-worker", &text("order-worker", name)).await;
+            assert_eq!(answer, json!({ "batchItemFailures": [] }));
+            assert!(!stored(&shop).contains("charles@example.com"));
+            assert_eq!(shop.status(&order).await, "DONE");
+        }
+        ("order-worker", "sqs-batch-with-one-bad-record") => {
+            let payload = text("order-worker", name);
+            let answer = shop.invoke("order-worker", &payload).await;
+            let batch: Value = serde_json::from_str(&payload).unwrap();
+            let bad = &batch["Records"][1]["messageId"];
+            assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": bad }] }));
         }
         ("payments", "http-v1-authorise-for-orders") => {
             let payment = shop.request("payments", name, 201).await;
@@ -222,7 +240,8 @@ async fn does_what_its_name_says(function: &str, name: &str) {
             let batch: Value = serde_json::from_str(&payload).unwrap();
             let bad = &batch["Records"][1]["messageId"];
             assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": bad }] }));
-            assert_eq!(shop.mails().into_iter().collect::<BTreeSet<_>>().len(), 2);
+            // One of the two good ones, of a captured payment, needs no message.
+            assert_eq!(shop.mails().len(), 1);
         }
         _ => panic!("nothing says what events/{function}/{name}.json brings about"),
     }

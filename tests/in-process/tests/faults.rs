@@ -130,7 +130,7 @@ fn a_step_that_is_added_to_the_table_goes_wrong_in_every_way_without_being_told(
         after_compensation: PLACE_ORDER.after_compensation,
     });
     static SAGAS: LazyLock<[&Saga; 2]> = LazyLock::new(|| [&PLACE_ORDER, &WITH_ONE_MORE]);
-    let added = "order-worker → GET users validate";
+    let added = "order-worker → POST users validate";
     let trial = Trial::undisturbed(Scenario { plot: Plot::Confirmed, lines: 1 });
     let play = |trial: &Trial| trial.play_with(&*SAGAS);
     assert!(!trial.play().points.iter().any(|point| point.label == added));
@@ -144,7 +144,7 @@ fn a_step_that_is_added_to_the_table_goes_wrong_in_every_way_without_being_told(
             trial.script.faults().filter(|(call, _)| report.points[*call].label == added).map(|(_, fault)| fault),
         );
     }
-    assert_eq!(tried.len(), 5, "{tried:?}");
+    assert_eq!(tried.len(), 9, "{tried:?}");
 }
 
 /// Plays the one trial that `HOLDFAST_TRIAL` names, and shows its points.

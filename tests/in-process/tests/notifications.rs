@@ -14,6 +14,7 @@ use chassis::clock::Clock;
 use http::StatusCode;
 use in_process_tests::{
     Person, World,
+    cloud::Trouble,
     fault::{Fault, Script},
     world::{self, sqs_record},
 };
@@ -36,7 +37,7 @@ fn event(id: &str, kind: &str, email: &str) -> Value {
         "payment_id": "pay_0195a8e0-0000-7000-8000-000000000001",
         "recipient": { "name": "Ada", "email": email, "phone": "+15555550100" },
         "lines": [{ "product_id": "prod_1", "name": "Rope", "quantity": 3, "unit_price": 19.99, "line_total": 59.97 }],
-        "reason": "customer_request", "confirmed": true,
+        "reason": "customer_request", "confirmed": true, "customer_told": false, "paid": true,
         "total": 59.97, "amount": 59.97, "currency": "USD",
     });
     json!({
@@ -105,7 +106,7 @@ async fn an_order_is_told_by_e_mail_and_by_sms() {
     let texts = world.cloud.texts();
     assert_eq!(texts.len(), 1);
     assert_eq!(texts[0]["PhoneNumber"], "+15555550100");
-    assert!(texts[0]["Message"].starts_with("Holdfast: your order for 59.97 USD is confirmed."));
+    assert!(texts[0]["Message"].starts_with("Holdfast: your order for 59.97 USD is confirmed and paid."));
     assert_eq!(texts[0]["MessageAttributes.entry.1.Name"], "AWS.SNS.SMS.SMSType");
     assert_eq!(texts[0]["MessageAttributes.entry.1.Value.StringValue"], "Transactional");
 }
@@ -133,19 +134,103 @@ async fn what_was_sent_is_remembered_without_a_word_of_whom_it_was_for() {
 }
 
 #[tokio::test]
-async fn each_kind_of_event_is_told_and_a_captured_payment_not_by_sms() {
-    for (kind, subject, texts) in [
-        ("OrderCreated", "Your order is confirmed", 1),
-        ("OrderCancelled", "Your order is cancelled", 1),
-        ("PaymentCaptured", "Your payment has arrived", 0),
-        ("PaymentRefunded", "Your money is on its way back", 1),
+async fn each_kind_of_event_that_customers_do_not_know_yet_is_told() {
+    for (kind, subject) in [
+        ("OrderCreated", "Your order is confirmed"),
+        ("OrderCancelled", "Your order is cancelled"),
+        ("PaymentRefunded", "Your money is on its way back"),
     ] {
         let world = World::start().await;
         world.cloud.put_message(event("e-1", kind, ADA).to_string());
         assert_eq!(world.deliver_messages().await, failures(&[]), "{kind}");
         let mails = world.cloud.mails();
         assert_eq!(mails[0]["Content"]["Simple"]["Subject"]["Data"], format!("{subject} ({ORDER})"));
-        assert_eq!(world.cloud.texts().len(), texts, "{kind}");
+        assert_eq!(world.cloud.texts().len(), 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_captured_payment_needs_no_message_of_its_own() {
+    let world = World::start().await;
+    world.cloud.put_message(event("e-1", "PaymentCaptured", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_that_the_customer_was_told_in_the_answer_needs_no_message() {
+    let world = World::start().await;
+    let mut event = event("e-1", "OrderCancelled", ADA);
+    event["data"]["confirmed"] = false.into();
+    event["data"]["customer_told"] = true.into();
+    world.cloud.put_message(event.to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_erased_customer_is_sent_nothing_more() {
+    let world = World::start().await;
+    let user = "user_0195a8e0-0000-7000-8000-000000000002";
+    let mut erased = event(&format!("{user}:UserErased"), "UserErased", ADA);
+    erased["data"] = json!({ "user_id": user });
+    for _ in 0..2 {
+        world.cloud.put_message(erased.to_string());
+        assert_eq!(world.deliver_messages().await, failures(&[]));
+    }
+    for kind in ["OrderCreated", "OrderCancelled", "PaymentRefunded"] {
+        world.cloud.put_message(event(&format!("e-{kind}"), kind, ADA).to_string());
+    }
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (0, 0));
+    // Others are.
+    let mut other = created("e-2", GRACE);
+    other["data"]["user_id"] = "user_0195a8e0-0000-7000-8000-000000000003".into();
+    world.cloud.put_message(other.to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!(addressees(&world), [GRACE]);
+}
+
+#[tokio::test]
+async fn who_has_no_e_mail_address_gets_a_text_message_only() {
+    let world = World::start().await;
+    let mut event = created("e-1", ADA);
+    event["data"]["recipient"].as_object_mut().unwrap().remove("email");
+    world.cloud.put_message(event.to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_recipient_whom_the_provider_refuses_for_good_ends_that_channel_and_no_other() {
+    for code in ["InvalidParameter", "OptedOut"] {
+        let world = World::start().await;
+        world.cloud.refuse_texts(code);
+        for _ in 0..2 {
+            world.cloud.put_message(created("e-1", ADA).to_string());
+            assert_eq!(world.deliver_messages().await, failures(&[]), "{code}");
+        }
+        assert_eq!(addressees(&world), [ADA]);
+        let states = states(&world);
+        assert_eq!((&*states["EVENT#e-1 CHANNEL#EMAIL"], &*states["EVENT#e-1 CHANNEL#SMS"]), ("SENT", "REFUSED"));
+    }
+    let world = World::start().await;
+    world.cloud.answer_mail(|_| Some((400, json!({ "__type": "BadRequestException", "message": "Illegal address" }))));
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    assert_eq!((world.cloud.texts().len(), &*states(&world)["EVENT#e-1 CHANNEL#EMAIL"]), (1, "REFUSED"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_about_the_sender_or_the_account_ends_as_a_dead_letter() {
+    for code in ["AuthorizationError", "KMSAccessDenied", "Throttled"] {
+        let world = world_in_test_time().await;
+        world.cloud.refuse_texts(code);
+        world.cloud.put_message(created("e-1", ADA).to_string());
+        for _ in 0..5 {
+            assert_eq!(world.deliver_messages().await, failures(&["m-0"]), "{code}");
+        }
+        assert_eq!(world.cloud.dead_letters().len(), 1);
     }
 }
 
@@ -258,9 +343,9 @@ async fn a_refused_e_mail_fails_its_own_record_and_is_sent_at_the_next_delivery(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_sms_that_fails_leaves_the_e_mail_sent_and_comes_later() {
+async fn an_sms_without_an_answer_leaves_the_e_mail_sent_and_comes_later() {
     let world = world_in_test_time().await;
-    world.cloud.take_down("sns");
+    world.cloud.trouble("sns", Trouble::Silent);
     world.cloud.put_message(created("e-1", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 0));
@@ -271,6 +356,23 @@ async fn an_sms_that_fails_leaves_the_e_mail_sent_and_comes_later() {
     let_the_lease_run_out().await;
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_certainly_never_left_is_sent_again_at_once_and_counts_as_no_repetition() {
+    let world = world_in_test_time().await;
+    // The fifth call is the e-mail's: after whether the customer was erased, two
+    // claims and the text message.
+    world.cloud.begin_trial(Script::none().and(3, Fault::Refused).and(4, Fault::Refused));
+    world.cloud.put_message(created("e-1", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&[]));
+    world.cloud.end_trial();
+    assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
+
+    world.cloud.take_down("email");
+    world.cloud.put_message(created("e-2", ADA).to_string());
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
+    assert_eq!(states(&world)["EVENT#e-2 CHANNEL#EMAIL"], "FAILED", "the next delivery need not wait");
 }
 
 #[tokio::test(start_paused = true)]

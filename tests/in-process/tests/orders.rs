@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chassis::{
     clock::Clock,
+    contact::VerifiedContact,
     dynamo::{Key, List, Write},
     page::Cursor,
     trace::TraceContext,
@@ -228,6 +229,7 @@ mod an_order_that_is_refused {
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "1.00", 5).await;
         world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
+        assert_eq!(kinds(&world), ["UserErased"]);
         refused(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), 422, "user_inactive").await;
     }
 
@@ -859,10 +861,8 @@ async fn names_with_characters_that_are_forbidden_by_now_are_no_obstacle_to_an_o
     settle(&world).await;
     assert_eq!(world.deliver_messages().await, json!({ "batchItemFailures": [] }));
     let mails = world.cloud.mails();
-    assert_eq!(mails.len(), 2);
-    for mail in mails {
-        assert!(mail.to_string().contains("Hello Ada,"), "{mail}");
-    }
+    assert_eq!(mails.len(), 1);
+    assert!(mails[0].to_string().contains("Hello Ada,"), "{}", mails[0]);
 }
 
 /// What stands behind all of it: an order moves from one state once.
@@ -874,7 +874,8 @@ async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
     let (customer, product_id) = (CustomerId::generate(), ProductId::generate());
     let line = Item { product_id, quantity: Quantity::try_from(1_u32).unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
-    let order = Order::place(customer, basket, None, 1, TraceContext::start(), now);
+    let contact = VerifiedContact::UNKNOWN;
+    let order = Order::place(customer, contact, basket, None, 1, TraceContext::start(), now);
     assert!(matches!(orders.begin(&order, None, now).await.unwrap(), Begun::Fresh));
     let confirmed = order.clone().confirmed(now).unwrap();
     let cancelling = order.cancelling(Refusal::TimedOut, now).unwrap();
@@ -1105,5 +1106,184 @@ mod bad_requests {
         ] {
             world.get(&ada, &format!("/orders?{query}")).await.expect_bad_fields(fields);
         }
+    }
+}
+
+mod how_a_customer_is_reached {
+    use super::*;
+
+    /// Whom the e-mails and text messages went to.
+    fn told(world: &World) -> (Vec<String>, Vec<String>) {
+        let to = |mail: &Value| mail["Destination"]["ToAddresses"][0].as_str().unwrap().to_owned();
+        let texts = world.cloud.texts();
+        (world.cloud.mails().iter().map(to).collect(), texts.iter().map(|text| text["PhoneNumber"].clone()).collect())
+    }
+
+    async fn tell(world: &World) {
+        settle(world).await;
+        world.deliver_messages().await;
+    }
+
+    #[tokio::test]
+    async fn what_the_token_says_counts_and_not_what_the_profile_knew() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let moved = ada.later(60).but("email", "b@example.com").but("phone_number", "+15555550199");
+        place(&world, &moved, basket(&[(&teapot, 1)], "tok_accepted"), "k").await.expect(StatusCode::CREATED);
+        tell(&world).await;
+        assert_eq!(told(&world), (vec!["b@example.com".into()], vec!["+15555550199".into()]));
+    }
+
+    #[tokio::test]
+    async fn a_phone_number_that_was_verified_after_the_profile_was_made_gets_messages() {
+        let world = World::start().await;
+        let without = Person::named("Ada").but("phone_number_verified", "false");
+        let profile = json!({ "name": "Ada", "email": without.email() });
+        world.post(&without, "/users", profile).await.expect(StatusCode::CREATED);
+        let teapot = product(&world, "19.99", 5).await;
+        let with = without.later(60).but("phone_number_verified", "true");
+        place(&world, &with, basket(&[(&teapot, 1)], "tok_accepted"), "k").await.expect(StatusCode::CREATED);
+        tell(&world).await;
+        assert_eq!(told(&world).1, [with.phone()]);
+    }
+
+    #[tokio::test]
+    async fn who_has_neither_address_nor_number_can_order_all_the_same() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let heir = Person::named("Heir").later(60).but("email", ada.email());
+        let profile = json!({ "name": "Heir", "email": heir.email() });
+        world.post(&heir, "/users", profile).await.expect(StatusCode::CREATED);
+        let teapot = product(&world, "19.99", 5).await;
+        let unreachable = ada.later(120).but("email_verified", "false").but("phone_number_verified", "false");
+        let placed = place(&world, &unreachable, basket(&[(&teapot, 1)], "tok_accepted"), "k").await;
+        let order = placed.expect(StatusCode::CREATED);
+        tell(&world).await;
+        assert_eq!(told(&world), (vec![], vec![]));
+        assert!(world.cloud.dead_letters().is_empty());
+        let path = format!("/orders/{}", order["id"].as_str().unwrap());
+        assert_eq!(world.get(&unreachable, &path).await.expect(StatusCode::OK)["status"], "DONE");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_the_answer_told_is_told_by_no_message() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        for (n, (quantity, token)) in [(1, "tok_declined"), (9, "tok_accepted")].into_iter().enumerate() {
+            let answer = place(&world, &ada, basket(&[(&teapot, quantity)], token), &format!("k{n}")).await;
+            assert!(answer.status.is_client_error(), "{}", answer.text);
+        }
+        tell(&world).await;
+        assert_eq!(told(&world), (vec![], vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_after_an_answer_that_it_is_not_decided_is_told() {
+        let world = in_test_time().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        world.cloud.take_down("payments.internal");
+        let placed = place(&world, &ada, basket(&[(&teapot, 1)], "tok_declined"), "k").await;
+        placed.expect(StatusCode::ACCEPTED);
+        world.cloud.bring_back();
+        tell(&world).await;
+        assert_eq!(told(&world), (vec![ada.email().to_owned()], vec![ada.phone().to_owned()]));
+        assert!(world.cloud.mails()[0].to_string().contains("The payment was declined."));
+    }
+
+    #[tokio::test]
+    async fn an_order_that_goes_well_is_told_once_and_as_paid() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k").await.expect(StatusCode::CREATED);
+        tell(&world).await;
+        let mails = world.cloud.mails();
+        assert_eq!((mails.len(), world.cloud.texts().len()), (1, 1));
+        assert!(mails[0].to_string().contains("We have received your payment of 19.99 USD."), "{}", mails[0]);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_recalled_before_its_capture_never_hears_that_it_is_paid() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k").await;
+        let id = placed.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
+        world.send(&ada, Method::POST, &format!("/orders/{id}/cancel"), None).await.expect(StatusCode::OK);
+        tell(&world).await;
+        let mails = world.cloud.mails();
+        assert_eq!(mails.len(), 2, "confirmed, and cancelled");
+        assert!(!mails.iter().any(|mail| mail.to_string().contains("received your payment")), "{mails:?}");
+    }
+
+    #[tokio::test]
+    async fn who_cancelled_an_order_is_told_truthfully_everywhere() {
+        for (by_admin, reason, words) in [
+            (false, "customer_request", "You asked us to cancel it."),
+            (true, "cancelled_by_shop", "We had to cancel it."),
+        ] {
+            let world = World::start().await;
+            let ada = world.customer("Ada").await;
+            let teapot = product(&world, "19.99", 5).await;
+            let placed = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k").await;
+            let id = placed.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
+            tell(&world).await;
+            let canceller = if by_admin { Person::admin() } else { ada.clone() };
+            world.send(&canceller, Method::POST, &format!("/orders/{id}/cancel"), None).await.expect(StatusCode::OK);
+            tell(&world).await;
+            let order = world.get(&ada, &format!("/orders/{id}")).await.expect(StatusCode::OK);
+            assert_eq!(
+                (&order["cancellation_reason"], &order["history"][3]["reason"]),
+                (&json!(reason), &json!(reason))
+            );
+            let mails = world.cloud.mails();
+            let told = mails.iter().filter(|mail| mail.to_string().contains("Your order is cancelled")).count();
+            assert!(told == 1 && mails.iter().any(|mail| mail.to_string().contains(words)), "{mails:?}");
+            assert!(world.cloud.texts().iter().any(|text| text["Message"].contains(words)));
+        }
+    }
+
+    #[tokio::test]
+    async fn after_erasure_an_old_order_is_cancelled_in_silence() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        let placed = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k").await;
+        let id = placed.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
+        tell(&world).await;
+        let before = told(&world);
+        world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
+        world.deliver_messages().await;
+        assert_eq!(world.deliver_user_events().await, 0);
+        world.send(&Person::admin(), Method::POST, &format!("/orders/{id}/cancel"), None).await.expect(StatusCode::OK);
+        tell(&world).await;
+        assert_eq!(told(&world), before);
+        for table in ["OrdersTable", "PaymentsTable"] {
+            let items = Value::from(world.cloud.scan(table)).to_string();
+            for personal in [ada.email(), ada.phone(), "\"Ada\""] {
+                assert!(!items.contains(personal), "{table}: {items}");
+            }
+        }
+        assert_eq!(world.cloud.sent_messages().iter().filter(|event| event.contains("PaymentRefunded")).count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_payment_of_an_order_that_is_still_open_is_erased_when_the_order_is_at_an_end() {
+        let world = in_test_time().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "19.99", 5).await;
+        place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k").await.expect(StatusCode::CREATED);
+        world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
+        let payments = || Value::from(world.cloud.scan("PaymentsTable")).to_string();
+        assert_eq!(world.deliver_user_events().await, 1, "the order is open");
+        assert!(payments().contains(ada.email()));
+        settle(&world).await;
+        assert_eq!(world.deliver_user_events().await, 0);
+        assert!(!payments().contains(ada.email()));
+        world.deliver_messages().await;
+        assert_eq!(told(&world), (vec![], vec![]));
     }
 }

@@ -291,6 +291,10 @@ impl Repository for Staged<DynamoRepository> {
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<Saved, StoreError> {
         self.act("record", no_write, self.inner.advance(before, after)).await
     }
+
+    async fn erase_recipient(&self, id: PaymentId) -> Result<(), StoreError> {
+        self.inner.erase_recipient(id).await
+    }
 }
 
 async fn table(world: &World, name: &str) -> Table {

@@ -31,8 +31,11 @@ fn used_by_lambda() -> BTreeSet<Permission> {
     });
     let stream = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
         .map(|action| Permission::new("order-worker", &format!("dynamodb:{action}"), "OrdersTable.StreamArn"));
-    let queue = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"]
-        .map(|action| Permission::new("notifications", &format!("sqs:{action}"), "OrderEventsQueue"));
+    let queue = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"].map(|action| format!("sqs:{action}"));
+    let queue = queue.into_iter().flat_map(|action| {
+        [("notifications", "OrderEventsQueue"), ("order-worker", "UserEventsQueue")]
+            .map(|(function, queue)| Permission::new(function, &action, queue))
+    });
     logs.chain(stream).chain(queue).collect()
 }
 
@@ -58,6 +61,7 @@ async fn every_right_of_every_role_is_used() {
     shop.let_the_worker_do_everything().await;
     shop.fail_to_notify().await;
     shop.check_health().await;
+    shop.lose_a_customer().await;
 
     // The emulator knows the sender's identity as no resource.
     let only_local = Permission::new("notifications", "ses:SendEmail", "*");
@@ -90,6 +94,14 @@ impl Shop {
         self.world.patch(&bob, &path, json!({ "name": "Robert" })).await.expect(StatusCode::OK);
         self.world.get(&bob, &path).await.expect(StatusCode::OK);
         self.world.delete(&bob, &path).await.expect(StatusCode::NO_CONTENT);
+    }
+
+    /// A customer who has ordered leaves, and is erased everywhere.
+    async fn lose_a_customer(&self) {
+        self.order("tok_accepted").await;
+        self.settle().await;
+        self.world.delete(&self.ada, &format!("/users/{}", self.ada.id())).await.expect(StatusCode::NO_CONTENT);
+        assert_eq!(self.world.deliver_user_events().await, 0);
     }
 
     async fn keep_the_catalogue(&self) {

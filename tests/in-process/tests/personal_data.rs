@@ -100,7 +100,8 @@ impl Drive {
         self.send(ada, "GET", &path, None).await;
         self.send(&Person::named("Mallory"), "GET", &path, None).await;
         self.send(&Person::nobody(), "GET", &path, None).await;
-        self.send(&Person::service(), "GET", &format!("{path}/validate"), None).await;
+        let heard = json!({ "email": ada.email(), "phone": ada.phone(), "as_of": ada.issued_at() });
+        self.send(&Person::service(), "POST", &format!("{path}/validate"), Some(heard)).await;
         for collection in ["users", "products", "orders", "payments"] {
             self.send(ada, "GET", &format!("/{collection}/{}", ada.email()), None).await;
         }

@@ -18,12 +18,13 @@ const OPEN: [(&str, &str); 7] = [
 ];
 
 /// What services do for each other, and nobody else.
-const INTERNAL: [(&str, &str); 7] = [
+const INTERNAL: [(&str, &str); 8] = [
     ("GET", "/payments/{id}"),
-    ("GET", "/users/{id}/validate"),
+    ("POST", "/users/{id}/validate"),
     ("POST", "/payments"),
     ("POST", "/payments/{id}/cancel"),
     ("POST", "/payments/{id}/capture"),
+    ("POST", "/payments/{id}/erase-recipient"),
     ("POST", "/products/reserve"),
     ("POST", "/reservations/{id}/release"),
 ];
@@ -227,9 +228,14 @@ mod a_function {
                 assert_eq!(dead["Properties"]["MessageRetentionPeriod"], 14 * 24 * 3600);
                 // One bad message fails alone.
                 assert_eq!(event["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
+                assert!(queue["Properties"]["MessageRetentionPeriod"].as_u64().unwrap() < 14 * 24 * 3600);
                 // More at once than are reserved, and good messages that were
                 // turned away five times are dead letters.
                 let at_once = &event["ScalingConfig"]["MaximumConcurrency"];
+                if function.id == "OrderWorker" {
+                    assert_eq!(at_once, 2, "a rule keeps so many free beside the streams and the sweep");
+                    continue;
+                }
                 let reserved = &function.properties["ReservedConcurrentExecutions"];
                 let condition = format!("Reserves{}", function.id);
                 assert_eq!(chosen(at_once, &condition, true), chosen(reserved, &condition, true));
@@ -239,7 +245,6 @@ mod a_function {
                 let one = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": parameter }, "1"] }] });
                 let mut rules = entries(template.get("Rules"));
                 assert!(rules.any(|(_, rule)| rule["Assertions"][0]["Assert"] == one));
-                assert!(queue["Properties"]["MessageRetentionPeriod"].as_u64().unwrap() < 14 * 24 * 3600);
             }
             for event in function.events("DynamoDB") {
                 assert!(event["MaximumRetryAttempts"].is_u64() && event["MaximumRecordAgeInSeconds"].is_u64());
@@ -268,7 +273,7 @@ mod a_function {
                 consumers += 1;
             }
         }
-        assert_eq!(consumers, 1);
+        assert_eq!(consumers, 2);
     }
 
     #[test]
@@ -345,7 +350,7 @@ mod a_function {
             });
             let called = template.routes().any(|route| route.api == "InternalApi" && route.function == function.id);
             assert_eq!(alarms.contains("InternalApiErrorsAlarm"), calls || called, "{}", function.id);
-            let takes_events = function.events("SQS").next().is_some();
+            let takes_events = function.events("SQS").any(|event| logical_id(&event["Queue"]) == "OrderEventsQueue");
             assert_eq!(alarms.contains("EventsWaitingAlarm"), takes_events, "{}", function.id);
             let alarm = &template.get("Resources").get(&own).unwrap()["Properties"];
             let dimensions = json!([

@@ -2,7 +2,23 @@
 
 use http::{Method, StatusCode};
 use in_process_tests::{Person, World};
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// What the users service answers to another service that asks about `person`
+/// and passes on what the person's token says.
+async fn validate(world: &World, person: &Person) -> Value {
+    let heard = json!({ "email": person.email(), "phone": person.phone(), "as_of": person.issued_at() });
+    let path = format!("/users/{}/validate", person.id());
+    world.post(&Person::service(), &path, heard).await.expect(StatusCode::OK)
+}
+
+async fn profile(world: &World, person: &Person) -> Value {
+    world.get(person, &format!("/users/{}", person.id())).await.expect(StatusCode::OK)
+}
+
+async fn create(world: &World, person: &Person) -> in_process_tests::Answer {
+    world.post(person, "/users", json!({ "name": "Somebody", "email": person.email() })).await
+}
 
 #[tokio::test]
 async fn a_signed_in_person_creates_their_profile_with_their_verified_address_and_phone() {
@@ -71,7 +87,7 @@ async fn a_profile_follows_its_owners_changes() {
     let user = world.patch(&ada, &path, json!({ "name": "Countess" })).await.expect(StatusCode::OK);
     assert_eq!((&user["name"], &user["email"]), (&json!("Countess"), &json!(ada.email())));
 
-    let moved = ada.but("email", "countess@example.com");
+    let moved = ada.later(60).but("email", "countess@example.com");
     let user = world.patch(&moved, &path, json!({ "email": "countess@example.com" })).await.expect(StatusCode::OK);
     assert_eq!(user["email"], "countess@example.com");
 
@@ -118,23 +134,12 @@ async fn leaving_erases_personal_data_and_frees_the_address() {
 async fn other_services_learn_whether_a_user_may_order_and_how_to_reach_them() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let path = format!("/users/{}/validate", ada.id());
-    let service = Person::service();
     let recipient = json!({ "name": "Ada", "email": ada.email(), "phone": ada.phone() });
-    assert_eq!(
-        world.get(&service, &path).await.expect(StatusCode::OK),
-        json!({ "valid": true, "recipient": recipient })
-    );
+    assert_eq!(validate(&world, &ada).await, json!({ "valid": true, "recipient": recipient }));
     world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
-    assert_eq!(
-        world.get(&service, &path).await.expect(StatusCode::OK),
-        json!({ "valid": false, "reason": "user_inactive" })
-    );
-    let nobody = format!("/users/{}/validate", Person::named("Nobody").id());
-    assert_eq!(
-        world.get(&service, &nobody).await.expect(StatusCode::OK),
-        json!({ "valid": false, "reason": "user_not_found" })
-    );
+    assert_eq!(validate(&world, &ada).await, json!({ "valid": false, "reason": "user_inactive" }));
+    let nobody = Person::named("Nobody");
+    assert_eq!(validate(&world, &nobody).await, json!({ "valid": false, "reason": "user_not_found" }));
 }
 
 #[tokio::test]
@@ -143,7 +148,7 @@ async fn people_do_not_reach_internal_routes_and_services_do_not_pass_as_people(
     let ada = world.customer("Ada").await;
     let validate = format!("/users/{}/validate", ada.id());
     for person in [&ada, &Person::admin(), &Person::nobody()] {
-        world.get(person, &validate).await.expect_problem(403, "forbidden");
+        world.post(person, &validate, json!({ "as_of": 0 })).await.expect_problem(403, "forbidden");
     }
     for person in [Person::service(), Person::nobody()] {
         world.get(&person, &format!("/users/{}", ada.id())).await.expect_problem(401, "unauthenticated");
@@ -180,4 +185,179 @@ async fn what_is_not_a_request_gets_a_problem_document_too() {
     world.send_raw(&ada, request("application/json", "{} {}".into())).await.expect_problem(400, "malformed_json");
     let large = format!("{{\"name\": \"{}\"}}", "x".repeat(70_000));
     world.send_raw(&ada, request("application/json", large)).await.expect_problem(413, "payload_too_large");
+}
+
+// ── Who has an address, and who knows it best ───────────────────────────────
+
+#[tokio::test]
+async fn a_profile_follows_the_newest_token_with_which_its_owner_orders() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let moved = ada.later(60).but("email", "b@example.com").but("phone_number", "+15555550199");
+    let recipient = json!({ "name": "Ada", "email": "b@example.com", "phone": "+15555550199" });
+    assert_eq!(validate(&world, &moved).await["recipient"], recipient);
+    let user = profile(&world, &ada).await;
+    assert_eq!((&user["email"], &user["phone"]), (&json!("b@example.com"), &json!("+15555550199")));
+    // An older token, still valid, says what was true before.
+    assert_eq!(validate(&world, &ada).await["recipient"], recipient);
+    assert_eq!(profile(&world, &ada).await, user);
+}
+
+#[tokio::test]
+async fn a_newer_token_that_says_the_same_still_outdates_the_older_ones() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let created = profile(&world, &ada).await;
+    validate(&world, &ada.later(120)).await;
+    assert_eq!(profile(&world, &ada).await, created);
+    let between = ada.later(60).but("email", "b@example.com");
+    assert_eq!(validate(&world, &between).await["recipient"]["email"], ada.email());
+}
+
+#[tokio::test]
+async fn a_token_without_a_verified_address_leaves_the_profiles_in_force() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let heard = json!({ "as_of": ada.issued_at() + 60 });
+    let path = format!("/users/{}/validate", ada.id());
+    let answer = world.post(&Person::service(), &path, heard).await.expect(StatusCode::OK);
+    assert_eq!(answer["recipient"], json!({ "name": "Ada", "email": ada.email() }));
+}
+
+#[tokio::test]
+async fn an_address_goes_to_whom_the_pool_has_verified_it_for_last() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let heir = Person::named("Heir").later(60).but("email", ada.email());
+    create(&world, &heir).await.expect(StatusCode::CREATED);
+    // The profile that had it keeps its id, and has no address.
+    let user = profile(&world, &ada).await;
+    assert_eq!((&user["status"], &user["name"], &user["email"]), (&json!("ACTIVE"), &json!("Ada"), &Value::Null));
+    // Its owner's old token doesn't get it back, nor another's.
+    assert_eq!(validate(&world, &ada).await["recipient"]["email"], Value::Null);
+    world
+        .patch(&ada, &format!("/users/{}", ada.id()), json!({ "email": ada.email() }))
+        .await
+        .expect_problem(409, "email_taken");
+    assert_eq!(profile(&world, &heir).await["email"], ada.email());
+    // Its owner's next token brings a new one.
+    let moved = ada.later(120).but("email", "b@example.com");
+    assert_eq!(validate(&world, &moved).await["recipient"]["email"], "b@example.com");
+    assert_eq!(profile(&world, &ada).await["email"], "b@example.com");
+}
+
+#[tokio::test]
+async fn an_order_takes_over_an_address_as_a_new_profile_does() {
+    let world = World::start().await;
+    let (ada, grace) = (world.customer("Ada").await, world.customer("Grace").await);
+    let grace = grace.later(60).but("email", ada.email());
+    assert_eq!(validate(&world, &grace).await["recipient"]["email"], ada.email());
+    assert_eq!(profile(&world, &ada).await["email"], Value::Null);
+    // Grace's former address is free.
+    let next = Person::named("Next").but("email", "grace@example.com");
+    create(&world, &next).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn an_older_token_takes_an_address_from_nobody() {
+    let world = World::start().await;
+    let ada = Person::named("Ada").later(60);
+    create(&world, &ada).await.expect(StatusCode::CREATED);
+    let late = Person::named("Late").but("email", ada.email());
+    create(&world, &late).await.expect_problem(409, "email_taken");
+    let grace = world.customer("Grace").await;
+    let mistaken = grace.later(30).but("email", ada.email()).but("phone_number", "+15555550199");
+    // What else the token says is heard.
+    let recipient = json!({ "name": "Grace", "email": "grace@example.com", "phone": "+15555550199" });
+    assert_eq!(validate(&world, &mistaken).await["recipient"], recipient);
+    assert_eq!(profile(&world, &ada).await["email"], ada.email());
+}
+
+#[tokio::test]
+async fn a_person_whom_the_pool_has_forgotten_signs_up_again_with_the_same_address() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let again = Person::named("Ada").later(3600);
+    assert_ne!(again.id(), ada.id());
+    create(&world, &again).await.expect(StatusCode::CREATED);
+    assert_eq!(profile(&world, &again).await["email"], ada.email());
+}
+
+#[tokio::test]
+async fn an_address_belongs_to_one_of_many_who_claim_it_at_once() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let heirs: Vec<_> = (1..6).map(|n| Person::named("Heir").later(n).but("email", ada.email())).collect();
+    for answer in futures::future::join_all(heirs.iter().map(|heir| create(&world, heir))).await {
+        assert!([201, 409].contains(&answer.status.as_u16()), "{}", answer.text);
+    }
+    let owners = world.cloud.scan("UsersTable");
+    let with_address = |item: &&Value| item["contact"]["M"]["email"]["S"] == ada.email();
+    assert_eq!(owners.iter().filter(with_address).count(), 1);
+    // The newest token wins, whoever came first.
+    assert_eq!(profile(&world, &heirs[4]).await["email"], ada.email());
+}
+
+#[tokio::test]
+async fn a_change_with_an_older_token_neither_removes_nor_restores_anything() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let path = format!("/users/{}", ada.id());
+    let moved = ada.later(60).but("email", "b@example.com").but("phone_number", "+15555550199");
+    world.patch(&moved, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
+
+    let older = ada.but("phone_number_verified", "false");
+    let user = world.patch(&older, &path, json!({ "name": "Ada L." })).await.expect(StatusCode::OK);
+    assert_eq!((&user["name"], &user["phone"]), (&json!("Ada L."), &json!("+15555550199")));
+    world.patch(&ada, &path, json!({ "email": ada.email() })).await.expect_bad_fields(&["email"]);
+    assert_eq!(profile(&world, &ada).await["email"], "b@example.com");
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_all_succeed() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let path = format!("/users/{}", ada.id());
+    world.cloud.take_random_time(7);
+    let changes = (0..16).map(|n| {
+        let (world, ada, path) = (&world, &ada, &path);
+        async move { world.patch(ada, path, json!({ "name": format!("Ada {n}") })).await }
+    });
+    for answer in futures::future::join_all(changes).await {
+        answer.expect(StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_nothing_changes_nothing() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let (path, before) = (format!("/users/{}", ada.id()), profile(&world, &ada).await);
+    for nothing in [json!({}), json!({ "name": null, "email": null }), json!({ "name": "Ada", "email": ada.email() })] {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert_eq!(world.patch(&ada, &path, nothing).await.expect(StatusCode::OK), before);
+    }
+}
+
+// ── Erasure ─────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn erasure_is_acknowledged_only_when_the_other_services_will_hear_of_it() {
+    let world = World::start().await;
+    let ada = world.customer("Ada").await;
+    let path = format!("/users/{}", ada.id());
+    world.cloud.take_down("sqs");
+    world.delete(&ada, &path).await.expect_problem(503, "unavailable");
+    world.cloud.bring_back();
+    world.delete(&ada, &path).await.expect(StatusCode::NO_CONTENT);
+    world.delete(&ada, &path).await.expect(StatusCode::NO_CONTENT);
+
+    let expected = json!({ "user_id": ada.id().to_string() });
+    let (told, erased) = (world.cloud.take_messages(), world.cloud.receive_user_events());
+    assert_eq!((told.len(), erased.len()), (1, 1), "each service hears of it once");
+    for body in [&told[0], &erased[0].body] {
+        let event: Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&event["type"], &event["data"]), (&json!("UserErased"), &expected));
+        assert_eq!(event["id"], format!("{}:UserErased", ada.id()));
+    }
 }

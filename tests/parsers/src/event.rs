@@ -1,9 +1,9 @@
-//! A message from the queue: it can be told to somebody, or it is refused
-//! without a word of what stood in it.
+//! A message from the queue: either this service knows what to do about it, or
+//! the message is refused without a word of what stood in it.
 
 use notifications::{
-    domain::{Notice, Notification},
-    event::parse,
+    domain::{Notice, Notification, Task},
+    event::{Incoming, parse},
     message::render,
 };
 
@@ -13,17 +13,17 @@ const SMS_LENGTH: usize = 160;
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(body) = std::str::from_utf8(bytes) else { return };
     match parse(body) {
-        Ok(notification) => {
+        Ok(Incoming { task: Task::Tell(notification), .. }) => {
             let message = render(&notification).expect("words");
             let subject = &message.email.subject;
             assert!(!subject.is_empty() && !subject.contains(char::is_control), "{subject:?}");
             let html = &message.email.html;
             let plain = render(&without_typed_text(notification)).expect("words").email.html;
             assert_eq!(marks(html), marks(&plain), "a name brought markup along:\n{html}");
-            if let Some(sms) = message.sms {
-                assert!(sms.is_ascii() && sms.len() <= SMS_LENGTH, "{sms:?}");
-            }
+            let sms = message.sms;
+            assert!(sms.is_ascii() && sms.len() <= SMS_LENGTH, "{sms:?}");
         }
+        Ok(Incoming { task: Task::Forget(_) | Task::Nothing, .. }) => {}
         Err(error) => {
             let said = error.to_string();
             // A log line, and about nobody.

@@ -295,8 +295,9 @@ pub fn cases() -> Vec<Case> {
         case("there is no such path", Ada, get.clone(), "/no-such-path").gives(problem(404, "no_such_route")),
         case("there is no such method", Ada, Method::PUT, "/orders").gives(problem(404, "no_such_route")),
         case("HEAD is no GET", Ada, Method::HEAD, "/products").gives(Expected { status: 404, ..Expected::default() }),
-        case("services keep their routes to themselves", Ada, get.clone(), "/users/{ada}/validate")
-            .gives(problem(404, "no_such_route")),
+        case("services keep their routes to themselves", Ada, post.clone(), "/users/{ada}/validate")
+            .gives(problem(404, "no_such_route"))
+            .json(json!({ "as_of": 0 })),
         case("nobody charges a card directly", Ada, post, "/payments")
             .gives(problem(404, "no_such_route"))
             .json(json!({})),

@@ -17,7 +17,10 @@ static ROLES: Mutex<()> = Mutex::const_new(());
 /// Everything that each function may do. All else that [`attempts`] tries is
 /// refused.
 const MAY: [(&str, &[&str]); 6] = [
-    ("users", &["GetItem users", "PutItem users", "DeleteItem users"]),
+    (
+        "users",
+        &["GetItem users", "PutItem users", "DeleteItem users", "SendMessage order_events", "SendMessage user_events"],
+    ),
     (
         "products",
         &[
@@ -36,7 +39,7 @@ const MAY: [(&str, &[&str]); 6] = [
             "UpdateItem orders",
             "Query orders/by_user",
             "Query orders/by_user_and_status",
-            "GET /users/{id}/validate",
+            "POST /users/{id}/validate",
             "POST /products/reserve",
             "POST /reservations/{id}/release",
             "POST /payments",
@@ -51,13 +54,18 @@ const MAY: [(&str, &[&str]); 6] = [
             "PutItem orders",
             "UpdateItem orders",
             "Query orders/open_orders",
-            "GET /users/{id}/validate",
+            "Query orders/by_user",
+            "POST /users/{id}/validate",
             "POST /products/reserve",
             "POST /reservations/{id}/release",
             "POST /payments",
             "POST /payments/{id}/capture",
             "POST /payments/{id}/cancel",
+            "POST /payments/{id}/erase-recipient",
             "SendMessage order_events",
+            "ReceiveMessage user_events",
+            "DeleteMessage user_events",
+            "GetQueueAttributes user_events",
         ],
     ),
     (
@@ -188,12 +196,13 @@ fn on_queue(url: &str) -> Vec<(&'static str, Value)> {
 /// Every route between services, each with what the service refuses.
 fn internal_routes(stack: &Stack) -> Vec<(String, Request)> {
     let routes = [
-        ("GET", "/users/{id}/validate"),
+        ("POST", "/users/{id}/validate"),
         ("POST", "/products/reserve"),
         ("POST", "/reservations/{id}/release"),
         ("POST", "/payments"),
         ("POST", "/payments/{id}/capture"),
         ("POST", "/payments/{id}/cancel"),
+        ("POST", "/payments/{id}/erase-recipient"),
         ("GET", "/payments/{id}"),
     ];
     let request = |(method, path): (&'static str, &str)| Request {

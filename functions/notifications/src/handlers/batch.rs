@@ -3,37 +3,25 @@
 
 use std::panic::AssertUnwindSafe;
 
-use chassis::{deadline::Deadline, telemetry};
+use chassis::{
+    deadline::Deadline,
+    events::{BatchResponse, ItemFailure},
+    telemetry,
+};
 use futures::{FutureExt, StreamExt, stream};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use tracing::{Instrument, Span, field};
 
 use crate::{
+    domain::Task,
     event,
-    service::{Notifications, RESERVE},
+    service::{Notifications, RESERVE, Untold},
 };
 
 /// How many records are handled at once. Few, because SES and SNS limit how
 /// much they take a second; enough that a slow one doesn't hold up the rest.
 const AT_ONCE: usize = 4;
-
-/// Which messages the queue has to deliver again.
-/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BatchResponse {
-    /// None: all is done, the queue may forget the batch.
-    pub batch_item_failures: Vec<ItemFailure>,
-}
-
-/// A message to be delivered again.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ItemFailure {
-    /// Its message id.
-    pub item_identifier: String,
-}
 
 /// A record failed that has no message id, so that a partial answer can't
 /// name it.
@@ -65,15 +53,20 @@ pub(super) async fn handle(
     records: &[Value],
     deadline: Deadline,
 ) -> Result<BatchResponse, UnnamedFailure> {
-    let mut work = Vec::with_capacity(records.len());
-    for record in records {
-        let one = async move {
-            let message_id = record["messageId"].as_str().filter(|id| !id.is_empty());
-            (message_id, handle_one(notifications, record, message_id, deadline).await)
-        };
-        work.push(one);
+    // Whoever is erased in this batch is not written to in it.
+    let (erasures, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| is_erasure(record));
+    let mut outcomes = Vec::with_capacity(records.len());
+    for part in [erasures, others] {
+        let mut work = Vec::with_capacity(part.len());
+        for record in part {
+            let one = async move {
+                let message_id = record["messageId"].as_str().filter(|id| !id.is_empty());
+                (message_id, handle_one(notifications, record, message_id, deadline).await)
+            };
+            work.push(one);
+        }
+        outcomes.extend(stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
     }
-    let outcomes: Vec<_> = stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
     let mut response = BatchResponse::default();
     let mut unnamed = false;
     for (message_id, done) in outcomes {
@@ -84,6 +77,11 @@ pub(super) async fn handle(
         }
     }
     if unnamed { Err(UnnamedFailure) } else { Ok(response) }
+}
+
+fn is_erasure(record: &Value) -> bool {
+    let event = event::parse(record["body"].as_str().unwrap_or_default());
+    event.is_ok_and(|event| matches!(event.task, Task::Forget(_)))
 }
 
 /// Whether the record needs no further delivery.
@@ -117,8 +115,8 @@ async fn handle_one(
 }
 
 async fn tell(notifications: &Notifications, record: &Value, deadline: Deadline) -> bool {
-    let notification = match event::parse(record["body"].as_str().unwrap_or_default()) {
-        Ok(notification) => notification,
+    let event = match event::parse(record["body"].as_str().unwrap_or_default()) {
+        Ok(event) => event,
         Err(error) => {
             if let Some(event_id) = &error.event_id {
                 Span::current().record("event_id", field::display(event_id));
@@ -128,14 +126,13 @@ async fn tell(notifications: &Notifications, record: &Value, deadline: Deadline)
         }
     };
     Span::current()
-        .record("event_id", field::display(&notification.event_id))
-        .record("kind", notification.notice.kind())
-        .record("traceparent", field::display(&notification.trace));
-    match notifications.tell(&notification, deadline).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(cause = telemetry::chain(&error), "to be delivered again");
-            false
-        }
-    }
+        .record("event_id", field::display(&event.event_id))
+        .record("kind", &event.kind)
+        .record("traceparent", field::display(&event.trace));
+    let done = match event.task {
+        Task::Nothing => Ok(()),
+        Task::Tell(notification) => notifications.tell(&notification, deadline).await,
+        Task::Forget(user) => notifications.forget(user).await.map_err(Untold::from),
+    };
+    done.inspect_err(|error| tracing::warn!(cause = telemetry::chain(error), "to be delivered again")).is_ok()
 }

@@ -16,7 +16,7 @@ use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
 use utoipa::openapi::OpenApi;
 
-pub use self::batch::{BatchResponse, ItemFailure, UnnamedFailure};
+pub use self::batch::UnnamedFailure;
 use crate::service::Notifications;
 
 /// How long an invocation may take where no Lambda says so.

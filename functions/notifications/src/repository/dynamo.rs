@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Claim, LEASE, REMEMBERED, Repository};
+use crate::domain::UserId;
 
 /// Claims in one table.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ impl Repository for DynamoRepository {
         let Some(before) = read(item)? else { return Ok(Claim::Busy) };
         let perhaps_sent = match before.state {
             State::Sent => return Ok(Claim::Sent),
+            State::Refused => return Ok(Claim::RefusedForGood),
             // The SDK repeated the put after a lost reply.
             State::Claimed if before.owner == attempt.owner => return Ok(Claim::Granted { perhaps_sent: false }),
             State::Claimed if before.lease_until >= now => return Ok(Claim::Busy),
@@ -62,6 +64,7 @@ impl Repository for DynamoRepository {
             Write::Refused(item) => Ok(match read(item)? {
                 Some(now) if now.owner == attempt.owner => Claim::Granted { perhaps_sent },
                 Some(Record { state: State::Sent, .. }) => Claim::Sent,
+                Some(Record { state: State::Refused, .. }) => Claim::RefusedForGood,
                 _ => Claim::Busy,
             }),
         }
@@ -80,6 +83,32 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":message_id", string(message_id))
             .expression_attribute_values(":owner", string(&attempt.owner));
         Ok(matches!(self.table.send(update).await?, Write::Done))
+    }
+
+    async fn mark_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError> {
+        let update = self
+            .table
+            .update(&key(attempt))
+            .update_expression("SET #state = :refused, refusal = :code")
+            .condition_expression("#owner = :owner")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":refused", attribute(&State::Refused)?)
+            .expression_attribute_values(":code", string(code))
+            .expression_attribute_values(":owner", string(&attempt.owner));
+        Ok(matches!(self.table.send(update).await?, Write::Done))
+    }
+
+    async fn remember_erased(&self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+        let put = self.table.put(&ErasedUser { key: erased_key(id), erased_at: now })?;
+        match self.table.send(put).await? {
+            Write::Done | Write::Refused(_) => Ok(()),
+        }
+    }
+
+    async fn is_erased(&self, id: UserId) -> Result<bool, StoreError> {
+        let erased: Option<ErasedUser> = self.table.get(&erased_key(id)).await?;
+        Ok(erased.is_some())
     }
 
     async fn give_back(&self, attempt: &Attempt) -> Result<(), StoreError> {
@@ -108,6 +137,19 @@ fn key(attempt: &Attempt) -> Key {
     Key::new(format!("EVENT#{}", attempt.event_id), format!("CHANNEL#{}", attempt.channel))
 }
 
+fn erased_key(id: UserId) -> Key {
+    Key::new(format!("ERASED#{id}"), "ERASED")
+}
+
+/// A customer who was erased, as stored. It never expires: an order can be
+/// cancelled, and a dead letter sent again, long after its customer has left.
+#[derive(Debug, Serialize, Deserialize)]
+struct ErasedUser {
+    #[serde(flatten)]
+    key: Key,
+    erased_at: Timestamp,
+}
+
 /// How far it got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -116,6 +158,8 @@ enum State {
     Claimed,
     /// Sent.
     Sent,
+    /// Not sent, and never to be: the provider refuses the recipient.
+    Refused,
     /// Not sent, and known not to be.
     Failed,
 }

@@ -7,7 +7,7 @@ use chassis::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Channel, EventId};
+use crate::domain::{Channel, EventId, UserId};
 
 /// How long a claim keeps others away.
 ///
@@ -45,11 +45,14 @@ pub enum Claim {
     },
     /// It has been sent; there is nothing to do.
     Sent,
+    /// The provider refuses this recipient for good; there is nothing to do.
+    RefusedForGood,
     /// Another attempt is at it.
     Busy,
 }
 
-/// Keeps who is telling what, and what has been told.
+/// Keeps who is telling what, what has been told, and who must be told nothing
+/// any more.
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Claims the sending, before it begins.
@@ -58,6 +61,17 @@ pub trait Repository: Send + Sync {
     /// Notes that it was sent, and the provider's id for it. `false` if the
     /// claim is no longer this attempt's.
     async fn mark_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Notes that the provider refuses the recipient for good, and its code for
+    /// it: no later delivery tries again. `false` if the claim is no longer this
+    /// attempt's.
+    async fn mark_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError>;
+
+    /// Remembers, for good, that a customer was erased.
+    async fn remember_erased(&self, id: UserId, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Whether a customer was erased.
+    async fn is_erased(&self, id: UserId) -> Result<bool, StoreError>;
 
     /// Gives the claim back, after a refusal that shows that nothing was
     /// sent: the next attempt need not wait for the lease's end, nor take it

@@ -98,9 +98,10 @@ impl Repository for DynamoRepository {
         let put = self
             .table
             .put(&Record::of(next))?
-            .condition_expression("#state = :from")
+            .condition_expression("#state = :from AND (attribute_not_exists(is_erased) OR is_erased = :is_erased)")
             .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":from", string(from.name()));
+            .expression_attribute_values(":from", string(from.name()))
+            .expression_attribute_values(":is_erased", dynamo::attribute(&next.is_erased)?);
         match self.table.send(put).await? {
             Write::Done => Ok(Moved::Done),
             // Possibly our own write, whose answer was lost and which the SDK
@@ -110,6 +111,37 @@ impl Repository for DynamoRepository {
             }
             Write::Refused(_) => Ok(Moved::Stale),
         }
+    }
+
+    async fn record_told(&self, order: &Order) -> Result<(), StoreError> {
+        let Some(lease) = &order.lease else { return Ok(()) };
+        let update = self
+            .table
+            .update(&order_key(order.id))
+            .update_expression("SET is_customer_told = :told")
+            .condition_expression("#state = :cancelling AND #lease.#owner = :owner")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#lease", "lease")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":told", dynamo::attribute(&true)?)
+            .expression_attribute_values(":cancelling", string(OrderState::Cancelling.name()))
+            .expression_attribute_values(":owner", string(&lease.owner));
+        match self.table.send(update).await? {
+            Write::Done => Ok(()),
+            // Somebody else has taken the order over, and may have published
+            // already that the customer doesn't know.
+            Write::Refused(_) => Err(StoreError::unavailable("orders", "the order is leased to somebody else")),
+        }
+    }
+
+    async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let update = self
+            .table
+            .update(&order_key(id))
+            .update_expression("SET is_erased = :erased REMOVE recipient, contact")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":erased", dynamo::attribute(&true)?);
+        Ok(self.table.send_returning::<Record>(update).await?.map(|record| record.order))
     }
 
     async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError> {

@@ -102,9 +102,18 @@ pub trait Repository: Send + Sync {
     /// One page of a customer's orders, newest first.
     async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError>;
 
-    /// Writes `next` where the order is still in the state `from`. An order
-    /// that is open and leased to nobody wakes the worker.
+    /// Writes `next` where the order is still in the state `from`, and the
+    /// customer's data was not erased since it was read. An order that is open
+    /// and leased to nobody wakes the worker.
     async fn transition(&self, from: OrderState, next: &Order) -> Result<Moved, StoreError>;
+
+    /// Records that the customer was told of the refusal of this order, which
+    /// is being cancelled and leased.
+    async fn record_told(&self, order: &Order) -> Result<(), StoreError>;
+
+    /// Erases the customer's personal data in an order, for good: no later
+    /// transition writes it again. Returns the order as it is now.
+    async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
 
     /// Leases an open order that nobody has; `None` if somebody does, or it
     /// is at an end.

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chassis::{clock::Clock, deadline::Deadline, store::StoreError};
+use chassis::{clock::Clock, deadline::Deadline, store::StoreError, telemetry};
 use futures::future::join_all;
 
 use super::{
@@ -105,7 +105,8 @@ pub struct Invocation<'a> {
 pub struct Engine {
     /// Where orders are kept.
     pub repository: Arc<dyn Repository>,
-    participants: Arc<dyn Participants>,
+    /// The other services, and the queue.
+    pub participants: Arc<dyn Participants>,
     sagas: &'static [&'static Saga],
     write_answer: WriteAnswer,
     /// The time.
@@ -115,8 +116,13 @@ pub struct Engine {
 /// How far whoever runs the engine wants to take the order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Goal {
+    /// The pivot.
     Decision,
+    /// `DONE` or `CANCELLED`.
     End,
+    /// `CANCELLED`, while the request that placed the order answers with the
+    /// refusal.
+    EndOfRefused,
 }
 
 /// How the steps before the pivot went.
@@ -160,12 +166,26 @@ impl Engine {
     }
 
     /// Takes an order to an end: `DONE` or `CANCELLED`.
-    pub async fn finish(&self, mut order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+    pub async fn finish(&self, order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+        self.to_the_end(order, Goal::End, invocation).await
+    }
+
+    /// Undoes a refused order on behalf of the request that placed it and that
+    /// answers with the refusal. That is recorded before anything is published,
+    /// so that nobody sends a message about what the customer knows.
+    ///
+    /// The record is a write of its own, because the write of the refusal can
+    /// succeed while the request runs out of time and answers "not decided yet".
+    pub async fn undo_refused(&self, order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+        self.to_the_end(order, Goal::EndOfRefused, invocation).await
+    }
+
+    async fn to_the_end(&self, mut order: Order, goal: Goal, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
         for _ in 0..MOST_MOVES {
             if !order.state.is_open() {
                 return Ok(order);
             }
-            order = self.advance(order, Goal::End, invocation).await?;
+            order = self.advance(order, goal, invocation).await?;
         }
         Err(Unfinished::Endless)
     }
@@ -221,7 +241,7 @@ impl Engine {
                 Err(Stop::Unfinished(reason)) => return Err(reason),
             },
             OrderState::Cancelling => {
-                self.undo(saga, &order, invocation).await?;
+                self.undo(saga, &mut order, goal, invocation).await?;
                 order.clone().cancelled(self.clock.now())?
             }
         };
@@ -274,11 +294,20 @@ impl Engine {
         Ok(())
     }
 
-    async fn undo(&self, saga: &'static Saga, order: &Order, invocation: Invocation<'_>) -> Result<(), Unfinished> {
-        let mut order = order.clone();
+    async fn undo(
+        &self,
+        saga: &'static Saga,
+        order: &mut Order,
+        goal: Goal,
+        invocation: Invocation<'_>,
+    ) -> Result<(), Unfinished> {
         let undone = async {
-            self.side_by_side(saga.compensations(), &mut order, invocation).await?;
-            self.stages(saga.after_compensation, &mut order, invocation).await
+            let refused = order.clone();
+            let compensated = self.side_by_side(saga.compensations(), order, invocation);
+            let (compensated, is_told) = futures::join!(compensated, self.record_told(&refused, goal));
+            compensated?;
+            order.is_customer_told |= is_told;
+            self.stages(saga.after_compensation, order, invocation).await
         };
         undone.await.map_err(|stop| match stop {
             Stop::Unfinished(reason) => reason,
@@ -288,6 +317,21 @@ impl Engine {
             }
             Stop::Overtaken => Unfinished::Step { step: "compensation", reason: "overtaken".into() },
         })
+    }
+
+    /// Records that the customer is told. Returns whether that is recorded;
+    /// where it isn't, a message follows.
+    async fn record_told(&self, order: &Order, goal: Goal) -> bool {
+        if goal != Goal::EndOfRefused || order.is_customer_told {
+            return false;
+        }
+        let recorded = self.repository.record_told(order).await;
+        recorded
+            .inspect_err(|error| {
+                let cause = telemetry::chain(error);
+                tracing::warn!(order = %order.id, cause, "not recorded that the customer is told; a message follows");
+            })
+            .is_ok()
     }
 
     /// Runs actions side by side and remembers what they found out, also where

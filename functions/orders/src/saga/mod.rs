@@ -48,7 +48,8 @@ pub struct Run<'a> {
 /// repeat: a repeat with the same payload gets the same answer.
 #[async_trait]
 pub trait Participants: Send + Sync {
-    /// Users: may the customer order, and how are they reached?
+    /// Users: hears how the customer's token says that they can be reached, and
+    /// answers whether they may order, and how they are reached.
     async fn validate_user(&self, order: &Order, run: Run<'_>) -> Result<Recipient, StepError>;
 
     /// Products: reserves all lines or none, and quotes their prices.
@@ -65,6 +66,9 @@ pub trait Participants: Send + Sync {
 
     /// Payments: voids or refunds, and refuses what comes later.
     async fn cancel_payment(&self, order: &Order, run: Run<'_>) -> Result<(), StepError>;
+
+    /// Payments: erases the customer's data in the order's payment.
+    async fn erase_recipient(&self, order: &Order, run: Run<'_>) -> Result<(), StepError>;
 
     /// Notifications, through the queue: the order is placed.
     async fn publish_order_created(&self, order: &Order, run: Run<'_>) -> Result<(), StepError>;

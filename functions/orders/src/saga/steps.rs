@@ -118,10 +118,11 @@ action!(publish_if_not_yet, with, order, run => match order.awaits_announcement(
     true => with.publish_order_created(order, run).await.map(|()| Fact::Nothing),
     false => Ok(Fact::Nothing),
 });
-// An order may be undone before users had an answer, and its customer was
-// perhaps told that it is being worked on: they are owed a word of its end.
+// An order may be undone before the users service has answered. Its customer was
+// perhaps told that the order is being worked on, and must hear how it ended.
 action!(find_customer, with, order, run => match (&order.recipient, &order.refusal) {
     (Some(_), _) | (None, Some(Refusal::UserNotFound | Refusal::UserInactive)) => Ok(Fact::Nothing),
+    _ if order.is_erased => Ok(Fact::Nothing),
     (None, _) => match with.validate_user(order, run).await {
         Ok(recipient) => Ok(Fact::Recipient(recipient)),
         // Nobody to tell.

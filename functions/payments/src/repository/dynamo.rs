@@ -79,6 +79,18 @@ impl Repository for DynamoRepository {
         });
         Ok(self.table.send(update).await?.into())
     }
+
+    async fn erase_recipient(&self, id: PaymentId) -> Result<(), StoreError> {
+        let update = self
+            .table
+            .update(&payment_key(id))
+            .update_expression("REMOVE terms.recipient")
+            .condition_expression("attribute_exists(terms)");
+        match self.table.send(update).await? {
+            // Refused: there is no payment, or only a tombstone.
+            Write::Done | Write::Refused(_) => Ok(()),
+        }
+    }
 }
 
 fn payment_key(id: PaymentId) -> Key {
@@ -127,12 +139,14 @@ struct Record {
     updated_at: Timestamp,
 }
 
-/// What never changes about a payment.
+/// What never changes about a payment, but that its recipient is erased with the
+/// customer.
 #[derive(Debug, Serialize, Deserialize)]
 struct Terms {
     user_id: UserId,
     amount: Money,
-    recipient: Recipient,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipient: Option<Recipient>,
     at_once: bool,
     fingerprint: Fingerprint,
     trace: TraceContext,

@@ -30,4 +30,8 @@ pub trait Repository: Send + Sync {
     /// Writes what is new in `after` where the state of `before` still stands.
     /// The payment token goes with the intent.
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<Saved, StoreError>;
+
+    /// Erases the recipient of a payment, for good: no later write brings it
+    /// back. Where there is no payment, there is nothing to erase.
+    async fn erase_recipient(&self, id: PaymentId) -> Result<(), StoreError>;
 }

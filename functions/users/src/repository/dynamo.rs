@@ -1,13 +1,13 @@
 //! Users in DynamoDB.
 //!
-//! Two items a user: the user itself, and one whose key is the e-mail address.
-//! Both are written in one transaction, so that the second can't be claimed by
-//! two users. See `docs/data-model.md`.
+//! A user is two items: the user itself, and one whose key is the e-mail
+//! address. One transaction writes both, so that two users can't have the same
+//! address. See `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
     caller::UserId,
-    contact::{Email, Phone},
+    contact::{Email, VerifiedContact},
     dynamo::{Change, Key, Table, Transaction, Write, number, string},
     store::StoreError,
 };
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Repository, Saved};
-use crate::domain::{Name, Profile, Standing, User};
+use crate::domain::{Account, Name, Profile, User};
 
 /// Users in one table.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct DynamoRepository {
 }
 
 impl DynamoRepository {
-    /// On `table`.
+    /// Keeps users in `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
     }
@@ -42,8 +42,36 @@ impl DynamoRepository {
         })
     }
 
-    fn claim(&self, email: &Email, id: UserId) -> Result<Change, StoreError> {
-        self.table.put_new(&EmailClaim { key: email_key(email), user_id: id })
+    /// The writes, besides that of the user's own item, that make `email` the
+    /// address of `user`; or how the write ends without them.
+    async fn claim(&self, email: &Email, user: &User) -> Result<Result<Vec<Change>, Saved>, StoreError> {
+        let owner: Option<EmailOwner> = self.table.get(&email_key(email)).await?;
+        let claim = EmailOwner { key: email_key(email), user_id: user.id };
+        let mut writes = vec![match &owner {
+            None => self.table.put_new(&claim)?,
+            Some(owner) => self
+                .table
+                .put(&claim)?
+                .condition_expression("user_id = :owner")
+                .expression_attribute_values(":owner", string(owner.user_id.to_string())),
+        }];
+        let Some(EmailOwner { user_id, .. }) = owner.filter(|owner| owner.user_id != user.id) else {
+            return Ok(Ok(writes));
+        };
+        // The address moves from one user to another. Where the owner's own item
+        // says otherwise, another transaction is moving it at this moment.
+        let (Some(before), Some(ours)) = (self.find(user_id).await?, user.profile()) else {
+            return Ok(Err(Saved::Stale));
+        };
+        let Some(theirs) = before.profile().filter(|_| before.email() == Some(email)) else {
+            return Ok(Err(Saved::Stale));
+        };
+        if theirs.contact.as_of >= ours.contact.as_of {
+            return Ok(Err(Saved::EmailTaken));
+        }
+        let after = before.changed(Account::Active(theirs.without_email()), user.updated_at);
+        writes.push(self.put(&after, Some(before.version))?);
+        Ok(Ok(writes))
     }
 
     fn disclaim(&self, email: &Email, id: UserId) -> Change {
@@ -53,21 +81,30 @@ impl DynamoRepository {
             .expression_attribute_values(":owner", string(id.to_string()))
     }
 
-    /// Writes a user, and what it takes about addresses.
-    async fn commit(&self, user: Change, addresses: Vec<Change>) -> Result<Saved, StoreError> {
-        Ok(match self.table.transact(user, addresses).await? {
-            Transaction::Done => Saved::Done,
-            Transaction::SubjectRefused(_) => Saved::Stale,
-            Transaction::OtherRefused => Saved::EmailTaken,
-        })
+    /// Writes `user` where the stored version is `expected`, together with
+    /// whatever its address needs.
+    async fn write(&self, expected: Option<u64>, old: Option<&Email>, user: &User) -> Result<Saved, StoreError> {
+        let mut addresses = Vec::new();
+        let new = user.email();
+        if let Some(email) = new.filter(|_| new != old) {
+            match self.claim(email, user).await? {
+                Ok(claim) => addresses.extend(claim),
+                Err(without) => return Ok(without),
+            }
+        }
+        addresses.extend(old.filter(|_| new != old).map(|email| self.disclaim(email, user.id)));
+        match self.table.transact(self.put(user, expected)?, addresses).await? {
+            Transaction::Done => Ok(Saved::Done),
+            // Somebody else has changed the user, or moved an address.
+            Transaction::SubjectRefused(_) | Transaction::OtherRefused => Ok(Saved::Stale),
+        }
     }
 }
 
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, user: &User) -> Result<Saved, StoreError> {
-        let claim = user.profile().map(|profile| self.claim(&profile.email, user.id)).transpose()?;
-        self.commit(self.put(user, None)?, claim.into_iter().collect()).await
+        self.write(None, None, user).await
     }
 
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -76,16 +113,13 @@ impl Repository for DynamoRepository {
     }
 
     async fn replace(&self, before: &User, after: &User) -> Result<Saved, StoreError> {
-        let (old, new) = (before.profile().map(|p| &p.email), after.profile().map(|p| &p.email));
-        if old == new {
-            return Ok(match self.table.send(self.put(after, Some(before.version))?).await? {
-                Write::Done => Saved::Done,
-                Write::Refused(_) => Saved::Stale,
-            });
+        if before.email() != after.email() {
+            return self.write(Some(before.version), before.email(), after).await;
         }
-        let claim = new.map(|email| self.claim(email, after.id)).transpose()?;
-        let disclaim = old.map(|email| self.disclaim(email, before.id));
-        self.commit(self.put(after, Some(before.version))?, claim.into_iter().chain(disclaim).collect()).await
+        Ok(match self.table.send(self.put(after, Some(before.version))?).await? {
+            Write::Done => Saved::Done,
+            Write::Refused(_) => Saved::Stale,
+        })
     }
 }
 
@@ -97,26 +131,27 @@ fn email_key(email: &Email) -> Key {
     Key::new(format!("EMAIL#{}", email.expose()), "EMAIL")
 }
 
-/// The item that makes an address unique.
-#[derive(Debug, Serialize)]
-struct EmailClaim {
+/// The item that makes an address unique: it names the one user who has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct EmailOwner {
     #[serde(flatten)]
     key: Key,
     user_id: UserId,
 }
 
-/// A user as stored.
+/// A user as stored. An erased one has no profile.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     #[serde(flatten)]
     key: Key,
     id: UserId,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<Name>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email: Option<Email>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    phone: Option<Phone>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contact: Option<VerifiedContact>,
+    /// Of an erased user: whether the other services were told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    erasure_announced: Option<bool>,
     version: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -124,14 +159,13 @@ struct Record {
 
 impl Record {
     fn of(user: &User) -> Self {
-        let profile = user.profile().cloned();
-        let (name, email, phone) = match profile {
-            Some(Profile { name, email, phone }) => (Some(name), Some(email), phone),
-            None => (None, None, None),
+        let (name, contact, erasure_announced) = match user.account.clone() {
+            Account::Active(Profile { name, contact }) => (Some(name), Some(contact), None),
+            Account::Erased { is_announced } => (None, None, Some(is_announced)),
         };
         let key = user_key(user.id);
         let (id, version, created_at, updated_at) = (user.id, user.version, user.created_at, user.updated_at);
-        Self { key, id, name, email, phone, version, created_at, updated_at }
+        Self { key, id, name, contact, erasure_announced, version, created_at, updated_at }
     }
 }
 
@@ -139,12 +173,12 @@ impl TryFrom<Record> for User {
     type Error = StoreError;
 
     fn try_from(record: Record) -> Result<Self, StoreError> {
-        let standing = match (record.name, record.email) {
-            (Some(name), Some(email)) => Standing::Active(Profile { name, email, phone: record.phone }),
-            (None, None) => Standing::Inactive,
+        let account = match (record.name, record.contact, record.erasure_announced) {
+            (Some(name), Some(contact), None) => Account::Active(Profile { name, contact }),
+            (None, None, Some(is_announced)) => Account::Erased { is_announced },
             _ => return Err(StoreError::corrupt("users", "a user with half a profile")),
         };
         let Record { id, version, created_at, updated_at, .. } = record;
-        Ok(Self { id, standing, version, created_at, updated_at })
+        Ok(Self { id, account, version, created_at, updated_at })
     }
 }

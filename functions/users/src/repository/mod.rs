@@ -14,14 +14,18 @@ use crate::domain::User;
 pub enum Saved {
     /// Written.
     Done,
-    /// The user isn't what it was believed to be (exists already, or was
-    /// changed): read again.
+    /// Nothing is written: something was changed since it was read. Read
+    /// again, and decide again.
     Stale,
-    /// Another active user has the e-mail address.
+    /// Nothing is written: the e-mail address belongs to another active user,
+    /// and what is known of that user is not older.
     EmailTaken,
 }
 
 /// Keeps users, and keeps e-mail addresses unique among the active ones.
+///
+/// The address of a written user is taken from any other user whose contact
+/// details are older: the user pool has verified it for another person since.
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Writes a user that isn't there yet.
@@ -30,6 +34,6 @@ pub trait Repository: Send + Sync {
     /// Reads a user.
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
-    /// Writes `after` where `before` still stands.
+    /// Writes `after` if `before` is what is stored.
     async fn replace(&self, before: &User, after: &User) -> Result<Saved, StoreError>;
 }

@@ -209,13 +209,13 @@ impl Check<'_> {
                 owed_mails.insert(format!("Your order is confirmed ({id})"));
                 owed_texts.insert(("is confirmed", id));
             }
-            if order["state"] == "CANCELLED" {
-                let what = if is_confirmed { "is cancelled" } else { "could not be placed" };
+            // Whoever had the refusal as an answer needs no message about it.
+            let is_known = order["is_customer_told"] == true && !is_confirmed;
+            if order["state"] == "CANCELLED" && !is_known {
+                let is_recalled = is_confirmed || order["refusal"]["code"] == "customer_request";
+                let what = if is_recalled { "is cancelled" } else { "could not be placed" };
                 owed_mails.insert(format!("Your order {what} ({id})"));
                 owed_texts.insert((what, id));
-            }
-            if moved("captured_minor") {
-                owed_mails.insert(format!("Your payment has arrived ({id})"));
             }
             if moved("refunded_minor") {
                 owed_mails.insert(format!("Your money is on its way back ({id})"));
