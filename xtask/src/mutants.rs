@@ -183,8 +183,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         rule: "each member of an order is in its fingerprint",
         file: "functions/orders/src/service.rs",
-        from: "            payment_method: &'a Option<PaymentMethod>,\n        }",
-        to: "            #[serde(skip)]\n            payment_method: &'a Option<PaymentMethod>,\n        }",
+        from: "            payment_method: &'a Option<PaymentMethod>,\n            // A request without it",
+        to: "            #[serde(skip)]\n            payment_method: &'a Option<PaymentMethod>,\n            // A request without it",
     },
     Mutant {
         rule: "each member of a payment is in its fingerprint",
@@ -251,6 +251,12 @@ const MUTANTS: &[Mutant] = &[
         file: "functions/orders/src/saga/engine.rs",
         from: "            order.is_customer_told |= is_told;",
         to: "            order.is_customer_told |= is_told || true;",
+    },
+    Mutant {
+        rule: "what is shown is what is paid",
+        file: "functions/orders/src/domain.rs",
+        from: "            Some(shown) if !shown.agree_with(&quote) => Err(Refusal::PriceChanged { quote }),",
+        to: "            Some(shown) if !shown.agree_with(&quote) && false => Err(Refusal::PriceChanged { quote }),",
     },
     Mutant {
         rule: "nobody is told of a payment that was not captured",

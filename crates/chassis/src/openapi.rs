@@ -379,6 +379,7 @@ fn like(value: &Value) -> Schema {
             .iter()
             .fold(ObjectBuilder::new(), |object, (name, value)| object.property(name, like(value)).required(name))
             .into(),
+        Value::Number(number) if number.is_f64() => schema(Type::Number).into(),
         Value::Number(_) => schema(Type::Integer).into(),
         Value::Bool(_) => schema(Type::Boolean).into(),
         Value::String(_) => schema(Type::String).into(),

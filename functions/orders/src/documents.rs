@@ -55,6 +55,19 @@ impl From<&PricedLine> for LineDocument {
     }
 }
 
+/// What one piece costs now.
+#[derive(Clone, Debug, Serialize)]
+struct CurrentPrice {
+    product_id: ProductId,
+    unit_price: Amount,
+}
+
+impl From<&PricedLine> for CurrentPrice {
+    fn from(line: &PricedLine) -> Self {
+        Self { product_id: line.product_id, unit_price: line.unit_price.amount() }
+    }
+}
+
 /// A line of an order. Its name and prices are there once they are known.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = OrderLine)]
@@ -196,6 +209,13 @@ pub(crate) fn refused(refusal: &Refusal, order: OrderId) -> Problem {
         Refusal::OutOfStock { lines } => {
             Problem::new(StatusCode::CONFLICT, "out_of_stock", "There is not enough of some products.")
                 .with("lines", json!(lines))
+        }
+        Refusal::PriceChanged { quote } => {
+            let prices: Vec<_> = quote.lines.iter().map(CurrentPrice::from).collect();
+            Problem::new(StatusCode::CONFLICT, "price_changed", "The prices are not the ones that you were shown.")
+                .with("prices", json!(prices))
+                .with("total", json!(quote.total.amount()))
+                .with("currency", json!(quote.total.currency()))
         }
         Refusal::PaymentDeclined { reason } => {
             Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", "The payment was declined.")

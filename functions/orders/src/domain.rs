@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use chassis::{
     contact::{Email, Phone, VerifiedContact},
     fields::FieldError,
-    money::Money,
+    money::{Currency, Money},
     trace::TraceContext,
     typed_id,
 };
@@ -63,6 +63,11 @@ pub struct Quantity(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be from 1 to {MAX_QUANTITY}")]
 pub struct InvalidQuantity;
+
+impl Quantity {
+    /// One piece.
+    pub const ONE: Self = Self(1);
+}
 
 impl TryFrom<u32> for Quantity {
     type Error = InvalidQuantity;
@@ -207,6 +212,31 @@ pub struct Quote {
     pub total: Money,
 }
 
+/// Which prices the customer was shown, as far as the client says so. An order
+/// whose prices are others is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownPrices {
+    /// The currency of all prices.
+    pub currency: Currency,
+    /// The price of one piece of some of the products.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unit_prices: BTreeMap<ProductId, Money>,
+    /// The price of the whole order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Money>,
+}
+
+impl ShownPrices {
+    /// Whether the customer was shown what `quote` says.
+    fn agree_with(&self, quote: &Quote) -> bool {
+        let is_unchanged =
+            |line: &PricedLine| self.unit_prices.get(&line.product_id).is_none_or(|shown| *shown == line.unit_price);
+        quote.total.currency() == self.currency
+            && self.total.is_none_or(|shown| shown == quote.total)
+            && quote.lines.iter().all(is_unchanged)
+    }
+}
+
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -307,6 +337,11 @@ pub enum Refusal {
         /// Of which.
         lines: Vec<Shortage>,
     },
+    /// A price is not the one that the customer was shown.
+    PriceChanged {
+        /// The prices that hold now.
+        quote: Quote,
+    },
     /// The provider refused the authorisation.
     PaymentDeclined {
         /// The provider's word for it.
@@ -331,6 +366,7 @@ impl Refusal {
             Self::UnknownProduct { .. } => "unknown_product",
             Self::MixedCurrencies => "mixed_currencies",
             Self::OutOfStock { .. } => "out_of_stock",
+            Self::PriceChanged { .. } => "price_changed",
             Self::PaymentDeclined { .. } => "payment_declined",
             Self::CaptureRefused => "capture_refused",
             Self::TimedOut => "timed_out",
@@ -406,6 +442,9 @@ pub struct Order {
     /// With what to pay. Kept only while undecided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<PaymentMethod>,
+    /// Which prices the customer was shown. Kept only while undecided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<ShownPrices>,
     /// How the customer can be reached, as the token of the order's request
     /// said. Kept until the users service has heard it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -470,6 +509,7 @@ impl Order {
         user_id: CustomerId,
         contact: VerifiedContact,
         basket: Basket,
+        shown: Option<ShownPrices>,
         payment_method: Option<PaymentMethod>,
         saga_version: u32,
         trace: TraceContext,
@@ -483,6 +523,7 @@ impl Order {
             state: OrderState::Pending,
             saga_version,
             payment_method,
+            shown,
             contact: Some(contact),
             recipient: None,
             is_erased: false,
@@ -498,6 +539,18 @@ impl Order {
             lease: Some(lease),
             failures: 0,
             trace,
+        }
+    }
+
+    /// The quote, if the order may be placed at its prices.
+    ///
+    /// # Errors
+    ///
+    /// If the customer was shown other prices.
+    pub fn accept(&self, quote: Quote) -> Result<Quote, Refusal> {
+        match &self.shown {
+            Some(shown) if !shown.agree_with(&quote) => Err(Refusal::PriceChanged { quote }),
+            _ => Ok(quote),
         }
     }
 
@@ -539,8 +592,9 @@ impl Order {
         self.history.push(HistoryEntry { status: to, at: now, reason: reason.map(str::to_owned) });
         self.updated_at = now;
         self.failures = 0;
-        // Whatever comes after the decision never needs the token again.
+        // Whatever comes after the decision needs neither of these again.
         self.payment_method = None;
+        self.shown = None;
         if self.recipient.is_some() || !to.is_open() {
             self.contact = None;
         }
@@ -600,7 +654,7 @@ mod tests {
         let customer = CustomerId::generate();
         let token = "tok_accepted".parse().unwrap();
         let contact = VerifiedContact { email: "ada@example.com".parse().ok(), ..VerifiedContact::UNKNOWN };
-        Order::place(customer, contact, basket, Some(token), 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
+        Order::place(customer, contact, basket, None, Some(token), 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -646,6 +700,40 @@ mod tests {
         let mut known = order();
         known.learn(Fact::Recipient(Recipient { name: "Ada".into(), email: None, phone: None }));
         assert!(known.confirmed(now).unwrap().contact.is_none());
+    }
+
+    fn usd(minor: u64) -> Money {
+        Money::from_minor(minor, Currency::USD).unwrap()
+    }
+
+    #[test]
+    fn a_quote_is_accepted_if_it_is_what_the_customer_was_shown_as_far_as_the_client_says() {
+        let mut order = order();
+        let product_id = order.basket.items()[0].product_id;
+        let line = PricedLine {
+            product_id,
+            name: "Mug".into(),
+            quantity: Quantity(2),
+            unit_price: usd(1000),
+            line_total: usd(2000),
+        };
+        let quote = Quote { lines: vec![line], total: usd(2000) };
+        assert_eq!(order.accept(quote.clone()), Ok(quote.clone()));
+        let shown = |unit_price: Option<Money>, total: Option<Money>| ShownPrices {
+            currency: Currency::USD,
+            unit_prices: unit_price.map(|price| (product_id, price)).into_iter().collect(),
+            total,
+        };
+        for good in [shown(Some(usd(1000)), None), shown(None, Some(usd(2000))), shown(None, None)] {
+            order.shown = Some(good);
+            assert_eq!(order.accept(quote.clone()), Ok(quote.clone()), "{:?}", order.shown);
+        }
+        let euros = ShownPrices { currency: "EUR".parse().unwrap(), ..shown(None, None) };
+        for bad in [shown(Some(usd(999)), Some(usd(2000))), shown(Some(usd(1000)), Some(usd(2001))), euros] {
+            order.shown = Some(bad);
+            assert_eq!(order.accept(quote.clone()), Err(Refusal::PriceChanged { quote: quote.clone() }));
+        }
+        assert!(order.confirmed(Timestamp::UNIX_EPOCH).unwrap().shown.is_none());
     }
 
     #[test]

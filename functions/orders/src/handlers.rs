@@ -1,5 +1,7 @@
 //! The HTTP routes of orders.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json, Router,
     extract::{FromRequestParts, State},
@@ -13,7 +15,10 @@ use chassis::{
     health,
     http::{Invocation, edge},
     idempotency::{self, IdempotencyKey, Key},
-    input::{self, Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, list, object, text, whole},
+    input::{
+        self, Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, list, object, text, verbatim, whole,
+    },
+    money::{Amount, Currency},
     openapi::{Location, OnlyKnownMembers, ProblemResponses},
     page::{Cursor, Limit, Page},
     problem::{self, Problem},
@@ -22,7 +27,10 @@ use utoipa::{IntoParams, OpenApi, ToSchema, openapi};
 
 use crate::{
     documents::OrderDocument,
-    domain::{Answer, Basket, CustomerId, Item, MAX_LINES, OrderId, OrderState, PaymentMethod, ProductId, Quantity},
+    domain::{
+        Answer, Basket, CustomerId, Item, MAX_LINES, OrderId, OrderState, PaymentMethod, ProductId, Quantity,
+        ShownPrices,
+    },
     openapi::{Cancelling, Listing, Placing, Reading, items},
     repository::OrderList,
     saga::engine,
@@ -58,6 +66,16 @@ struct NewOrder {
     user_id: (),
     #[schema(schema_with = items)]
     items: Basket,
+    /// What the customer was shown as the price of the whole order. If it is another now, the order is refused with
+    /// `price_changed`.
+    #[schema(value_type = Option<Amount>)]
+    total: (),
+    /// The currency of `total` and of each `unit_price`: `USD` if left out beside them. Without them, the currency that the
+    /// prices must have.
+    #[schema(value_type = Option<Currency>)]
+    currency: (),
+    #[schema(ignore)]
+    shown: Option<ShownPrices>,
     /// If left out, the provider's default for this customer.
     payment_method: Option<PaymentMethod>,
 }
@@ -68,6 +86,15 @@ struct NewOrder {
 pub(crate) struct NewOrderItem {
     product_id: ProductId,
     quantity: Quantity,
+    /// What the customer was shown as the price of one piece. If it is another now, the order is refused with
+    /// `price_changed`.
+    unit_price: Option<Amount>,
+}
+
+/// A line as it was read.
+struct NewLine {
+    item: Item,
+    unit_price: Option<Amount>,
 }
 
 /// Who sends an order.
@@ -89,19 +116,41 @@ impl ReadBody for NewOrder {
         if user_id.is_some_and(|id| id != *caller) {
             body.refuse("user_id", "must be your own id, or left out");
         }
-        let items = body.required("items", |place| list(place, 1..=MAX_LINES, |place| object(place, item)));
-        let items = items.and_then(|items| {
-            let basket = Basket::of(items);
+        let items = body.required("items", |place| list(place, 1..=MAX_LINES, |place| object(place, line)));
+        let shown = shown_prices(body, items.as_deref().unwrap_or_default());
+        let basket = items.and_then(|lines| {
+            let basket = Basket::of(lines.into_iter().map(|line| line.map(|line| line.item)));
             basket.map_err(|errors| errors.iter().for_each(|error| body.refuse(&error.field, &error.detail))).ok()
         });
         let payment_method = body.optional("payment_method", text);
-        Some(Self { user_id: (), items: items?, payment_method })
+        Some(Self { user_id: (), items: basket?, total: (), currency: (), shown, payment_method })
     }
 }
 
-fn item(item: &mut Object<'_, '_>) -> Option<Item> {
-    let (product_id, quantity) = (item.required("product_id", text), item.required("quantity", whole));
-    Some(Item { product_id: product_id?, quantity: quantity? })
+fn line(line: &mut Object<'_, '_>) -> Option<NewLine> {
+    let (product_id, quantity) = (line.required("product_id", text), line.required("quantity", whole));
+    let unit_price = line.optional("unit_price", verbatim);
+    Some(NewLine { item: Item { product_id: product_id?, quantity: quantity? }, unit_price })
+}
+
+/// Which prices the client says that the customer was shown; `None` if it says
+/// nothing of prices, or nothing that can be used.
+fn shown_prices(body: &mut Object<'_, '_>, lines: &[Option<NewLine>]) -> Option<ShownPrices> {
+    let total = body.optional("total", verbatim::<Amount>);
+    let says_currency = body.is_given("currency");
+    let currency = body.optional_or("currency", Currency::default(), text)?;
+    let total = total.and_then(|amount| body.check("total", amount.of(currency)));
+    let mut unit_prices = BTreeMap::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(NewLine { item: Item { product_id, .. }, unit_price: Some(amount) }) = line else { continue };
+        let field = format!("items[{index}].unit_price");
+        let Some(price) = body.check(&field, amount.of(currency)) else { continue };
+        if unit_prices.insert(*product_id, price).is_some_and(|other| other != price) {
+            body.refuse(&field, "must be the same in all lines of one product");
+        }
+    }
+    let says_anything = says_currency || total.is_some() || !unit_prices.is_empty();
+    says_anything.then_some(ShownPrices { currency, unit_prices, total })
 }
 
 /// Reads the body of `POST /orders` as `caller` sent it; the route does the
@@ -204,11 +253,12 @@ async fn place(
     invocation: Invocation,
     Input((Key(key), Body(body))): Input<(Key, Body<NewOrder>)>,
 ) -> Result<Response, Problem> {
-    let NewOrder { user_id: (), items: basket, payment_method } = body;
+    let NewOrder { user_id: (), items: basket, total: (), currency: (), shown, payment_method } = body;
     let request = PlaceOrder {
         user_id: customer(caller.user_id),
         contact: caller.contact,
         basket,
+        shown,
         payment_method,
         key,
         trace: invocation.trace.clone(),

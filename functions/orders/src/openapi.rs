@@ -2,6 +2,7 @@
 
 use chassis::{
     fields::FieldError,
+    money::{Currency, Money},
     openapi::{Problems, SAMPLE_ID, one_of, text, whole},
     page::{InvalidCursor, ListError},
     problem::Problem,
@@ -18,8 +19,8 @@ use utoipa::{
 use crate::{
     documents::refused,
     domain::{
-        InvalidQuantity, MAX_LINES, MAX_QUANTITY, MAX_TOKEN, OrderId, OrderState, PaymentMethod, ProductId, Quantity,
-        Refusal, Shortage,
+        InvalidQuantity, MAX_LINES, MAX_QUANTITY, MAX_TOKEN, OrderId, OrderState, PaymentMethod, PricedLine, ProductId,
+        Quantity, Quote, Refusal, Shortage,
     },
     handlers::NewOrderItem,
     service::OrderError,
@@ -64,12 +65,21 @@ pub(crate) fn items() -> Array {
     items.description(Some(description)).build()
 }
 
+/// One piece at 19.99.
+fn sample_quote(product_id: ProductId) -> Quote {
+    let price = Money::from_minor(1999, Currency::USD).unwrap_or(Money::zero(Currency::USD));
+    let quantity = Quantity::ONE;
+    let line = PricedLine { product_id, name: "Mug".into(), quantity, unit_price: price, line_total: price };
+    Quote { lines: vec![line], total: price }
+}
+
 /// One of each kind.
 fn every_refusal() -> Vec<Refusal> {
     let product_id = ProductId::from_uuid(SAMPLE_ID);
     let samples = vec![
         Refusal::PaymentDeclined { reason: "insufficient_funds".into() },
         Refusal::OutOfStock { lines: vec![Shortage { product_id, requested: 3, available: 2 }] },
+        Refusal::PriceChanged { quote: sample_quote(product_id) },
         Refusal::UnknownProduct { products: vec![product_id] },
         Refusal::MixedCurrencies,
         Refusal::UserNotFound,
@@ -84,6 +94,7 @@ fn every_refusal() -> Vec<Refusal> {
         .into_iter()
         .inspect(|refusal| match refusal {
             Refusal::PaymentDeclined { .. } | Refusal::OutOfStock { .. } | Refusal::UnknownProduct { .. } => {}
+            Refusal::PriceChanged { .. } => {}
             Refusal::MixedCurrencies | Refusal::UserNotFound | Refusal::UserInactive => {}
             Refusal::TimedOut | Refusal::CustomerRequest | Refusal::CancelledByShop | Refusal::CaptureRefused => {}
         })

@@ -13,7 +13,9 @@ use chassis::{
 use serde::Serialize;
 
 use crate::{
-    domain::{Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal},
+    domain::{
+        Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal, ShownPrices,
+    },
     repository::{Begun, OrderList, Postponed},
     saga::engine::{Engine, Invocation, Unfinished},
 };
@@ -35,6 +37,8 @@ pub struct PlaceOrder {
     pub contact: VerifiedContact,
     /// What.
     pub basket: Basket,
+    /// Which prices they were shown, as far as the client says so.
+    pub shown: Option<ShownPrices>,
     /// Paid how; the provider's default for this customer if not given.
     pub payment_method: Option<PaymentMethod>,
     /// The client's name for this request.
@@ -51,10 +55,14 @@ impl PlaceOrder {
         struct Payload<'a> {
             basket: &'a Basket,
             payment_method: &'a Option<PaymentMethod>,
+            // A request without it has the fingerprint that it had before there
+            // was such a member.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            shown: &'a Option<ShownPrices>,
         }
         // Whoever adds a member is led here, and decides.
-        let Self { user_id: _, basket, payment_method, key: _, trace: _ } = self;
-        idempotency::fingerprint(&Payload { basket, payment_method })
+        let Self { user_id: _, contact: _, basket, shown, payment_method, key: _, trace: _ } = self;
+        idempotency::fingerprint(&Payload { basket, payment_method, shown })
     }
 }
 
@@ -147,6 +155,7 @@ impl Orders {
             request.user_id,
             request.contact,
             request.basket,
+            request.shown,
             request.payment_method,
             self.engine.saga_version(),
             request.trace,

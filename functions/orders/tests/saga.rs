@@ -213,6 +213,7 @@ fn order_of_version(version: u32) -> Order {
         VerifiedContact::UNKNOWN,
         basket,
         None,
+        None,
         version,
         TraceContext::start(),
         began(),

@@ -875,7 +875,7 @@ async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
     let line = Item { product_id, quantity: Quantity::try_from(1_u32).unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
     let contact = VerifiedContact::UNKNOWN;
-    let order = Order::place(customer, contact, basket, None, 1, TraceContext::start(), now);
+    let order = Order::place(customer, contact, basket, None, None, 1, TraceContext::start(), now);
     assert!(matches!(orders.begin(&order, None, now).await.unwrap(), Begun::Fresh));
     let confirmed = order.clone().confirmed(now).unwrap();
     let cancelling = order.cancelling(Refusal::TimedOut, now).unwrap();
@@ -1051,11 +1051,11 @@ mod bad_requests {
             (json!({ "items": [line(id, json!("1"))] }), vec!["items[0].quantity"]),
             (json!({ "items": [line(id, json!(1))], "payment_method": "tok with space" }), vec!["payment_method"]),
             (json!({ "items": [line(id, json!(1))], "user_id": Person::named("Bob").id() }), vec!["user_id"]),
-            (json!({ "items": [line(id, json!(1))], "total": 0.01 }), vec!["total"]),
+            (json!({ "items": [line(id, json!(1))], "discount": 0.01 }), vec!["discount"]),
             (json!({ "items": [{ "product_id": id, "quantity": 1, "price": 0.01 }] }), vec!["items[0].price"]),
             (json!({}), vec!["items"]),
             (
-                json!({ "items": [line("x", json!("1")), {}, 7], "user_id": 1, "payment_method": "", "total": 1 }),
+                json!({ "items": [line("x", json!("1")), {}, 7], "user_id": 1, "payment_method": "", "discount": 1 }),
                 vec![
                     "user_id",
                     "items[0].product_id",
@@ -1064,7 +1064,7 @@ mod bad_requests {
                     "items[1].quantity",
                     "items[2]",
                     "payment_method",
-                    "total",
+                    "discount",
                 ],
             ),
         ];
@@ -1285,5 +1285,116 @@ mod how_a_customer_is_reached {
         assert!(!payments().contains(ada.email()));
         world.deliver_messages().await;
         assert_eq!(told(&world), (vec![], vec![]));
+    }
+}
+
+mod shown_prices {
+    use super::*;
+
+    async fn shop() -> (World, Person, String) {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let teapot = product(&world, "10.00", 5).await;
+        (world, ada, teapot)
+    }
+
+    /// An order of two teapots with these members besides.
+    fn shown(teapot: &str, line: Value, whole: Value) -> Value {
+        let mut body = json!({ "items": [{ "product_id": teapot, "quantity": 2 }], "payment_method": "tok_accepted" });
+        let with = |object: &mut Value, members: Value| {
+            object.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        };
+        with(&mut body["items"][0], line);
+        with(&mut body, whole);
+        body
+    }
+
+    async fn raise_the_price(world: &World, teapot: &str) {
+        let change = json!({ "price": 999 });
+        let path = format!("/products/{teapot}");
+        let changed = world.send_with(&Person::admin(), Method::PATCH, &path, Some(change), &[("if-match", "*")]).await;
+        changed.expect(StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn that_still_hold_are_paid() {
+        let (world, ada, teapot) = shop().await;
+        for (n, (line, whole)) in
+            [(json!({ "unit_price": 10 }), json!({})), (json!({}), json!({ "total": 20.0, "currency": "USD" }))]
+                .into_iter()
+                .enumerate()
+        {
+            let placed = place(&world, &ada, shown(&teapot, line, whole), &format!("k{n}")).await;
+            assert_eq!(placed.expect(StatusCode::CREATED)["total"], 20.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn that_have_changed_refuse_the_order_say_what_holds_and_keep_nothing() {
+        let (world, ada, teapot) = shop().await;
+        raise_the_price(&world, &teapot).await;
+        for (n, (line, whole)) in [
+            (json!({ "unit_price": 10 }), json!({})),
+            (json!({}), json!({ "total": 20 })),
+            (json!({ "unit_price": 999 }), json!({ "total": 20 })),
+            (json!({ "unit_price": 999 }), json!({ "currency": "EUR" })),
+            (json!({}), json!({ "currency": "EUR" })),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (body, key) = (shown(&teapot, line, whole), format!("k{n}"));
+            let problem = place(&world, &ada, body.clone(), &key).await.expect_problem(409, "price_changed");
+            assert_eq!(problem["prices"], json!([{ "product_id": teapot, "unit_price": 999.0 }]));
+            assert_eq!((&problem["total"], &problem["currency"]), (&json!(1998.0), &json!("USD")));
+            let order = order(&world, &ada, &problem["order_id"]).await;
+            assert_eq!(
+                (&order["status"], &order["cancellation_reason"]),
+                (&json!("CANCELLED"), &json!("price_changed"))
+            );
+            // The same request again has the same answer.
+            assert_eq!(place(&world, &ada, body, &key).await.json(), problem);
+        }
+        assert_eq!(stock(&world, &teapot).await, 5);
+        settle(&world).await;
+        world.deliver_messages().await;
+        assert!(world.cloud.mails().is_empty(), "the customer was told in the answer");
+    }
+
+    #[tokio::test]
+    async fn that_nobody_was_shown_are_whatever_holds() {
+        let (world, ada, teapot) = shop().await;
+        raise_the_price(&world, &teapot).await;
+        let placed = place(&world, &ada, shown(&teapot, json!({}), json!({})), "k").await;
+        assert_eq!(placed.expect(StatusCode::CREATED)["total"], 1998.0);
+    }
+
+    #[tokio::test]
+    async fn are_part_of_what_a_key_stands_for() {
+        let (world, ada, teapot) = shop().await;
+        let without = shown(&teapot, json!({}), json!({}));
+        place(&world, &ada, without.clone(), "k").await.expect(StatusCode::CREATED);
+        for (line, whole) in [
+            (json!({ "unit_price": 10 }), json!({})),
+            (json!({}), json!({ "total": 20 })),
+            (json!({}), json!({ "currency": "USD" })),
+        ] {
+            let other = shown(&teapot, line, whole);
+            place(&world, &ada, other, "k").await.expect_problem(422, "idempotency_mismatch");
+        }
+        place(&world, &ada, without, "k").await.expect(StatusCode::CREATED);
+    }
+
+    #[tokio::test]
+    async fn that_cannot_be_read_are_named_with_everything_else() {
+        let (world, ada, teapot) = shop().await;
+        let line = |price: Value| json!({ "product_id": teapot, "quantity": 1, "unit_price": price });
+        let body = json!({ "items": [line(json!("10")), line(json!(10.001)), line(json!(-1))], "total": "20" });
+        let answer = place(&world, &ada, body, "k").await;
+        answer.expect_bad_fields(&["items[0].unit_price", "items[1].unit_price", "items[2].unit_price", "total"]);
+        let body = json!({ "items": [line(json!(10)), line(json!(11))] });
+        place(&world, &ada, body, "k").await.expect_bad_fields(&["items[1].unit_price"]);
+        let body = json!({ "items": [line(json!(10.5))], "total": 10.5, "currency": "JPY" });
+        place(&world, &ada, body, "k").await.expect_bad_fields(&["total", "items[0].unit_price"]);
     }
 }

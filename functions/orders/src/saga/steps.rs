@@ -107,7 +107,10 @@ macro_rules! action {
 }
 
 action!(validate_user, with, order, run => with.validate_user(order, run).await.map(Fact::Recipient));
-action!(reserve_stock, with, order, run => with.reserve_stock(order, run).await.map(Fact::Quote));
+action!(reserve_stock, with, order, run => {
+    let quote = with.reserve_stock(order, run).await?;
+    order.accept(quote).map(Fact::Quote).map_err(StepError::Refused)
+});
 action!(release_stock, with, order, run => with.release_stock(order, run).await.map(|()| Fact::Nothing));
 action!(authorise_payment, with, order, run => with.authorise_payment(order, run).await.map(|()| Fact::Nothing));
 action!(capture_payment, with, order, run => with.capture_payment(order, run).await.map(|()| Fact::Nothing));

@@ -167,6 +167,9 @@ async fn orders(shop: &Shop) {
     shop.place(&ada, &[(&mug, 2)], "tok_accepted", "k1").await.expect_problem(422, "idempotency_mismatch");
     shop.place(&ada, &[(&mug, 1)], "tok_declined", "k2").await.expect_problem(402, "payment_declined");
     shop.place(&ada, &[(&mug, 9)], "tok_accepted", "k3").await.expect_problem(409, "out_of_stock");
+    let shown = json!({ "items": [{ "product_id": mug, "quantity": 1 }], "total": 0.01 });
+    let headers = [("idempotency-key", "k3b")];
+    shop.call_with("placeOrder", &ada, "/orders", shown, &headers).await.expect_problem(409, "price_changed");
     shop.place(&ada, &[(&mug, 1), (&rope, 1)], "tok_accepted", "k4").await.expect_problem(422, "mixed_currencies");
     let unknown = products::domain::ProductId::generate().to_string();
     shop.place(&ada, &[(&unknown, 1)], "tok_accepted", "k5").await.expect_problem(422, "unknown_product");
