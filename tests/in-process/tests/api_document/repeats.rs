@@ -39,7 +39,9 @@ async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
                 &ada,
                 json!({
                     "user_id": ada.id(),
-                    "items": [{ "product_id": mug, "quantity": 2 }],
+                    "items": [{ "product_id": mug, "quantity": 2, "unit_price": 19.99 }],
+                    "total": 39.98,
+                    "currency": "USD",
                     "payment_method": "tok_accepted",
                 }),
             ),
@@ -98,7 +100,10 @@ async fn each_member_of_a_request_between_services_tells_it_from_another_for_the
     let order = json!({ "items": [{ "product_id": mug, "quantity": 2 }], "payment_method": "tok_accepted" });
     world.post(&ada, "/orders", order).await.expect(StatusCode::CREATED);
     let mut asked = BTreeSet::new();
-    for exchange in world.cloud.exchanges().into_iter().filter(|exchange| exchange.method == Method::POST) {
+    // A question about a user is not asked in the name of an order.
+    let of_orders = |path: &str| !path.ends_with("/validate");
+    let exchanges = world.cloud.exchanges().into_iter();
+    for exchange in exchanges.filter(|exchange| exchange.method == Method::POST && of_orders(&exchange.path)) {
         let (service, path, request) = (Person::service(), &exchange.path, &exchange.request);
         assert_eq!(world.post(&service, path, request.clone()).await.json(), exchange.answer);
         asked.insert(path.clone());
