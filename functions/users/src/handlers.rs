@@ -58,10 +58,11 @@ struct NewUser {
 }
 
 impl ReadBody for NewUser {
-    type Context = ();
+    type Context = Caller;
 
-    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+    fn read(body: &mut Object<'_, '_>, caller: &Caller) -> Option<Self> {
         let (email, name) = (body.required("email", text), body.required("name", text));
+        check_owner(body, email.as_ref(), caller);
         Some(Self { email: email?, name: name? })
     }
 }
@@ -74,10 +75,22 @@ struct UserChange {
 }
 
 impl ReadBody for UserChange {
-    type Context = ();
+    type Context = Caller;
 
-    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
-        Some(Self { email: body.optional("email", text), name: body.optional("name", text) })
+    fn read(body: &mut Object<'_, '_>, caller: &Caller) -> Option<Self> {
+        let (email, name) = (body.optional("email", text), body.optional("name", text));
+        check_owner(body, email.as_ref(), caller);
+        Some(Self { email, name })
+    }
+}
+
+const NOT_VERIFIED: &str = "must be the e-mail address that you verified when you signed up";
+
+/// Names an address that is not the caller's together with all else that is
+/// wrong. The use cases refuse it in any case.
+fn check_owner(body: &mut Object<'_, '_>, email: Option<&Email>, caller: &Caller) {
+    if email.is_some_and(|email| caller.contact.email.as_ref() != Some(email)) {
+        body.refuse("email", NOT_VERIFIED);
     }
 }
 
@@ -290,9 +303,7 @@ impl From<UserError> for Problem {
             UserError::Exists => conflict("user_exists", "You have a profile already."),
             UserError::EmailTaken => conflict("email_taken", "Another user has this e-mail address."),
             UserError::Inactive => conflict("user_inactive", "This user was deactivated."),
-            UserError::EmailNotVerified => {
-                Problem::invalid_field("email", "must be the e-mail address that you verified when you signed up")
-            }
+            UserError::EmailNotVerified => Problem::invalid_field("email", NOT_VERIFIED),
             UserError::TokenOutdated => Problem::invalid_field(
                 "email",
                 "must be the e-mail address that you verified last; your token is older than that, sign in again",

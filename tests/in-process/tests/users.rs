@@ -61,6 +61,10 @@ async fn every_bad_field_is_named_at_once() {
     let world = World::start().await;
     let ada = Person::named("Ada");
     world.post(&ada, "/users", json!({ "name": "", "email": "x" })).await.expect_bad_fields(&["email", "name"]);
+    let others = json!({ "name": "", "email": "somebody.else@example.com", "admin": true });
+    world.post(&ada, "/users", others.clone()).await.expect_bad_fields(&["name", "email", "admin"]);
+    let path = format!("/users/{}", ada.id());
+    world.patch(&ada, &path, others).await.expect_bad_fields(&["name", "email", "admin"]);
     world.post(&ada, "/users", json!({ "name": "Ada", "email": 7 })).await.expect_bad_fields(&["email"]);
     let extra = json!({ "name": "Ada", "email": ada.email(), "admin": true });
     world.post(&ada, "/users", extra).await.expect_bad_fields(&["admin"]);
