@@ -6,7 +6,7 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ENDPOINT ENV SERVICE ONLY SECONDS
 
-.PHONY: help up watch sam-local deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi lint
+.PHONY: help up watch sam-local deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi record lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,6 +61,9 @@ mutants: ## Breaks each rule that the promise rests on: do the tests notice? [ON
 
 openapi: ## docs/openapi.yaml, anew from the code
 	@$(XTASK) --quiet -- openapi
+
+record: ## What this version's services say to each other and store; once, for a new version
+	@$(XTASK) --quiet -- record
 
 lint: ## Format, clippy, template, dependencies
 	@$(XTASK) -- lint

@@ -18,6 +18,7 @@ mod people;
 mod process;
 mod progress;
 mod project;
+mod record;
 mod redrive;
 mod relay;
 mod release;
@@ -75,6 +76,7 @@ fn run() -> Result<()> {
         ["mutants"] => mutants::run(&project),
         ["chaos"] => test::chaos(&project),
         ["openapi"] => openapi::write(&project),
+        ["record"] => record::write(&project),
         ["lint"] => lint::lint(&project),
         _ => bail!("no such task; `make help` lists them"),
     }

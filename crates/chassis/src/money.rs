@@ -83,7 +83,6 @@ impl<'de> Deserialize<'de> for Currency {
 /// An amount of money, never negative. Serialised (into a table) as minor
 /// units; what goes over the wire is an [`Amount`] beside a [`Currency`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Money {
     minor: u64,
     currency: Currency,

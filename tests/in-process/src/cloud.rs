@@ -68,6 +68,8 @@ struct Inner {
     pace: Mutex<Option<Pace>>,
     /// Keys of items that others use, how, and until when.
     in_use: Mutex<Vec<(String, Use, Instant)>>,
+    /// Every state of every item, with its table, if somebody watches.
+    watched: Mutex<Option<Vec<(String, Value)>>>,
     /// What the services asked each other, and what was answered.
     exchanges: Mutex<Vec<Exchange>>,
     /// The hosts to which connections were given up.
@@ -319,6 +321,7 @@ impl Cloud {
             permissions: Mutex::default(),
             pace: Mutex::default(),
             in_use: Mutex::default(),
+            watched: Mutex::default(),
             exchanges: Mutex::default(),
             poisoned: Mutex::default(),
         }))
@@ -359,6 +362,30 @@ impl Cloud {
 
     fn use_item(&self, key: &str, how: Use, time: Duration) {
         lock(&self.0.in_use).push((format!("{key:?}"), how, Instant::now() + time));
+    }
+
+    /// From here on, every state that an item comes to is remembered.
+    pub fn watch_items(&self) {
+        *lock(&self.0.watched) = Some(Vec::new());
+    }
+
+    /// The items that were watched, each with its table, in the order in which
+    /// they came to be so.
+    pub fn watched_items(&self) -> Vec<(String, Value)> {
+        lock(&self.0.watched).clone().unwrap_or_default()
+    }
+
+    /// Looks what a write has changed.
+    fn look(&self) {
+        let mut watched = lock(&self.0.watched);
+        let Some(watched) = watched.as_mut() else { return };
+        for table in tables::from_template().iter().filter_map(|request| request["TableName"].as_str()) {
+            for item in self.scan(table) {
+                if !watched.iter().any(|(of, seen)| of == table && *seen == item) {
+                    watched.push((table.to_owned(), item));
+                }
+            }
+        }
     }
 
     /// Everything that the services asked each other so far, and that was
@@ -683,13 +710,17 @@ impl Cloud {
         }
         if host.starts_with("dynamodb") {
             let is_plain_read = ["GetItem", "BatchGetItem", "Query"].contains(&operation.as_str());
-            return Ok(json_response(match self.in_use(&body) {
+            let answer = match self.in_use(&body) {
                 Some(Use::Committing) if operation == "GetItem" => (200, json!({}).to_string()),
                 Some(Use::Committing) => conflict(&operation),
                 Some(Use::Contended) if !is_plain_read => conflict(&operation),
                 Some(Use::Throttled) => throttled(&operation),
                 Some(Use::Contended) | None => self.dynamodb(&operation, &body),
-            }));
+            };
+            if !is_plain_read {
+                self.look();
+            }
+            return Ok(json_response(answer));
         }
         if host.starts_with("sqs") && operation == "SendMessage" {
             return Ok(json_response(self.send_message(&body)));
