@@ -426,6 +426,19 @@ impl Lease {
     }
 }
 
+/// What a later version of the code has written down of an order: this one keeps
+/// it, since it writes orders as a whole.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Later(serde_json::Map<String, serde_json::Value>);
+
+/// Nobody here knows whose data it is.
+impl fmt::Debug for Later {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later(redacted)")
+    }
+}
+
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -492,6 +505,9 @@ pub struct Order {
     pub failures: u32,
     /// The trace of the request that placed it.
     pub trace: TraceContext,
+    /// What else is stored of it.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 /// Why a move was not made: it would be none that [`OrderState::may_become`]
@@ -539,6 +555,7 @@ impl Order {
             lease: Some(lease),
             failures: 0,
             trace,
+            later: Later::default(),
         }
     }
 

@@ -350,6 +350,24 @@ async fn an_item_of_another_version_is_read() {
     }
 }
 
+/// The version after may have written down more than this one knows.
+#[tokio::test(start_paused = true)]
+async fn what_a_later_version_has_written_of_an_order_stays_when_the_order_moves() {
+    let world = open().await;
+    let ada = ada();
+    join(&world, &ada, "Ada").await;
+    let rope = product(&world, "Rope", "USD", 9, None).await;
+    let placed = place(&world, &ada, &[(&rope, 2)], Some("tok_accepted"), "k").await;
+    let order = || world.cloud.scan("OrdersTable").into_iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
+    let later = with_later_attributes(&order());
+    world.cloud.put("OrdersTable", later.clone());
+    settle(&world).await;
+    cancel(&world, &ada, &placed).await;
+    let moved = order();
+    assert_eq!(moved["state"]["S"], "CANCELLED");
+    assert_eq!(moved["added_later"], later["added_later"]);
+}
+
 fn table_of(kind: &str) -> &str {
     kind.trim_start_matches("items/").split(' ').next().unwrap()
 }
