@@ -16,8 +16,8 @@ use aws_sdk_dynamodb::{
         update_item::UpdateItemError,
     },
     types::{
-        AttributeValue, CancellationReason, Delete, Get, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-        TransactGetItem, TransactWriteItem, Update,
+        AttributeValue, CancellationReason, Delete, Get, KeysAndAttributes, Put, ReturnValue,
+        ReturnValuesOnConditionCheckFailure, TransactGetItem, TransactWriteItem, Update,
     },
 };
 use backon::{ExponentialBuilder, Retryable};
@@ -35,6 +35,11 @@ pub type Item = HashMap<String, AttributeValue>;
 
 /// How often a write that met somebody else's transaction is tried again.
 const CONFLICT_RETRIES: usize = 6;
+
+/// How often the rest of a batch is asked for when DynamoDB answers a part of
+/// it, and the first pause between, which then doubles.
+const BATCH_TRIES: u32 = 6;
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// A record or a cursor that can't be written or read.
 fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
@@ -290,11 +295,6 @@ impl Table {
         Self::new(Client::new(config), name.0)
     }
 
-    /// The SDK's client, for the calls that have no helper here.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -330,6 +330,34 @@ impl Table {
                 _ => Err(self.unavailable(error)),
             },
         }
+    }
+
+    /// Reads the items of `keys`, at most 100, consistently and in any order;
+    /// without those that don't exist.
+    pub async fn get_all<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        let mut keys: Vec<Item> = keys.into_iter().map(|key| key.attributes()).collect();
+        for attempt in 0..BATCH_TRIES {
+            if keys.is_empty() {
+                break;
+            }
+            if attempt > 0 {
+                tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
+            }
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+            let request = self.client.batch_get_item().request_items(&self.name, wanted.build()?);
+            let output = request.send().await.map_err(|error| self.unavailable(error))?;
+            found.extend(output.responses.unwrap_or_default().into_values().flatten());
+            let unprocessed = output.unprocessed_keys.unwrap_or_default().into_values();
+            keys = unprocessed.flat_map(|rest| rest.keys).collect();
+        }
+        if !keys.is_empty() {
+            return Err(StoreError::throttled(&self.name, "a batch was left unfinished, several times"));
+        }
+        found.into_iter().map(from_item).collect()
     }
 
     /// Puts a record.

@@ -187,7 +187,12 @@ impl Worker {
         let worked = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
             Ok(Ok(worked)) => worked,
             Ok(Err(error)) => {
-                tracing::error!(%order, cause = telemetry::chain(&error), "order could not be worked on");
+                let cause = telemetry::chain(&error);
+                if error.is_busy() {
+                    tracing::info!(%order, cause, "order left for the next look: others were faster");
+                } else {
+                    tracing::error!(%order, cause, "order could not be worked on");
+                }
                 // What can't be read doesn't mend by being read again: that
                 // needs a person at once.
                 let is_corrupt = matches!(error, StoreError::Corrupt { .. });

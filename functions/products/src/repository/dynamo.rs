@@ -4,10 +4,7 @@
 //! it; an order's reservation is an item by itself. Whatever moves stock is
 //! one transaction with the item that says why. See `docs/data-model.md`.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::KeysAndAttributes;
 use chassis::{
     dynamo::{self, Item, Key, List, Table, Transaction, Write, attribute, number},
     page::{Cursor, Limit, ListError, Page},
@@ -30,11 +27,6 @@ const CATALOGUE_INDEX: &str = "catalogue";
 const CATALOGUE_ATTRIBUTE: &str = "catalogue";
 const CATALOGUE: &str = "CATALOGUE";
 
-/// How often the rest of a batch is asked for when DynamoDB answers a part of
-/// it, and the first pause between, which then doubles.
-const BATCH_TRIES: u32 = 6;
-const BATCH_PAUSE: Duration = Duration::from_millis(20);
-
 /// Products in one table.
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -45,32 +37,6 @@ impl DynamoRepository {
     /// On `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
-    }
-
-    /// Reads the items of `keys` (at most 100, which is a page's and an
-    /// order's limit), in any order.
-    async fn read_batch(&self, keys: impl Iterator<Item = Key>) -> Result<Vec<Item>, StoreError> {
-        let mut found = Vec::new();
-        let mut keys: Vec<Item> = keys.map(|key| key.attributes()).collect();
-        for attempt in 0..BATCH_TRIES {
-            if keys.is_empty() {
-                return Ok(found);
-            }
-            if attempt > 0 {
-                tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
-            }
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
-            let request = self.table.client().batch_get_item();
-            let request = request.request_items(self.table.name(), wanted.build()?);
-            let output = request.send().await.map_err(|error| self.table.unavailable(error))?;
-            found.extend(output.responses.unwrap_or_default().into_values().flatten());
-            let unprocessed = output.unprocessed_keys.unwrap_or_default().into_values();
-            keys = unprocessed.flat_map(|rest| rest.keys).collect();
-        }
-        if keys.is_empty() {
-            return Ok(found);
-        }
-        Err(StoreError::throttled(self.table.name(), "a batch was left unfinished, several times"))
     }
 }
 
@@ -115,8 +81,8 @@ impl Repository for DynamoRepository {
     }
 
     async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError> {
-        let items = self.read_batch(ids.iter().map(|id| product_key(*id))).await?;
-        items.into_iter().map(product_of).collect()
+        let records: Vec<ProductRecord> = self.table.get_all(ids.iter().map(|id| product_key(*id))).await?;
+        Ok(records.into_iter().map(Product::from).collect())
     }
 
     async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError> {
@@ -129,8 +95,8 @@ impl Repository for DynamoRepository {
             cursor,
         };
         let keys: Page<Key> = self.table.list(list).await?;
-        let items = self.read_batch(keys.items.into_iter()).await?;
-        let mut products = items.into_iter().map(product_of).collect::<Result<Vec<_>, _>>()?;
+        let records: Vec<ProductRecord> = self.table.get_all(keys.items).await?;
+        let mut products: Vec<_> = records.into_iter().map(Product::from).collect();
         // A batch comes back in any order; the index is in that of the ids.
         products.sort_unstable_by_key(|product| product.id);
         Ok(Page { items: products, next_cursor: keys.next_cursor })
