@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::{Json, Router, body::Body, response::IntoResponse};
 use chassis::clock::Clock;
 use http::{Method, Request, StatusCode};
-use in_process_tests::{Answer, Person, World, cloud::Trouble, template::Template};
+use in_process_tests::{Answer, Person, World, cloud::Trouble, template::Template, world::sqs_record};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -76,6 +76,7 @@ async fn place(world: &World, person: &Person, items: &[(&str, u32)], token: Opt
 async fn settle(world: &World) {
     for _ in 0..3 {
         world.stream().await;
+        world.deliver_user_events().await;
         world.deliver_messages().await;
     }
 }
@@ -127,6 +128,15 @@ async fn today() -> Recording {
         assert_eq!(refused.json()["code"], code, "{}", refused.text);
         settle(&world).await;
     }
+    // A price is not the one that was shown, and another is.
+    for (price, status) in [(19, StatusCode::CONFLICT), (20, StatusCode::CREATED)] {
+        let line = json!({ "product_id": rope, "quantity": 1, "unit_price": price });
+        let body = json!({ "items": [line], "total": price, "currency": "USD" });
+        let key = format!("shown-{price}");
+        let headers = [("idempotency-key", key.as_str())];
+        world.send_with(&bob, Method::POST, "/orders", Some(body), &headers).await.expect(status);
+        settle(&world).await;
+    }
     // Others are faster for a moment; and a customer cancels what is undecided.
     world.cloud.contend(&format!("PRODUCT#{rope}"), Duration::from_secs(1));
     place(&world, &bob, &[(&rope, 1)], None, "busy").await.expect(StatusCode::CREATED);
@@ -143,9 +153,16 @@ async fn today() -> Recording {
     settle(&world).await;
     place(&world, &person("Stranger", 0x57, None), &[(&rope, 1)], None, "stranger").await;
     settle(&world).await;
-    // Nobody decides in time, and a message finds nobody at first.
+    // Mail is refused for good, and for now.
+    for (status, error) in [(400, "BadRequestException"), (429, "TooManyRequestsException")] {
+        world.cloud.answer_mail(move |_| Some((status, json!({ "__type": error, "message": "No." }))));
+        place(&world, &bob, &[(&lamp, 1)], None, error).await.expect(StatusCode::CREATED);
+        settle(&world).await;
+    }
+    world.cloud.answer_mail(|_| None);
+    settle(&world).await;
+    // Nobody decides in time.
     world.cloud.trouble("payments.internal", Trouble::Down);
-    world.cloud.answer_mail(|_| Some((429, json!({ "__type": "TooManyRequestsException" }))));
     place(&world, &ada, &[(&lamp, 1)], Some("tok_accepted"), "late").await.expect(StatusCode::ACCEPTED);
     for _ in 0..4 {
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -153,7 +170,6 @@ async fn today() -> Recording {
         settle(&world).await;
     }
     world.cloud.bring_back();
-    world.cloud.answer_mail(|_| None);
     for _ in 0..6 {
         tokio::time::advance(Duration::from_secs(60)).await;
         world.sweep().await;
@@ -190,7 +206,7 @@ async fn the_present_version_is_recorded() {
     for table in ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable"] {
         assert!(recorded.samples(&format!("items/{table} ")).next().is_some(), "{table}");
     }
-    for event in ["OrderCreated", "OrderCancelled", "PaymentCaptured", "PaymentRefunded"] {
+    for event in ["OrderCreated", "OrderCancelled", "PaymentCaptured", "PaymentRefunded", "UserErased"] {
         assert!(recorded.samples(&format!("events/{event}")).next().is_some(), "{event}");
     }
     assert!(Template::read().functions().count() > 5);
@@ -321,6 +337,11 @@ async fn an_event_of_another_version_is_told() {
                 world.cloud.put_message(event.to_string());
                 let answer = world.deliver_messages().await;
                 assert_eq!(answer["batchItemFailures"], json!([]), "{version}: {kind}");
+                if event["type"] == "UserErased" {
+                    let payload = json!({ "Records": [sqs_record("m-0", &event.to_string())] });
+                    let answer = world.invoke("order-worker", &payload.to_string()).await.unwrap();
+                    assert_eq!(answer["batchItemFailures"], json!([]), "{version}: {kind}");
+                }
                 let texts = world.cloud.texts().iter().map(|text| text["Message"].clone()).collect::<Vec<_>>();
                 told.push((world.cloud.mails(), texts));
             }
@@ -412,6 +433,16 @@ async fn probe(world: &World, recorded: &Recording, table: &str, item: &Value) -
         ("UsersTable", ["EMAIL"]) => {
             let body = json!({ "name": "Another", "email": id });
             world.post(&person("Another", 0xa0, None).but("email", id.as_str()), "/users", body).await
+        }
+        ("NotificationsTable", ["ERASED"]) => {
+            let (_, event) = recorded.samples("events/PaymentCaptured").next().unwrap();
+            let mut event = event.clone();
+            event["id"] = "of-somebody-erased".into();
+            event["data"]["user_id"] = id.into();
+            world.cloud.put_message(event.to_string());
+            let answer = world.deliver_messages().await;
+            assert!(world.cloud.mails().is_empty());
+            return (StatusCode::OK, answer);
         }
         ("NotificationsTable", ["EVENT", ..]) => {
             let name = pk.trim_start_matches("EVENT#");

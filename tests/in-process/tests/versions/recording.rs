@@ -64,7 +64,8 @@ impl Recording {
         let mut recording = Self::default();
         for exchange in world.cloud.exchanges() {
             let route: Vec<_> = exchange.path.split('/').map(|part| if is_id(part) { "{id}" } else { part }).collect();
-            let code = exchange.answer["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
+            let code = exchange.answer["code"].as_str().or(exchange.answer["reason"].as_str());
+            let code = code.map(|code| format!(" {code}")).unwrap_or_default();
             let kind = format!("exchanges/{} {} {}{code}", exchange.method, route.join("."), exchange.status);
             let sample = json!({
                 "service": exchange.service,
@@ -183,13 +184,20 @@ pub fn shape(value: &Value) -> BTreeSet<(String, &'static str)> {
     found
 }
 
+/// Whether an object has entries under ids that somebody made, in place of
+/// members under names that the code knows: nobody adds a member there.
+fn is_map(object: &serde_json::Map<String, Value>) -> bool {
+    !object.is_empty() && object.keys().all(|name| is_id(name))
+}
+
 /// The same with a member in every object that no code knows.
 pub fn with_later_members(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
+            let is_map = is_map(members);
             let members = members.iter().map(|(name, value)| (name.clone(), with_later_members(value)));
             let later = ("added_later".to_owned(), json!({ "of": ["a", { "later": "version" }], "n": 1 }));
-            members.chain([later]).collect()
+            members.chain((!is_map).then_some(later)).collect()
         }
         Value::Array(items) => items.iter().map(with_later_members).collect(),
         plain => plain.clone(),
@@ -211,7 +219,8 @@ pub fn with_later_attributes(item: &Value) -> Value {
             _ => value.clone(),
         }
     }
-    let members = item.as_object().expect("an item").iter().map(|(name, value)| (name.clone(), attribute(value)));
+    let item = item.as_object().expect("an item");
+    let members = item.iter().map(|(name, value)| (name.clone(), attribute(value)));
     let later = ("added_later".to_owned(), json!({ "M": { "by": { "S": "a later version" } } }));
-    members.chain([later]).collect()
+    members.chain((!is_map(item)).then_some(later)).collect()
 }
