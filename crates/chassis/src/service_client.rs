@@ -39,9 +39,9 @@ use crate::{
 const MAX_ANSWER: usize = 1024 * 1024;
 /// A first try and one more (each within the attempt's timeout).
 const RETRIES: usize = 1;
-/// For how long a busy service is asked again, if the deadline allows it. Longer
-/// than a rush on one product usually lasts; short enough that a worker which
-/// has several orders, and each of them for the time of a lease only, gets on.
+/// For how long a busy service is asked again, if the deadline allows it. A rush
+/// on one product usually takes less. A worker has several orders, and each only
+/// for the time of a lease, so it can't wait much longer for one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The name that API Gateway's execution endpoints are signed for.
 const SIGNING_NAME: &str = "execute-api";
@@ -199,7 +199,7 @@ impl ServiceClient {
 
     /// A refusal is a 4xx with a problem document of the service's own. A 4xx
     /// without one, or one that only a gateway sends, says nothing about what
-    /// was asked. That a service is busy its problem's code says.
+    /// was asked. The code of its problem says that a service is only busy.
     fn judge(&self, answer: Answer) -> Result<Bytes, CallError> {
         if answer.status.is_success() {
             return Ok(answer.body);
