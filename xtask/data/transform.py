@@ -30,7 +30,10 @@ def holds(condition, template):
         return holds(template["Conditions"][operands], template)
     if function == "Fn::Equals":
         left, right = (template["Parameters"][it["Ref"]]["Default"] if isinstance(it, dict) else it for it in operands)
-        return str(left) == str(right)
+        # CloudFormation may find a number equal to no text.
+        if not (isinstance(left, str) and isinstance(right, str)):
+            raise TypeError(f"a condition compares {left!r} with {right!r}, which are not both texts")
+        return left == right
     parts = [holds(part, template) for part in operands]
     return {"Fn::And": all(parts), "Fn::Or": any(parts), "Fn::Not": not parts[0]}[function]
 

@@ -240,11 +240,11 @@ mod a_function {
                 let condition = format!("Reserves{}", function.id);
                 assert_eq!(chosen(at_once, &condition, true), chosen(reserved, &condition, true));
                 assert!(chosen(at_once, &condition, false).is_u64());
-                // Lambda takes nothing between none and 2.
-                let parameter = &chosen(reserved, &condition, true)["Ref"];
-                let one = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": parameter }, "1"] }] });
-                let mut rules = entries(template.get("Rules"));
-                assert!(rules.any(|(_, rule)| rule["Assertions"][0]["Assert"] == one));
+                // Lambda takes 2 to 1000, or nothing.
+                let parameter = logical_id(chosen(reserved, &condition, true));
+                for (text, good) in [("0", true), ("1", false), ("2", true), ("1000", true), ("1001", false)] {
+                    assert_eq!(template.takes(parameter, text), good, "{parameter}={text}");
+                }
             }
             for event in function.events("DynamoDB") {
                 assert!(event["MaximumRetryAttempts"].is_u64() && event["MaximumRecordAgeInSeconds"].is_u64());
@@ -378,11 +378,26 @@ mod a_function {
             let condition = format!("Reserves{}", function.id);
             assert_eq!(chosen(reserved, &condition, true), &json!({ "Ref": parameter }));
             assert_eq!(chosen(reserved, &condition, false), &json!({ "Ref": "AWS::NoValue" }));
-            assert_eq!(template.get(&format!("Parameters.{parameter}.Default")), 0);
+            assert_eq!(template.get(&format!("Parameters.{parameter}.Default")), "0");
+            for text in ["", "00", "01", "-1", "1.5", "1e2", " 1", "none"] {
+                assert!(!template.takes(&parameter, text), "{parameter}={text}");
+            }
+            for text in ["0", "19", "20", "100", "1000"] {
+                assert!(template.takes(&parameter, text), "{parameter}={text}");
+            }
             // On AWS another reserve makes SAM publish, and Lambda refuses what
             // is no other version. Of a version the reserve itself is no part.
             let described = names(&function.properties["Description"]);
             assert_eq!(described, BTreeSet::from([parameter.as_str()]), "{}", function.id);
+        }
+    }
+
+    #[test]
+    fn that_reads_a_stream_has_room_for_its_shards_the_queue_and_the_sweep_or_no_bound() {
+        let template = Template::read();
+        for reserved in 0..=2000 {
+            let taken = template.takes("OrderWorkerConcurrency", &reserved.to_string());
+            assert_eq!(taken, reserved == 0 || reserved >= 19, "{reserved}");
         }
     }
 
@@ -657,8 +672,48 @@ mod a_sender {
     }
 }
 
+/// The operands of each comparison within a value.
+fn compared(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Array(members) => members.iter().flat_map(compared).collect(),
+        Value::Object(members) => {
+            let of = members.iter().map(|(function, operand)| match function.as_str() {
+                "Fn::Equals" | "Fn::Contains" | "Fn::EachMemberEquals" | "Fn::EachMemberIn" => flat(operand),
+                _ => compared(operand),
+            });
+            of.flatten().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A list of lists as one list.
+fn flat(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Array(members) => members.iter().flat_map(flat).collect(),
+        one => vec![one],
+    }
+}
+
 mod a_parameter {
     use super::*;
+
+    #[test]
+    fn is_compared_as_a_text_with_texts() {
+        for file in ["template.yaml", ".github/deploy-role.yaml"] {
+            let template = Template::read_from(file);
+            let sections = ["Rules", "Conditions", "Resources", "Outputs"];
+            let compared: Vec<_> = sections.into_iter().flat_map(|section| compared(template.get(section))).collect();
+            assert!(!compared.is_empty(), "{file}");
+            for operand in compared {
+                let is_text = match operand["Ref"].as_str() {
+                    Some(parameter) => template.get("Parameters")[parameter]["Type"] == "String",
+                    None => operand.is_string(),
+                };
+                assert!(is_text, "{file}: {operand}");
+            }
+        }
+    }
 
     #[test]
     fn takes_nothing_that_functions_or_gateways_choke_on() {
