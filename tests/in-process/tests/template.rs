@@ -238,7 +238,7 @@ mod a_function {
                 }
                 let reserved = &function.properties["ReservedConcurrentExecutions"];
                 let condition = format!("Reserves{}", function.id);
-                assert_eq!(chosen(at_once, &condition, true), chosen(reserved, &condition, true));
+                assert_eq!(names(chosen(at_once, &condition, true)), names(chosen(reserved, &condition, true)));
                 assert!(chosen(at_once, &condition, false).is_u64());
                 // Lambda takes 2 to 1000, or nothing.
                 let parameter = logical_id(chosen(reserved, &condition, true));
