@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The targets: what is in `fuzz/fuzz_targets`.
-const TARGETS: [&str; 5] = ["order_request", "cursor", "event", "idempotency_key", "token"];
+const TARGETS: [&str; 6] = ["order_request", "cursor", "event", "gateway_event", "idempotency_key", "token"];
 /// For how long each is tried, unless `SECONDS` says otherwise.
 const SECONDS: &str = "180";
 

@@ -181,22 +181,9 @@ impl BaseUrl {
     }
 }
 
-/// A switch that knows but one position: a function relies on it, and could
-/// not do without.
-#[derive(Clone, Copy, Debug)]
-pub struct On;
-
-impl FromStr for On {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        if text == "true" { Ok(Self) } else { Err(()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Absence, BaseUrl, Configuration, Env, On, Variable};
+    use super::{Absence, BaseUrl, Configuration, Env, Variable};
 
     #[derive(Debug, PartialEq)]
     struct Lamp {
@@ -210,8 +197,6 @@ mod tests {
             let address = env.required("ADDRESS", "where the lamp is");
             let watts = env.or("WATTS", "a number below 256", "40");
             let colour = env.optional("COLOUR", "a colour's name");
-            let on = env.required::<On>("ON", "true");
-            on?;
             Some(Self { address: address?, watts: watts?, colour: colour? })
         }
     }
@@ -225,21 +210,20 @@ mod tests {
     #[test]
     fn what_is_right_is_read_and_what_is_empty_is_missing() {
         let address: BaseUrl = "http://lamp".parse().unwrap();
-        let found = lamp(&[("ADDRESS", "http://lamp"), ("WATTS", ""), ("COLOUR", ""), ("ON", "true")]);
+        let found = lamp(&[("ADDRESS", "http://lamp"), ("WATTS", ""), ("COLOUR", "")]);
         assert_eq!(found, Ok(Lamp { address: address.clone(), watts: 40, colour: None }));
-        let found = lamp(&[("ADDRESS", "http://lamp/"), ("WATTS", "60"), ("COLOUR", "red"), ("ON", "true")]);
+        let found = lamp(&[("ADDRESS", "http://lamp/"), ("WATTS", "60"), ("COLOUR", "red")]);
         assert_eq!(found, Ok(Lamp { address, watts: 60, colour: Some("red".into()) }));
     }
 
     #[test]
     fn all_that_is_wrong_is_said_at_once_without_quoting_it() {
-        let said = lamp(&[("WATTS", "hunter2"), ("ON", "yes")]).unwrap_err();
+        let said = lamp(&[("WATTS", "hunter2")]).unwrap_err();
         assert_eq!(
             said,
             "the environment is not what this function needs:\
              \n  ADDRESS is missing; expected where the lamp is\
-             \n  WATTS cannot be used; expected a number below 256\
-             \n  ON cannot be used; expected true"
+             \n  WATTS cannot be used; expected a number below 256"
         );
     }
 
@@ -250,7 +234,6 @@ mod tests {
             variable("ADDRESS", "where the lamp is", Absence::Stops),
             variable("WATTS", "a number below 256", Absence::MeansThis("40")),
             variable("COLOUR", "a colour's name", Absence::IsFine),
-            variable("ON", "true", Absence::Stops),
         ];
         assert_eq!(Lamp::variables(), expected);
     }

@@ -1,7 +1,6 @@
 //! The HTTP edge: what every route of every service has around it.
 
 use std::{
-    convert::Infallible,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -14,24 +13,22 @@ use axum::{
     Router,
     extract::{FromRequestParts, MatchedPath, Request, State},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use futures::FutureExt;
 use http::{HeaderValue, StatusCode, header, request::Parts};
-use lambda_http::{
-    Adapter, LambdaEvent, Service, lambda_runtime,
-    request::{LambdaRequest, RequestContext},
-    service_fn,
-};
-use serde::Serialize;
+use lambda_http::{LambdaEvent, lambda_runtime, request::RequestContext, service_fn};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
+use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::{
     caller::Authenticator,
-    config::{Configuration, Env, On},
+    config::{Configuration, Env},
     cors::Cors,
     deadline::Deadline,
+    gateway::{self, Answer, InvalidEvent, Unroutable},
     problem::{Problem, Unrendered},
     telemetry,
     token::TokenConfig,
@@ -68,10 +65,6 @@ pub struct HttpConfig {
 impl Configuration for HttpConfig {
     fn read(env: &mut Env<'_>) -> Option<Self> {
         let (tokens, cors) = (TokenConfig::read(env), Cors::read(env));
-        // Read by lambda_http, which without it puts the gateway's stage in
-        // front of each path: no route would be found.
-        let without_stage = env.required::<On>("AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH", "true");
-        without_stage?;
         Some(Self { tokens: tokens?, cors: cors? })
     }
 }
@@ -82,33 +75,26 @@ impl Configuration for HttpConfig {
 ///
 /// What Lambda's runtime could not go on from.
 pub async fn run(routes: Router) -> Result<(), lambda_http::Error> {
-    lambda_runtime::run(service_fn(move |event| answer(routes.clone(), event))).await
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let routes = routes.clone();
+        async move { Ok::<_, lambda_http::Error>(answer(routes, event.payload.get(), event.context).await?) }
+    }))
+    .await
 }
 
-/// Answers one event of API Gateway.
+/// Answers one event of API Gateway, or of a function URL. Whatever the client
+/// has sent and whatever goes wrong, there is an answer.
 ///
 /// # Errors
 ///
-/// None: whatever goes wrong is an answer, too.
-pub fn answer(
-    routes: Router,
-    event: LambdaEvent<LambdaRequest>,
-) -> impl Future<Output = Result<impl Serialize, Infallible>> + Send {
-    let LambdaEvent { payload, context } = event;
-    Adapter::from(routes).call(LambdaEvent::new(with_every_header(payload), context))
-}
-
-/// A REST API sends each header in two ways: with all its values, and with the
-/// last one. lambda_http lets the latter win, so that nobody could see that a
-/// header came twice, as an `Idempotency-Key` must not.
-fn with_every_header(request: LambdaRequest) -> LambdaRequest {
-    match request {
-        LambdaRequest::ApiGatewayV1(mut request) if !request.multi_value_headers.is_empty() => {
-            request.headers.clear();
-            LambdaRequest::ApiGatewayV1(request)
-        }
-        other => other,
-    }
+/// If the event is no HTTP request.
+pub async fn answer(routes: Router, event: &str, context: lambda_http::Context) -> Result<Answer, InvalidEvent> {
+    let (form, mut request) = gateway::read(event).inspect_err(|error| {
+        tracing::error!(cause = telemetry::chain(error), "the event cannot be answered");
+    })?;
+    request.extensions_mut().insert(context);
+    let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+    Ok(Answer::of(response, form).await)
 }
 
 /// Puts the edge around a service's routes: identity, deadline, trace, body
@@ -116,9 +102,7 @@ fn with_every_header(request: LambdaRequest) -> LambdaRequest {
 pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
     routes
         .fallback(|| async { no_such_route() })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.")
-        })
+        .method_not_allowed_fallback(|| async { method_not_allowed() })
         .layer(middleware::from_fn_with_state(authenticator, at_the_edge))
 }
 
@@ -157,7 +141,10 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
 
     async {
         // A panic fails this one request; the sandbox goes on.
-        let handled = AssertUnwindSafe(tokio::time::timeout_at(end, next.run(request))).catch_unwind().await;
+        let handled = match request.extensions().get::<Unroutable>() {
+            Some(unroutable) => Ok(Ok(Problem::from(*unroutable).into_response())),
+            None => AssertUnwindSafe(tokio::time::timeout_at(end, next.run(request))).catch_unwind().await,
+        };
         let response = match handled {
             Ok(Ok(response)) => response,
             Ok(Err(_)) => refused(Problem::unavailable("no answer before the invocation's end"), &id),
@@ -207,9 +194,10 @@ fn invocation(request: &Request) -> Invocation {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         _ => None,
     };
-    let id = gateway_id
-        .or_else(|| lambda.map(|context| context.request_id.clone()))
-        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    // One that no header can hold would be missing in the answer.
+    let is_usable = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let mut ids = gateway_id.into_iter().chain(lambda.map(|context| context.request_id.clone()));
+    let id = ids.find(is_usable).unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     Invocation {
         request_id: RequestId(id.into()),
@@ -239,4 +227,22 @@ impl Repeatable {
 
 pub(crate) fn no_such_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is no such route.")
+}
+
+fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.")
+}
+
+impl From<Unroutable> for Problem {
+    fn from(unroutable: Unroutable) -> Self {
+        match unroutable {
+            Unroutable::Method => method_not_allowed(),
+            Unroutable::Target => Self::new(StatusCode::URI_TOO_LONG, "uri_too_long", "The address is too long."),
+            Unroutable::Headers => Self::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "The request has too many headers.",
+            ),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr};
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rust_decimal::Decimal;
 use serde::{
@@ -66,6 +66,9 @@ async fn read_request<T: Part>(request: Request, unknown: Unknown) -> Result<T, 
     let (head, body) = request.into_parts();
     let mut body_text = None;
     if T::HAS_BODY {
+        if !is_plain(&head.headers) {
+            return Err(unsupported_content_encoding());
+        }
         if !is_json(head.headers.get(header::CONTENT_TYPE)) {
             return Err(unsupported_media_type());
         }
@@ -288,7 +291,8 @@ impl<T> Problems for Body<T> {
             let read = read_body(body.as_bytes(), Unknown::Refused, &mut fields, |_| Some(()));
             read.and_then(|read| fields.finish(read).map_err(Problem::invalid)).err()
         });
-        refused.chain([unsupported_media_type(), payload_too_large(), unreadable_body()]).collect()
+        let unread = [unsupported_media_type(), unsupported_content_encoding(), payload_too_large(), unreadable_body()];
+        refused.chain(unread).collect()
     }
 }
 
@@ -564,6 +568,13 @@ fn unsupported_media_type() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
+/// 415 that says what would be taken (RFC 9110, section 15.5.16; RFC 7694).
+fn unsupported_content_encoding() -> Problem {
+    let detail = "Send the body as it is, without a `Content-Encoding`.";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail)
+        .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+}
+
 fn payload_too_large() -> Problem {
     let detail = format!("The body must be at most {MAX_BODY} bytes.");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
@@ -571,6 +582,13 @@ fn payload_too_large() -> Problem {
 
 fn unreadable_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
+}
+
+/// Whether the body is sent as it is. `identity` says so, too.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("unreadable"));
+    let mut codings = codings.flat_map(|value| value.split(',')).map(str::trim);
+    codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {

@@ -35,6 +35,8 @@ pub mod events;
 #[cfg(feature = "aws")]
 pub mod function;
 #[cfg(feature = "aws")]
+pub mod gateway;
+#[cfg(feature = "aws")]
 pub mod health;
 #[cfg(feature = "aws")]
 pub mod http;

@@ -19,7 +19,6 @@ fn a_function_that_lacks_variables_stops_and_names_them_all_with_what_was_expect
         "PRODUCTS_URL is missing; expected the base address of the products service",
         "ORDER_EVENTS_QUEUE_URL is missing; expected the address of an SQS queue",
         "AUTH_AUDIENCE is missing; expected the id of the user pool's client",
-        "AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH is missing; expected true",
         "CANCELLATION_WINDOW_HOURS is missing; expected for how many hours an order can be cancelled",
     ] {
         assert!(said.contains(fault), "{fault}\n{said}");

@@ -14,9 +14,7 @@ use chassis::{aws::Aws, caller::UserId, clock::Clock, config::Configuration, dea
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use lambda_http::{
-    Context, LambdaEvent,
-    aws_lambda_events::apigw::ApiGatewayProxyRequestContext,
-    request::{LambdaRequest, RequestContext},
+    Context, LambdaEvent, aws_lambda_events::apigw::ApiGatewayProxyRequestContext, request::RequestContext,
 };
 use orders::{
     domain::OrderId,
@@ -46,7 +44,6 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("AUTH_AUDIENCE", CLIENT),
     ("AUTH_ISSUER", "http://pool.test"),
     ("AUTH_JWKS_URL", "http://pool.test/keys"),
-    ("AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH", "true"),
     ("CANCELLATION_WINDOW_HOURS", "24"),
     ("EMAIL_SENDER", "orders@holdfast.example"),
     ("INTERNAL_AUTH", "iam"),
@@ -198,8 +195,8 @@ impl World {
                 invocation.run(async move { notifications.handle(LambdaEvent::new(payload, context)).await }).await
             }
             service => {
-                let request: LambdaRequest = serde_json::from_str(&event)?;
-                let answer = chassis::http::answer(self.cloud.service(service), LambdaEvent::new(request, context));
+                let routes = self.cloud.service(service);
+                let answer = async move { chassis::http::answer(routes, &event, context).await };
                 invocation.run(async move { Ok(serde_json::to_value(answer.await?)?) }).await
             }
         };

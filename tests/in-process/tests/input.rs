@@ -25,10 +25,11 @@ impl Door {
 }
 
 /// Refusals that are about the request itself, before anything is done.
-const ABOUT_THE_REQUEST: [&str; 7] = [
+const ABOUT_THE_REQUEST: [&str; 8] = [
     "invalid_request",
     "malformed_json",
     "unsupported_media_type",
+    "unsupported_content_encoding",
     "payload_too_large",
     "unreadable_body",
     "no_such_route",

@@ -5,6 +5,7 @@
 
 mod cursor;
 mod event;
+mod gateway_event;
 mod idempotency_key;
 mod order_request;
 mod token;
@@ -24,10 +25,12 @@ pub const ORDER_REQUEST: Parser = Parser { name: "order_request", check: order_r
 pub const CURSOR: Parser = Parser { name: "cursor", check: cursor::check };
 /// A message from the queue.
 pub const EVENT: Parser = Parser { name: "event", check: event::check };
+/// An event of API Gateway.
+pub const GATEWAY_EVENT: Parser = Parser { name: "gateway_event", check: gateway_event::check };
 /// The `Idempotency-Key` header.
 pub const IDEMPOTENCY_KEY: Parser = Parser { name: "idempotency_key", check: idempotency_key::check };
 /// A bearer token.
 pub const TOKEN: Parser = Parser { name: "token", check: token::check };
 
 /// All of them.
-pub const PARSERS: [Parser; 5] = [ORDER_REQUEST, CURSOR, EVENT, IDEMPOTENCY_KEY, TOKEN];
+pub const PARSERS: [Parser; 6] = [ORDER_REQUEST, CURSOR, EVENT, GATEWAY_EVENT, IDEMPOTENCY_KEY, TOKEN];

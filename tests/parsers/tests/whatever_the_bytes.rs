@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use parser_tests::{CURSOR, EVENT, IDEMPOTENCY_KEY, ORDER_REQUEST, PARSERS, Parser, TOKEN};
+use parser_tests::{CURSOR, EVENT, GATEWAY_EVENT, IDEMPOTENCY_KEY, ORDER_REQUEST, PARSERS, Parser, TOKEN};
 
 /// How many variations of each example are tried.
 const VARIATIONS: usize = 500;
@@ -62,6 +62,11 @@ fn a_cursor_fits_only_the_list_that_gave_it() {
 #[test]
 fn an_event_can_be_told_or_is_refused_without_quoting_it() {
     expect_promises_kept(EVENT);
+}
+
+#[test]
+fn a_request_is_answered_whatever_the_gateway_makes_of_it() {
+    expect_promises_kept(GATEWAY_EVENT);
 }
 
 #[test]

@@ -1,6 +1,12 @@
-//! What the gateway does before any function is invoked.
+//! What the gateway does before any function is invoked, and what becomes of bytes
+//! that it passes on as they are.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -82,4 +88,66 @@ async fn a_browser_on_somebody_elses_page_is_not_let_in() {
     let question = [("origin", "https://example.com"), ("access-control-request-method", "POST")];
     let answer = stranger.send(Method::OPTIONS, "/orders", None, &question).await;
     assert!(answer.headers.get("access-control-allow-origin").is_none(), "{answer:?}");
+}
+
+/// Sends a request that no HTTP client would send, and returns the answer's
+/// status and all of its text.
+fn send_bytes(stack: &Stack, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let api: http::Uri = stack.api_url.parse().expect("an address");
+    let authority = api.authority().expect("a host");
+    let mut connection = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).expect("a gateway");
+    connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+    let request = format!(
+        "{method} {}{path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+        api.path(),
+        body.len(),
+    );
+    connection.write_all(request.as_bytes()).expect("a connection");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8(answer).expect("a text");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, answer)
+}
+
+#[tokio::test]
+async fn a_header_with_control_characters_makes_no_function_fail() {
+    let stack = Stack::deployed();
+    for value in ["\u{1}", "a\u{7f}b", "\u{1b}[0m"] {
+        let (status, answer) = send_bytes(&stack, "GET", "/products", &format!("x-thing: {value}\r\n"), "");
+        // A gateway may refuse it by itself.
+        assert!([200, 400].contains(&status), "{value:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_escaped_end_of_the_path_reaches_no_resource() {
+    let stack = Stack::deployed();
+    let ada = stack.customer("Ada").await;
+    let authorization = format!("authorization: Bearer {}\r\n", ada.token.as_deref().expect("a token"));
+    for ending in ["%3Fx=1", "%3F", "%23", "%23x", "%00", "%5C", "%5Cvalidate", "%2F", "%2Fvalidate", "%253F", "%0A"] {
+        for method in ["GET", "DELETE"] {
+            let path = format!("/users/{}{ending}", ada.id);
+            let (status, answer) = send_bytes(&stack, method, &path, &authorization, "");
+            // The gateway's own answers to paths that it has no route for are among them.
+            assert!([400, 403, 404, 422].contains(&status), "{method} {path}: {answer}");
+        }
+    }
+    ada.get(&format!("/users/{}", ada.id)).await.expect(StatusCode::OK);
+    for id in ["ord_1%3F", "ord_1%23"] {
+        let (status, answer) = send_bytes(&stack, "POST", &format!("/orders/{id}/cancel"), &authorization, "");
+        assert_eq!(status, 422, "{id}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_a_coding_is_refused_with_the_one_that_would_be_taken() {
+    let stack = Stack::deployed();
+    let ada = stack.customer("Ada").await;
+    for coding in ["br", "gzip"] {
+        let headers = [("content-encoding", coding)];
+        let answer = ada.send(Method::POST, "/orders", Some(Value::Object(Default::default())), &headers).await;
+        answer.expect_problem(415, "unsupported_content_encoding");
+        assert_eq!(answer.headers["accept-encoding"], "identity");
+    }
 }

@@ -11,7 +11,6 @@ use chassis::{
     health,
     http::{answer, edge},
 };
-use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
 use utoipa::openapi::OpenApi;
@@ -60,8 +59,7 @@ impl Function {
                 Ok(serde_json::to_value(response)?)
             }
             None => {
-                let request: LambdaRequest = serde_json::from_str(payload.get())?;
-                let response = answer(self.router.clone(), LambdaEvent::new(request, context)).await?;
+                let response = answer(self.router.clone(), payload.get(), context).await?;
                 Ok(serde_json::to_value(response)?)
             }
         }

@@ -292,6 +292,12 @@ async fn bad_requests(shop: &Shop) {
             let broken = Body::from_stream(futures::stream::iter([Err::<Vec<u8>, _>(std::io::Error::other("broken"))]));
             for (body, headers, status, code) in [
                 (Body::from("{}"), vec![matching], 415, "unsupported_media_type"),
+                (
+                    Body::from("{}"),
+                    vec![json, matching, ("content-encoding", "gzip")],
+                    415,
+                    "unsupported_content_encoding",
+                ),
                 (Body::from("{"), vec![json, matching], 400, "malformed_json"),
                 (Body::from(long), vec![json, matching], 413, "payload_too_large"),
                 (broken, vec![json, matching], 400, "unreadable_body"),

@@ -1,0 +1,370 @@
+//! The events of API Gateway and of function URLs, and the answers that they
+//! take.
+//!
+//! An invocation that fails rings an alarm, so no client may be able to make one
+//! fail. `lambda_http` reads events into types that do not hold all that a client
+//! can send: it fails, or panics, at a control character in a header, at an odd
+//! `Host`, and at members that are null. Here each member is read by itself, and
+//! one that says nothing counts as missing.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use axum::{body::Body, response::Response};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::BodyExt;
+use lambda_http::{
+    aws_lambda_events::apigw::{
+        ApiGatewayProxyRequestContext, ApiGatewayRequestAuthorizer, ApiGatewayRequestAuthorizerIamDescription,
+        ApiGatewayRequestAuthorizerJwtDescription, ApiGatewayV2httpRequestContext,
+    },
+    request::RequestContext,
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::problem::Problem;
+
+/// An event that no client's request can be the cause of.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidEvent {
+    /// It cannot be read at all.
+    #[error("the event is no JSON document: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It comes from something else than a gateway.
+    #[error("the event is no HTTP request: it names no method")]
+    NotHttp,
+}
+
+/// Which of the two forms an event has. The answer has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The form of REST APIs.
+    V1,
+    /// The form of HTTP APIs and of function URLs.
+    V2,
+}
+
+/// What makes it impossible to look for a route. The edge answers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unroutable {
+    /// The method is no token (RFC 9110, section 9.1).
+    Method,
+    /// The target is longer than an address may be here. The gateways' limits are
+    /// far below.
+    Target,
+    /// There are more headers than a request may have here. The gateways' limits
+    /// are far below.
+    Headers,
+}
+
+/// Reads an event.
+///
+/// # Errors
+///
+/// If the event is no HTTP request.
+pub fn read(event: &str) -> Result<(Form, Request<Body>), InvalidEvent> {
+    let event = document(event)?;
+    let context = &event["requestContext"];
+    let is_v2 = context["http"].is_object();
+    let method = if is_v2 { text(&context["http"]["method"]) } else { v1_method(&event) };
+    let method = method.ok_or(InvalidEvent::NotHttp)?;
+    let (form, target, context) = if is_v2 {
+        (Form::V2, v2_target(&event), RequestContext::ApiGatewayV2(v2_context(context)))
+    } else {
+        (Form::V1, v1_target(&event), RequestContext::ApiGatewayV1(v1_context(context)))
+    };
+
+    let mut unroutable = None;
+    let mut request = Request::new(body(&event));
+    match Method::from_bytes(method.as_bytes()) {
+        Ok(method) => *request.method_mut() = method,
+        Err(_) => unroutable = Some(Unroutable::Method),
+    }
+    match Uri::try_from(target) {
+        Ok(uri) => *request.uri_mut() = uri,
+        Err(_) => unroutable = Some(Unroutable::Target),
+    }
+    match headers(&event) {
+        Some(headers) => *request.headers_mut() = headers,
+        None => unroutable = Some(Unroutable::Headers),
+    }
+    request.extensions_mut().insert(context);
+    if let Some(unroutable) = unroutable {
+        request.extensions_mut().insert(unroutable);
+    }
+    Ok((form, request))
+}
+
+/// The event's document. A gateway that does not mend a client's bytes may write
+/// one half of a surrogate pair for them, which is no character.
+fn document(event: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(event).or_else(|error| match mended(event) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(event) => serde_json::from_str(&event),
+    })
+}
+
+/// The JSON text with U+FFFD in place of each half of a surrogate pair that
+/// stands alone.
+fn mended(json: &str) -> Cow<'_, str> {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut mended = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(distance) = json[at..].find('\\') {
+        at += distance;
+        let length = match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                mended.push_str(&json[copied..at]);
+                mended.push_str("\\ufffd");
+                copied = at + 6;
+                6
+            }
+            // The next character belongs to this one, and may itself be a `\`.
+            _ => 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+        at += length;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    mended.push_str(&json[copied..]);
+    Cow::Owned(mended)
+}
+
+/// The text of a member, if it has one.
+fn text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(_) | Value::Bool(_) => Some(Cow::Owned(value.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn v1_method(event: &Value) -> Option<Cow<'_, str>> {
+    text(&event["httpMethod"]).or_else(|| text(&event["requestContext"]["httpMethod"]))
+}
+
+fn v1_target(event: &Value) -> String {
+    let path = text(&event["path"]).unwrap_or_default();
+    let query = pairs(&event["multiValueQueryStringParameters"], &event["queryStringParameters"]);
+    target(&path, text(&event["resource"]).as_deref(), &form_encoded(&query))
+}
+
+fn v2_target(event: &Value) -> String {
+    let context = &event["requestContext"];
+    let path = text(&event["rawPath"]).or_else(|| text(&context["http"]["path"])).unwrap_or_default();
+    let route = text(&event["routeKey"]).or_else(|| text(&context["routeKey"]));
+    let route = route.as_deref().and_then(|key| Some(key.split_once(' ')?.1));
+    let query = match text(&event["rawQueryString"]) {
+        Some(query) => escaped(&query, |byte| byte == b'%' || b"!$&'()*+,;=:@/?".contains(&byte)),
+        None => form_encoded(&pairs(&Value::Null, &event["queryStringParameters"])),
+    };
+    target(&path, route, &query)
+}
+
+fn form_encoded(pairs: &[(&str, Cow<'_, str>)]) -> String {
+    let mut query = String::new();
+    for pair in pairs {
+        // Two texts can always be written.
+        let pair = serde_urlencoded::to_string([pair]).unwrap_or_default();
+        query.extend((!query.is_empty()).then_some('&'));
+        query.push_str(&pair);
+    }
+    query
+}
+
+/// The target for which a route is looked for.
+///
+/// A gateway may have decoded the path, and it may not have done so. So the path
+/// is not decoded again: each character in it is one of a segment, and a `%` is a
+/// `%`. What a route matches in the end is this very text. No path of the API
+/// needs an escaped character.
+///
+/// An escaped slash that was decoded makes two segments of one. The gateway
+/// looked for its route before, and has checked the caller for that route; so the
+/// path must be one that this route fits.
+fn target(path: &str, route: Option<&str>, query: &str) -> String {
+    if !path.starts_with('/') || !route.is_none_or(|route| fits(route, path)) {
+        // No service has a route for the root.
+        return "/".to_owned();
+    }
+    let path = escaped(path, |byte| byte == b'/');
+    if query.is_empty() { path } else { format!("{path}?{query}") }
+}
+
+/// Whether a gateway's route, such as `/orders/{id}`, fits a path.
+fn fits(route: &str, path: &str) -> bool {
+    // Such a route leaves it to the function to look for one.
+    if route.contains("+}") {
+        return true;
+    }
+    let (mut route, mut path) = (route.split('/'), path.split('/'));
+    loop {
+        match (route.next(), path.next()) {
+            (None, None) => return true,
+            (Some(part), Some(segment)) if part == segment || part.starts_with('{') => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The text, with `%` escapes for all bytes but the unreserved ones (RFC 3986,
+/// section 2.3) and those that are `also_plain`.
+fn escaped(text: &str, also_plain: impl Fn(u8) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also_plain(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// Names and values of headers or parameters. A REST API sends each name twice:
+/// with all its values, and with one of them.
+fn pairs<'e>(all_values: &'e Value, one_value: &'e Value) -> Vec<(&'e str, Cow<'e, str>)> {
+    let members = |value: &'e Value| value.as_object().into_iter().flat_map(Map::iter);
+    let mut pairs = Vec::new();
+    for (name, values) in members(all_values) {
+        let values = values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice);
+        pairs.extend(values.iter().filter_map(|value| Some((name.as_str(), text(value)?))));
+    }
+    let known: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
+    let missing = members(one_value).filter(|(name, _)| !known.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    let missing: Vec<_> = missing.filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect();
+    pairs.extend(missing);
+    pairs
+}
+
+/// The headers, or `None` if they are too many.
+fn headers(event: &Value) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs(&event["multiValueHeaders"], &event["headers"]) {
+        // Nobody asks for a header whose name is no token.
+        let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes()) else { continue };
+        headers.try_append(name, header_value(&value)?).ok()?;
+    }
+    Some(headers)
+}
+
+/// The value, with U+FFFD in place of control characters. So it stays what it is,
+/// a value that means nothing: a header that is left out may be a request without
+/// a condition or a key, and such a request may take effect where it must not.
+fn header_value(value: &str) -> Option<HeaderValue> {
+    let value = value.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+    HeaderValue::try_from(value.into_bytes()).ok()
+}
+
+/// A body that is said to be Base64 and isn't.
+#[derive(Debug, thiserror::Error)]
+#[error("the body is not Base64")]
+struct NotBase64;
+
+fn body(event: &Value) -> Body {
+    let body = text(&event["body"]).unwrap_or_default();
+    if event["isBase64Encoded"] != Value::Bool(true) {
+        return Body::from(body.into_owned());
+    }
+    match STANDARD.decode(body.as_bytes()) {
+        Ok(body) => Body::from(body),
+        // Whoever reads the body learns of it.
+        Err(_) => Body::from_stream(futures::stream::iter([Err::<Bytes, _>(NotBase64)])),
+    }
+}
+
+fn owned(value: &Value) -> Option<String> {
+    text(value).map(Cow::into_owned)
+}
+
+fn v1_context(context: &Value) -> ApiGatewayProxyRequestContext {
+    let mut read = ApiGatewayProxyRequestContext::default();
+    read.request_id = owned(&context["requestId"]);
+    read.identity.user_arn = owned(&context["identity"]["userArn"]);
+    let authorizer = context["authorizer"].as_object().into_iter().flatten();
+    read.authorizer.fields = authorizer.map(|(name, value)| (name.clone(), value.clone())).collect();
+    read
+}
+
+fn v2_context(context: &Value) -> ApiGatewayV2httpRequestContext {
+    let mut read = ApiGatewayV2httpRequestContext::default();
+    read.request_id = owned(&context["requestId"]);
+    let mut authorizer = ApiGatewayRequestAuthorizer::default();
+    if let Some(claims) = context["authorizer"]["jwt"]["claims"].as_object() {
+        let mut jwt = ApiGatewayRequestAuthorizerJwtDescription::default();
+        jwt.claims = claims.iter().map(|(name, value)| (name.clone(), claim(value))).collect();
+        authorizer.jwt = Some(jwt);
+    }
+    if let Some(arn) = owned(&context["authorizer"]["iam"]["userArn"]) {
+        let mut iam = ApiGatewayRequestAuthorizerIamDescription::default();
+        iam.user_arn = Some(arn);
+        authorizer.iam = Some(iam);
+    }
+    read.authorizer = Some(authorizer);
+    read
+}
+
+fn claim(value: &Value) -> String {
+    owned(value).unwrap_or_else(|| value.to_string())
+}
+
+/// What a gateway takes as the answer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    status_code: u16,
+    headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    multi_value_headers: BTreeMap<String, Vec<String>>,
+    body: String,
+    is_base64_encoded: bool,
+}
+
+impl Answer {
+    /// The response in the form of the event that it answers.
+    pub async fn of(response: Response, form: Form) -> Self {
+        let (parts, body) = response.into_parts();
+        let mut status = parts.status;
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                let problem = Problem::internal(error);
+                tracing::error!(cause = ?problem.cause(), "the answer's body could not be written");
+                status = problem.status();
+                problem.render("").into()
+            }
+        };
+        let mut values = BTreeMap::<String, Vec<String>>::new();
+        for (name, value) in &parts.headers {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            values.entry(name.as_str().to_owned()).or_default().push(value);
+        }
+        let (body, is_base64_encoded) = match String::from_utf8(body.into()) {
+            Ok(text) => (text, false),
+            Err(error) => (STANDARD.encode(error.as_bytes()), true),
+        };
+        let mut answer = Self {
+            status_code: status.as_u16(),
+            headers: BTreeMap::new(),
+            multi_value_headers: BTreeMap::new(),
+            body,
+            is_base64_encoded,
+        };
+        match form {
+            // With the same name in both, a REST API would send it twice.
+            Form::V1 => answer.multi_value_headers = values,
+            Form::V2 => {
+                answer.headers = values.into_iter().map(|(name, values)| (name, values.join(", "))).collect();
+            }
+        }
+        answer
+    }
+}
