@@ -241,7 +241,11 @@ impl Call {
                 let queue = if is_about_users(&self.json()) { "UserEventsQueue" } else { "OrderEventsQueue" };
                 vec![(format!("sqs:{}", self.operation), queue.to_owned())]
             }
-            Some("email") => vec![("ses:SendEmail".to_owned(), "identity/*".to_owned())],
+            // SES also asks for the right to the configuration set that the
+            // identity has by default.
+            Some("email") => {
+                ["identity/*", "configuration-set/*"].map(|of| ("ses:SendEmail".to_owned(), of.to_owned())).into()
+            }
             Some("sns") => vec![("sns:Publish".to_owned(), "*".to_owned())],
             _ if self.host.ends_with(INTERNAL) => {
                 let route = permissions::route(self.parts.method.as_str(), self.parts.uri.path());

@@ -71,19 +71,26 @@ impl Template {
         path.split('.').fold(&self.0, |value, key| &value[key])
     }
 
-    /// Whether CloudFormation would take `text` as the value of a parameter.
-    pub fn takes(&self, parameter: &str, text: &str) -> bool {
+    /// Whether CloudFormation would take a text as the value of a parameter.
+    pub fn constraint(&self, parameter: &str) -> impl Fn(&str) -> bool + use<'_> {
         let declared = &self.get("Parameters")[parameter];
         assert_eq!(declared["Type"], "String", "{parameter}");
-        let listed = list(&declared["AllowedValues"]).any(|value| value == text);
-        let pattern = declared["AllowedPattern"].as_str().map(|pattern| serde_json::json!({ "pattern": pattern }));
-        let shaped = pattern.is_none_or(|pattern| jsonschema::is_valid(&pattern, &Value::from(text)));
-        let within = |bound: &str, holds: fn(u64, u64) -> bool| {
-            declared[bound].as_u64().is_none_or(|bound| holds(text.chars().count() as u64, bound))
-        };
-        let long_enough = within("MinLength", |length, least| length >= least);
-        let short_enough = within("MaxLength", |length, most| length <= most);
-        (declared["AllowedValues"].is_null() || listed) && shaped && long_enough && short_enough
+        let pattern = declared["AllowedPattern"].as_str().map(|pattern| {
+            jsonschema::validator_for(&serde_json::json!({ "pattern": pattern })).expect("the pattern is a pattern")
+        });
+        move |text| {
+            let listed = list(&declared["AllowedValues"]).any(|value| value == text);
+            let shaped = pattern.as_ref().is_none_or(|pattern| pattern.is_valid(&Value::from(text)));
+            let length = text.chars().count() as u64;
+            let long_enough = declared["MinLength"].as_u64().is_none_or(|least| length >= least);
+            let short_enough = declared["MaxLength"].as_u64().is_none_or(|most| length <= most);
+            (declared["AllowedValues"].is_null() || listed) && shaped && long_enough && short_enough
+        }
+    }
+
+    /// As [`Template::constraint`], of one text.
+    pub fn takes(&self, parameter: &str, text: &str) -> bool {
+        self.constraint(parameter)(text)
     }
 
     /// Resources of one type: logical ids, and the whole declarations.

@@ -10,7 +10,14 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use axum::body::Body;
-use chassis::{aws::Aws, caller::UserId, clock::Clock, config::Configuration, deadline::Deadline, dynamo::Table};
+use chassis::{
+    aws::Aws,
+    caller::UserId,
+    clock::Clock,
+    config::{ConfigError, Configuration},
+    deadline::Deadline,
+    dynamo::Table,
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use lambda_http::{
@@ -65,6 +72,28 @@ fn configuration<C: Configuration>() -> C {
     let value_of =
         |name: &str| ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     C::from_variables(&value_of).expect("the environment is complete")
+}
+
+/// Starts a function's configuration with some variables changed; one that is
+/// `None` is not set.
+///
+/// # Errors
+///
+/// If the function would not start.
+pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<(), ConfigError> {
+    let value_of = |name: &str| match changed.iter().find(|(known, _)| *known == name) {
+        Some((_, value)) => value.clone(),
+        None => ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+    };
+    match function {
+        "notifications" => notifications::config::Config::from_variables(&value_of).map(drop),
+        "order-worker" => orders::config::OrderWorkerConfig::from_variables(&value_of).map(drop),
+        "orders" => orders::config::OrdersConfig::from_variables(&value_of).map(drop),
+        "payments" => payments::config::Config::from_variables(&value_of).map(drop),
+        "products" => products::config::Config::from_variables(&value_of).map(drop),
+        "users" => users::config::Config::from_variables(&value_of).map(drop),
+        other => panic!("there is no function {other}"),
+    }
 }
 
 /// The host of the user pool, which is also the issuer of its tokens.
