@@ -6,13 +6,16 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ENDPOINT ENV SERVICE ONLY SECONDS
 
-.PHONY: help up watch sam-local deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi record lint
+.PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi record lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566, or ENDPOINT=http://…]
 	@$(XTASK) -- up
+
+build: ## The functions as AWS would get them, without deploying: ENV=dev or prod
+	@$(XTASK) -- build
 
 deploy: ## To AWS, as samconfig.toml has it: ENV=dev or prod [SERVICE=users]
 	@$(XTASK) -- deploy

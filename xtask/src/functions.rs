@@ -1,6 +1,6 @@
 //! Building the functions.
 
-use std::{path::Path, process::Command};
+use std::{fs, io::Read, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,7 +26,16 @@ pub fn build_for(tools: &Tools, environment: &str, architecture: &str) -> Result
     compile(tools, &CRATES, architecture)?;
     let step = Step::begin("Functions: package");
     quiet(&mut sam_build(tools, environment, architecture)).context("SAM could not package the functions")?;
-    step.done(format!("in {BUILT}"));
+    let mut programs = 0;
+    for entry in fs::read_dir(tools.root().join(BUILT)).with_context(|| format!("cannot list {BUILT}"))? {
+        let folder = entry.with_context(|| format!("cannot list {BUILT}"))?.path();
+        if folder.is_dir() {
+            is_program_for(&folder, architecture)?;
+            programs += 1;
+        }
+    }
+    ensure!(programs >= CRATES.len(), "SAM has built {programs} functions, which are not all");
+    step.done(format!("in {BUILT}: {programs} programs for {architecture}"));
     Ok(())
 }
 
@@ -52,6 +61,31 @@ pub fn compile(tools: &Tools, crates: &[&str], architecture: &str) -> Result<()>
     Ok(())
 }
 
+/// That what SAM has built of a function, in this folder, is a program for the
+/// processor. Lambda takes any file as code, and says of the wrong one only that
+/// it ended, once somebody calls it.
+pub fn is_program_for(folder: &Path, architecture: &str) -> Result<()> {
+    let file = folder.join("bootstrap");
+    let mut header = [0; 20];
+    let mut program = fs::File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
+    program.read_exact(&mut header).with_context(|| format!("{} is no program", file.display()))?;
+    let found = machine(&header).with_context(|| format!("{} is no ELF program of 64 bits", file.display()))?;
+    ensure!(found == architecture, "{} is a program for {found}, not for {architecture}", file.display());
+    Ok(())
+}
+
+/// The processor that an ELF header names, in the template's words. The header
+/// begins with its magic number, the class (2: 64 bits) and the byte order (1:
+/// little endian); the machine is its tenth number of 16 bits.
+fn machine(header: &[u8; 20]) -> Option<&'static str> {
+    let [0x7F, b'E', b'L', b'F', 2, 1, .., low, high] = header else { return None };
+    match u16::from_le_bytes([*low, *high]) {
+        0x3E => Some("x86_64"),
+        0xB7 => Some("arm64"),
+        _ => Some("another processor"),
+    }
+}
+
 /// SAM's turn, for all functions or for what is added.
 pub fn sam_build(tools: &Tools, environment: &str, architecture: &str) -> Command {
     let mut package = tools.offline("sam");
@@ -75,4 +109,24 @@ fn can_compile_for(tools: &Tools, architecture: &str) -> Result<()> {
          Or deploy for x86_64: the parameter Architecture, in samconfig.toml"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::machine;
+
+    fn header(machine: u16) -> [u8; 20] {
+        let mut header = [0; 20];
+        header[..6].copy_from_slice(&[0x7F, b'E', b'L', b'F', 2, 1]);
+        header[18..].copy_from_slice(&machine.to_le_bytes());
+        header
+    }
+
+    #[test]
+    fn a_program_says_which_processor_it_is_for() {
+        assert_eq!(machine(&header(0xB7)), Some("arm64"));
+        assert_eq!(machine(&header(0x3E)), Some("x86_64"));
+        assert_eq!(machine(&header(0x28)), Some("another processor"));
+        assert_eq!(machine(b"#!/bin/sh\nexec true\n"), None);
+    }
 }

@@ -58,6 +58,7 @@ fn run() -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["up"] => up::up(&project),
+        ["build"] => release::build(&project),
         ["deploy"] => release::deploy(&project),
         ["demo"] => demo::demo(&project),
         ["token"] => token(&project, Person::CUSTOMER),

@@ -86,6 +86,15 @@ fn is_within(address: &str, domain: &str) -> bool {
     own.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
+/// `make build`: an environment's functions, as they would be deployed.
+pub fn build(project: &Project) -> Result<()> {
+    let name = wanted("ENV").context("which environment? make build ENV=dev")?;
+    ensure!(name != NO_ENVIRONMENT, "`{name}` is what environments have in common, and none itself");
+    let tools = Tools::install(project)?;
+    let environment = Environment::read(&tools, &name)?;
+    functions::build_for(&tools, &environment.name, &environment.architecture)
+}
+
 pub fn deploy(project: &Project) -> Result<()> {
     const USAGE: &str = "make deploy ENV=dev [SERVICE=users] [ENDPOINT=http://localhost:4566]";
     let name = wanted("ENV").with_context(|| format!("which environment? {USAGE}"))?;
@@ -149,6 +158,7 @@ fn one(project: &Project, tools: &Tools, cloud: &Cloud, environment: &Environmen
         let folder = project.root().join(".aws-sam").join(name);
         let mut package = sam_build(tools, &environment.name, &architecture);
         quiet(package.arg("--build-dir").arg(&folder).arg(name))?;
+        functions::is_program_for(&folder.join(name), &architecture)?;
         replacements.push(format!("{name}={}", folder.join(name).display()));
     }
     step.done(names.join(" and "));

@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -61,6 +61,11 @@ impl Tools {
     /// The folder of the programs.
     pub fn programs(&self) -> PathBuf {
         self.venv.join("bin")
+    }
+
+    /// The checkout.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A program, as if typed at the checkout's root. What `cargo run` told

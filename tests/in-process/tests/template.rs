@@ -262,6 +262,8 @@ mod a_function {
             }
             for event in function.events("ScheduleV2") {
                 assert!(event["RetryPolicy"]["MaximumRetryAttempts"].is_u64());
+                // CloudFormation makes one that fits, whatever the stack is called.
+                assert_eq!((&event["Name"], &event["OmitName"]), (&Value::Null, &json!(true)), "{}", function.id);
                 let invoked = &function.properties["EventInvokeConfig"];
                 assert!(invoked["MaximumRetryAttempts"].is_u64(), "{}", function.id);
                 // What is turned away piles up for no longer than until the next.
@@ -520,6 +522,72 @@ mod the_role_for_ci {
         assert_eq!(makes.condition, &tags("RequestTag"));
         let mut uses = template.statements().filter(|statement| statement.actions.contains(&"kms:PutKeyPolicy"));
         assert!(uses.all(|statement| statement.condition == &tags("ResourceTag")));
+        // KMS may take minutes to know a key by its tags.
+        let rotates: Vec<_> =
+            template.statements().filter(|statement| statement.actions.contains(&"kms:EnableKeyRotation")).collect();
+        let [rotates] = rotates.as_slice() else { panic!("{rotates:?}") };
+        let by_cloudformation = json!({ "aws:CalledVia": "cloudformation.amazonaws.com" });
+        assert_eq!(rotates.condition, &json!({ "ForAnyValue:StringEquals": by_cloudformation }));
+    }
+
+    /// The ends of the names of what an action is allowed for.
+    fn allowed(template: &Template, action: &str) -> BTreeSet<String> {
+        let statements = template.statements().filter(|it| it.allows && it.actions.contains(&action));
+        let resources = statements.flat_map(|statement| statement.resources);
+        let names = resources.map(|name| name["Fn::Sub"].as_str().or(name.as_str()).unwrap().to_owned());
+        names.map(|name| name.rsplit("${AWS::AccountId}:").next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn reads_what_cloudformations_handlers_read() {
+        let template = Template::read_from(".github/deploy-role.yaml");
+        for (action, resource) in [
+            ("codedeploy:ListDeployments", "deploymentgroup:holdfast-${Environment}-*"),
+            ("lambda:GetFunctionRecursionConfig", "function:holdfast-${Environment}-*"),
+            ("lambda:GetFunctionScalingConfig", "function:holdfast-${Environment}-*"),
+            ("logs:DescribeIndexPolicies", "log-group:/aws/lambda/holdfast-${Environment}/*"),
+            ("logs:GetDataProtectionPolicy", "log-group:/aws/lambda/holdfast-${Environment}/*"),
+            ("s3:TagResource", "arn:${AWS::Partition}:s3:::aws-sam-cli-managed-default-*"),
+            ("sns:GetDataProtectionPolicy", "holdfast-${Environment}-*"),
+            // These know no resource that would be narrower.
+            ("cloudwatch:DescribeAlarms", "*"),
+            ("logs:DescribeResourcePolicies", "*"),
+        ] {
+            let allowed = allowed(&template, action);
+            assert!(allowed.contains(resource), "{action}: {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn makes_the_roles_that_services_want_of_an_account_and_no_other() {
+        let template = Template::read_from(".github/deploy-role.yaml");
+        let mut services = BTreeSet::new();
+        for statement in template.statements().filter(|it| it.actions.contains(&"iam:CreateServiceLinkedRole")) {
+            let service = statement.condition["StringEquals"]["iam:AWSServiceName"].as_str().unwrap();
+            let [resource] = statement.resources.as_slice() else { panic!("{statement:?}") };
+            let role = format!("role/aws-service-role/{service}/*");
+            assert!(resource["Fn::Sub"].as_str().unwrap().ends_with(&role), "{resource}");
+            services.insert(service);
+        }
+        // PoolUsesSes, and the account's first ApiDomain.
+        assert_eq!(services, BTreeSet::from(["email.cognito-idp.amazonaws.com", "ops.apigateway.amazonaws.com"]));
+    }
+
+    #[test]
+    fn has_the_time_that_the_slowest_shift_takes() {
+        let workflow = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.github/workflows/deploy.yml");
+        let workflow: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(workflow).unwrap()).unwrap();
+        let minutes = workflow["jobs"]["deploy"]["timeout-minutes"].as_u64().unwrap();
+        let role = Template::read_from(".github/deploy-role.yaml");
+        assert_eq!(role.get("Resources.Role.Properties.MaxSessionDuration"), minutes * 60);
+        for kind in list(Template::read().get("Parameters.DeploymentType.AllowedValues")) {
+            let kind = kind.as_str().unwrap();
+            let (shape, pause) = kind.split_once("10Percent").unwrap();
+            let pause: u64 = pause.trim_matches(char::is_alphabetic).parse().unwrap();
+            let shift = if shape == "Linear" { 9 * pause } else { pause };
+            // An hour at least is left for the build and the rest of the stack.
+            assert!(shift + 60 <= minutes, "{kind}: {shift} minutes");
+        }
     }
 }
 
@@ -558,7 +626,11 @@ mod data {
         for (id, queue) in template.resources("AWS::SQS::Queue") {
             let queue = &queue["Properties"];
             assert_eq!(chosen(&queue["KmsMasterKeyId"], "HasCustomerManagedKey", true), &key, "{id}");
-            assert_eq!(chosen(&queue["SqsManagedSseEnabled"], "HasCustomerManagedKey", false), true, "{id}");
+            // SQS takes one of the two: left out, it would stay as it was when
+            // the key is switched on later.
+            for key in [true, false] {
+                assert_eq!(chosen(&queue["SqsManagedSseEnabled"], "HasCustomerManagedKey", key), !key, "{id}");
+            }
         }
         for (id, group) in template.resources("AWS::Logs::LogGroup") {
             assert_eq!(chosen(&group["Properties"]["KmsKeyId"], "HasCustomerManagedKey", true), &key, "{id}");
