@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chassis::contact::Email;
+use chassis::{
+    contact::Email,
+    cors::{ANSWER_HEADERS, Origin, REQUEST_HEADERS},
+};
 use in_process_tests::{
     template::{Function, Template, entries, list, logical_id},
     world::configured,
@@ -191,6 +194,41 @@ mod a_route {
         // A page may read an answer only if that names its origin, too.
         assert_eq!(template.get("Globals.Function.Environment.Variables.CORS_ORIGIN"), &json!({ "Ref": "CorsOrigin" }));
         assert!(template.get("Resources.InternalApi.Properties.Cors").is_null());
+    }
+
+    /// The names in a header's value, which the template writes in quotes.
+    fn listed(value: &Value) -> BTreeSet<&str> {
+        value.as_str().unwrap().trim_matches('\'').split(',').collect()
+    }
+
+    #[test]
+    fn lets_a_page_send_and_read_through_the_gateway_what_the_functions_let_it() {
+        let template = Template::read();
+        let cors = template.get("Resources.PublicApi.Properties.Cors");
+        assert_eq!(
+            listed(&cors["AllowHeaders"]),
+            REQUEST_HEADERS.map(|name| name.to_string()).iter().map(String::as_str).collect()
+        );
+        let exposed = ANSWER_HEADERS.map(|name| name.to_string());
+        let exposed: BTreeSet<_> = exposed.iter().map(String::as_str).collect();
+        let mut names = BTreeSet::new();
+        for (kind, response) in entries(template.get("Resources.PublicApi.Properties.GatewayResponses")) {
+            let headers = &response["ResponseParameters"]["Headers"];
+            assert_eq!(headers["Access-Control-Allow-Origin"], cors["AllowOrigin"], "{kind}");
+            assert_eq!(listed(&headers["Access-Control-Expose-Headers"]), exposed, "{kind}");
+            names.insert(kind);
+            // An emulator has the same from a resource of its own.
+            let mut local = template.resources("AWS::ApiGateway::GatewayResponse");
+            let local = local.find(|(_, local)| local["Properties"]["ResponseType"] == kind);
+            let (_, local) = local.unwrap_or_else(|| panic!("no emulator has {kind}"));
+            let local: BTreeMap<_, _> = entries(&local["Properties"]["ResponseParameters"])
+                .map(|(name, value)| (name.strip_prefix("gatewayresponse.header.").unwrap(), value))
+                .collect();
+            assert_eq!(local, entries(headers).collect(), "{kind}");
+        }
+        // Whatever the gateway refuses by itself is one of these, or falls under
+        // the two defaults.
+        assert!(names.is_superset(&BTreeSet::from(["DEFAULT_4XX", "DEFAULT_5XX", "THROTTLED", "UNAUTHORIZED"])));
     }
 }
 
@@ -880,6 +918,24 @@ mod a_parameter {
         assert_eq!(tried, expected.map(String::from).into());
     }
 
+    #[test]
+    fn that_names_an_origin_takes_what_the_functions_take_and_nothing_else() {
+        let template = Template::read();
+        let takes = template.constraint("CorsOrigin");
+        let mut runner = TestRunner::deterministic();
+        // Nearly origins: of each kind of mistake there are some.
+        let nearly =
+            "(https?|HTTP)://([A-Za-z0-9-]{1,3}[.]?|[0-9]{1,3}[.]){1,4}(ada@)?[a-z0-9.-]{0,2}(:[0-9]{0,5}|:80|:443)?/?";
+        let nearly = string_regex(nearly).unwrap();
+        let nearly = (0..20_000).map(|_| nearly.new_tree(&mut runner).unwrap().current());
+        let mut taken = 0;
+        for text in nearly.chain(samples(&template, "CorsOrigin")).filter(|text| !text.is_empty()) {
+            assert_eq!(takes(&text), text.parse::<Origin>().is_ok(), "{text}");
+            taken += usize::from(takes(&text));
+        }
+        assert!(taken > 300, "{taken}");
+    }
+
     /// A condition in a role compares texts exactly.
     #[test]
     fn that_a_roles_condition_names_is_written_as_the_code_writes_it() {
@@ -953,7 +1009,20 @@ mod a_parameter {
             (
                 "CorsOrigin",
                 &["", "https://shop.example.com", "http://localhost:3000", "http://127.0.0.1:8080", "https://a.b:80"],
-                &["*", "https://*", "https://a/b", "https://a'b", "https://a b", "https://a\"", "shop.example.com"],
+                &[
+                    "*",
+                    "https://*",
+                    "https://a/b",
+                    "https://a'b",
+                    "https://a b",
+                    "https://a\"",
+                    "shop.example.com",
+                    "https://Shop.Example.com",
+                    "https://shop.example.com:443",
+                    "http://localhost:80",
+                    "https://shop.example.com.",
+                    "https://ada@shop.example.com",
+                ],
             ),
         ];
         for (parameter, good, bad) in examples {
