@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::{
+    preflight,
     process::quiet,
     progress::Step,
     stack::Stack,
@@ -32,6 +33,7 @@ pub fn deploy(tools: &Tools, url: &str) -> Result<Stack> {
     // Forgotten anyway when the emulator stops.
     deploy.arg("RetainData=false");
     let said = quiet(&mut deploy)?;
+    preflight::complete(|| tools.aws("aws", url), STACK)?;
 
     let mut describe = tools.aws("aws", url);
     describe.args(["cloudformation", "describe-stacks", "--output", "json", "--stack-name", STACK]);

@@ -15,6 +15,7 @@ mod logs;
 mod mutants;
 mod openapi;
 mod people;
+mod preflight;
 mod process;
 mod progress;
 mod project;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use crate::{
     functions::{self, sam_build},
+    preflight,
     process::{quiet, show},
     progress::Step,
     project::{Project, wanted},
@@ -129,6 +130,9 @@ fn all(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<()> {
         deploy.args(parameters.iter().map(|(name, value)| format!("{name}={value}")));
     }
     show(&mut deploy)?;
+    if matches!(cloud, Cloud::Endpoint(_)) {
+        preflight::complete(|| tools.on(cloud, "aws"), &environment.stack)?;
+    }
     if environment.name == PROTECTED {
         // Not a property of the template, and no option of SAM's.
         let mut protect = tools.on(cloud, "aws");
@@ -174,6 +178,9 @@ fn one(project: &Project, tools: &Tools, cloud: &Cloud, environment: &Environmen
     deploy.arg("--config-file").arg(project.root().join("samconfig.toml"));
     // In place of samconfig's. What isn't named here stays as it is.
     show(deploy.arg("--parameter-overrides").arg(format!("Architecture={architecture}")))?;
+    if matches!(cloud, Cloud::Endpoint(_)) {
+        preflight::complete(|| tools.on(cloud, "aws"), &environment.stack)?;
+    }
     let after = live_versions(tools, cloud, environment, names)?;
     for ((name, before), after) in names.iter().zip(before).zip(after) {
         step.note(if before == after {
