@@ -149,7 +149,10 @@ mod a_route {
         let settings = template.get("Resources.PublicApi.Properties.MethodSettings").as_array().unwrap();
         let limit = |setting: &Value, name: &str| {
             let parameter = setting[name]["Ref"].as_str().unwrap();
-            template.get(&format!("Parameters.{parameter}.Default")).as_u64().unwrap()
+            match template.get(&format!("Parameters.{parameter}.Default")) {
+                Value::String(text) => text.parse().unwrap(),
+                number => number.as_u64().unwrap(),
+            }
         };
         let limits = |setting| (limit(setting, "ThrottlingRateLimit"), limit(setting, "ThrottlingBurstLimit"));
         let [all, orders] = settings.as_slice() else { panic!("{settings:?}") };
@@ -953,7 +956,7 @@ mod a_parameter {
         let template = Template::read();
         let label = "a".repeat(63);
         let long_domain = format!("orders@{label}a.example");
-        let examples: [(&str, &[&str], &[&str]); 9] = [
+        let examples: [(&str, &[&str], &[&str]); 11] = [
             ("CancellationWindowHours", &["0", "24", "720"], &["", "0.5", "-1", "721", "1000"]),
             (
                 "LogLevel",
@@ -985,6 +988,8 @@ mod a_parameter {
                     &long_domain,
                 ],
             ),
+            ("BurstLimit", &["1", "400"], &["", "0", "0.5", "1.0", "-1", "1e3", "1000000"]),
+            ("OrderBurstLimit", &["1", "100"], &["", "0", "0.5", "1.0", "-1", "1e3", "1000000"]),
             ("SenderDomain", &["", "example.com", "xn--mnchen-3ya.example"], &["com", "a.", "-", "a..b", "A.example"]),
             ("ApiDomain", &["", "api.example.com"], &["com", "api.example.com.", "-a.example", "*.example.com"]),
             (
