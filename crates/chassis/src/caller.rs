@@ -3,6 +3,12 @@
 //! One code path, closed by default: the claims that a gateway's authorizer
 //! checked; else the bearer token, verified here; else nobody. There is no
 //! switch that turns it off.
+//!
+//! A gateway checks a token's signature and expiry, and neither for which client
+//! of the pool it is nor, without ambiguity, what groups it names: it passes a list
+//! on as text, `a,b` or `[a b]`, and a group's name may hold any of these
+//! characters. So the client is checked here, and an administrator is recognised by
+//! the token itself.
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
@@ -30,13 +36,15 @@ typed_id!(
 
 /// The Cognito group whose members are administrators.
 const ADMIN_GROUP: &str = "admin";
+/// The claim that lists the groups of the token's owner.
+const GROUPS: &str = "cognito:groups";
 
 /// A signed-in person. As a handler's argument: 401 for everybody else.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who.
     pub user_id: UserId,
-    /// Member of the group `admin`, by the token's claim.
+    /// Member of the group `admin`, by the list in the token itself.
     pub admin: bool,
     /// How the pool says that they can be reached.
     pub contact: VerifiedContact,
@@ -48,6 +56,7 @@ impl Caller {
         self.admin || self.user_id == owner
     }
 
+    /// Of claims that come from the token itself.
     fn from_claims(claims: &HashMap<String, Value>) -> Result<Self, Problem> {
         // An access token passes a gateway's authorizer too, but says nothing
         // of e-mail and phone, and isn't meant as proof of who someone is.
@@ -58,7 +67,7 @@ impl Caller {
         let subject = subject.ok_or_else(|| Problem::unauthenticated("The token's subject cannot be read."))?;
         Ok(Self {
             user_id: UserId::from_uuid(subject),
-            admin: groups(claims.get("cognito:groups")).iter().any(|group| group == ADMIN_GROUP),
+            admin: names_admin(claims.get(GROUPS)),
             contact: VerifiedContact {
                 email: verified(claims, "email"),
                 phone: verified(claims, "phone_number"),
@@ -101,19 +110,18 @@ fn issued_at(claim: Option<&Value>) -> Timestamp {
     seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The groups claim: a list in the token itself; `a,b` from API Gateway; and
-/// `[a b]` from some gateways.
-fn groups(claim: Option<&Value>) -> Vec<String> {
-    match claim {
-        Some(Value::Array(groups)) => groups.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Some(Value::String(groups)) => groups
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .split([',', ' '])
-            .filter(|group| !group.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        _ => Vec::new(),
+/// Whether the token's own list of groups has the one of administrators.
+fn names_admin(groups: Option<&Value>) -> bool {
+    groups.and_then(Value::as_array).is_some_and(|groups| groups.iter().any(|group| group == ADMIN_GROUP))
+}
+
+/// Whether what a gateway made of the list could name the group. Only then is
+/// the token itself looked at, so that no customer's request waits for keys.
+fn may_name_admin(groups: Option<&Value>) -> bool {
+    match groups {
+        Some(Value::String(text)) => text.contains(ADMIN_GROUP),
+        Some(list) => names_admin(Some(list)),
+        None => false,
     }
 }
 
@@ -164,17 +172,35 @@ impl Authenticator {
     }
 
     async fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
-        if let Some(claims) = gateway_claims(parts) {
-            return Caller::from_claims(&claims);
+        let Some(claims) = gateway_claims(parts) else {
+            let token = only_authorization(parts).and_then(bearer);
+            return self.owner_of(token.ok_or_else(no_token)?).await;
+        };
+        let mut caller = Caller::from_claims(&claims)?;
+        if !self.verifier.is_addressee_of(&claims) {
+            tracing::info!("a token of another client or of another pool is refused");
+            return Err(bad_token());
         }
-        let header = parts.headers.get(header::AUTHORIZATION);
-        let token = header.and_then(|value| value.to_str().ok()).and_then(bearer);
-        let token = token.ok_or_else(no_token)?;
+        caller.admin = may_name_admin(claims.get(GROUPS)) && self.is_admin(parts, caller.user_id).await?;
+        Ok(caller)
+    }
+
+    /// Whether the token that the gateway checked says that its owner is an
+    /// administrator. A gateway that gets two tokens has looked at one of them, and
+    /// nobody knows at which.
+    async fn is_admin(&self, parts: &Parts, checked: UserId) -> Result<bool, Problem> {
+        let header = only_authorization(parts).ok_or_else(no_token)?;
+        // The gateway takes a token without the scheme, too.
+        let owner = self.owner_of(bearer(header).unwrap_or(header)).await?;
+        if owner.user_id == checked { Ok(owner.admin) } else { Err(bad_token()) }
+    }
+
+    async fn owner_of(&self, token: &str) -> Result<Caller, Problem> {
         let claims = self.verifier.verify(token).await.map_err(|error| match error {
             TokenError::KeysUnavailable(_) => Problem::unavailable(error),
             error => {
                 tracing::info!(reason = telemetry::chain(&error), "token refused");
-                Problem::unauthenticated("The token is not valid, or has expired.")
+                bad_token()
             }
         })?;
         Caller::from_claims(&claims)
@@ -186,7 +212,18 @@ impl Authenticator {
 }
 
 fn no_token() -> Problem {
-    Problem::unauthenticated("Send an ID token: `Authorization: Bearer …`.")
+    Problem::unauthenticated("Send one ID token: `Authorization: Bearer …`.")
+}
+
+fn bad_token() -> Problem {
+    Problem::unauthenticated("The token is not valid, or has expired.")
+}
+
+/// The value of the `Authorization` header, if there is exactly one.
+fn only_authorization(parts: &Parts) -> Option<&str> {
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?.trim();
+    if values.next().is_none() { Some(value) } else { None }
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -315,19 +352,28 @@ mod tests {
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
-    use super::{Caller, groups, issued_at};
+    use super::{Caller, issued_at, may_name_admin, names_admin};
 
     fn claims(value: Value) -> HashMap<String, Value> {
         serde_json::from_value(value).unwrap()
     }
 
     #[test]
-    fn groups_are_read_in_each_form_that_gateways_send() {
-        for claim in [json!(["ops", "admin"]), json!("ops,admin"), json!("[ops admin]"), json!("[admin]")] {
-            assert!(groups(Some(&claim)).contains(&"admin".to_owned()), "{claim}");
+    fn only_the_tokens_own_list_names_a_group() {
+        assert!(names_admin(Some(&json!(["ops", "admin"]))));
+        for claim in [json!(["[admin", "read,admin", "Admin", " admin"]), json!("admin"), json!("[admin]"), Value::Null]
+        {
+            assert!(!names_admin(Some(&claim)), "{claim}");
         }
-        for claim in [json!("administrators"), json!(["not admin"]), json!(""), json!(1), Value::Null] {
-            assert!(!groups(Some(&claim)).contains(&"admin".to_owned()), "{claim}");
+    }
+
+    #[test]
+    fn the_token_is_looked_at_in_each_form_in_which_gateways_pass_the_group_on() {
+        for claim in [json!(["ops", "admin"]), json!("ops,admin"), json!("[ops admin]"), json!("[[admin]")] {
+            assert!(may_name_admin(Some(&claim)), "{claim}");
+        }
+        for claim in [json!("staff"), json!(["not admin"]), json!(""), json!(1), Value::Null] {
+            assert!(!may_name_admin(Some(&claim)), "{claim}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Verifying ID tokens where no gateway did it: RS256 against the pool's key
+//! Verifying ID tokens where no gateway did it, or not all of it: RS256 against the pool's key
 //! set (RFC 7515, RFC 7517, OpenID Connect Core 3.1.3.7).
 
 use std::{
@@ -97,6 +97,13 @@ impl TokenVerifier {
         validation.validate_nbf = true;
         validation.leeway = 5;
         Self { config, validation, connector, clock, keys: Mutex::default() }
+    }
+
+    /// Whether claims that somebody else has verified are of our pool and for our
+    /// client.
+    pub fn is_addressee_of(&self, claims: &HashMap<String, Value>) -> bool {
+        let is = |name: &str, expected: &str| claims.get(name).is_some_and(|claim| claim == expected);
+        is("iss", &self.config.issuer) && is("aud", &self.config.audience)
     }
 
     /// The token's claims, if it is genuine, current and meant for us.

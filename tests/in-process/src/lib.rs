@@ -11,6 +11,7 @@
 pub mod cloud;
 pub mod fault;
 pub mod invocation;
+pub mod keys;
 pub mod permissions;
 pub mod scenario;
 pub mod tables;

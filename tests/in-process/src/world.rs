@@ -18,8 +18,9 @@ use chassis::{
     deadline::Deadline,
     dynamo::Table,
 };
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use lambda_http::{
     Context, LambdaEvent, aws_lambda_events::apigw::ApiGatewayProxyRequestContext, request::RequestContext,
 };
@@ -36,7 +37,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use tracing_subscriber::EnvFilter;
 
-use crate::{cloud::Cloud, template::Template};
+use crate::{cloud::Cloud, keys::Key, template::Template};
 
 /// How long orders can be cancelled for in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -49,7 +50,7 @@ pub const ISSUED_AT: i64 = 1_700_000_000;
 /// called by its logical id.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("AUTH_AUDIENCE", CLIENT),
-    ("AUTH_ISSUER", "http://pool.test"),
+    ("AUTH_ISSUER", ISSUER),
     ("AUTH_JWKS_URL", "http://pool.test/keys"),
     ("CANCELLATION_WINDOW_HOURS", "24"),
     ("EMAIL_SENDER", "orders@holdfast.example"),
@@ -96,10 +97,16 @@ pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<
     }
 }
 
-/// The host of the user pool, which is also the issuer of its tokens.
+/// The host that has the keys of the user pool.
 pub const POOL: &str = "pool.test";
-/// The app client that tokens are for.
-pub const CLIENT: &str = "client";
+/// The issuer of the pool's tokens, as the payloads in `events/` have it.
+pub const ISSUER: &str = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_EXAMPLE01";
+/// The app client that tokens are for, as the payloads in `events/` have it.
+pub const CLIENT: &str = "1example23456789abcdefghij";
+
+/// The pool's key. All worlds of a process share it, since it takes a while to
+/// make one.
+static POOL_KEY: LazyLock<Key> = LazyLock::new(|| Key::generate("pool"));
 
 /// The shop.
 pub struct World {
@@ -135,6 +142,7 @@ impl World {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
         let cloud = Cloud::start();
+        cloud.publish_keys(json!({ "keys": [POOL_KEY.published()] }));
         let aws = aws(cloud.clone()).await;
         cloud.serve("users", users::build(configuration(), &aws, clock.clone()));
         cloud.serve("products", products::build(configuration(), &aws, clock.clone()));
@@ -316,6 +324,11 @@ impl World {
         if let Some(context) = person.context() {
             request.extensions_mut().insert(context);
         }
+        // Of other people's tokens, the services read only what the gateway says.
+        if person.has_groups() && !request.headers().contains_key(header::AUTHORIZATION) {
+            let token = format!("Bearer {}", person.token()).parse().expect("a header's value");
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
         let service = service_of(request.uri().path());
         if request.extensions().get::<Context>().is_none() {
             request.extensions_mut().insert(lambda_context(service));
@@ -422,7 +435,12 @@ pub struct Person(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    SignedIn { claims: Value },
+    SignedIn {
+        /// As a gateway passes them on.
+        claims: Value,
+        /// The list of groups in the token itself.
+        groups: Vec<String>,
+    },
     Service,
     Nobody,
 }
@@ -434,6 +452,8 @@ impl Person {
         Self::with_claims(json!({
             "sub": uuid::Uuid::new_v4(),
             "token_use": "id",
+            "iss": ISSUER,
+            "aud": CLIENT,
             "iat": ISSUED_AT.to_string(),
             "email": format!("{}@example.com", name.to_lowercase().replace(' ', ".")),
             "email_verified": "true",
@@ -444,16 +464,46 @@ impl Person {
 
     /// A signed-in person of whom the token says just this.
     pub fn with_claims(claims: Value) -> Self {
-        Self(Kind::SignedIn { claims })
+        Self(Kind::SignedIn { claims, groups: Vec::new() })
     }
 
     /// A signed-in administrator.
     pub fn admin() -> Self {
-        let mut admin = Self::named("Grace");
-        if let Kind::SignedIn { claims } = &mut admin.0 {
-            claims["cognito:groups"] = "admin".into();
+        Self::named("Grace").in_groups(&["admin"], "admin")
+    }
+
+    /// The person as a member of groups, which a gateway passes on as `claim`.
+    pub fn in_groups(&self, groups: &[&str], claim: impl Into<Value>) -> Self {
+        let mut person = self.but("cognito:groups", claim);
+        if let Kind::SignedIn { groups: own, .. } = &mut person.0 {
+            *own = groups.iter().map(ToString::to_string).collect();
         }
-        admin
+        person
+    }
+
+    fn has_groups(&self) -> bool {
+        matches!(&self.0, Kind::SignedIn { groups, .. } if !groups.is_empty())
+    }
+
+    /// The claims, as a gateway passes them on.
+    pub fn claims(&self) -> Value {
+        match &self.0 {
+            Kind::SignedIn { claims, .. } => claims.clone(),
+            _ => panic!("only people have claims"),
+        }
+    }
+
+    /// The token, signed by the pool.
+    pub fn token(&self) -> String {
+        let Kind::SignedIn { claims, groups } = &self.0 else { panic!("only people have tokens") };
+        let mut claims = claims.clone();
+        claims["iat"] = self.issued_at().into();
+        claims["exp"] = (Timestamp::now().as_second() + 24 * 3600).into();
+        for verified in ["email_verified", "phone_number_verified"] {
+            claims[verified] = (claims[verified] == "true").into();
+        }
+        claims["cognito:groups"] = groups.as_slice().into();
+        POOL_KEY.sign(&claims)
     }
 
     /// Another service, as the internal API presents it.
@@ -470,7 +520,7 @@ impl Person {
     pub fn but(&self, claim: &str, value: impl Into<Value>) -> Self {
         let mut person = self.clone();
         match &mut person.0 {
-            Kind::SignedIn { claims } => claims[claim] = value.into(),
+            Kind::SignedIn { claims, .. } => claims[claim] = value.into(),
             _ => panic!("only people have claims"),
         }
         person
@@ -489,7 +539,7 @@ impl Person {
     /// A claim of the person's token.
     pub fn claim(&self, name: &str) -> &str {
         match &self.0 {
-            Kind::SignedIn { claims } => claims[name].as_str().expect("a claim"),
+            Kind::SignedIn { claims, .. } => claims[name].as_str().expect("a claim"),
             _ => panic!("only people have claims"),
         }
     }
@@ -511,7 +561,7 @@ impl Person {
 
     fn context(&self) -> Option<RequestContext> {
         match &self.0 {
-            Kind::SignedIn { claims } => Some(context(json!({ "authorizer": { "claims": claims } }))),
+            Kind::SignedIn { claims, .. } => Some(context(json!({ "authorizer": { "claims": claims } }))),
             Kind::Service => Some(iam_context()),
             Kind::Nobody => None,
         }

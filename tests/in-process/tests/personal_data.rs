@@ -166,8 +166,16 @@ async fn no_log_line_has_a_name_an_address_a_number_a_token_or_a_means_of_paymen
     let log = Log::start();
     let drive = Drive { world: World::start().await, ada: Person::named("Ada Quillfeather") };
     let details = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 50 });
-    let product = drive.send(&Person::admin(), "POST", "/products", Some(details)).await;
+    // An administrator's token is looked at, so it must be a good one.
+    let (admin, token) = (Person::admin(), Person::admin().token());
+    let genuine = [("authorization", admin.token())];
+    let genuine = genuine.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let product =
+        drive.world.send_with(&admin, Method::POST, "/products", Some(details.clone()), &genuine).await.json();
     let product = product["id"].as_str().unwrap();
+    let swapped = [("authorization", token.as_str())];
+    let refused = drive.world.send_with(&admin, Method::POST, "/products", Some(details), &swapped).await;
+    refused.expect_problem(401, "unauthenticated");
 
     drive.users().await;
     drive.orders(product).await;
@@ -195,7 +203,8 @@ async fn no_log_line_has_a_name_an_address_a_number_a_token_or_a_means_of_paymen
         assert!(text.contains(line), "the log has no \"{line}\": was everything driven?");
     }
     let secrets = [NAME, "Quillfeather", drive.ada.email(), drive.ada.phone(), "mallory@example.org", BEARER];
-    for secret in secrets.into_iter().chain(TOKENS) {
+    let tokens = [genuine[0].1, swapped[0].1];
+    for secret in secrets.into_iter().chain(TOKENS).chain(tokens) {
         let found = text.lines().find(|line| line.contains(secret));
         assert!(found.is_none(), "\"{secret}\" is in the log: {found:?}");
     }

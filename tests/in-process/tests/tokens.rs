@@ -1,71 +1,29 @@
 //! Bearer tokens where no gateway checked them, as under `sam local` and
-//! `cargo lambda watch`: genuine ones are believed, and nothing else is.
+//! `cargo lambda watch`: genuine ones are believed, and nothing else is. And what
+//! is left to check behind a gateway.
 
 use std::time::Duration;
 
-use aws_lc_rs::{
-    encoding::AsDer,
-    rand::SystemRandom,
-    rsa::{KeyPair, KeySize},
-    signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512},
-};
+use aws_lc_rs::{encoding::AsDer, signature::KeyPair as _};
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chassis::clock::Clock;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use in_process_tests::{
     Answer, Person, World,
-    world::{CLIENT, POOL},
+    keys::{Key, unsigned},
+    world::{CLIENT, ISSUER, POOL},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const SUBJECT: &str = "0195a8e0-0000-7000-8000-000000000001";
 
-/// A key of a user pool.
-struct Key {
-    id: &'static str,
-    pair: KeyPair,
-}
-
-impl Key {
-    fn generate(id: &'static str) -> Self {
-        Self { id, pair: KeyPair::generate(KeySize::Rsa2048).unwrap() }
-    }
-
-    fn published(&self) -> Value {
-        let public = self.pair.public_key();
-        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        json!({
-            "kid": self.id, "kty": "RSA", "alg": "RS256", "use": "sig",
-            "n": number(public.modulus().big_endian_without_leading_zero()),
-            "e": number(public.exponent().big_endian_without_leading_zero()),
-        })
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        self.sign_as(&json!({ "alg": "RS256", "kid": self.id }), claims)
-    }
-
-    fn sign_as(&self, header: &Value, claims: &Value) -> String {
-        let signed = unsigned(header, claims);
-        let padding = if header["alg"] == "RS512" { &RSA_PKCS1_SHA512 } else { &RSA_PKCS1_SHA256 };
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair.sign(padding, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
-
-fn unsigned(header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}", part(header), part(claims))
-}
-
 /// What the pool says of Ada; `change` overrides, and null removes.
 fn claims(change: Value) -> Value {
     let now = Timestamp::now().as_second();
     let mut claims = json!({
-        "sub": SUBJECT, "iss": format!("http://{POOL}"), "aud": CLIENT, "token_use": "id",
+        "sub": SUBJECT, "iss": ISSUER, "aud": CLIENT, "token_use": "id",
         "iat": now, "exp": now + 3600, "email": "ada@example.com", "email_verified": true,
     });
     for (name, value) in change.as_object().unwrap() {
@@ -306,5 +264,120 @@ mod keys {
         world.cloud.take_down(POOL);
         tokio::time::advance(Duration::from_secs(1800)).await;
         orders(&world, &token).await.expect(StatusCode::OK);
+    }
+}
+
+mod behind_a_gateway {
+    use super::*;
+
+    async fn add_product(world: &World, person: &Person, headers: &[(&str, &str)]) -> Answer {
+        let body = json!({ "name": "Mug", "description": "Blue.", "price": 5, "stock": 1 });
+        world.send_with(person, Method::POST, "/products", Some(body), headers).await
+    }
+
+    #[tokio::test]
+    async fn a_token_for_another_client_or_of_another_pool_is_refused() {
+        let world = World::start().await;
+        let ada = world.customer("Ada").await;
+        let path = format!("/users/{}", ada.id());
+        world.get(&ada, &path).await.expect(StatusCode::OK);
+        for (claim, value) in [
+            ("aud", json!("another-client")),
+            ("aud", json!(format!("{CLIENT},another-client"))),
+            ("aud", json!([])),
+            ("aud", json!(null)),
+            ("iss", json!(format!("{ISSUER}2"))),
+            ("iss", json!(null)),
+        ] {
+            expect_refused(&world.get(&ada.but(claim, value.clone()), &path).await);
+            expect_refused(&add_product(&world, &Person::admin().but(claim, value), &[]).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_group_of_administrators_is_found_however_the_gateway_writes_the_list() {
+        let world = World::start().await;
+        for claim in
+            [json!("admin"), json!("[admin]"), json!("ops,admin"), json!("[admin ops]"), json!(["ops", "admin"])]
+        {
+            let admin = Person::named("Grace").in_groups(&["ops", "admin"], claim);
+            add_product(&world, &admin, &[]).await.expect(StatusCode::CREATED);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_name_looks_like_a_list_makes_no_administrator() {
+        let world = World::start().await;
+        for (group, claim) in [
+            ("[admin", "[admin"),
+            ("[admin", "[[admin]"),
+            ("admin]", "[admin]]"),
+            ("read,admin", "read,admin"),
+            ("read,admin", "[read,admin]"),
+            ("not admin", "[not admin]"),
+            ("administrators", "[administrators]"),
+            ("Admin", "Admin"),
+        ] {
+            let person = Person::named("Mallory").in_groups(&[group], claim);
+            add_product(&world, &person, &[]).await.expect_problem(403, "forbidden");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_administrator_is_known_by_the_one_token_that_the_gateway_has_checked() {
+        let world = World::start().await;
+        let (admin, other) = (Person::admin(), Person::admin());
+        let token = admin.token();
+        for good in [token.clone(), format!("Bearer {token}"), format!("bearer {token}")] {
+            add_product(&world, &admin, &[("authorization", &good)]).await.expect(StatusCode::CREATED);
+        }
+        let stranger = Key::generate("pool");
+        let forged = stranger.sign(&claims(json!({ "sub": admin.claim("sub"), "cognito:groups": ["admin"] })));
+        for bad in [other.token(), forged, format!("Basic {token}"), format!("{token}, {token}"), String::new()] {
+            expect_refused(&add_product(&world, &admin, &[("authorization", &bad)]).await);
+        }
+        for (first, second) in [(&token, &token), (&token, &other.token())] {
+            let headers = [("authorization", first.as_str()), ("authorization", second.as_str())];
+            expect_refused(&add_product(&world, &admin, &headers).await);
+        }
+        // The gateway's word alone.
+        let claimed = Person::named("Mallory").but("cognito:groups", "admin");
+        expect_refused(&add_product(&world, &claimed, &[]).await);
+    }
+
+    #[tokio::test]
+    async fn an_http_api_makes_an_administrator_of_nobody_else() {
+        let world = World::start().await;
+        let event = |person: &Person, authorization: &str| {
+            let mut event: Value =
+                serde_json::from_str(include_str!("../../../events/orders/http-v2-list-orders.json")).unwrap();
+            event["requestContext"]["authorizer"]["jwt"]["claims"] = person.claims();
+            event["headers"]["authorization"] = authorization.into();
+            event["rawQueryString"] = format!("user_id={}", Person::named("Ada").id()).into();
+            event.to_string()
+        };
+        let status = async |event: String| world.invoke("orders", &event).await.unwrap()["statusCode"].clone();
+        let admin = Person::named("Grace").in_groups(&["admin"], "[admin]");
+        let token = admin.token();
+        assert_eq!(status(event(&admin, &format!("Bearer {token}"))).await, 200);
+        assert_eq!(status(event(&admin, &format!("Bearer {token},Bearer {token}"))).await, 401);
+        let mallory = Person::named("Mallory").in_groups(&["[admin"], "[[admin]");
+        assert_eq!(status(event(&mallory, &mallory.token())).await, 404);
+        assert_eq!(status(event(&mallory, &token)).await, 401);
+        assert_eq!(status(event(&admin.but("aud", "another-client"), &token)).await, 401);
+    }
+
+    #[tokio::test]
+    async fn a_customers_request_waits_for_no_keys() {
+        let world = World::start().await;
+        world.cloud.take_down(POOL);
+        let ada = world.customer("Ada").await;
+        world.get(&ada, "/orders").await.expect(StatusCode::OK);
+        let staff = ada.in_groups(&["staff"], "[staff]");
+        add_product(&world, &staff, &[]).await.expect_problem(403, "forbidden");
+        // Whether it is an administrator is not known.
+        add_product(&world, &Person::admin(), &[]).await.expect_problem(503, "unavailable");
+        world.cloud.bring_back();
+        assert_eq!(world.cloud.key_fetches(), 0);
     }
 }

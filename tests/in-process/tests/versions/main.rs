@@ -20,7 +20,7 @@ use in_process_tests::{
     cloud::Trouble,
     permissions::{self, GRANTED},
     tables,
-    world::sqs_record,
+    world::{CLIENT, ISSUER, sqs_record},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -41,6 +41,8 @@ fn person(name: &str, sub: u128, phone: Option<&str>) -> Person {
     let mut claims = json!({
         "sub": uuid::Uuid::from_u128(sub),
         "token_use": "id",
+        "iss": ISSUER,
+        "aud": CLIENT,
         "email": format!("{}@example.com", name.to_lowercase()),
         "email_verified": "true",
         "iat": "1800000000",
@@ -57,7 +59,7 @@ fn ada() -> Person {
 }
 
 fn admin() -> Person {
-    person("Grace", 0x9, None).but("cognito:groups", "admin")
+    person("Grace", 0x9, None).in_groups(&["admin"], "admin")
 }
 
 async fn join(world: &World, person: &Person, name: &str) {

@@ -1,0 +1,55 @@
+//! The keys of user pools, and the tokens that they sign.
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa::{KeyPair, KeySize},
+    signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+/// A key of a user pool.
+#[derive(Debug)]
+pub struct Key {
+    id: &'static str,
+    /// Both halves.
+    pub pair: KeyPair,
+}
+
+impl Key {
+    /// A new key. It takes a while to find one.
+    pub fn generate(id: &'static str) -> Self {
+        Self { id, pair: KeyPair::generate(KeySize::Rsa2048).expect("a key") }
+    }
+
+    /// How the pool's key set has it.
+    pub fn published(&self) -> Value {
+        let public = self.pair.public_key();
+        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        json!({
+            "kid": self.id, "kty": "RSA", "alg": "RS256", "use": "sig",
+            "n": number(public.modulus().big_endian_without_leading_zero()),
+            "e": number(public.exponent().big_endian_without_leading_zero()),
+        })
+    }
+
+    /// A token that says this.
+    pub fn sign(&self, claims: &Value) -> String {
+        self.sign_as(&json!({ "alg": "RS256", "kid": self.id }), claims)
+    }
+
+    /// As [`Key::sign`], with another header.
+    pub fn sign_as(&self, header: &Value, claims: &Value) -> String {
+        let signed = unsigned(header, claims);
+        let padding = if header["alg"] == "RS512" { &RSA_PKCS1_SHA512 } else { &RSA_PKCS1_SHA256 };
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair.sign(padding, &SystemRandom::new(), signed.as_bytes(), &mut signature).expect("a signature");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+/// A token without its signature.
+pub fn unsigned(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}", part(header), part(claims))
+}
