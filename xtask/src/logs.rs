@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use crate::{deploy::STACK, project::Project, shop::Http, stack::Stack};
+use crate::{complain, deploy::STACK, project::Project, say, shop::Http, stack::Stack};
 
 const PAUSE: Duration = Duration::from_millis(500);
 /// How far back to look each time: lines may come late, and out of order.
@@ -23,7 +23,7 @@ pub fn follow(project: &Project) -> Result<()> {
     let prefix = format!("/aws/lambda/{STACK}/");
     let mut seen = HashSet::new();
     let mut from = now() - PAST;
-    eprintln!("The last five minutes, and what follows; Ctrl-C ends it.");
+    complain!("The last five minutes, and what follows; Ctrl-C ends it.");
     loop {
         let mut lines = Vec::new();
         let groups = ask(&stack, "DescribeLogGroups", &json!({ "logGroupNamePrefix": prefix }))?;
@@ -41,7 +41,7 @@ pub fn follow(project: &Project) -> Result<()> {
         }
         lines.sort_by_key(|(time, _)| *time);
         for (_, line) in lines {
-            println!("{line}");
+            say!("{line}");
         }
         from = now() - OVERLAP;
         seen.retain(|(time, _)| *time >= from);

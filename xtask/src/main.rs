@@ -1,6 +1,8 @@
 //! The project's tasks. The Makefile lists them; whatever needs a decision, a
 //! wait or an error message is here.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cargo_tools;
 mod contract;
 mod demo;
@@ -14,6 +16,7 @@ mod lint;
 mod logs;
 mod mutants;
 mod openapi;
+mod output;
 mod people;
 mod preflight;
 mod process;
@@ -38,16 +41,26 @@ use anyhow::{Result, bail};
 
 use crate::{
     emulator::Emulator,
+    output::{End, until_unread},
     people::{Passwords, Person},
     project::Project,
     stack::Stack,
 };
 
+/// The tasks that only tell something. The others have work to do, which is
+/// unfinished when their reader goes away.
+const TELLS: [&str; 3] = ["token", "logs", "demo"];
+/// What a shell reports of a program that wrote into a closed pipe.
+const UNREAD: u8 = 141;
+
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
+    match until_unread(run) {
+        End::Finished(Ok(())) => ExitCode::SUCCESS,
+        // Who reads only the beginning of a log or of an order wants no more.
+        End::Unread if env::args().nth(1).is_some_and(|task| TELLS.contains(&task.as_str())) => ExitCode::SUCCESS,
+        End::Unread => ExitCode::from(UNREAD),
+        End::Finished(Err(error)) => {
+            complain!("\nerror: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -87,7 +100,7 @@ fn run() -> Result<()> {
 /// Prints a fresh token and nothing else, so that `$(make -s token)` is one.
 fn token(project: &Project, person: Person) -> Result<()> {
     let stack = Stack::running(project)?;
-    println!("{}", Passwords::in_folder(&project.local()).sign_in(&stack, person)?);
+    say!("{}", Passwords::in_folder(&project.local()).sign_in(&stack, person)?);
     Ok(())
 }
 
@@ -100,7 +113,7 @@ fn down(project: &Project) -> Result<()> {
     }
     let elsewhere = (!stopped).then(|| Stack::running(project).ok()).flatten();
     Stack::forget(&project.local())?;
-    println!(
+    say!(
         "{}",
         match elsewhere {
             _ if stopped => "Stopped, and all that it had started.".to_owned(),
@@ -117,6 +130,6 @@ fn clean(project: &Project) -> Result<()> {
     for folder in [project.local(), project.root().join(".aws-sam")] {
         project::remove(&folder)?;
     }
-    println!("Removed .local and .aws-sam; what Cargo built is in target, for `cargo clean`.");
+    say!("Removed .local and .aws-sam; what Cargo built is in target, for `cargo clean`.");
     Ok(())
 }

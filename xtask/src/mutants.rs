@@ -14,6 +14,7 @@ use crate::{
     process::{quiet, show},
     progress::Step,
     project::{self, Project, wanted},
+    say,
     tools::Tools,
 };
 
@@ -404,7 +405,7 @@ fn rules(project: &Project, tools: &Tools, only: &str) -> Result<()> {
             }
         }
     }
-    println!("{} rules broken, {} breaches noticed", mutants.len(), mutants.len() - unnoticed.len());
+    say!("{} rules broken, {} breaches noticed", mutants.len(), mutants.len() - unnoticed.len());
     ensure!(unnoticed.is_empty(), "nobody notices when these rules are broken: {}", unnoticed.join("; "));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{process::show, project::Project};
+use crate::{process::show, project::Project, say};
 
 /// The test that compares document and code writes the document, if asked to.
 pub fn write(project: &Project) -> Result<()> {
@@ -13,6 +13,6 @@ pub fn write(project: &Project) -> Result<()> {
     // have had compiled; alone, the package would want them with fewer features.
     test.args(["test", "--quiet", "--workspace", "--test", "api_document", "the_committed_document"]);
     show(test.current_dir(project.root()).env("HOLDFAST_UPDATE", "openapi"))?;
-    println!("docs/openapi.yaml is what the code says.");
+    say!("docs/openapi.yaml is what the code says.");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Running other programs.
 
 use std::{
-    io::{BufRead, BufReader, IsTerminal, Write, stdout},
+    io::{BufRead, BufReader, IsTerminal, stdout},
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -17,6 +17,8 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     flag,
 };
+
+use crate::output;
 
 /// Runs a program whose output the user should see as it comes.
 pub fn show(command: &mut Command) -> Result<()> {
@@ -48,14 +50,12 @@ pub fn ticking(command: &mut Command) -> Result<()> {
         for said in BufReader::new(output).lines() {
             let said: String = said.context("its output cannot be read")?.chars().take(WIDTH).collect();
             if screen {
-                print!("\r\x1b[2K    {}", said.trim_end());
-                stdout().flush()?;
+                output::write(format_args!("\r\x1b[2K    {}", said.trim_end()));
             }
         }
     }
     if screen {
-        print!("\r\x1b[2K");
-        stdout().flush()?;
+        output::write(format_args!("\r\x1b[2K"));
     }
     let status = child.wait().with_context(|| format!("lost sight of `{}`", line(command)))?;
     ensure!(status.success(), "`{}` failed ({status})", line(command));

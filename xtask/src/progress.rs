@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::say;
+
 /// A step that has begun. One that fails is simply dropped: the error that
 /// follows says more than a cross would.
 pub struct Step {
@@ -14,21 +16,21 @@ pub struct Step {
 
 impl Step {
     pub fn begin(what: impl Display) -> Self {
-        println!("▸ {what}");
+        say!("▸ {what}");
         Self { began: Instant::now() }
     }
 
     /// Something worth knowing on the way.
     pub fn note(&self, what: impl Display) {
         for line in what.to_string().lines() {
-            println!("{}", format!("    {line}").trim_end());
+            say!("{}", format!("    {line}").trim_end());
         }
     }
 
     /// Ends the step; returns the time it took.
     pub fn done(self, how: impl Display) -> Duration {
         let took = self.began.elapsed();
-        println!("  ✓ {how} ({})", seconds(took));
+        say!("  ✓ {how} ({})", seconds(took));
         took
     }
 }

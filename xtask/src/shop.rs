@@ -12,8 +12,10 @@ use serde_json::Value;
 use ureq::{Agent, http::Request};
 
 use crate::{
+    complain,
     process::{attended, line},
     progress::seconds,
+    say,
 };
 
 /// An HTTP client for JSON.
@@ -85,11 +87,11 @@ impl Http {
 
 /// Runs a program that keeps the shop at `url` open; tells when it is.
 pub fn keep_open(program: &mut Command, url: &str) -> Result<()> {
-    println!("▸ {}", line(program));
+    say!("▸ {}", line(program));
     let (began, address) = (Instant::now(), url.to_owned());
     thread::spawn(move || match wait_until_open(&address) {
-        Ok(()) => println!("\n✓ The shop is open at {address} ({})\n", seconds(began.elapsed())),
-        Err(error) => eprintln!("\nerror: {error:#}"),
+        Ok(()) => say!("\n✓ The shop is open at {address} ({})\n", seconds(began.elapsed())),
+        Err(error) => complain!("\nerror: {error:#}"),
     });
     attended(program)
 }

@@ -15,7 +15,7 @@ use signal_hook::{
 };
 
 use crate::{
-    contract,
+    complain, contract,
     demo::stock_the_shop,
     deploy::deploy,
     emulator::{Emulator, Lifetime, free_port, local_url},
@@ -24,6 +24,7 @@ use crate::{
     process::show,
     progress::{Step, seconds},
     project::Project,
+    say,
     stack::Stack,
     tools::Tools,
     ways::{SamLocal, Ways},
@@ -53,7 +54,7 @@ pub fn all(project: &Project) -> Result<()> {
     let ground = Ground::clear(project)?;
     let in_process = in_process(&ground.tools)?;
     let stack = ground.deploy()?;
-    println!(
+    say!(
         "▸ So far: tests without an emulator {}, functions {}, a stack for the tests {}",
         seconds(in_process),
         seconds(stack.build),
@@ -61,7 +62,7 @@ pub fn all(project: &Project) -> Result<()> {
     );
     contract::test(project, &ground.tools, &stack.deployed, &stack.furnish(&ground)?, &ground.folder)?;
     let sam_local = stack.kept.ways.start(&ground.tools, &stack.deployed, &ground.folder)?;
-    println!("▸ Tests on the stack");
+    say!("▸ Tests on the stack");
     let mut tests = ground.stack_tests(&all_stack_tests(project)?);
     stack.kept.ways.tell(&mut tests);
     if sam_local == SamLocal::IsMissing {
@@ -88,7 +89,7 @@ fn all_stack_tests(project: &Project) -> Result<Vec<String>> {
 pub fn chaos(project: &Project) -> Result<()> {
     let ground = Ground::clear(project)?;
     let stack = ground.deploy()?;
-    println!("▸ Chaos: orders, kills and duplicates for a minute or two, then recovery");
+    say!("▸ Chaos: orders, kills and duplicates for a minute or two, then recovery");
     let mut tests = ground.stack_tests(&["chaos".to_owned()]);
     tests.args(["--", "--nocapture"]).env("HOLDFAST_CHAOS", "long");
     stack.test(&mut tests)
@@ -199,9 +200,9 @@ impl Drop for StoppedAtTheEnd {
 
 fn stop(emulator: &Emulator, ways: &Ways) {
     if let Err(error) = ways.stop() {
-        eprintln!("what the tests had started could not be stopped: {error:#}");
+        complain!("what the tests had started could not be stopped: {error:#}");
     }
     if let Err(error) = emulator.stop() {
-        eprintln!("the tests' emulator could not be stopped: {error:#}");
+        complain!("the tests' emulator could not be stopped: {error:#}");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     people,
     progress::{Step, seconds},
     project::{Project, wanted},
+    say,
     shop::Http,
     stack::Stack,
     tools::Tools,
@@ -41,7 +42,7 @@ fn elsewhere(project: &Project, url: &str) -> Result<()> {
     let tools = Tools::install(project)?;
     functions::build(&tools)?;
     let stack = furnish(project, &tools, url)?;
-    println!("\nAll of it took {}. {}", seconds(began.elapsed()), farewell(&stack)?);
+    say!("\nAll of it took {}. {}", seconds(began.elapsed()), farewell(&stack)?);
     Ok(())
 }
 
@@ -65,7 +66,7 @@ fn on_own_emulator(project: &Project) -> Result<()> {
 
     let stack = furnish(project, &tools, &emulator::local_url(port)).map_err(|error| emulator.explain(error))?;
     let farewell = farewell(&stack)?;
-    println!("\nAll of it took {}. {farewell}", seconds(began.elapsed()));
+    say!("\nAll of it took {}. {farewell}", seconds(began.elapsed()));
     Ok(())
 }
 

@@ -1,0 +1,85 @@
+//! A task whose reader has gone, as in `make token | true`, ends quietly.
+
+use std::{
+    fs,
+    io::{Read, Write, pipe},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+/// A checkout whose stack is on an emulator that gives each question the same
+/// answer.
+fn checkout(name: &str, answer: &Value) -> PathBuf {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let body = answer.to_string();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut question = [0; 65_536];
+            client.read(&mut question).expect("a question");
+            let length = body.len();
+            write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                .expect("an answer");
+        }
+    });
+    let names = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!("x"))).collect::<Value>();
+    let stack = json!({
+        "api_url": url, "internal_api_url": url, "emulator_url": url,
+        "region": "us-east-1", "user_pool_id": "x", "client_id": "x",
+        "tables": names(&["users", "products", "orders", "payments", "notifications", "sandbox_ledger"]),
+        "queues": names(&["order_events", "dead_letter", "user_events", "user_events_dead_letter"]),
+        "functions": names(&["users", "products", "orders", "order_worker", "payments", "notifications"]),
+    });
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(root.join(".local")).expect("a folder");
+    fs::write(root.join(".local/stack.json"), stack.to_string()).expect("a stack");
+    fs::write(root.join(".local/passwords.json"), r#"{"ada@example.com":"x"}"#).expect("passwords");
+    root
+}
+
+/// Runs a task whose standard output nobody reads.
+fn unread(root: &Path, task: &str) -> Output {
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    xtask.arg(task).env("CARGO_MANIFEST_DIR", root.join("xtask")).stdin(Stdio::null()).stdout(writer);
+    xtask.stderr(Stdio::piped()).output().expect("a task that ends")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_token_that_nobody_reads_is_no_error() {
+    let root = checkout("token", &json!({ "AuthenticationResult": { "IdToken": "a.b.c" } }));
+    let output = unread(&root, "token");
+    assert!(output.status.success() && said(&output).is_empty(), "{output:?}");
+}
+
+#[test]
+fn logs_end_when_their_reader_goes_away() {
+    let answer = json!({
+        "logGroups": [{ "logGroupName": "/aws/lambda/holdfast/users" }],
+        "events": [{ "timestamp": 1, "message": "a line" }],
+    });
+    let output = unread(&checkout("logs", &answer), "logs");
+    assert!(output.status.success() && said(&output).lines().count() == 1, "{output:?}");
+}
+
+#[test]
+fn a_demo_ends_when_its_reader_goes_away() {
+    let answer = json!({ "AuthenticationResult": { "IdToken": "a.b.c" }, "messages": [] });
+    let output = unread(&checkout("demo", &answer), "demo");
+    assert!(output.status.success() && said(&output).is_empty(), "{output:?}");
+}
+
+#[test]
+fn work_that_was_left_unfinished_is_told_by_the_exit_code_alone() {
+    let output = unread(&checkout("clean", &json!({})), "clean");
+    assert!(output.status.code() == Some(141) && said(&output).is_empty(), "{output:?}");
+}
