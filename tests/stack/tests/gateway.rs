@@ -151,3 +151,16 @@ async fn a_body_in_a_coding_is_refused_with_the_one_that_would_be_taken() {
         assert_eq!(answer.headers["accept-encoding"], "identity");
     }
 }
+
+#[tokio::test]
+async fn what_the_gateway_refuses_by_itself_says_which_page_may_read_it() {
+    let stranger = Stack::deployed().stranger();
+    for (path, status) in [("/orders", 401), ("/nothing/here", 404)] {
+        let answer = stranger.send(Method::POST, path, None, &[]).await;
+        assert_eq!(answer.status.as_u16(), status, "{answer:?}");
+        // The stack names no origin, so it is one that nobody has.
+        assert_eq!(answer.headers["access-control-allow-origin"], "https://nowhere.invalid", "{answer:?}");
+        let exposed = answer.headers["access-control-expose-headers"].to_str().expect("a list of names");
+        assert!(exposed.split(',').any(|name| name == "retry-after"), "{exposed}");
+    }
+}
