@@ -111,6 +111,8 @@ struct UserDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     name: Option<Name>,
+    /// Absent, too, after the user pool has verified the address for somebody else, until this person's next token brings
+    /// another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     email: Option<Email>,
