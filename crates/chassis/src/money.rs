@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use iso_currency::Currency as Iso;
+use iso_currency::{Currency as Iso, Flag, IntoEnumIterator};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
@@ -11,13 +11,14 @@ use serde_json::value::RawValue;
 /// keeps numbers as doubles still reads exactly (IEEE 754, binary64).
 pub const MAX_MINOR_UNITS: u64 = 999_999_999_999_999;
 
-/// An ISO 4217 currency with at most two decimals.
+/// A currency of ISO 4217 that people pay with, and that has at most two
+/// decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Currency(Iso);
 
 /// Why a text is not a currency that is traded in here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an ISO 4217 code of a currency with at most two decimals, such as USD")]
+#[error("must be the ISO 4217 code of a currency that is in use and has at most two decimals, such as USD")]
 pub struct InvalidCurrency;
 
 impl Currency {
@@ -29,10 +30,26 @@ impl Currency {
 
     /// All that are traded in here, by code.
     pub fn all() -> impl Iterator<Item = Self> {
-        let letters = || 'A'..='Z';
-        let pairs = letters().flat_map(move |first| letters().map(move |second| [first, second]));
-        let codes = pairs.flat_map(move |[first, second]| letters().map(move |third| [first, second, third]));
-        codes.filter_map(|code| String::from_iter(code).parse().ok())
+        let mut all: Vec<_> = Iso::iter().filter_map(|iso| Self::traded(iso).ok()).collect();
+        all.sort_unstable_by_key(|currency| currency.code());
+        all.into_iter()
+    }
+
+    /// Prices can be set in it.
+    fn traded(iso: Iso) -> Result<Self, InvalidCurrency> {
+        let is_paid_with = iso.flags().iter().all(|flag| match flag {
+            // ISO 4217 has both codes of the bolívar in force. Banks and shops
+            // use VES; the crate counts it as replaced by VED.
+            Flag::Superseded(_) => iso == Iso::VES,
+            // Funds, units of account, metals, and codes for tests.
+            _ => false,
+        });
+        if is_paid_with { Self::known(iso) } else { Err(InvalidCurrency) }
+    }
+
+    /// It has at most two decimals.
+    fn known(iso: Iso) -> Result<Self, InvalidCurrency> {
+        if iso.exponent().is_some_and(|decimals| decimals <= 2) { Ok(Self(iso)) } else { Err(InvalidCurrency) }
     }
 
     /// How many decimals an amount has: 2 for USD, 0 for JPY.
@@ -56,9 +73,7 @@ impl FromStr for Currency {
     type Err = InvalidCurrency;
 
     fn from_str(code: &str) -> Result<Self, InvalidCurrency> {
-        let iso = Iso::from_code(code).ok_or(InvalidCurrency)?;
-        // Without an exponent it is no money but a metal or a test code.
-        if iso.exponent().is_some_and(|decimals| decimals <= 2) { Ok(Self(iso)) } else { Err(InvalidCurrency) }
+        Iso::from_code(code).ok_or(InvalidCurrency).and_then(Self::traded)
     }
 }
 
@@ -74,9 +89,12 @@ impl Serialize for Currency {
     }
 }
 
+/// From a table, an event or another service. An order outlives a currency: one
+/// that has been withdrawn since is still read, though no price can be set in it.
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        let code = String::deserialize(deserializer)?;
+        Iso::from_code(&code).ok_or(InvalidCurrency).and_then(Self::known).map_err(de::Error::custom)
     }
 }
 
@@ -243,6 +261,43 @@ mod tests {
         for code in ["", "usd", "US", "USDX", "XAU", "XXX", "XTS", "KWD", "ZZZ"] {
             assert!(code.parse::<Currency>().is_err(), "{code}");
         }
+    }
+
+    #[test]
+    fn withdrawn_currencies_and_units_of_account_are_not_traded() {
+        let withdrawn = ["BGN", "CUC", "HRK", "SLL", "ZWL", "ANG", "DEM", "VEF"];
+        let units_of_account =
+            ["BOV", "CHE", "CHW", "CLF", "COU", "MXV", "USN", "UYI", "UYW", "XAD", "XDR", "XSU", "XUA"];
+        for code in [&withdrawn[..], &units_of_account].concat() {
+            assert!(code.parse::<Currency>().is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_was_paid_in_a_currency_that_was_withdrawn_since_is_still_read() {
+        let lev: Money = serde_json::from_str(r#"{"minor": 1999, "currency": "BGN"}"#).unwrap();
+        assert_eq!(lev.to_string(), "19.99 BGN");
+        for code in ["KWD", "XAU", "lev"] {
+            assert!(serde_json::from_value::<Currency>(code.into()).is_err(), "{code}");
+        }
+    }
+
+    /// ISO 4217, list one, of January 2026, without funds and without the
+    /// currencies that have three decimals.
+    #[test]
+    fn every_other_currency_of_the_standard_is_traded_with_the_decimals_that_it_has() {
+        let two = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF \
+                   CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL \
+                   HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT \
+                   MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB \
+                   SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH \
+                   USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG";
+        let none = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
+        let with = |codes: &'static str, decimals| codes.split_whitespace().map(move |code| (code, decimals));
+        let mut expected: Vec<_> = with(two, 2).chain(with(none, 0)).collect();
+        expected.sort_unstable();
+        let all: Vec<_> = Currency::all().map(|currency| (currency.code(), currency.decimals())).collect();
+        assert_eq!(all, expected);
     }
 
     #[test]

@@ -83,13 +83,15 @@ pub fn id(prefix: &str) -> ObjectBuilder {
 }
 
 /// What [`text::line`] takes.
-pub fn line(max: usize, example: &str) -> ObjectBuilder {
-    text(text::LINE, example).min_length(Some(1)).max_length(Some(max))
+pub fn line(max: usize, example: &str, about: &str) -> ObjectBuilder {
+    let about = format!("{about} {}", text::BEYOND_THE_PATTERN);
+    text(text::LINE, example).min_length(Some(1)).max_length(Some(max)).description(Some(about))
 }
 
 /// What [`text::paragraph`] takes.
-pub fn paragraph(max: usize, example: &str) -> ObjectBuilder {
-    text(text::PARAGRAPH, example).min_length(Some(1)).max_length(Some(max))
+pub fn paragraph(max: usize, example: &str, about: &str) -> ObjectBuilder {
+    let about = format!("{about} {}", text::BEYOND_THE_PATTERN);
+    text(text::PARAGRAPH, example).min_length(Some(1)).max_length(Some(max)).description(Some(about))
 }
 
 /// A whole number from `least` to `most`.
@@ -126,7 +128,7 @@ schema!(
     Currency,
     "Currency",
     one_of(Currency::all().map(Currency::code))
-        .description(Some("ISO 4217. Those with at most two decimals, and no metals."))
+        .description(Some("ISO 4217. Those that people pay with and that have at most two decimals."))
 );
 
 schema!(

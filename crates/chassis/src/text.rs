@@ -1,9 +1,18 @@
-//! Texts that people write: bounded, and without control characters.
+//! Texts that people write: bounded, and made of characters that can be seen.
+
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{
+        BidiControl, BinaryProperty, DefaultIgnorableCodePoint, Emoji, EmojiModifier, ExtendedPictographic,
+        GeneralCategory, GeneralCategoryGroup, GraphemeLink, Ideographic, JoiningType, LineBreak,
+        NoncharacterCodePoint, VariationSelector,
+    },
+};
 
 /// Why a text is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
-    /// Nothing but white space.
+    /// Nothing that can be seen.
     #[error("must not be empty")]
     Empty,
     /// More characters than allowed.
@@ -16,22 +25,64 @@ pub enum InvalidText {
     /// line or a mail header.
     #[error("must not contain control characters")]
     ControlCharacter,
+    /// A character that stands for others, which are lost.
+    #[error("contains a replacement character (U+FFFD or U+FFFC): the text was damaged on its way, or isn't UTF-8")]
+    Damaged,
+    /// A character that Unicode doesn't define, or leaves to private use. What
+    /// others see in its place is not what the writer sees.
+    #[error("must contain only characters that Unicode defines")]
+    Undefined,
+    /// A character that nobody sees, in a place where it changes nothing.
+    #[error(
+        "must not contain invisible characters, other than joiners and selectors where a script or an emoji needs them"
+    )]
+    Invisible,
+    /// An accent without a letter.
+    #[error("must not begin with a combining mark")]
+    LoneMark,
 }
 
 /// What [`line`] takes, but for its length, as a regular expression (ECMA-262)
 /// for the API's document: something other than white space, and nothing
 /// forbidden before or after it.
+///
+/// It admits more than [`line`] does. A regular expression that every tool
+/// understands can name neither Unicode's properties nor the characters beyond
+/// the basic plane.
 pub const LINE: &str = concat!(
-    r"^[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*",
-    r"[^\u0000-\u0020\u007F-\u00A0\u061C\u1680\u2000-\u200A\u200E\u200F\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF\uFFFE\uFFFF]",
-    r"[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*$",
+    r"^[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFA0\uFFFC-\uFFFF]",
+    r"[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*$",
 );
 /// The same for [`paragraph`].
 pub const PARAGRAPH: &str = concat!(
-    r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*",
-    r"[^\u0000-\u0020\u007F-\u00A0\u061C\u1680\u2000-\u200A\u200E\u200F\u2028-\u202F\u205F\u2066-\u2069\u3000\uFEFF\uFFFE\uFFFF]",
-    r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFE\uFFFF]*$",
+    r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFA0\uFFFC-\uFFFF]",
+    r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*$",
 );
+/// What the API's document says beside these patterns.
+pub const BEYOND_THE_PATTERN: &str = "The service refuses some texts that the pattern admits: characters that Unicode \
+     doesn't define, invisible characters that no script or emoji needs where they stand, and a combining mark at the \
+     beginning.";
+
+/// Characters that show nothing, although no property of Unicode says so: the
+/// empty cell of Braille, two blank hieroglyphs, and a note without a head.
+const BLANK: [char; 4] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{1D159}'];
+/// They mark annotations inside a program, and have no place in a text
+/// (The Unicode Standard, 23.8).
+const ANNOTATION: [char; 3] = ['\u{FFF9}', '\u{FFFA}', '\u{FFFB}'];
+const OBJECT_REPLACEMENT: char = '\u{FFFC}';
+
+const ZERO_WIDTH_SPACE: char = '\u{200B}';
+const ZERO_WIDTH_NON_JOINER: char = '\u{200C}';
+const ZERO_WIDTH_JOINER: char = '\u{200D}';
+const MONGOLIAN_VOWEL_SEPARATOR: char = '\u{180E}';
+const TEXT_STYLE: char = '\u{FE0E}';
+const EMOJI_STYLE: char = '\u{FE0F}';
+const BLACK_FLAG: char = '\u{1F3F4}';
+const CANCEL_TAG: char = '\u{E007F}';
+/// A flag of a part of a country has at most that many tags, and one at their end.
+const MAX_TAGS: usize = 6;
 
 /// A line of 1 to `max` characters, without white space around it.
 pub fn line(text: &str, max: usize) -> Result<String, InvalidText> {
@@ -44,41 +95,141 @@ pub fn paragraph(text: &str, max: usize) -> Result<String, InvalidText> {
 }
 
 /// A line that a service of ours took from somebody, perhaps by the rules of an
-/// earlier version. Nobody is left who could be told what these forbid now: it
-/// is left out.
+/// earlier version. Nobody is left who could be told what these forbid now. So
+/// only what could forge something, or what no queue takes, is left out.
 pub fn received(text: &str, max: usize) -> Result<String, InvalidText> {
-    let allowed: String = text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).collect();
-    line(&allowed, max)
+    let allowed: String = text.chars().filter(|c| !c.is_control() && !reorders(*c) && !is_noncharacter(*c)).collect();
+    let trimmed = allowed.trim();
+    if trimmed.is_empty() {
+        return Err(InvalidText::Empty);
+    }
+    if allowed.chars().count() > max { Err(InvalidText::TooLong { max }) } else { Ok(trimmed.to_owned()) }
 }
 
-/// The rules are about the text as it was sent, so that they can be told in
-/// the API's document; the white space around it goes afterwards.
+/// The length is that of the text as it was sent, so that it can be told in the
+/// API's document; the white space around it goes afterwards.
 fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<String, InvalidText> {
-    let trimmed = text.trim();
+    let trimmed = text.trim_matches(is_blank);
     if trimmed.is_empty() {
         return Err(InvalidText::Empty);
     }
     if text.chars().count() > max {
         return Err(InvalidText::TooLong { max });
     }
-    if text.chars().any(|c| forbidden(c) || is_invisible(c)) {
+    if text.chars().any(|c| forbidden(c) || reorders(c)) {
         return Err(InvalidText::ControlCharacter);
     }
-    Ok(trimmed.to_owned())
+    let chars: Vec<char> = trimmed.chars().collect();
+    for (at, c) in chars.iter().enumerate() {
+        match category(*c) {
+            _ if [char::REPLACEMENT_CHARACTER, OBJECT_REPLACEMENT].contains(c) => return Err(InvalidText::Damaged),
+            GeneralCategory::Unassigned | GeneralCategory::PrivateUse => return Err(InvalidText::Undefined),
+            _ if ANNOTATION.contains(c) => return Err(InvalidText::Invisible),
+            _ if has::<DefaultIgnorableCodePoint>(*c) && !is_needed(&chars, at) => return Err(InvalidText::Invisible),
+            _ => {}
+        }
+    }
+    if is_mark(chars[0]) {
+        return Err(InvalidText::LoneMark);
+    }
+    if chars.iter().any(|c| is_visible(*c)) { Ok(trimmed.to_owned()) } else { Err(InvalidText::Empty) }
 }
 
-/// Line separators; the characters that reorder text on screen (Unicode's
-/// `Bidi_Control`), with which a name could show as another; and the two of the
-/// basic plane that are no characters, which no SQS message may hold: an event
-/// with one could never be sent.
+/// Whether an invisible character stands where a script or an emoji needs it.
+fn is_needed(chars: &[char], at: usize) -> bool {
+    let before = &chars[..at];
+    let Some(previous) = before.last().copied() else { return false };
+    let next = chars.get(at + 1).copied();
+    match chars[at] {
+        // Khmer, Thai and others write no spaces: this one says where a word ends.
+        ZERO_WIDTH_SPACE => is_of_script_without_spaces(previous) && next.is_some_and(is_of_script_without_spaces),
+        ZERO_WIDTH_JOINER if is_end_of_emoji(previous) => next.is_some_and(has::<ExtendedPictographic>),
+        ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
+            // Which form the consonants beside a virama have in an Indic script.
+            has::<GraphemeLink>(previous)
+                || next.is_some_and(has::<GraphemeLink>) && is_visible(previous)
+                // Which form the letters of a cursive script have.
+                || ends_cursive(before) && next.is_some_and(is_visible)
+        }
+        MONGOLIAN_VOWEL_SEPARATOR => ends_cursive(before) && next.is_some_and(is_visible),
+        TEXT_STYLE | EMOJI_STYLE => has::<Emoji>(previous),
+        c if has::<VariationSelector>(c) && c > EMOJI_STYLE => has::<Ideographic>(previous),
+        c if has::<VariationSelector>(c) => !previous.is_ascii() && is_visible(previous),
+        c if is_tag(c) => is_tag_of_a_flag(before, c, next),
+        _ => false,
+    }
+}
+
+/// The flag of England is a black flag, the tags `gbeng`, and a tag that ends them.
+fn is_tag_of_a_flag(before: &[char], tag: char, next: Option<char>) -> bool {
+    let tags = before.iter().rev().take_while(|c| is_tag(**c)).count();
+    let is_open = !before[before.len() - tags..].contains(&CANCEL_TAG);
+    let is_flag = before.len() > tags && before[before.len() - tags - 1] == BLACK_FLAG;
+    let fits = if tag == CANCEL_TAG { tags > 0 } else { tags < MAX_TAGS && next.is_some_and(is_tag) };
+    is_flag && is_open && fits
+}
+
+/// The digits and small letters among the tags, and the one that ends them.
+fn is_tag(c: char) -> bool {
+    matches!(c, '\u{E0030}'..='\u{E0039}' | '\u{E0061}'..='\u{E007A}' | CANCEL_TAG)
+}
+
+fn is_end_of_emoji(c: char) -> bool {
+    c == EMOJI_STYLE || has::<ExtendedPictographic>(c) || has::<EmojiModifier>(c)
+}
+
+/// Whether the last letter is one whose form depends on its neighbours. The
+/// marks on it don't count.
+fn ends_cursive(before: &[char]) -> bool {
+    let joining = |c: &char| CodePointMapData::<JoiningType>::new().get(*c);
+    let letter = before.iter().rev().map(joining).find(|kind| *kind != JoiningType::Transparent);
+    let cursive = [JoiningType::DualJoining, JoiningType::LeftJoining, JoiningType::RightJoining];
+    letter.is_some_and(|kind| cursive.contains(&kind))
+}
+
+fn is_of_script_without_spaces(c: char) -> bool {
+    CodePointMapData::<LineBreak>::new().get(c) == LineBreak::ComplexContext
+}
+
+/// White space, or something that looks like it.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || BLANK.contains(&c)
+}
+
+fn is_visible(c: char) -> bool {
+    let seen = GeneralCategoryGroup::Letter
+        .union(GeneralCategoryGroup::Mark)
+        .union(GeneralCategoryGroup::Number)
+        .union(GeneralCategoryGroup::Punctuation)
+        .union(GeneralCategoryGroup::Symbol);
+    seen.contains(category(c)) && !has::<DefaultIgnorableCodePoint>(c) && !BLANK.contains(&c)
+}
+
+fn is_mark(c: char) -> bool {
+    GeneralCategoryGroup::Mark.contains(category(c))
+}
+
+fn category(c: char) -> GeneralCategory {
+    CodePointMapData::<GeneralCategory>::new().get(c)
+}
+
+fn has<P: BinaryProperty>(c: char) -> bool {
+    CodePointSetData::new::<P>().contains(c)
+}
+
+/// Line separators, and the characters that reorder text on screen, with which
+/// a name could show as another.
+fn reorders(c: char) -> bool {
+    use GeneralCategory::{LineSeparator, ParagraphSeparator};
+    // It marked the order of bytes, when it was not a space of no width.
+    const BYTE_ORDER_MARK: char = '\u{FEFF}';
+    has::<BidiControl>(c) || c == BYTE_ORDER_MARK || matches!(category(c), LineSeparator | ParagraphSeparator)
+}
+
+/// No SQS message may hold some of these: an event with one could never be sent.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{2028}' | '\u{2029}'
-            | '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
-            | '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}'
-    )
+fn is_noncharacter(c: char) -> bool {
+    has::<NoncharacterCodePoint>(c)
 }
 
 #[cfg(test)]
@@ -99,10 +250,213 @@ mod tests {
     }
 
     #[test]
-    fn what_reorders_text_and_what_no_queue_takes_is_refused() {
-        for c in ['\u{2028}', '\u{061C}', '\u{200E}', '\u{200F}', '\u{202E}', '\u{2069}', '\u{FFFE}', '\u{FFFF}'] {
-            assert_eq!(line(&format!("Ada{c}"), 80), Err(InvalidText::ControlCharacter), "{c:?}");
-            assert_eq!(paragraph(&format!("Ada{c}"), 80), Err(InvalidText::ControlCharacter), "{c:?}");
+    fn what_reorders_text_is_refused() {
+        for c in ['\u{2028}', '\u{061C}', '\u{200E}', '\u{200F}', '\u{202E}', '\u{2069}', '\u{FEFF}'] {
+            expect_refused(&format!("Ada{c}"), &InvalidText::ControlCharacter);
+        }
+    }
+
+    #[track_caller]
+    fn expect_refused(text: &str, why: &InvalidText) {
+        assert_eq!(line(text, 80).as_ref(), Err(why), "{text:?}");
+        assert_eq!(paragraph(text, 80).as_ref(), Err(why), "{text:?}");
+    }
+
+    #[test]
+    fn a_name_of_any_script_is_taken_as_it_is_written() {
+        let names = [
+            "Ada Lovelace",
+            "Zoë",
+            "Zoe\u{308}",
+            "Nguyễn Thị Ánh",
+            "O\u{2019}Brien",
+            "Jean-Luc",
+            "Łukasz",
+            "Þór",
+            "ß",
+            "X Æ A-12",
+            "Ḥ\u{323}asan",
+            "Αλέξανδρος",
+            "Дмитрий",
+            "Ўткир",
+            "Գրիգոր",
+            "გიორგი",
+            "משה",
+            "מֹשֶׁה",
+            "محمد",
+            "مُحَمَّد",
+            "علی\u{200C}رضا",
+            "پروین\u{200C}دخت",
+            "کار\u{200C}خانه",
+            "ܝܘܚܢܢ",
+            "ߛߊ߲߬ߓߊ",
+            "ትግስት",
+            "अमित",
+            "क्\u{200D}ष",
+            "शक्\u{200C}ति",
+            "র\u{200D}্যাব",
+            "শেখ হাসিনা",
+            "ਸਿੰਘ",
+            "ગાંધી",
+            "ଓଡ଼ିଆ",
+            "தமிழ்",
+            "తెలుగు",
+            "ಸಿದ್ದರಾಮಯ್ಯ",
+            "ജോണ്\u{200D}",
+            "ശ്രീ",
+            "ශ්\u{200D}රී",
+            "สมชาย",
+            "ลาว ກອງ",
+            "សុខ\u{200B}ហេង",
+            "ရွှေ",
+            "བསྟན་འཛིན",
+            "ᠰᠠᠷᠠ\u{180E}ᠠ",
+            "ᠮᠣᠩᠭᠣᠯ\u{180B}",
+            "김민수",
+            "각",
+            "山田太郎",
+            "葛\u{E0100}城",
+            "禰\u{FE00}",
+            "しげる",
+            "ヴァネッサ",
+            "王小明",
+            "𠮷野家",
+            "ꦗꦮ",
+            "ᬩᬮᬶ",
+            "ᏣᎳᎩ",
+            "ᐃᓄᒃ",
+            "ⵜⴰⵎⴰⵣⵉⵖⵜ",
+            "𞤀𞤣𞤤𞤢𞤥",
+            "⠁⠙⠁⠀⠇",
+            "𓀀",
+            "¡Hola!",
+            "№ 7",
+            "☕",
+            "❤\u{FE0F}",
+            "👩\u{200D}👩\u{200D}👧",
+            "👩🏽\u{200D}🚀",
+            "🏳\u{FE0F}\u{200D}🌈",
+            "🇺🇦",
+            "1\u{FE0F}\u{20E3}",
+            "🏴\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}",
+            "Ada ❤\u{FE0F} 🏴 tea",
+        ];
+        for name in names {
+            assert_eq!(line(name, 80).as_deref(), Ok(name), "{name:?}");
+            assert_eq!(paragraph(name, 80).as_deref(), Ok(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_has_something_that_can_be_seen() {
+        for text in ["", " ", "\u{A0}\u{3000}", "\u{2800}", "\u{2800} \u{2800}", "\u{13441}", "\u{1D159}"] {
+            expect_refused(text, &InvalidText::Empty);
+        }
+        let ignorable = [
+            "\u{200B}",
+            "\u{2060}",
+            "\u{AD}",
+            "\u{3164}",
+            "\u{115F}",
+            "\u{1160}",
+            "\u{FFA0}",
+            "\u{34F}",
+            "\u{200D}",
+            "\u{200C}\u{200D}",
+            "\u{FE0F}",
+            "\u{E0100}",
+            "\u{180E}",
+            "\u{17B4}",
+            "\u{2064}",
+            "\u{E0067}",
+            "\u{E007F}",
+        ];
+        for text in ignorable {
+            expect_refused(text, &InvalidText::Invisible);
+            expect_refused(&format!("  {text} "), &InvalidText::Invisible);
+        }
+        for text in ["\u{301}", "\u{301}\u{302}", " \u{308}", "\u{20DD}", "\u{903}", "\u{301}Ada"] {
+            expect_refused(text, &InvalidText::LoneMark);
+        }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_refused_where_it_changes_nothing() {
+        let invisible = [
+            "\u{200B}",
+            "\u{200C}",
+            "\u{200D}",
+            "\u{2060}",
+            "\u{AD}",
+            "\u{3164}",
+            "\u{FE0F}",
+            "\u{FE00}",
+            "\u{E0100}",
+            "\u{180B}",
+            "\u{E0061}",
+            "\u{E007F}",
+            "\u{FFF9}",
+            "\u{FFFB}",
+        ];
+        for c in invisible {
+            for text in [format!("{c}Ada"), format!("A{c}da"), format!("Ada{c}"), format!("Ada{c} Lovelace")] {
+                expect_refused(&text, &InvalidText::Invisible);
+            }
+        }
+        let misplaced = [
+            "علی\u{200C}",
+            "\u{200C}علی",
+            "علی\u{200C}\u{200C}رضا",
+            "علی\u{200D}\u{200C}رضا",
+            "क्\u{200D}\u{200D}ष",
+            "សុខ\u{200B}",
+            "សុខ\u{200B}\u{200B}ហេង",
+            "👩\u{200D}",
+            "👩\u{200D}\u{200D}👧",
+            "👩\u{200D}a",
+            "❤\u{FE0F}\u{FE0F}",
+            "葛\u{E0100}\u{E0100}",
+            "🏴\u{E0067}",
+            "🏴\u{E007F}",
+            "👩\u{E0067}\u{E007F}",
+            "🏴\u{E0067}\u{E007F}\u{E0067}\u{E007F}",
+            "🏴\u{E0061}\u{E0061}\u{E0061}\u{E0061}\u{E0061}\u{E0061}\u{E0061}\u{E007F}",
+        ];
+        for text in misplaced {
+            expect_refused(text, &InvalidText::Invisible);
+        }
+    }
+
+    #[test]
+    fn a_text_that_was_damaged_on_its_way_is_refused_as_such() {
+        let latin_1 = String::from_utf8_lossy(b"Zo\xEB").into_owned();
+        for text in [latin_1.as_str(), "\u{FFFD}", "Ada\u{FFFC}"] {
+            expect_refused(text, &InvalidText::Damaged);
+        }
+    }
+
+    #[test]
+    fn what_unicode_does_not_define_is_refused() {
+        for c in [
+            '\u{FDD0}',
+            '\u{FFFE}',
+            '\u{FFFF}',
+            '\u{1FFFE}',
+            '\u{10FFFF}',
+            '\u{378}',
+            '\u{E000}',
+            '\u{F8FF}',
+            '\u{F0000}',
+        ] {
+            expect_refused(&format!("Ada{c}"), &InvalidText::Undefined);
+            expect_refused(&c.to_string(), &InvalidText::Undefined);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_has_taken_can_still_be_read() {
+        for text in ["\u{3164}", "\u{200B}", "\u{301}", "Zo\u{FFFD}", "Ada\u{E000}", "\u{2800}", "A\u{AD}da"] {
+            assert_eq!(received(text, 80).as_deref(), Ok(text), "{text:?}");
         }
     }
 

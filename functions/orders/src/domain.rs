@@ -237,6 +237,17 @@ impl ShownPrices {
     }
 }
 
+/// What a customer asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// Which products, and how many of each.
+    pub basket: Basket,
+    /// Which prices the customer was shown, as far as the client says so.
+    pub shown: Option<ShownPrices>,
+    /// Paid how; the provider's default for this customer if not given.
+    pub payment_method: Option<PaymentMethod>,
+}
+
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -524,13 +535,12 @@ impl Order {
     pub fn place(
         user_id: CustomerId,
         contact: VerifiedContact,
-        basket: Basket,
-        shown: Option<ShownPrices>,
-        payment_method: Option<PaymentMethod>,
+        purchase: Purchase,
         saga_version: u32,
         trace: TraceContext,
         now: Timestamp,
     ) -> Self {
+        let Purchase { basket, shown, payment_method } = purchase;
         let lease = Lease::start(now);
         Self {
             id: OrderId::generate(),
@@ -671,7 +681,8 @@ mod tests {
         let customer = CustomerId::generate();
         let token = "tok_accepted".parse().unwrap();
         let contact = VerifiedContact { email: "ada@example.com".parse().ok(), ..VerifiedContact::UNKNOWN };
-        Order::place(customer, contact, basket, None, Some(token), 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
+        let purchase = Purchase { basket, shown: None, payment_method: Some(token) };
+        Order::place(customer, contact, purchase, 1, TraceContext::start(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::{
     domain::{
-        Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Refusal, ShownPrices,
+        Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Purchase, Refusal,
+        ShownPrices,
     },
     repository::{Begun, OrderList, Postponed},
     saga::engine::{Engine, Invocation, Unfinished},
@@ -154,9 +155,7 @@ impl Orders {
         let order = Order::place(
             request.user_id,
             request.contact,
-            request.basket,
-            request.shown,
-            request.payment_method,
+            Purchase { basket: request.basket, shown: request.shown, payment_method: request.payment_method },
             self.engine.saga_version(),
             request.trace,
             now,

@@ -26,8 +26,8 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
-        Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Quote,
-        Recipient, Refusal,
+        Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Purchase,
+        Quote, Recipient, Refusal,
     },
     repository::{Begun, Due, Look, Moved, OrderList, Postponed, Repository},
     saga::{
@@ -208,16 +208,8 @@ impl Repository for Cast {
 fn order_of_version(version: u32) -> Order {
     let line = Item { product_id: ProductId::generate(), quantity: 1_u32.try_into().unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
-    Order::place(
-        CustomerId::generate(),
-        VerifiedContact::UNKNOWN,
-        basket,
-        None,
-        None,
-        version,
-        TraceContext::start(),
-        began(),
-    )
+    let purchase = Purchase { basket, shown: None, payment_method: None };
+    Order::place(CustomerId::generate(), VerifiedContact::UNKNOWN, purchase, version, TraceContext::start(), began())
 }
 
 fn order() -> Order {

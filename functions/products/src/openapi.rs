@@ -22,12 +22,12 @@ use crate::{
     service::ProductError,
 };
 
-schema!(Name, "ProductName", line(MAX_NAME, "Storm lantern").description(Some("One line.")));
+schema!(Name, "ProductName", line(MAX_NAME, "Storm lantern", "One line."));
 
 schema!(
     Description,
     "ProductDescription",
-    paragraph(MAX_DESCRIPTION, "Brass.\nStays lit in a gale.").description(Some("May have several lines."))
+    paragraph(MAX_DESCRIPTION, "Brass.\nStays lit in a gale.", "May have several lines.")
 );
 
 schema!(
@@ -57,7 +57,7 @@ schema!(
         .description(Some("Your name for the adjustment. Sent again, it is not applied again."))
 );
 
-schema!(Reason, "AdjustmentReason", line(MAX_REASON, "Delivery").description(Some("Why, in one line.")));
+schema!(Reason, "AdjustmentReason", line(MAX_REASON, "Delivery", "Why, in one line."));
 
 problems! {
     /// Reading a page of the catalogue.

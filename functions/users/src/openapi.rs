@@ -7,11 +7,7 @@ use crate::{
     service::UserError,
 };
 
-schema!(
-    Name,
-    "UserName",
-    openapi::line(MAX_NAME, "Ada Lovelace").description(Some("What to call the person, in one line."))
-);
+schema!(Name, "UserName", openapi::line(MAX_NAME, "Ada Lovelace", "What to call the person, in one line."));
 
 problems! {
     /// Reading a user.

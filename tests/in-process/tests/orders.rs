@@ -18,7 +18,9 @@ use in_process_tests::{
 };
 use jiff::Timestamp;
 use orders::{
-    domain::{Basket, CustomerId, DECIDE_WITHIN, Item, Order, OrderId, OrderState, ProductId, Quantity, Refusal},
+    domain::{
+        Basket, CustomerId, DECIDE_WITHIN, Item, Order, OrderId, OrderState, ProductId, Purchase, Quantity, Refusal,
+    },
     repository::{Begun, DynamoRepository, Moved, Repository},
     worker::Outcome,
 };
@@ -875,7 +877,8 @@ async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
     let line = Item { product_id, quantity: Quantity::try_from(1_u32).unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
     let contact = VerifiedContact::UNKNOWN;
-    let order = Order::place(customer, contact, basket, None, None, 1, TraceContext::start(), now);
+    let purchase = Purchase { basket, shown: None, payment_method: None };
+    let order = Order::place(customer, contact, purchase, 1, TraceContext::start(), now);
     assert!(matches!(orders.begin(&order, None, now).await.unwrap(), Begun::Fresh));
     let confirmed = order.clone().confirmed(now).unwrap();
     let cancelling = order.cancelling(Refusal::TimedOut, now).unwrap();
