@@ -164,3 +164,17 @@ async fn what_the_gateway_refuses_by_itself_says_which_page_may_read_it() {
         assert!(exposed.split(',').any(|name| name == "retry-after"), "{exposed}");
     }
 }
+
+#[tokio::test]
+async fn a_token_for_another_client_of_the_pool_opens_nothing() {
+    let stack = Stack::deployed();
+    let create = ["cognito-idp", "create-user-pool-client", "--client-name", "another", "--output", "text"];
+    let flows = ["--explicit-auth-flows", "ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"];
+    let of_pool = ["--user-pool-id", &stack.user_pool_id, "--query", "UserPoolClient.ClientId"];
+    let client_id = stack.aws(&[&create[..], &flows, &of_pool].concat()).await.trim().to_owned();
+    let other = Stack { client_id, ..stack };
+    // The pool signs the token, and the gateway takes it.
+    let mut ada = other.sign_up("Ada").await;
+    ada.sign_in().await;
+    ada.get("/orders").await.expect_problem(401, "unauthenticated");
+}
