@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     people::{Passwords, Person},
     progress::{Step, seconds},
     project::Project,
-    shop::indented,
+    shop::{indented, silent_services},
     stack::Stack,
 };
 
@@ -87,8 +87,9 @@ fn order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Result<()> {
     if detail == Detail::Full {
         step.note(format!("{status} after {}\n{text}\n", seconds(took)));
     } else {
-        let total = order["total"].as_f64().context("the order has no total")?;
-        step.note(format!("{id}, {total:.2} {}: {status} after {}", plain(&order["currency"]), seconds(took)));
+        // An order that is answered with 202 may not be priced yet.
+        let price = order["total"].as_f64().map(|total| format!(", {total:.2} {}", plain(&order["currency"])));
+        step.note(format!("{id}{}: {status} after {}", price.unwrap_or_default(), seconds(took)));
     }
     follow(stack, &step, &order, &id, &headers[..1], began)?;
     step.done("done");
@@ -148,9 +149,19 @@ fn follow(stack: &Stack, step: &Step, order: &Value, id: &str, headers: &[(&str,
         if status == "DONE" {
             return Ok(());
         }
-        ensure!(began.elapsed() < DONE_WITHIN, "the order is still {status}; `make logs` may tell why");
+        if began.elapsed() >= DONE_WITHIN {
+            bail!("the order is still {status}; {}", why(&silent_services(&stack.api_url)));
+        }
         thread::sleep(Duration::from_millis(100));
         order = stack.ask("GET", &format!("/orders/{id}"), headers, None)?.granted()?;
+    }
+}
+
+/// What may have kept an order.
+fn why(silent: &[String]) -> String {
+    match silent {
+        [] => "each service answers, so `make logs` may tell why".to_owned(),
+        _ => format!("`make logs` may tell why\n  {}", silent.join("\n  ")),
     }
 }
 

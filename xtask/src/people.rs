@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
@@ -80,6 +81,20 @@ impl Passwords {
     }
 }
 
+/// An administrator's action on a person of the pool.
+fn pool(tools: &Tools, stack: &Stack, person: Person, action: &str) -> Command {
+    let mut command = tools.aws("aws", &stack.emulator_url);
+    command.args(["cognito-idp", action, "--user-pool-id", &stack.user_pool_id, "--username", person.email]);
+    command
+}
+
+/// Puts a person into the administrators' group, where they may be already.
+fn join_admins(tools: &Tools, stack: &Stack, person: Person) -> Result<()> {
+    let mut join = pool(tools, stack, person, "admin-add-user-to-group");
+    quiet(join.args(["--group-name", "admin"])).with_context(|| format!("{} is no admin", person.email))?;
+    Ok(())
+}
+
 /// Sees to it that both can sign in, and that the customer has a profile.
 pub fn welcome(tools: &Tools, stack: &Stack, folder: &Path) -> Result<Passwords> {
     let step = Step::begin("People: a customer and an admin");
@@ -88,6 +103,9 @@ pub fn welcome(tools: &Tools, stack: &Stack, folder: &Path) -> Result<Passwords>
         passwords.of(person)?;
         if passwords.sign_in(stack, person).is_err() {
             create(tools, stack, &mut passwords, person)?;
+        } else if person.is_admin {
+            // An earlier run may have ended before this.
+            join_admins(tools, stack, person)?;
         }
     }
     let token = passwords.sign_in(stack, Person::CUSTOMER)?;
@@ -102,25 +120,26 @@ pub fn welcome(tools: &Tools, stack: &Stack, folder: &Path) -> Result<Passwords>
 }
 
 fn create(tools: &Tools, stack: &Stack, passwords: &mut Passwords, person: Person) -> Result<()> {
-    let pool = |action: &str| {
-        let mut command = tools.aws("aws", &stack.emulator_url);
-        command.args(["cognito-idp", action, "--user-pool-id", &stack.user_pool_id, "--username", person.email]);
-        command
-    };
-    let mut create = pool("admin-create-user");
+    let mut create = pool(tools, stack, person, "admin-create-user");
     create.args(["--message-action", "SUPPRESS", "--user-attributes"]);
     create.args([format!("Name=name,Value={}", person.name), format!("Name=email,Value={}", person.email)]);
     create.arg(format!("Name=phone_number,Value={}", person.phone));
     create.args(["Name=email_verified,Value=true", "Name=phone_number_verified,Value=true"]);
-    quiet(&mut create).with_context(|| format!("{} could not be created", person.email))?;
+    // Somebody who is there has another password: the file with theirs was lost,
+    // or an earlier run ended before they got it.
+    match quiet(&mut create) {
+        Err(error) if !error.to_string().contains("UsernameExistsException") => {
+            return Err(error.context(format!("{} could not be created", person.email)));
+        }
+        _ => {}
+    }
 
-    let mut set_password = pool("admin-set-user-password");
+    let mut set_password = pool(tools, stack, person, "admin-set-user-password");
     set_password.args(["--permanent", "--password", &passwords.of(person)?]);
     quiet(&mut set_password).with_context(|| format!("{} got no password", person.email))?;
 
     if person.is_admin {
-        let mut join = pool("admin-add-user-to-group");
-        quiet(join.args(["--group-name", "admin"])).with_context(|| format!("{} is no admin", person.email))?;
+        join_admins(tools, stack, person)?;
     }
     Ok(())
 }

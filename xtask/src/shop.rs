@@ -44,6 +44,12 @@ impl Http {
         Self::within(Duration::from_secs(2))
     }
 
+    /// For asking whether an emulator of somebody else is there: the first answer
+    /// of some takes longer than two seconds.
+    pub fn unhurried() -> Self {
+        Self::within(Duration::from_secs(30))
+    }
+
     /// For what compiles first.
     pub fn patient() -> Self {
         Self::within(Duration::from_secs(1800))
@@ -83,6 +89,16 @@ impl Http {
         let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
         Ok(Answer { status: answer.status().as_u16(), body, text, took: began.elapsed(), request })
     }
+}
+
+/// What the services that don't answer at `url` say instead; empty if each
+/// answers.
+pub fn silent_services(url: &str) -> Vec<String> {
+    let asked = SERVICES.map(|service| {
+        let answer = Http::unhurried().get(&format!("{url}/health/{service}")).and_then(Answer::granted);
+        answer.err().map(|error| format!("{service} does not answer: {error:#}"))
+    });
+    asked.into_iter().flatten().collect()
 }
 
 /// Runs a program that keeps the shop at `url` open; tells when it is.
@@ -178,6 +194,11 @@ pub fn indented(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
     use serde_json::json;
 
     use super::*;
@@ -201,6 +222,24 @@ mod tests {
             "POST /users was refused with 422: invalid_request. Not valid: name\n  \
              {\"detail\":\"must not be empty\",\"field\":\"name\"}"
         );
+    }
+
+    #[test]
+    fn a_service_that_does_not_answer_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut question = [0; 4096];
+                let length = client.read(&mut question).expect("a question");
+                let asked = String::from_utf8_lossy(&question[..length]).into_owned();
+                let status = if asked.contains("/health/payments") { "502 Bad Gateway" } else { "200 OK" };
+                write!(client, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}")
+                    .expect("an answer");
+            }
+        });
+        let silent = silent_services(&url);
+        assert!(silent.len() == 1 && silent[0].starts_with("payments does not answer"), "{silent:?}");
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Stack {
         let stack: Self = serde_json::from_slice(&text).context(".local/stack.json is no stack: `make up`")?;
         let own = Emulator::in_folder(project.local()).port().map(local_url);
         // Somebody else's emulator is there if it says anything at all.
-        let there = own.as_ref() == Some(&stack.emulator_url) || Http::impatient().get(&stack.emulator_url).is_ok();
+        let there = own.as_ref() == Some(&stack.emulator_url) || Http::unhurried().get(&stack.emulator_url).is_ok();
         ensure!(there, "nobody answers at {}, where the stack was; `make up` starts another", stack.emulator_url);
         Ok(stack)
     }

@@ -36,7 +36,7 @@ fn elsewhere(project: &Project, url: &str) -> Result<()> {
     ensure!(url.starts_with("http://"), "ENDPOINT={url} is no address such as http://localhost:4566");
     ensure!(wanted("PORT").is_none(), "either ENDPOINT, an emulator that is there, or PORT, one to start");
     // Now, rather than after the long build.
-    Http::impatient().get(url).with_context(|| format!("no emulator answers at {url}"))?;
+    Http::unhurried().get(url).with_context(|| format!("no emulator answers at {url}"))?;
     let own = Emulator::in_folder(project.local());
     ensure!(own.port().is_none(), "an emulator of this project is running: `make down` first");
     let tools = Tools::install(project)?;
