@@ -388,9 +388,12 @@ mod a_function {
         let enabled = &template.get("Globals.Function.DeploymentPreference")["Enabled"];
         assert_eq!(enabled, &json!({ "Ref": "GradualDeployment" }));
         assert_eq!(template.get("Parameters.GradualDeployment.Default"), "false");
+        let gradual = template.get("Conditions.ShiftsGradually");
+        assert_eq!(gradual, &json!({ "Fn::Equals": [{ "Ref": "GradualDeployment" }, "true"] }));
         for function in template.functions() {
-            let alarms: BTreeSet<_> =
-                list(&function.properties["DeploymentPreference"]["Alarms"]).map(logical_id).collect();
+            let named = &function.properties["DeploymentPreference"]["Alarms"];
+            assert_eq!(chosen(named, "ShiftsGradually", false), &json!([{ "Ref": "AWS::NoValue" }]));
+            let alarms: BTreeSet<_> = list(chosen(named, "ShiftsGradually", true)).map(logical_id).collect();
             let own = format!("{}ErrorsAlarm", function.id);
             assert!(alarms.contains(own.as_str()), "{}", function.id);
             let answers_customers = template.routes().any(|route| route.function == function.id);
