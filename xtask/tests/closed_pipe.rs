@@ -20,7 +20,7 @@ fn checkout(name: &str, answer: &Value) -> PathBuf {
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let mut question = [0; 65_536];
-            client.read(&mut question).expect("a question");
+            assert_ne!(client.read(&mut question).expect("a question"), 0, "the client hung up");
             let length = body.len();
             write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
                 .expect("an answer");
