@@ -4,14 +4,14 @@
 # needn't wait for a build that goes on elsewhere.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT ENDPOINT ENV SERVICE ONLY SECONDS
+export PORT ENDPOINT PARAMETERS ENV SERVICE ONLY SECONDS
 
 .PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi record lint
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566, or ENDPOINT=http://…]
+up: ## The whole shop on this machine: tools, build, emulator, deploy, an order [PORT=4566, or ENDPOINT=http://…] [PARAMETERS=…]
 	@$(XTASK) -- up
 
 build: ## The functions as AWS would get them, without deploying: ENV=dev or prod

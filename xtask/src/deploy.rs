@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::{
+    parameters::{Parameters, arguments},
     preflight,
     process::quiet,
     progress::Step,
@@ -23,15 +24,21 @@ struct Output {
     output_value: String,
 }
 
-/// Deploys what has been built to whatever answers like AWS at `url`. What is
-/// there and hasn't changed stays.
-pub fn deploy(tools: &Tools, url: &str) -> Result<Stack> {
+/// Deploys what has been built to whatever answers like AWS at `url`, with
+/// `parameters` beside those that every emulator gets. What is there and hasn't
+/// changed stays.
+pub fn deploy(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
     let step = Step::begin("Stack: sam deploy");
     let mut deploy = tools.aws("sam", url);
     deploy.args(["deploy", "--config-env", "local", "--parameter-overrides"]);
-    deploy.arg(format!("LocalEndpoint={url}")).arg(format!("Architecture={}", architecture()));
-    // Forgotten anyway when the emulator stops.
-    deploy.arg("RetainData=false");
+    let mut all = Parameters::from([
+        ("LocalEndpoint".to_owned(), url.to_owned()),
+        ("Architecture".to_owned(), architecture().to_owned()),
+        // Forgotten anyway when the emulator stops.
+        ("RetainData".to_owned(), "false".to_owned()),
+    ]);
+    all.extend(parameters.clone());
+    deploy.args(arguments(&all));
     let said = quiet(&mut deploy)?;
     preflight::complete(|| tools.aws("aws", url), STACK)?;
 

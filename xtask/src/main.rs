@@ -17,6 +17,7 @@ mod logs;
 mod mutants;
 mod openapi;
 mod output;
+mod parameters;
 mod people;
 mod preflight;
 mod process;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use crate::{
     functions::{self, sam_build},
+    parameters::{Parameters, arguments, wanted_parameters},
     preflight,
     process::{quiet, show},
     progress::Step,
@@ -97,22 +98,28 @@ pub fn build(project: &Project) -> Result<()> {
 }
 
 pub fn deploy(project: &Project) -> Result<()> {
-    const USAGE: &str = "make deploy ENV=dev [SERVICE=users] [ENDPOINT=http://localhost:4566]";
+    const USAGE: &str =
+        "make deploy ENV=dev [SERVICE=users] [ENDPOINT=http://localhost:4566 [PARAMETERS=\"SenderExists=true\"]]";
     let name = wanted("ENV").with_context(|| format!("which environment? {USAGE}"))?;
     ensure!(name != NO_ENVIRONMENT, "`{name}` is what environments have in common, and none itself. {USAGE}");
     let cloud = wanted("ENDPOINT").map_or(Cloud::Aws, Cloud::Endpoint);
     let tools = Tools::install(project)?;
     let environment = Environment::read(&tools, &name)?;
+    let parameters = wanted_parameters(&tools)?;
     if matches!(cloud, Cloud::Aws) {
+        ensure!(parameters.is_empty(), "PARAMETERS is for an ENDPOINT: on AWS, {name} is what samconfig.toml says");
         environment.suits_aws()?;
     }
     match wanted("SERVICE") {
-        None => all(&tools, &cloud, &environment),
+        None => all(&tools, &cloud, &environment, parameters),
+        Some(_) if !parameters.is_empty() => {
+            bail!("one service is deployed with the PARAMETERS that are there already")
+        }
         Some(service) => one(project, &tools, &cloud, &environment, &service),
     }
 }
 
-fn all(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<()> {
+fn all(tools: &Tools, cloud: &Cloud, environment: &Environment, wanted: Parameters) -> Result<()> {
     let architecture = match cloud {
         Cloud::Aws => environment.architecture.as_str(),
         Cloud::Endpoint(_) => architecture(),
@@ -124,10 +131,11 @@ fn all(tools: &Tools, cloud: &Cloud, environment: &Environment) -> Result<()> {
     if let Cloud::Endpoint(url) = cloud {
         // On the command line these replace samconfig's.
         let mut parameters = environment.given.clone();
+        parameters.extend(wanted);
         parameters.insert("Architecture".to_owned(), architecture.to_owned());
         parameters.insert("LocalEndpoint".to_owned(), url.clone());
         deploy.arg("--parameter-overrides");
-        deploy.args(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+        deploy.args(arguments(&parameters));
     }
     show(&mut deploy)?;
     if matches!(cloud, Cloud::Endpoint(_)) {

@@ -20,6 +20,7 @@ use crate::{
     deploy::deploy,
     emulator::{Emulator, Lifetime, free_port, local_url},
     functions,
+    parameters::Parameters,
     people::{self, Passwords},
     process::show,
     progress::{Step, seconds},
@@ -123,8 +124,8 @@ impl Ground {
         let kept = StoppedAtTheEnd::new(self.emulator.clone())?;
         let port = free_port()?;
         self.emulator.start(&self.tools, port, Lifetime::Task)?;
-        let deployed =
-            deploy(&self.tools, &local_url(port)).and_then(|stack| stack.write(&self.folder).map(|()| stack));
+        let deployed = deploy(&self.tools, &local_url(port), &Parameters::new())
+            .and_then(|stack| stack.write(&self.folder).map(|()| stack));
         let deployed = deployed.map_err(|error| self.emulator.explain(error))?;
         Ok(OwnStack { deployed, kept, build, deployment: began.elapsed() })
     }

@@ -10,6 +10,7 @@ use crate::{
     emulator::{self, Emulator, Lifetime},
     functions,
     inbox::Inbox,
+    parameters::{Parameters, wanted_parameters},
     people,
     progress::{Step, seconds},
     project::{Project, wanted},
@@ -40,8 +41,9 @@ fn elsewhere(project: &Project, url: &str) -> Result<()> {
     let own = Emulator::in_folder(project.local());
     ensure!(own.port().is_none(), "an emulator of this project is running: `make down` first");
     let tools = Tools::install(project)?;
+    let parameters = wanted_parameters(&tools)?;
     functions::build(&tools)?;
-    let stack = furnish(project, &tools, url)?;
+    let stack = furnish(project, &tools, url, &parameters)?;
     say!("\nAll of it took {}. {}", seconds(began.elapsed()), farewell(&stack)?);
     Ok(())
 }
@@ -58,21 +60,23 @@ fn on_own_emulator(project: &Project) -> Result<()> {
     }
 
     let tools = Tools::install(project)?;
+    let parameters = wanted_parameters(&tools)?;
     functions::build(&tools)?;
 
     let step = Step::begin(format!("Emulator: {}", emulator::local_url(port)));
     let started = emulator.start(&tools, port, Lifetime::Background)?;
     step.done(if started { "started; its log is .local/emulator.log" } else { "runs already" });
 
-    let stack = furnish(project, &tools, &emulator::local_url(port)).map_err(|error| emulator.explain(error))?;
+    let stack =
+        furnish(project, &tools, &emulator::local_url(port), &parameters).map_err(|error| emulator.explain(error))?;
     let farewell = farewell(&stack)?;
     say!("\nAll of it took {}. {farewell}", seconds(began.elapsed()));
     Ok(())
 }
 
 /// Everything that happens inside the emulator.
-fn furnish(project: &Project, tools: &Tools, url: &str) -> Result<Stack> {
-    let stack = deploy(tools, url)?;
+fn furnish(project: &Project, tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
+    let stack = deploy(tools, url, parameters)?;
     stack.write(&project.local())?;
     let passwords = people::welcome(tools, &stack, &project.local())?;
     stock_the_shop(&stack, &passwords)?;
