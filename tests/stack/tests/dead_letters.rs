@@ -71,7 +71,7 @@ async fn a_message_that_is_no_event_dies_alone_and_its_neighbours_are_told() {
     let ada = stack.sign_up("Ada").await;
     let usual = queue.deliver_again_after(SOON).await;
 
-    let (orders, mut bodies): (Vec<_>, Vec<_>) = (0..9).map(|_| event(&ada, "PaymentCaptured")).unzip();
+    let (orders, mut bodies): (Vec<_>, Vec<_>) = (0..9).map(|_| event(&ada, "PaymentRefunded")).unzip();
     let poison = json!({ "no": "event", "of": ada.email }).to_string();
     bodies.insert(4, poison.clone());
     queue.send(&bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
