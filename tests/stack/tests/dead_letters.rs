@@ -22,7 +22,7 @@ fn event(person: &Person, kind: &str) -> (String, String) {
         "time": "2026-11-23T08:00:00Z", "datacontenttype": "application/json",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "data": {
-            "order_id": order, "user_id": person.id, "amount": 59.97, "currency": "USD",
+            "order_id": order, "user_id": format!("user_{}", Uuid::new_v4()), "amount": 59.97, "currency": "USD",
             "recipient": { "name": person.name, "email": person.email, "phone": person.phone },
         },
     });
