@@ -324,6 +324,9 @@ pub struct Answer {
     headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     multi_value_headers: BTreeMap<String, Vec<String>>,
+    /// `cargo lambda watch` wants to be told that there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cookies: Option<[String; 0]>,
     body: String,
     is_base64_encoded: bool,
 }
@@ -355,6 +358,7 @@ impl Answer {
             status_code: status.as_u16(),
             headers: BTreeMap::new(),
             multi_value_headers: BTreeMap::new(),
+            cookies: None,
             body,
             is_base64_encoded,
         };
@@ -362,6 +366,7 @@ impl Answer {
             // With the same name in both, a REST API would send it twice.
             Form::V1 => answer.multi_value_headers = values,
             Form::V2 => {
+                answer.cookies = Some([]);
                 answer.headers = values.into_iter().map(|(name, values)| (name, values.join(", "))).collect();
             }
         }

@@ -4,6 +4,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use in_process_tests::{Person, World};
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
 use serde_json::{Value, json};
 
 const CUSTOMER: &str = "5f0b7a52-6c1e-4f0e-9a37-0d6b8f0c2a11";
@@ -175,6 +176,20 @@ async fn a_host_or_a_protocol_that_makes_no_address_is_no_matter() {
             shop.serves(&event.clone().with_header("x-forwarded-proto", protocol)).await;
         }
     }
+}
+
+/// `cargo lambda watch` reads an answer as this type, and takes none without all
+/// of its members.
+#[tokio::test]
+async fn an_answer_can_be_read_as_the_published_type_for_its_form() {
+    let shop = Shop::open().await;
+    let [v1, v2] = shop.reads();
+    let answer = shop.world.invoke("users", &v1.0.to_string()).await.unwrap();
+    let read: ApiGatewayProxyResponse = serde_json::from_value(answer).unwrap();
+    assert_eq!(read.status_code, 200);
+    let answer = shop.world.invoke("users", &v2.0.to_string()).await.unwrap();
+    let read: ApiGatewayV2httpResponse = serde_json::from_value(answer).unwrap();
+    assert_eq!(read.status_code, 200);
 }
 
 #[tokio::test]
