@@ -6,6 +6,8 @@
 //! Without the `aws` feature only the modules that pure domain code needs are
 //! compiled, so that a domain can be tested without building the SDK.
 
+#![warn(missing_docs)]
+
 pub mod clock;
 pub mod contact;
 pub mod deadline;
