@@ -21,18 +21,12 @@ use serde_json::Value;
 use crate::{
     config::{Configuration, Env},
     contact::VerifiedContact,
+    id::UserId,
     openapi::Problems,
     problem::Problem,
     telemetry,
     token::{TokenError, TokenVerifier},
-    typed_id,
 };
-
-typed_id!(
-    /// A person, as every service knows them: `user_` and the token's subject.
-    UserId,
-    "user"
-);
 
 /// The Cognito group whose members are administrators.
 const ADMIN_GROUP: &str = "admin";

@@ -15,19 +15,19 @@ pub struct Variable {
     pub name: &'static str,
     /// What it should hold.
     pub expected: &'static str,
-    /// What happens without it.
-    pub absence: Absence,
+    /// What happens if it is missing.
+    pub presence: Presence,
 }
 
-/// What a variable means that is missing, or empty.
+/// Whether a function needs a variable. An empty variable counts as missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Absence {
-    /// The function doesn't start.
-    Stops,
-    /// As if it were this.
-    MeansThis(&'static str),
-    /// The function does without.
-    IsFine,
+pub enum Presence {
+    /// Without the variable, the function doesn't start.
+    Required,
+    /// Without the variable, the function uses this value.
+    Default(&'static str),
+    /// The function works without the variable.
+    Optional,
 }
 
 /// The variables of a process, and what was found wrong with them.
@@ -68,7 +68,7 @@ impl fmt::Debug for ConfigError {
 impl Env<'_> {
     /// A variable that must be set. `None` once its fault is noted.
     pub fn required<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<T> {
-        let variable = self.ask(Variable { name, expected, absence: Absence::Stops });
+        let variable = self.ask(Variable { name, expected, presence: Presence::Required });
         match self.text(name) {
             Some(text) => self.parse(variable, &text),
             None => self.refuse(variable, "is missing"),
@@ -77,14 +77,14 @@ impl Env<'_> {
 
     /// A variable with a default.
     pub fn or<T: FromStr>(&mut self, name: &'static str, expected: &'static str, default: &'static str) -> Option<T> {
-        let variable = self.ask(Variable { name, expected, absence: Absence::MeansThis(default) });
+        let variable = self.ask(Variable { name, expected, presence: Presence::Default(default) });
         let text = self.text(name);
         self.parse(variable, text.as_deref().unwrap_or(default))
     }
 
     /// A variable that may be missing; the outer `None` still means a fault.
     pub fn optional<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<Option<T>> {
-        let variable = self.ask(Variable { name, expected, absence: Absence::IsFine });
+        let variable = self.ask(Variable { name, expected, presence: Presence::Optional });
         match self.text(name) {
             Some(text) => self.parse(variable, &text).map(Some),
             None => Some(None),
@@ -183,7 +183,7 @@ impl BaseUrl {
 
 #[cfg(test)]
 mod tests {
-    use super::{Absence, BaseUrl, Configuration, Env, Variable};
+    use super::{BaseUrl, Configuration, Env, Presence, Variable};
 
     #[derive(Debug, PartialEq)]
     struct Lamp {
@@ -229,11 +229,11 @@ mod tests {
 
     #[test]
     fn what_a_function_reads_can_be_listed() {
-        let variable = |name, expected, absence| Variable { name, expected, absence };
+        let variable = |name, expected, presence| Variable { name, expected, presence };
         let expected = [
-            variable("ADDRESS", "where the lamp is", Absence::Stops),
-            variable("WATTS", "a number below 256", Absence::MeansThis("40")),
-            variable("COLOUR", "a colour's name", Absence::IsFine),
+            variable("ADDRESS", "where the lamp is", Presence::Required),
+            variable("WATTS", "a number below 256", Presence::Default("40")),
+            variable("COLOUR", "a colour's name", Presence::Optional),
         ];
         assert_eq!(Lamp::variables(), expected);
     }

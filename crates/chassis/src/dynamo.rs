@@ -27,7 +27,7 @@ use crate::{
     config::Env,
     deadline::Deadline,
     page::{self, Cursor, InvalidCursor, Limit, ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
 };
 
 /// An item as the SDK has it.
@@ -53,40 +53,49 @@ impl From<BuildError> for StoreError {
     }
 }
 
-/// How a conditional write ended.
+/// The result of a conditional write.
 #[derive(Debug, PartialEq)]
 #[must_use]
-pub enum Write {
-    /// Done.
-    Done,
-    /// The condition didn't hold; the item that stood in the way, if any.
+pub enum WriteOutcome {
+    /// The item is written.
+    Written,
+    /// The condition failed. Holds the item that is stored, if there is one.
     ///
-    /// Not proof that *this* write didn't happen: the SDK may have repeated
-    /// it after a lost reply. Whoever cares compares the item with what it
-    /// wanted to write.
-    Refused(Option<Item>),
+    /// This is no proof that *this* write didn't happen: the SDK may have
+    /// repeated it after a lost reply. A caller to whom that matters compares
+    /// the stored item with the one that it wanted to write.
+    ConditionFailed(Option<Item>),
 }
 
-/// How a transaction ended. (One that only met others is
+impl From<WriteOutcome> for SaveOutcome {
+    fn from(outcome: WriteOutcome) -> Self {
+        match outcome {
+            WriteOutcome::Written => Self::Saved,
+            WriteOutcome::ConditionFailed(_) => Self::Stale,
+        }
+    }
+}
+
+/// The result of a transaction. (Contention with other transactions is
 /// [`StoreError::Contended`].)
 #[derive(Debug, PartialEq)]
 #[must_use]
-pub enum Transaction {
-    /// All of it was written.
-    Done,
-    /// Nothing was written: the condition of the subject failed. The item that
-    /// stood in the way, if there is one.
-    SubjectRefused(Option<Item>),
-    /// Nothing was written: the condition of the subject held, and that of
-    /// another write failed.
-    OtherRefused,
+pub enum TransactionOutcome {
+    /// All items are written.
+    Written,
+    /// Nothing is written: the condition of the subject failed. Holds the
+    /// subject's stored item, if there is one.
+    SubjectConditionFailed(Option<Item>),
+    /// Nothing is written: the condition of the subject held, and the condition
+    /// of another write failed.
+    OtherConditionFailed,
 }
 
 /// A write of one item, sent alone or as part of a transaction. Its methods
 /// have the names of the SDK's.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Change {
+pub struct ItemWrite {
     kind: Kind,
     condition: Option<String>,
     names: Option<HashMap<String, String>>,
@@ -100,7 +109,7 @@ enum Kind {
     Delete { key: Item },
 }
 
-impl Change {
+impl ItemWrite {
     fn new(kind: Kind) -> Self {
         Self { kind, condition: None, names: None, values: None }
     }
@@ -156,14 +165,14 @@ impl Change {
 /// An update that doesn't say yet what it changes.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Updating {
+pub struct UpdateBuilder {
     key: Item,
 }
 
-impl Updating {
+impl UpdateBuilder {
     /// What the update changes.
-    pub fn update_expression(self, expression: impl Into<String>) -> Change {
-        Change::new(Kind::Update { key: self.key, expression: expression.into() })
+    pub fn update_expression(self, expression: impl Into<String>) -> ItemWrite {
+        ItemWrite::new(Kind::Update { key: self.key, expression: expression.into() })
     }
 }
 
@@ -308,19 +317,21 @@ impl Table {
         output.item.map(from_item).transpose()
     }
 
-    /// Reads one item as no transaction has it in hand: waits for one that is
-    /// writing it.
+    /// Reads an item with TransactGetItems; if another transaction is writing
+    /// it, retries until that has finished.
     ///
-    /// A plain read, however consistent, waits for nobody: of two items of one
-    /// transaction it may find the one as it will be, and the other as it was
+    /// A plain read waits for no transaction, even if it is consistent: of two
+    /// items of one transaction it may find the first with its new content and
+    /// the second with its old content
     /// ([isolation levels](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)).
-    /// Whoever has seen an effect, and asks whether its cause is there, reads
-    /// like this. Needs `dynamodb:GetItem`, and costs two plain reads.
-    pub async fn get_settled<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+    /// So code that has seen the effect of a transaction, and asks for its
+    /// cause, reads with this method. It needs the permission
+    /// `dynamodb:GetItem`, and costs as much as two plain reads.
+    pub async fn transact_get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let get = Get::builder().table_name(&self.name).set_key(Some(key.attributes())).build()?;
         let request = self.client.transact_get_items().transact_items(TransactGetItem::builder().get(get).build());
         let send = || async { request.clone().send().await };
-        match send.retry(conflict_backoff()).when(|error| Outcome::of_read(error).is_busy()).await {
+        match send.retry(conflict_backoff()).when(|error| Outcome::of_read(error).is_contended_or_throttled()).await {
             Ok(output) => {
                 output.responses.unwrap_or_default().into_iter().find_map(|r| r.item).map(from_item).transpose()
             }
@@ -361,28 +372,28 @@ impl Table {
     }
 
     /// Puts a record.
-    pub fn put<T: Serialize>(&self, record: &T) -> Result<Change, StoreError> {
-        Ok(Change::new(Kind::Put(to_item(record)?)))
+    pub fn put<T: Serialize>(&self, record: &T) -> Result<ItemWrite, StoreError> {
+        Ok(ItemWrite::new(Kind::Put(to_item(record)?)))
     }
 
     /// Puts a record where there is nothing.
-    pub fn put_new<T: Serialize>(&self, record: &T) -> Result<Change, StoreError> {
+    pub fn put_new<T: Serialize>(&self, record: &T) -> Result<ItemWrite, StoreError> {
         Ok(self.put(record)?.condition_expression("attribute_not_exists(pk)"))
     }
 
     /// The start of an update.
-    pub fn update(&self, key: &Key) -> Updating {
-        Updating { key: key.attributes() }
+    pub fn update(&self, key: &Key) -> UpdateBuilder {
+        UpdateBuilder { key: key.attributes() }
     }
 
     /// Deletes an item.
-    pub fn delete(&self, key: &Key) -> Change {
-        Change::new(Kind::Delete { key: key.attributes() })
+    pub fn delete(&self, key: &Key) -> ItemWrite {
+        ItemWrite::new(Kind::Delete { key: key.attributes() })
     }
 
     /// Sends one write; repeats it while it only meets transactions.
-    pub async fn send(&self, change: Change) -> Result<Write, StoreError> {
-        let Change { kind, condition, names, values } = change;
+    pub async fn send(&self, change: ItemWrite) -> Result<WriteOutcome, StoreError> {
+        let ItemWrite { kind, condition, names, values } = change;
         let failed = condition.as_ref().map(|_| ReturnValuesOnConditionCheckFailure::AllOld);
         macro_rules! send {
             ($request:expr, $error:ident) => {{
@@ -394,10 +405,10 @@ impl Table {
                     .set_return_values_on_condition_check_failure(failed);
                 let send = || async { request.clone().send().await.map(|_| ()) };
                 match send.retry(conflict_backoff()).when(is_conflict).await {
-                    Ok(()) => Ok(Write::Done),
+                    Ok(()) => Ok(WriteOutcome::Written),
                     Err(error) => match error.as_service_error() {
                         Some($error::ConditionalCheckFailedException(refusal)) => {
-                            Ok(Write::Refused(refusal.item.clone()))
+                            Ok(WriteOutcome::ConditionFailed(refusal.item.clone()))
                         }
                         _ => Err(self.unavailable(error)),
                     },
@@ -416,8 +427,8 @@ impl Table {
     /// Sends a conditional write that returns the item as it is now (an
     /// update), or as it was (a put or a deletion); `None` if the condition
     /// didn't hold, or where there was nothing.
-    pub async fn send_returning<T: DeserializeOwned>(&self, change: Change) -> Result<Option<T>, StoreError> {
-        let Change { kind, condition, names, values } = change;
+    pub async fn send_returning<T: DeserializeOwned>(&self, change: ItemWrite) -> Result<Option<T>, StoreError> {
+        let ItemWrite { kind, condition, names, values } = change;
         macro_rules! send {
             ($request:expr, $returned:ident, $error:ident) => {{
                 let request = $request
@@ -458,20 +469,20 @@ impl Table {
     /// repeats after a lost reply change nothing more.
     pub async fn transact(
         &self,
-        subject: Change,
-        others: impl IntoIterator<Item = Change>,
-    ) -> Result<Transaction, StoreError> {
+        subject: ItemWrite,
+        others: impl IntoIterator<Item = ItemWrite>,
+    ) -> Result<TransactionOutcome, StoreError> {
         let subject = subject.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::AllOld)?;
         let others =
             others.into_iter().map(|other| other.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::None));
         let writes = std::iter::once(Ok(subject)).chain(others).collect::<Result<Vec<_>, _>>()?;
         let request = self.client.transact_write_items().set_transact_items(Some(writes));
         let send = || async { request.clone().send().await.map(|_| ()) };
-        match send.retry(conflict_backoff()).when(|error| Outcome::of(error).is_busy()).await {
-            Ok(()) => Ok(Transaction::Done),
+        match send.retry(conflict_backoff()).when(|error| Outcome::of(error).is_contended_or_throttled()).await {
+            Ok(()) => Ok(TransactionOutcome::Written),
             Err(error) => match Outcome::of(&error) {
-                Outcome::SubjectRefused(item) => Ok(Transaction::SubjectRefused(item)),
-                Outcome::OtherRefused => Ok(Transaction::OtherRefused),
+                Outcome::SubjectConditionFailed(item) => Ok(TransactionOutcome::SubjectConditionFailed(item)),
+                Outcome::OtherConditionFailed => Ok(TransactionOutcome::OtherConditionFailed),
                 Outcome::Contended => Err(StoreError::contended(&self.name, error)),
                 Outcome::Throttled => Err(StoreError::throttled(&self.name, error)),
                 Outcome::Unknown => Err(self.unavailable(error)),
@@ -573,8 +584,8 @@ fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
 /// What an error says of the writes that were asked for.
 #[derive(Debug, PartialEq)]
 enum Outcome {
-    SubjectRefused(Option<Item>),
-    OtherRefused,
+    SubjectConditionFailed(Option<Item>),
+    OtherConditionFailed,
     /// Somebody else's transaction has an item.
     Contended,
     /// The table takes no more at the moment.
@@ -584,7 +595,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn is_busy(&self) -> bool {
+    fn is_contended_or_throttled(&self) -> bool {
         matches!(self, Self::Contended | Self::Throttled)
     }
 
@@ -630,12 +641,12 @@ impl Outcome {
         };
         let Some((subject, others)) = reasons.split_first() else { return Self::Unknown };
         match subject.code() {
-            Some("ConditionalCheckFailed") => return Self::SubjectRefused(subject.item.clone()),
+            Some("ConditionalCheckFailed") => return Self::SubjectConditionFailed(subject.item.clone()),
             None | Some("None") => {}
             Some(code) => return Self::of_code(code),
         }
         if others.iter().any(|reason| reason.code() == Some("ConditionalCheckFailed")) {
-            return Self::OtherRefused;
+            return Self::OtherConditionFailed;
         }
         let others = others.iter().filter(|reason| !matches!(reason.code(), None | Some("None"))).map(Self::of_reason);
         // Of several reasons the one that a repeat mends least.
@@ -678,11 +689,11 @@ mod tests {
             (&["None", CONFLICT], Outcome::Contended),
             (&[CONFLICT, REFUSED], Outcome::Contended),
             (&[CONFLICT, "None", REFUSED], Outcome::Contended),
-            (&[REFUSED, CONFLICT], Outcome::SubjectRefused(None)),
-            (&[REFUSED, REFUSED], Outcome::SubjectRefused(None)),
-            (&["None", REFUSED], Outcome::OtherRefused),
-            (&["None", CONFLICT, REFUSED], Outcome::OtherRefused),
-            (&["None", "ThrottlingError", REFUSED], Outcome::OtherRefused),
+            (&[REFUSED, CONFLICT], Outcome::SubjectConditionFailed(None)),
+            (&[REFUSED, REFUSED], Outcome::SubjectConditionFailed(None)),
+            (&["None", REFUSED], Outcome::OtherConditionFailed),
+            (&["None", CONFLICT, REFUSED], Outcome::OtherConditionFailed),
+            (&["None", "ThrottlingError", REFUSED], Outcome::OtherConditionFailed),
             (&["ThrottlingError", CONFLICT], Outcome::Throttled),
             (&["ProvisionedThroughputExceeded", REFUSED], Outcome::Throttled),
             (&["None", CONFLICT, "ThrottlingError"], Outcome::Throttled),

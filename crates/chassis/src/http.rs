@@ -29,6 +29,7 @@ use crate::{
     cors::Cors,
     deadline::Deadline,
     gateway::{self, Answer, InvalidEvent, Unroutable},
+    invocation::{Invocation, RequestId},
     problem::{Problem, Unrendered},
     telemetry,
     token::TokenConfig,
@@ -41,17 +42,6 @@ pub const MAX_BODY: usize = 64 * 1024;
 const DEFAULT_TIME: Duration = Duration::from_secs(20);
 /// Kept back at a request's end for writing the answer.
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
-
-/// The request's id, which every log line and problem document carries.
-#[derive(Clone, Debug)]
-pub struct RequestId(Arc<str>);
-
-impl RequestId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// What of the environment every function reads that answers requests.
 #[derive(Clone, Debug)]
@@ -106,29 +96,29 @@ pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
         .layer(middleware::from_fn_with_state(authenticator, at_the_edge))
 }
 
-/// What of the edge a handler may ask for.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    /// The request's id.
-    pub request_id: RequestId,
-    /// When the answer must be on its way.
-    pub deadline: Deadline,
-    /// The trace this request belongs to.
-    pub trace: TraceContext,
-}
-
 impl<S: Send + Sync> FromRequestParts<S> for Invocation {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let invocation = parts.extensions.get::<Self>().cloned();
-        invocation.ok_or_else(|| Problem::internal("the route is not behind the HTTP edge"))
+        set_by_the_edge(parts)
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TraceContext {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        set_by_the_edge(parts)
+    }
+}
+
+fn set_by_the_edge<T: Clone + Send + Sync + 'static>(parts: &Parts) -> Result<T, Problem> {
+    parts.extensions.get().cloned().ok_or_else(|| Problem::internal("the route is not behind the HTTP edge"))
 }
 
 async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let invocation = invocation(&request);
+    let (invocation, trace) = (invocation(&request), trace(&request));
     let id = invocation.request_id.clone();
     // Not the path itself: by mistake, it may hold an address or a name.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
@@ -138,6 +128,7 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     request.extensions_mut().insert(repeatable.clone());
     request.extensions_mut().insert(authenticator);
     request.extensions_mut().insert(invocation);
+    request.extensions_mut().insert(trace);
 
     async {
         // A panic fails this one request; the sandbox goes on.
@@ -198,15 +189,16 @@ fn invocation(request: &Request) -> Invocation {
     let is_usable = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
     let mut ids = gateway_id.into_iter().chain(lambda.map(|context| context.request_id.clone()));
     let id = ids.find(is_usable).unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    Invocation::new(&id, Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), DEFAULT_TIME))
+}
+
+/// The trace that the request belongs to; a new one if its headers name none.
+fn trace(request: &Request) -> TraceContext {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    Invocation {
-        request_id: RequestId(id.into()),
-        deadline: Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), DEFAULT_TIME),
-        trace: header("traceparent")
-            .and_then(TraceContext::parse)
-            .or_else(|| header("x-amzn-trace-id").and_then(TraceContext::from_xray))
-            .unwrap_or_else(TraceContext::start),
-    }
+    header("traceparent")
+        .and_then(TraceContext::parse)
+        .or_else(|| header("x-amzn-trace-id").and_then(TraceContext::from_xray))
+        .unwrap_or_else(TraceContext::start)
 }
 
 /// Whether a request may be repeated when its outcome is not known. Most may: a

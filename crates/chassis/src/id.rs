@@ -86,6 +86,13 @@ macro_rules! typed_id {
     };
 }
 
+typed_id!(
+    /// The id of a person in every service: `user_` and the subject of the
+    /// person's token.
+    UserId,
+    "user"
+);
+
 /// Nothing: without the feature `aws` there is no API to describe.
 #[cfg(not(feature = "aws"))]
 #[doc(hidden)]

@@ -65,6 +65,18 @@ impl KeyUse {
     }
 }
 
+/// The result of inserting a record together with the use of an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum InsertOutcome<T> {
+    /// The record is inserted.
+    Inserted,
+    /// The same request was made before: this is the record that it inserted.
+    Repeated(Box<T>),
+    /// The key was used for another request.
+    KeyMismatch,
+}
+
 /// A digest of a request: the same for two spellings of one request, another
 /// for another request.
 ///

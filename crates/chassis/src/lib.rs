@@ -14,6 +14,7 @@ pub mod deadline;
 pub mod fields;
 pub mod id;
 pub mod idempotency;
+pub mod invocation;
 pub mod money;
 pub mod page;
 pub mod store;

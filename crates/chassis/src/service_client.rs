@@ -60,11 +60,12 @@ pub enum CallError {
         /// The problem document.
         problem: RemoteProblem,
     },
-    /// The service is well, and others were faster: they write the same items,
-    /// or use up what it takes at the moment. Neither a refusal nor a failure.
-    #[error("{service} is busy: {reason}")]
-    Busy {
-        /// Who is busy.
+    /// The service works, and concurrent requests kept this request from
+    /// succeeding: they write the same items, or use up the service's capacity.
+    /// This is neither a refusal nor a failure.
+    #[error("{service} reports contention: {reason}")]
+    Contended {
+        /// The service that answered.
         service: &'static str,
         /// For the log.
         reason: String,
@@ -138,7 +139,8 @@ impl ServiceClient {
         let patience = deadline.min(Deadline::after(PATIENCE));
         let mut after_failures =
             backoff(Duration::from_millis(50), Duration::from_millis(250)).with_max_times(RETRIES).build();
-        let mut while_busy = backoff(Duration::from_millis(50), Duration::from_secs(1)).without_max_times().build();
+        let mut while_contended =
+            backoff(Duration::from_millis(50), Duration::from_secs(1)).without_max_times().build();
         loop {
             let error = match self.attempt(&method, path, &body, trace, deadline).await {
                 Ok(answer) => return serde_json::from_slice(&answer).map_err(|error| self.unavailable(error)),
@@ -146,7 +148,7 @@ impl ServiceClient {
             };
             let (pause, end) = match &error {
                 CallError::Refused { .. } => return Err(error),
-                CallError::Busy { .. } => (while_busy.next(), patience),
+                CallError::Contended { .. } => (while_contended.next(), patience),
                 CallError::Unavailable { .. } => (after_failures.next(), deadline),
             };
             let Some(pause) = pause.filter(|pause| *pause < end.remaining()) else { return Err(error) };
@@ -185,7 +187,7 @@ impl ServiceClient {
         let result = result.await;
         let is_telling = match &result {
             // That the caller ran out of time says nothing about the service.
-            Err(SendError::Timeout) => !is_cut_short,
+            Err(ExchangeError::Timeout) => !is_cut_short,
             // Nor does a gateway that let nothing through to it.
             Ok(answer) => answer.status != StatusCode::TOO_MANY_REQUESTS,
             Err(_) => true,
@@ -206,11 +208,11 @@ impl ServiceClient {
         }
         let about_the_way =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
-        let busy = |reason: &str| CallError::Busy { service: self.service, reason: reason.to_owned() };
+        let contended = |reason: &str| CallError::Contended { service: self.service, reason: reason.to_owned() };
         let problem: Option<RemoteProblem> = serde_json::from_slice(&answer.body).ok();
         match problem.filter(|problem| !problem.code.is_empty()) {
-            Some(problem) if [CONTENDED, THROTTLED].contains(&problem.code.as_str()) => Err(busy(&problem.code)),
-            _ if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(busy("too many requests")),
+            Some(problem) if [CONTENDED, THROTTLED].contains(&problem.code.as_str()) => Err(contended(&problem.code)),
+            _ if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(contended("too many requests")),
             Some(problem) if answer.status.is_client_error() && !about_the_way.contains(&answer.status) => {
                 Err(CallError::Refused { service: self.service, status: answer.status, problem })
             }
@@ -239,11 +241,11 @@ impl Signer {
         Self { credentials: config.credentials_provider(), region: config.region().cloned() }
     }
 
-    async fn sign(&self, call: &mut RawCall) -> Result<(), SendError> {
+    async fn sign(&self, call: &mut RawCall) -> Result<(), ExchangeError> {
         let (Some(credentials), Some(region)) = (&self.credentials, &self.region) else {
-            return Err(SendError::Signing("no credentials or no region".into()));
+            return Err(ExchangeError::Signing("no credentials or no region".into()));
         };
-        let failed = |error: &dyn fmt::Display| SendError::Signing(error.to_string());
+        let failed = |error: &dyn fmt::Display| ExchangeError::Signing(error.to_string());
         let identity: Identity = credentials.provide_credentials().await.map_err(|e| failed(&e))?.into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -289,7 +291,7 @@ pub(crate) struct Answer {
 
 /// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SendError {
+pub(crate) enum ExchangeError {
     #[error("the request cannot be signed: {0}")]
     Signing(String),
     #[error("the request cannot be built: {0}")]
@@ -305,27 +307,28 @@ pub(crate) async fn send(
     connector: &SharedHttpConnector,
     call: RawCall,
     deadline: Deadline,
-) -> Result<Answer, SendError> {
+) -> Result<Answer, ExchangeError> {
     let mut request = Request::new(SdkBody::from(call.body.to_vec()));
     *request.method_mut() = call.method;
-    *request.uri_mut() = call.url.parse().map_err(|e: http::uri::InvalidUri| SendError::Building(e.to_string()))?;
+    *request.uri_mut() = call.url.parse().map_err(|e: http::uri::InvalidUri| ExchangeError::Building(e.to_string()))?;
     *request.headers_mut() = call.headers;
-    let mut request = HttpRequest::try_from(request).map_err(|e| SendError::Building(e.to_string()))?;
+    let mut request = HttpRequest::try_from(request).map_err(|e| ExchangeError::Building(e.to_string()))?;
     let connection = CaptureSmithyConnection::new();
     request.add_extension(connection.clone());
     let exchange = async {
-        let response = connector.call(request).await.map_err(|e| SendError::NoAnswer(telemetry::chain(&e)))?;
-        let response = response.try_into_http1x().map_err(|e| SendError::NoAnswer(e.to_string()))?;
+        let response = connector.call(request).await.map_err(|e| ExchangeError::NoAnswer(telemetry::chain(&e)))?;
+        let response = response.try_into_http1x().map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| SendError::NoAnswer(e.to_string()))?;
+        let body =
+            Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
         Ok(Answer { status: parts.status, body: body.to_bytes() })
     };
-    let answer = tokio::time::timeout_at(deadline.instant(), exchange).await.unwrap_or(Err(SendError::Timeout));
+    let answer = tokio::time::timeout_at(deadline.instant(), exchange).await.unwrap_or(Err(ExchangeError::Timeout));
     // HTTP/2 carries all calls in one connection, and giving a call up leaves
     // it open. If its path is dead, nothing says so for a quarter of an hour,
     // until TCP gives up; so the next call has a connection of its own. (The
     // SDK does the same for its calls.)
-    if let (Err(SendError::Timeout | SendError::NoAnswer(_)), Some(connection)) = (&answer, connection.get()) {
+    if let (Err(ExchangeError::Timeout | ExchangeError::NoAnswer(_)), Some(connection)) = (&answer, connection.get()) {
         connection.poison();
     }
     answer

@@ -46,6 +46,17 @@ pub enum StoreError {
     },
 }
 
+/// The result of a conditional write of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum SaveOutcome {
+    /// Everything is written.
+    Saved,
+    /// Nothing is written: the stored item is not the one that the decision was
+    /// based on. Read it again, and decide again.
+    Stale,
+}
+
 impl StoreError {
     /// The store didn't do its part.
     pub fn unavailable(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -62,8 +73,9 @@ impl StoreError {
         Self::Throttled { store: store.into(), source: source.into() }
     }
 
-    /// Whether the store is well, and only busy.
-    pub fn is_busy(&self) -> bool {
+    /// Returns whether the store works, and refuses only because of the load:
+    /// contention on the same items, or throttling.
+    pub fn is_contended_or_throttled(&self) -> bool {
         matches!(self, Self::Contended { .. } | Self::Throttled { .. })
     }
 

@@ -4,6 +4,7 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use chassis::{
     contact::{Email, Phone},
+    id::UserId,
     money::Money,
     text::{self, InvalidText},
     typed_id,
@@ -14,12 +15,6 @@ typed_id!(
     /// An order.
     OrderId,
     "ord"
-);
-
-typed_id!(
-    /// A customer.
-    UserId,
-    "user"
 );
 
 /// The most characters of an event's id: it becomes part of a key.

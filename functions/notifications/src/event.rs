@@ -3,6 +3,7 @@
 
 use chassis::{
     events::Event,
+    id::UserId,
     money::{Amount, Currency, Money, MoneyError},
     trace::TraceContext,
 };
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{
     EventId, Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, ProductName, Reason, Recipient, Refund,
-    Task, UserId,
+    Task,
 };
 
 /// The only version of CloudEvents there is.

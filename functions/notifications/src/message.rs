@@ -122,12 +122,13 @@ impl OrderCancelled {
 
 #[cfg(test)]
 mod tests {
-    use chassis::money::{Currency, MAX_MINOR_UNITS, Money};
+    use chassis::{
+        id::UserId,
+        money::{Currency, MAX_MINOR_UNITS, Money},
+    };
 
     use super::{Message, render};
-    use crate::domain::{
-        Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, Reason, Recipient, Refund, UserId,
-    };
+    use crate::domain::{Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, Reason, Recipient, Refund};
 
     const REASONS: [Reason; 11] = [
         Reason::PaymentDeclined,

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chassis::{clock::Clock, deadline::Deadline, metric, store::StoreError, telemetry};
+use chassis::{clock::Clock, deadline::Deadline, id::UserId, metric, store::StoreError, telemetry};
 use jiff::Timestamp;
 
 use crate::{
     channels::{Channels, SendError},
-    domain::{Channel, Notification, UserId},
+    domain::{Channel, Notification},
     message,
     repository::{Attempt, Claim, Repository},
 };

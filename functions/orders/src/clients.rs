@@ -9,6 +9,7 @@ use chassis::{
     config::{BaseUrl, Configuration, Env},
     contact::VerifiedContact,
     events::{Event, EventPublisher},
+    id::UserId,
     money::{Amount, Currency},
     service_client::{CallError, ServiceClient},
 };
@@ -19,8 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     documents::{LineDocument, MoneyDocument},
     domain::{
-        CustomerId, Item, Order, OrderId, OrderState, PaymentMethod, PricedLine, ProductId, Quantity, Quote, Recipient,
-        Refusal,
+        Item, Order, OrderId, OrderState, PaymentMethod, PricedLine, ProductId, Quantity, Quote, Recipient, Refusal,
     },
     saga::{Participants, Run, StepError},
 };
@@ -98,7 +98,7 @@ fn member<T: DeserializeOwned + Default>(members: &serde_json::Map<String, Value
 fn refusal(error: CallError) -> StepError {
     let problem = match &error {
         CallError::Refused { problem, .. } => problem,
-        CallError::Busy { .. } => return StepError::Busy(error.to_string()),
+        CallError::Contended { .. } => return StepError::Busy(error.to_string()),
         CallError::Unavailable { .. } => return StepError::Unavailable(error.to_string()),
     };
     let members = &problem.members;
@@ -169,7 +169,7 @@ impl Reserved {
 #[derive(Serialize)]
 struct Authorise<'a> {
     order_id: OrderId,
-    user_id: CustomerId,
+    user_id: UserId,
     #[serde(flatten)]
     amount: MoneyDocument,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,7 +184,7 @@ struct Acknowledged {}
 #[derive(Serialize)]
 struct OrderCreated<'a> {
     order_id: OrderId,
-    user_id: CustomerId,
+    user_id: UserId,
     /// Absent once the customer's data is erased: there is nobody to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<&'a Recipient>,
@@ -199,7 +199,7 @@ struct OrderCreated<'a> {
 #[derive(Serialize)]
 struct OrderCancelled<'a> {
     order_id: OrderId,
-    user_id: CustomerId,
+    user_id: UserId,
     /// Absent once the customer's data is erased: there is nobody to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<&'a Recipient>,

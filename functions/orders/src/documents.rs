@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use chassis::{
-    caller::UserId,
+    id::UserId,
     money::{Amount, Currency, Money},
     problem::Problem,
 };
@@ -13,8 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{
-        Answer, CustomerId, HistoryEntry, Item, Order, OrderId, OrderState, PaymentId, PricedLine, ProductId, Quantity,
-        Refusal,
+        Answer, HistoryEntry, Item, Order, OrderId, OrderState, PaymentId, PricedLine, ProductId, Quantity, Refusal,
     },
     openapi::Reason,
     saga::engine::Decision,
@@ -124,7 +123,7 @@ impl From<&HistoryEntry> for HistoryDocument {
 pub struct OrderDocument {
     id: OrderId,
     #[schema(value_type = UserId)]
-    user_id: CustomerId,
+    user_id: UserId,
     status: OrderState,
     items: Vec<ItemDocument>,
     /// There once the prices are known.

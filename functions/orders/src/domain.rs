@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use chassis::{
     contact::{Email, Phone, VerifiedContact},
     fields::FieldError,
+    id::UserId,
     money::{Currency, Money},
     trace::TraceContext,
     typed_id,
@@ -26,11 +27,6 @@ typed_id!(
     /// A payment, as the payments service names it.
     PaymentId,
     "pay"
-);
-typed_id!(
-    /// Whose order it is.
-    CustomerId,
-    "user"
 );
 
 impl OrderId {
@@ -456,7 +452,7 @@ pub struct Order {
     /// Its id.
     pub id: OrderId,
     /// Whose it is.
-    pub user_id: CustomerId,
+    pub user_id: UserId,
     /// What is wanted.
     pub basket: Basket,
     /// Where it stands.
@@ -533,7 +529,7 @@ pub struct IllegalMove {
 impl Order {
     /// A new order, leased to whoever places it.
     pub fn place(
-        user_id: CustomerId,
+        user_id: UserId,
         contact: VerifiedContact,
         purchase: Purchase,
         saga_version: u32,
@@ -678,7 +674,7 @@ mod tests {
 
     fn order() -> Order {
         let basket = Basket::of([line(ProductId::generate(), 1)]).unwrap();
-        let customer = CustomerId::generate();
+        let customer = UserId::generate();
         let token = "tok_accepted".parse().unwrap();
         let contact = VerifiedContact { email: "ada@example.com".parse().ok(), ..VerifiedContact::UNKNOWN };
         let purchase = Purchase { basket, shown: None, payment_method: Some(token) };

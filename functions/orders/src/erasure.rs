@@ -1,6 +1,8 @@
 //! Erasing what orders and their payments know of a customer who has left.
 
 use chassis::{
+    id::UserId,
+    invocation::Invocation,
     page::{Limit, ListError},
     store::StoreError,
     trace::TraceContext,
@@ -8,12 +10,9 @@ use chassis::{
 use futures::{StreamExt, stream};
 
 use crate::{
-    domain::{CustomerId, OrderId},
+    domain::OrderId,
     repository::OrderList,
-    saga::{
-        Run, StepError,
-        engine::{Invocation, RECORD_RESERVE},
-    },
+    saga::{Run, StepError, engine::RECORD_RESERVE},
     worker::Worker,
 };
 
@@ -49,9 +48,9 @@ impl Worker {
     /// payment may still be on its way: an error then asks for a repetition.
     pub async fn erase_customer(
         &self,
-        customer: CustomerId,
+        customer: UserId,
         trace: &TraceContext,
-        invocation: Invocation<'_>,
+        invocation: &Invocation,
     ) -> Result<(), ErasureError> {
         let run = Run { deadline: invocation.deadline.earlier_by(RECORD_RESERVE), trace };
         let mut list = OrderList { user_id: customer, status: None, limit: Limit::MAX, cursor: None };

@@ -10,30 +10,29 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Caller, UserId},
+    caller::{Authenticator, Caller},
     dynamo::Table,
     health,
-    http::{Invocation, edge},
+    http::edge,
+    id::UserId,
     idempotency::{self, IdempotencyKey, Key},
     input::{
         self, Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, list, object, text, verbatim, whole,
     },
+    invocation::Invocation,
     money::{Amount, Currency},
     openapi::{Location, OnlyKnownMembers, ProblemResponses},
     page::{Cursor, Limit, Page},
     problem::{self, Problem},
+    trace::TraceContext,
 };
 use utoipa::{IntoParams, OpenApi, ToSchema, openapi};
 
 use crate::{
     documents::OrderDocument,
-    domain::{
-        Answer, Basket, CustomerId, Item, MAX_LINES, OrderId, OrderState, PaymentMethod, ProductId, Quantity,
-        ShownPrices,
-    },
+    domain::{Answer, Basket, Item, MAX_LINES, OrderId, OrderState, PaymentMethod, ProductId, Quantity, ShownPrices},
     openapi::{Cancelling, Listing, Placing, Reading, items},
     repository::OrderList,
-    saga::engine,
     service::{OrderError, Orders, PlaceOrder, Placed, Viewer},
 };
 
@@ -205,16 +204,8 @@ struct PlaceHeaders {
 
 type OrderPage = Page<OrderDocument>;
 
-fn customer(id: UserId) -> CustomerId {
-    CustomerId::from_uuid(id.uuid())
-}
-
 fn viewer(caller: &Caller) -> Viewer {
-    Viewer { id: customer(caller.user_id), is_administrator: caller.admin }
-}
-
-fn engine_invocation(invocation: &Invocation) -> engine::Invocation<'_> {
-    engine::Invocation { deadline: invocation.deadline, request_id: invocation.request_id.as_str() }
+    Viewer { id: caller.user_id, is_administrator: caller.admin }
 }
 
 /// Place an order
@@ -250,20 +241,14 @@ fn engine_invocation(invocation: &Invocation) -> engine::Invocation<'_> {
 async fn place(
     State(orders): State<Orders>,
     caller: Caller,
+    trace: TraceContext,
     invocation: Invocation,
     Input((Key(key), Body(body))): Input<(Key, Body<NewOrder>)>,
 ) -> Result<Response, Problem> {
     let NewOrder { user_id: (), items: basket, total: (), currency: (), shown, payment_method } = body;
-    let request = PlaceOrder {
-        user_id: customer(caller.user_id),
-        contact: caller.contact,
-        basket,
-        shown,
-        payment_method,
-        key,
-        trace: invocation.trace.clone(),
-    };
-    Ok(match orders.place(request, engine_invocation(&invocation)).await? {
+    let request =
+        PlaceOrder { user_id: caller.user_id, contact: caller.contact, basket, shown, payment_method, key, trace };
+    Ok(match orders.place(request, &invocation).await? {
         Placed::Decided { id, answer } => replay(id, answer)?,
         Placed::Undecided(order) => {
             let location = [(header::LOCATION, format!("orders/{}", order.id))];
@@ -333,12 +318,8 @@ async fn index(
     if !caller.may_act_for(owner) {
         return Err(Problem::not_found("user"));
     }
-    let list = OrderList {
-        user_id: customer(owner),
-        status: parameters.status,
-        limit: parameters.limit,
-        cursor: parameters.cursor,
-    };
+    let list =
+        OrderList { user_id: owner, status: parameters.status, limit: parameters.limit, cursor: parameters.cursor };
     Ok(Json(orders.list(&list).await?.map(|order| (&order).into())))
 }
 
@@ -364,7 +345,7 @@ async fn cancel(
     invocation: Invocation,
     Input(Id(id)): Input<Id<OrderId>>,
 ) -> Result<Response, Problem> {
-    let order = orders.cancel(id, viewer(&caller), engine_invocation(&invocation)).await?;
+    let order = orders.cancel(id, viewer(&caller), &invocation).await?;
     let status = if order.state.is_open() { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(OrderDocument::from(&order))).into_response())
 }

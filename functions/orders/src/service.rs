@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chassis::{
     contact::VerifiedContact,
-    idempotency::{self, IdempotencyKey, KEY_KEPT, KeyUse},
+    id::UserId,
+    idempotency::{self, IdempotencyKey, InsertOutcome, KEY_KEPT, KeyUse},
+    invocation::Invocation,
     page::{ListError, Page},
     store::StoreError,
     telemetry,
@@ -14,11 +16,10 @@ use serde::Serialize;
 
 use crate::{
     domain::{
-        Answer, Basket, CustomerId, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Purchase, Refusal,
-        ShownPrices,
+        Answer, Basket, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Purchase, Refusal, ShownPrices,
     },
-    repository::{Begun, OrderList, Postponed},
-    saga::engine::{Engine, Invocation, Unfinished},
+    repository::{OrderList, Postponed},
+    saga::engine::{Engine, Unfinished},
 };
 
 /// How long before an invocation's end a write that doesn't come to an end is
@@ -33,7 +34,7 @@ const CANCEL_TRIES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct PlaceOrder {
     /// Who orders.
-    pub user_id: CustomerId,
+    pub user_id: UserId,
     /// How their token says that they can be reached.
     pub contact: VerifiedContact,
     /// What.
@@ -71,18 +72,18 @@ impl PlaceOrder {
 #[derive(Clone, Copy, Debug)]
 pub struct Viewer {
     /// The person.
-    pub id: CustomerId,
+    pub id: UserId,
     /// Whether the person may see and cancel everybody's orders.
     pub is_administrator: bool,
 }
 
 impl Viewer {
-    fn may_see(self, owner: CustomerId) -> bool {
+    fn may_see(self, owner: UserId) -> bool {
         self.is_administrator || self.id == owner
     }
 
     /// Why an order is cancelled that this person cancels.
-    fn cancels(self, owner: CustomerId) -> Refusal {
+    fn cancels(self, owner: UserId) -> Refusal {
         if self.id == owner { Refusal::CustomerRequest } else { Refusal::CancelledByShop }
     }
 }
@@ -148,7 +149,7 @@ impl Orders {
     }
 
     /// Places an order and takes it as far as it gets in this request.
-    pub async fn place(&self, request: PlaceOrder, invocation: Invocation<'_>) -> Result<Placed, OrderError> {
+    pub async fn place(&self, request: PlaceOrder, invocation: &Invocation) -> Result<Placed, OrderError> {
         let now = self.engine.clock.now();
         let fingerprint = request.fingerprint()?;
         let key = request.key.map(|key| KeyUse { key, fingerprint, expires_at: now + KEY_KEPT });
@@ -166,9 +167,9 @@ impl Orders {
             StoreError::Contended { .. } => OrderError::InFlight,
             error => error.into(),
         })? {
-            Begun::Fresh => Ok(self.work_on(order, invocation).await),
-            Begun::Mismatch => Err(OrderError::KeyMismatch),
-            Begun::Repeat(order) => match order.answer {
+            InsertOutcome::Inserted => Ok(self.work_on(order, invocation).await),
+            InsertOutcome::KeyMismatch => Err(OrderError::KeyMismatch),
+            InsertOutcome::Repeated(order) => match order.answer {
                 Some(answer) => Ok(Placed::Decided { id: order.id, answer }),
                 None if order.is_leased(now) => Err(OrderError::InFlight),
                 None => Ok(Placed::Undecided(order)),
@@ -178,7 +179,7 @@ impl Orders {
 
     /// From here on the order is recorded: whatever goes wrong, it is not
     /// lost, and the answer is never worse than "not decided yet".
-    async fn work_on(&self, order: Order, invocation: Invocation<'_>) -> Placed {
+    async fn work_on(&self, order: Order, invocation: &Invocation) -> Placed {
         let undecided = order.clone();
         match in_time(self.engine.decide(order, invocation), invocation).await {
             Ok(order) => {
@@ -206,7 +207,7 @@ impl Orders {
         &self,
         order: Order,
         undone: impl Future<Output = Result<Order, Unfinished>>,
-        invocation: Invocation<'_>,
+        invocation: &Invocation,
     ) -> Order {
         match in_time(undone, invocation).await {
             Ok(order) => order,
@@ -217,7 +218,7 @@ impl Orders {
         }
     }
 
-    async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: Invocation<'_>) {
+    async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) {
         tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
         let wake = self.engine.repository.postpone(order, Postponed::AtOnce { now: self.engine.clock.now() });
         let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE).instant();
@@ -244,7 +245,7 @@ impl Orders {
 
     /// Cancels an order, and undoes it as far as it gets in this request.
     /// Cancelling again changes nothing.
-    pub async fn cancel(&self, id: OrderId, viewer: Viewer, invocation: Invocation<'_>) -> Result<Order, OrderError> {
+    pub async fn cancel(&self, id: OrderId, viewer: Viewer, invocation: &Invocation) -> Result<Order, OrderError> {
         for _ in 0..CANCEL_TRIES {
             let order = self.get(id, viewer).await?;
             let now = self.engine.clock.now();
@@ -255,7 +256,8 @@ impl Orders {
                 }
                 OrderState::Pending | OrderState::Confirmed | OrderState::Done => {}
             }
-            let mut next = self.engine.cancelling(&order, viewer.cancels(order.user_id), invocation.request_id)?;
+            let mut next =
+                self.engine.cancelling(&order, viewer.cancels(order.user_id), invocation.request_id.as_str())?;
             let lease = Lease::start(now);
             next.next_check = Some(lease.until);
             next.lease = Some(lease);
@@ -276,7 +278,7 @@ impl Orders {
 /// Gives `work` up where its outcome could no longer be told.
 async fn in_time(
     work: impl Future<Output = Result<Order, Unfinished>>,
-    invocation: Invocation<'_>,
+    invocation: &Invocation,
 ) -> Result<Order, Unfinished> {
     let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
     tokio::time::timeout_at(end, work).await.unwrap_or(Err(Unfinished::NoTime))

@@ -5,14 +5,15 @@ use std::time::Duration;
 use chassis::{
     deadline::Deadline,
     events::{BatchResponse, Event, ItemFailure},
+    id::UserId,
+    invocation::Invocation,
     metric, telemetry,
 };
 use lambda_runtime::{Error, LambdaEvent};
 use serde::Deserialize;
 
 use crate::{
-    domain::{CustomerId, OrderId},
-    saga::engine::Invocation,
+    domain::OrderId,
     worker::{Outcome, Worker},
 };
 
@@ -53,7 +54,7 @@ pub struct Message {
 /// What the event `UserErased` says.
 #[derive(Debug, Deserialize)]
 struct UserErased {
-    user_id: CustomerId,
+    user_id: UserId,
 }
 
 /// A change of an item, of which only the key counts: the order itself is read
@@ -97,17 +98,17 @@ impl Change {
 /// If the open orders can't be listed.
 pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<BatchResponse, Error> {
     let deadline = Deadline::of_invocation(event.context.deadline, DEFAULT_TIME);
-    let invocation = Invocation { deadline, request_id: &event.context.request_id };
+    let invocation = Invocation::new(event.context.request_id.as_str(), deadline);
     match event.payload {
-        Trigger::Queue { records } => return Ok(erase(worker, records, invocation).await),
+        Trigger::Queue { records } => return Ok(erase(worker, records, &invocation).await),
         Trigger::Stream { records } => {
             let mut ids: Vec<_> = records.iter().filter_map(Change::order_id).collect();
             ids.sort_unstable();
             ids.dedup();
-            report("stream", worker.work(ids, invocation).await);
+            report("stream", worker.work(ids, &invocation).await);
         }
         Trigger::Sweep { .. } => {
-            let outcome = worker.sweep(invocation).await?;
+            let outcome = worker.sweep(&invocation).await?;
             metric::count("OrdersOverdue", outcome.overdue);
             report("sweep", outcome);
         }
@@ -116,7 +117,7 @@ pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<Batc
 }
 
 /// Erases the customers that the messages name, one after another.
-async fn erase(worker: &Worker, messages: Vec<Message>, invocation: Invocation<'_>) -> BatchResponse {
+async fn erase(worker: &Worker, messages: Vec<Message>, invocation: &Invocation) -> BatchResponse {
     let mut response = BatchResponse::default();
     for Message { id, body } in messages {
         if let Err(error) = erase_one(worker, &body, invocation).await {
@@ -127,7 +128,7 @@ async fn erase(worker: &Worker, messages: Vec<Message>, invocation: Invocation<'
     response
 }
 
-async fn erase_one(worker: &Worker, body: &str, invocation: Invocation<'_>) -> Result<(), Error> {
+async fn erase_one(worker: &Worker, body: &str, invocation: &Invocation) -> Result<(), Error> {
     let event: Event<UserErased> = serde_json::from_str(body)?;
     if event.kind != "UserErased" {
         return Err("the event is not UserErased".into());

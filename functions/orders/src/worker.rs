@@ -6,14 +6,14 @@
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
-use chassis::{store::StoreError, telemetry};
+use chassis::{invocation::Invocation, store::StoreError, telemetry};
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
     repository::{Due, Look, Postponed, SHARDS},
-    saga::engine::{Engine, Invocation, RECORD_RESERVE, Unfinished},
+    saga::engine::{Engine, RECORD_RESERVE, Unfinished},
 };
 
 /// How many orders are worked on at once; so many has the stream in a batch.
@@ -112,7 +112,7 @@ impl Worker {
     }
 
     /// Works on these orders, several at a time.
-    pub async fn work(&self, ids: Vec<OrderId>, invocation: Invocation<'_>) -> Outcome {
+    pub async fn work(&self, ids: Vec<OrderId>, invocation: &Invocation) -> Outcome {
         let since = self.engine.clock.now();
         let due = ids.into_iter().map(|id| Due { id, since }).collect();
         Outcome::of(self.work_through(due, invocation).await.into_iter().map(|(_, worked)| worked))
@@ -124,7 +124,7 @@ impl Worker {
     /// than it took on: what waits for the next sweep may be too old by then.
     /// After a pause where some had to be postponed: one of seconds means
     /// nothing where nobody looks for a minute.
-    pub async fn sweep(&self, invocation: Invocation<'_>) -> Result<Outcome, StoreError> {
+    pub async fn sweep(&self, invocation: &Invocation) -> Result<Outcome, StoreError> {
         let Round { orders, mut unreadable, mut has_more } = self.round(invocation).await?;
         let mut worked: HashMap<_, _> = orders.into_iter().collect();
         let mut is_getting_on = worked.values().any(|order| order.fate == Fate::Finished);
@@ -160,7 +160,7 @@ impl Worker {
         Ok(outcome)
     }
 
-    async fn round(&self, invocation: Invocation<'_>) -> Result<Round, StoreError> {
+    async fn round(&self, invocation: &Invocation) -> Result<Round, StoreError> {
         let now = self.engine.clock.now();
         let shards = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
         let shards = futures::future::try_join_all(shards).await?;
@@ -174,21 +174,21 @@ impl Worker {
         Ok(Round { orders: self.work_through(all, invocation).await, unreadable, has_more })
     }
 
-    async fn work_through(&self, due: Vec<Due>, invocation: Invocation<'_>) -> Vec<(OrderId, Worked)> {
+    async fn work_through(&self, due: Vec<Due>, invocation: &Invocation) -> Vec<(OrderId, Worked)> {
         let work = stream::iter(due).map(|due| async move { (due.id, self.work_on(due, invocation).await) });
         work.buffer_unordered(CONCURRENCY).collect().await
     }
 
     /// Whatever is wrong with one order, a panic included, its neighbours are
     /// worked on.
-    async fn work_on(&self, due: Due, invocation: Invocation<'_>) -> Worked {
+    async fn work_on(&self, due: Due, invocation: &Invocation) -> Worked {
         let Due { id: order, since } = due;
         // Its lease, if it has one, ends by itself.
         let worked = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
             Ok(Ok(worked)) => worked,
             Ok(Err(error)) => {
                 let cause = telemetry::chain(&error);
-                if error.is_busy() {
+                if error.is_contended_or_throttled() {
                     tracing::info!(%order, cause, "order left for the next look: others were faster");
                 } else {
                     tracing::error!(%order, cause, "order could not be worked on");
@@ -213,7 +213,7 @@ impl Worker {
         self.engine.clock.now().duration_since(open_since) > OVERDUE_AFTER
     }
 
-    async fn try_work_on(&self, due: Due, invocation: Invocation<'_>) -> Result<Worked, StoreError> {
+    async fn try_work_on(&self, due: Due, invocation: &Invocation) -> Result<Worked, StoreError> {
         let now = self.engine.clock.now();
         // It stays due, and the next sweep has time for it; unless there are
         // too many for all sweeps.
@@ -236,7 +236,7 @@ impl Worker {
         Ok(Worked { fate, overdue })
     }
 
-    async fn postpone(&self, order: &Order, reason: &Unfinished, invocation: Invocation<'_>) -> Result<(), StoreError> {
+    async fn postpone(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) -> Result<(), StoreError> {
         let now = self.engine.clock.now();
         let cause = telemetry::chain(reason);
         let is_cut_short = invocation.deadline.remaining() <= RECORD_RESERVE;

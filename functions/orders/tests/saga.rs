@@ -16,23 +16,25 @@ use chassis::{
     clock::Clock,
     contact::VerifiedContact,
     deadline::Deadline,
-    idempotency::KeyUse,
+    id::UserId,
+    idempotency::{InsertOutcome, KeyUse},
+    invocation::Invocation,
     money::Money,
     page::{ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
     trace::TraceContext,
 };
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
-        Answer, Basket, CustomerId, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Purchase,
-        Quote, Recipient, Refusal,
+        Answer, Basket, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Purchase, Quote,
+        Recipient, Refusal,
     },
-    repository::{Begun, Due, Look, Moved, OrderList, Postponed, Repository},
+    repository::{Due, Look, OrderList, Postponed, Repository},
     saga::{
         Participants, Run, StepError,
-        engine::{Decision, Engine, Invocation, RECORD_RESERVE, Unfinished},
+        engine::{Decision, Engine, RECORD_RESERVE, Unfinished},
         steps::{PLACE_ORDER, SAGAS, Saga, Step},
     },
     worker::{Outcome, Worker},
@@ -94,7 +96,7 @@ impl Cast {
     async fn confirmed(self, minutes: &[i64]) -> Self {
         let mut look = Look::default();
         for minutes in minutes {
-            let order = self.engine(SAGAS).decide(self.keep(&order()), invocation()).await.unwrap();
+            let order = self.engine(SAGAS).decide(self.keep(&order()), &invocation()).await.unwrap();
             look.due.push(Due { id: order.id, since: began() - SignedDuration::from_mins(*minutes) });
         }
         self.asked();
@@ -103,7 +105,7 @@ impl Cast {
     }
 
     async fn sweep(&self) -> Outcome {
-        Worker::new(self.engine(SAGAS)).sweep(invocation()).await.unwrap()
+        Worker::new(self.engine(SAGAS)).sweep(&invocation()).await.unwrap()
     }
 
     fn write(&self, what: &'static str) -> Result<(), StoreError> {
@@ -165,9 +167,9 @@ impl Participants for Cast {
 
 #[async_trait]
 impl Repository for Cast {
-    async fn begin(&self, order: &Order, _: Option<&KeyUse>, _: Timestamp) -> Result<Begun, StoreError> {
+    async fn begin(&self, order: &Order, _: Option<&KeyUse>, _: Timestamp) -> Result<InsertOutcome<Order>, StoreError> {
         self.keep(order);
-        Ok(Begun::Fresh)
+        Ok(InsertOutcome::Inserted)
     }
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         Ok(self.orders.lock().unwrap().get(&id).cloned())
@@ -175,12 +177,12 @@ impl Repository for Cast {
     async fn list(&self, _: &OrderList) -> Result<Page<Order>, ListError> {
         unreachable!("the engine lists nothing")
     }
-    async fn transition(&self, from: OrderState, next: &Order) -> Result<Moved, StoreError> {
+    async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError> {
         if self.kept(next).state != from {
-            return Ok(Moved::Stale);
+            return Ok(SaveOutcome::Stale);
         }
         self.keep(next);
-        Ok(Moved::Done)
+        Ok(SaveOutcome::Saved)
     }
     async fn record_told(&self, order: &Order) -> Result<(), StoreError> {
         self.write("record told")?;
@@ -209,15 +211,15 @@ fn order_of_version(version: u32) -> Order {
     let line = Item { product_id: ProductId::generate(), quantity: 1_u32.try_into().unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
     let purchase = Purchase { basket, shown: None, payment_method: None };
-    Order::place(CustomerId::generate(), VerifiedContact::UNKNOWN, purchase, version, TraceContext::start(), began())
+    Order::place(UserId::generate(), VerifiedContact::UNKNOWN, purchase, version, TraceContext::start(), began())
 }
 
 fn order() -> Order {
     order_of_version(PLACE_ORDER.version)
 }
 
-fn invocation<'a>() -> Invocation<'a> {
-    Invocation { deadline: Deadline::after(Duration::from_secs(20)), request_id: "r" }
+fn invocation() -> Invocation {
+    Invocation::new("r", Deadline::after(Duration::from_secs(20)))
 }
 
 fn history(order: &Order) -> Vec<OrderState> {
@@ -231,11 +233,11 @@ mod an_order_that_nobody_refuses {
     async fn is_decided_by_the_steps_before_the_pivot_and_finished_by_those_after_it() {
         let cast = Cast::default();
         let engine = cast.engine(SAGAS);
-        let decided = engine.decide(cast.keep(&order()), invocation()).await.unwrap();
+        let decided = engine.decide(cast.keep(&order()), &invocation()).await.unwrap();
         assert_eq!(cast.asked(), ["validate", "reserve", "authorise"]);
         assert_eq!(decided.state, Confirmed);
         assert_eq!(decided.answer.as_ref().unwrap().status, 201);
-        let done = engine.finish(decided, invocation()).await.unwrap();
+        let done = engine.finish(decided, &invocation()).await.unwrap();
         assert_eq!(cast.asked(), ["capture", "OrderCreated"]);
         assert_eq!(history(&done), [Pending, Confirmed, Done]);
     }
@@ -243,7 +245,7 @@ mod an_order_that_nobody_refuses {
     #[tokio::test(start_paused = true)]
     async fn is_given_to_the_worker_at_once_when_the_request_has_its_answer() {
         let cast = Cast::default();
-        let decided = cast.engine(SAGAS).decide(cast.keep(&order()), invocation()).await.unwrap();
+        let decided = cast.engine(SAGAS).decide(cast.keep(&order()), &invocation()).await.unwrap();
         assert_eq!((decided.lease, decided.next_check), (None, Some(began())));
     }
 
@@ -251,7 +253,7 @@ mod an_order_that_nobody_refuses {
     async fn stays_the_workers_until_it_is_done_where_the_worker_decides_it() {
         let cast = Cast::default().failing("capture", unavailable());
         let order = cast.keep(&order());
-        cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
+        cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
         assert_eq!(cast.kept(&order).lease, order.lease);
     }
 }
@@ -261,7 +263,7 @@ async fn a_panic_over_one_order_leaves_the_others_to_be_finished_and_asks_for_a_
     let cast = Cast::default();
     *cast.panics.lock().unwrap() = Some("authorise");
     let ids = [cast.keep(&order()).id, cast.keep(&order()).id].into();
-    let outcome = Worker::new(cast.engine(SAGAS)).work(ids, invocation()).await;
+    let outcome = Worker::new(cast.engine(SAGAS)).work(ids, &invocation()).await;
     assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, skipped: 0 });
 }
 
@@ -299,7 +301,7 @@ mod a_sweep {
     async fn counts_a_failure_beside_which_somebody_was_busy() {
         for (busy, failed) in [("validate", "reserve"), ("reserve", "validate")] {
             let cast = Cast::default().failing(busy, StepError::Busy("b".into())).failing(failed, unavailable());
-            let stop = cast.engine(SAGAS).decide(cast.keep(&order()), invocation()).await.unwrap_err();
+            let stop = cast.engine(SAGAS).decide(cast.keep(&order()), &invocation()).await.unwrap_err();
             assert!(!stop.is_busy(), "{stop:?}");
         }
     }
@@ -311,7 +313,7 @@ mod a_sweep {
         let worker = Worker::new(cast.engine(SAGAS));
         tokio::time::advance(Duration::from_secs(16 * 60)).await;
         assert_eq!(
-            worker.sweep(invocation()).await.unwrap(),
+            worker.sweep(&invocation()).await.unwrap(),
             Outcome { postponed: 1, overdue: 1, ..Outcome::default() }
         );
     }
@@ -346,7 +348,7 @@ mod a_step_without_an_answer {
         for step in ["validate", "reserve", "authorise"] {
             let cast = Cast::default().failing(step, unavailable());
             let order = cast.keep(&order());
-            let reason = cast.engine(SAGAS).decide(order.clone(), invocation()).await.unwrap_err();
+            let reason = cast.engine(SAGAS).decide(order.clone(), &invocation()).await.unwrap_err();
             assert!(matches!(reason, Unfinished::Step { .. }), "{reason}");
             assert_eq!(cast.kept(&order), order, "{step}");
         }
@@ -357,7 +359,7 @@ mod a_step_without_an_answer {
         for step in ["capture", "OrderCreated"] {
             let cast = Cast::default().failing(step, unavailable());
             let order = cast.keep(&order());
-            cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
+            cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
             assert!(!cast.asked().contains(&"cancel payment"));
             assert_eq!(cast.kept(&order).state, Confirmed);
         }
@@ -368,7 +370,7 @@ mod a_step_without_an_answer {
         let cast = Cast::default()
             .failing("validate", unavailable())
             .failing("reserve", StepError::Refused(Refusal::MixedCurrencies));
-        let order = cast.engine(SAGAS).decide(cast.keep(&order()), invocation()).await.unwrap();
+        let order = cast.engine(SAGAS).decide(cast.keep(&order()), &invocation()).await.unwrap();
         assert_eq!((order.state, order.refusal), (Cancelling, Some(Refusal::MixedCurrencies)));
     }
 }
@@ -380,10 +382,10 @@ mod a_refusal {
     async fn undoes_every_step_also_those_that_never_ran() {
         let cast = Cast::default().failing("reserve", StepError::Refused(Refusal::MixedCurrencies));
         let engine = cast.engine(SAGAS);
-        let refused = engine.decide(cast.keep(&order()), invocation()).await.unwrap();
+        let refused = engine.decide(cast.keep(&order()), &invocation()).await.unwrap();
         assert_eq!(refused.answer.as_ref().unwrap().body, "mixed_currencies");
         cast.asked();
-        let cancelled = engine.finish(refused, invocation()).await.unwrap();
+        let cancelled = engine.finish(refused, &invocation()).await.unwrap();
         assert_eq!(cast.asked(), ["release", "cancel payment", "OrderCancelled"]);
         assert_eq!(history(&cancelled), [Pending, Cancelling, Cancelled]);
     }
@@ -391,7 +393,7 @@ mod a_refusal {
     #[tokio::test(start_paused = true)]
     async fn after_the_pivot_announces_the_order_before_it_recalls_it_and_keeps_the_first_answer() {
         let cast = Cast::default().failing("capture", StepError::Refused(Refusal::CaptureRefused));
-        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order()), invocation()).await.unwrap();
+        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order()), &invocation()).await.unwrap();
         assert_eq!(history(&cancelled), [Pending, Confirmed, Cancelling, Cancelled]);
         assert_eq!(cast.asked()[4..], ["release", "cancel payment", "OrderCreated", "OrderCancelled"]);
         assert_eq!(cancelled.answer.unwrap().status, 201);
@@ -401,7 +403,7 @@ mod a_refusal {
     async fn before_its_customer_was_known_looks_for_whom_to_tell() {
         let cast = Cast::default();
         let order = order().cancelling(Refusal::TimedOut, began()).unwrap();
-        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order), invocation()).await.unwrap();
+        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order), &invocation()).await.unwrap();
         assert_eq!(history(&cancelled), [Pending, Cancelling, Cancelled]);
         assert_eq!(cast.asked(), ["release", "cancel payment", "validate", "OrderCancelled"]);
     }
@@ -410,10 +412,10 @@ mod a_refusal {
     async fn of_an_order_that_was_announced_long_ago_does_not_announce_it_again() {
         let cast = Cast::default();
         let engine = cast.engine(SAGAS);
-        let done = engine.finish(cast.keep(&order()), invocation()).await.unwrap();
+        let done = engine.finish(cast.keep(&order()), &invocation()).await.unwrap();
         cast.asked();
         let cancelling = done.cancelling(Refusal::CustomerRequest, began()).unwrap();
-        engine.finish(cast.keep(&cancelling), invocation()).await.unwrap();
+        engine.finish(cast.keep(&cancelling), &invocation()).await.unwrap();
         assert_eq!(cast.asked(), ["release", "cancel payment", "OrderCancelled"]);
     }
 
@@ -424,7 +426,7 @@ mod a_refusal {
                 .failing("reserve", StepError::Refused(Refusal::MixedCurrencies))
                 .failing("release", error);
             let order = cast.keep(&order());
-            cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
+            cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
             assert_eq!(cast.kept(&order).state, Cancelling);
             assert!(!cast.asked().contains(&"OrderCancelled"));
         }
@@ -440,7 +442,7 @@ mod an_order_that_somebody_else_moves_meanwhile {
         let order = cast.keep(&order());
         let cancelling = order.clone().cancelling(Refusal::CustomerRequest, began()).unwrap();
         *cast.meanwhile.lock().unwrap() = Some(("authorise", cancelling));
-        let end = cast.engine(SAGAS).finish(order, invocation()).await.unwrap();
+        let end = cast.engine(SAGAS).finish(order, &invocation()).await.unwrap();
         assert_eq!(history(&end), [Pending, Cancelling, Cancelled]);
         assert_eq!(end.refusal, Some(Refusal::CustomerRequest));
     }
@@ -451,7 +453,7 @@ mod an_order_that_somebody_else_moves_meanwhile {
         let order = cast.keep(&order());
         let cancelling = order.clone().cancelling(Refusal::CustomerRequest, began()).unwrap();
         *cast.meanwhile.lock().unwrap() = Some(("reserve", cancelling));
-        let end = cast.engine(SAGAS).finish(order, invocation()).await.unwrap();
+        let end = cast.engine(SAGAS).finish(order, &invocation()).await.unwrap();
         assert_eq!(end.state, Cancelled);
     }
 
@@ -459,14 +461,14 @@ mod an_order_that_somebody_else_moves_meanwhile {
     async fn is_left_alone_where_a_tombstone_was_met_but_no_cancellation_is_recorded() {
         let cast = Cast::default().failing("authorise", StepError::Overtaken);
         let order = cast.keep(&order());
-        cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
+        cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
         assert_eq!(cast.kept(&order).state, Pending);
     }
 
     #[tokio::test(start_paused = true)]
     async fn is_undone_where_its_payment_is_gone_although_nobody_cancelled() {
         let cast = Cast::default().failing("capture", StepError::Overtaken);
-        let end = cast.engine(SAGAS).finish(cast.keep(&order()), invocation()).await.unwrap();
+        let end = cast.engine(SAGAS).finish(cast.keep(&order()), &invocation()).await.unwrap();
         assert_eq!((end.state, end.refusal), (Cancelled, Some(Refusal::CaptureRefused)));
     }
 }
@@ -478,8 +480,8 @@ mod time {
     async fn that_would_not_suffice_to_record_a_step_starts_none() {
         let cast = Cast::default();
         let deadline = Deadline::after(RECORD_RESERVE + Duration::from_millis(200));
-        let soon = Invocation { deadline, request_id: "r" };
-        let reason = cast.engine(SAGAS).finish(cast.keep(&order()), soon).await.unwrap_err();
+        let soon = Invocation::new("r", deadline);
+        let reason = cast.engine(SAGAS).finish(cast.keep(&order()), &soon).await.unwrap_err();
         assert!(matches!(reason, Unfinished::NoTime), "{reason}");
         assert!(cast.asked().is_empty());
     }
@@ -490,7 +492,7 @@ mod time {
         let engine = cast.engine(SAGAS);
         let order = cast.keep(&order());
         tokio::time::advance(DECIDE_WITHIN).await;
-        let end = engine.finish(order, invocation()).await.unwrap();
+        let end = engine.finish(order, &invocation()).await.unwrap();
         assert_eq!((end.state, end.refusal), (Cancelled, Some(Refusal::TimedOut)));
         assert_eq!(cast.asked(), ["release", "cancel payment", "validate", "OrderCancelled"]);
     }
@@ -501,7 +503,7 @@ mod time {
         let engine = cast.engine(SAGAS);
         let order = cast.keep(&order());
         tokio::time::advance(DECIDE_WITHIN - Duration::from_millis(2)).await;
-        assert_eq!(engine.decide(order, invocation()).await.unwrap().state, Confirmed);
+        assert_eq!(engine.decide(order, &invocation()).await.unwrap().state, Confirmed);
     }
 }
 
@@ -548,7 +550,7 @@ mod a_step_that_a_new_version_adds {
         assert_eq!(engine.saga_version(), NEXT);
         for (version, expected) in [(NOW, vec![]), (NEXT, vec!["wrapped"])] {
             let order = cast.keep(&order_of_version(version));
-            assert_eq!(engine.finish(order.clone(), invocation()).await.unwrap().state, Done);
+            assert_eq!(engine.finish(order.clone(), &invocation()).await.unwrap().state, Done);
             assert_eq!(happened_to(&order), expected);
         }
     }
@@ -561,7 +563,7 @@ mod a_step_that_a_new_version_adds {
             let mut order = order_of_version(version);
             order.learn(Fact::Recipient(cast.validate_user(&order, run()).await.unwrap()));
             let order = cast.keep(&order.cancelling(Refusal::CustomerRequest, began()).unwrap());
-            assert_eq!(engine.finish(order.clone(), invocation()).await.unwrap().state, Cancelled);
+            assert_eq!(engine.finish(order.clone(), &invocation()).await.unwrap().state, Cancelled);
             assert_eq!(happened_to(&order), expected);
         }
     }
@@ -571,7 +573,7 @@ mod a_step_that_a_new_version_adds {
     async fn keeps_those_who_do_not_know_it_from_touching_the_order() {
         let cast = Cast::default();
         let order = cast.keep(&order_of_version(NEXT));
-        let reason = cast.engine(SAGAS).finish(order.clone(), invocation()).await.unwrap_err();
+        let reason = cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
         assert!(matches!(reason, Unfinished::UnknownSaga(NEXT)), "{reason}");
         assert!(cast.asked().is_empty());
         assert_eq!(cast.kept(&order), order);

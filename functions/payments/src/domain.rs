@@ -3,8 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use chassis::{
-    caller::UserId,
     contact::{Email, Phone},
+    id::UserId,
     money::Money,
     text::{self, InvalidText},
     trace::TraceContext,

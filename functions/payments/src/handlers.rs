@@ -8,14 +8,17 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Caller, Internal, Principal, UserId},
+    caller::{Authenticator, Caller, Internal, Principal},
     dynamo::Table,
     health,
-    http::{Invocation, edge},
+    http::edge,
+    id::UserId,
     input::{Body, Id, Input, Message, Object, ReadBody, flag, object, text, verbatim},
+    invocation::Invocation,
     money::{Amount, Currency},
     openapi::ProblemResponses,
     problem::Problem,
+    trace::TraceContext,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -138,10 +141,11 @@ fn recipient(recipient: &mut Object<'_, '_>) -> Option<Recipient> {
 async fn authorise(
     State(payments): State<Payments>,
     _: Internal,
+    trace: TraceContext,
     invocation: Invocation,
     Message(Body(request)): Message<Body<PaymentRequest>>,
 ) -> Result<Response, Problem> {
-    let payment = payments.authorise(request, &invocation).await?;
+    let payment = payments.authorise(request, trace, invocation.deadline).await?;
     let location = [(header::LOCATION, format!("payments/{}", payment.id))];
     Ok((StatusCode::CREATED, location, Json(PaymentDocument::from(payment))).into_response())
 }

@@ -16,13 +16,14 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::{
-    caller::{Principal, UserId},
+    caller::Principal,
     clock::Clock,
     deadline::Deadline,
     events::{Event, EventPublisher, PublishError},
-    http::Invocation,
+    id::UserId,
     money::{Amount, Currency},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
+    trace::TraceContext,
 };
 use serde::Serialize;
 
@@ -31,7 +32,7 @@ use crate::{
     provider::{
         AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, VoidOutcome,
     },
-    repository::{Repository, Saved},
+    repository::Repository,
 };
 
 /// How long the provider may take to answer.
@@ -121,13 +122,18 @@ impl Payments {
 
     /// Holds the money of an order, and takes it if that is asked for, too.
     /// The same request again gets the same answer, and holds nothing twice.
-    pub async fn authorise(&self, request: PaymentRequest, invocation: &Invocation) -> Result<Payment, PaymentError> {
-        let intent = Payment::intent(request, invocation.trace.clone(), self.clock.now());
+    pub async fn authorise(
+        &self,
+        request: PaymentRequest,
+        trace: TraceContext,
+        deadline: Deadline,
+    ) -> Result<Payment, PaymentError> {
+        let intent = Payment::intent(request, trace, self.clock.now());
         let (id, fingerprint) = (intent.id, intent.fingerprint.clone());
         let intent = Standing::from(intent);
         let mut standing = match self.repository.create(&intent).await? {
-            Saved::Done => intent,
-            Saved::Stale => self.standing(id).await?,
+            SaveOutcome::Saved => intent,
+            SaveOutcome::Stale => self.standing(id).await?,
         };
         for _ in 0..MAX_STEPS {
             let payment = match standing {
@@ -138,15 +144,11 @@ impl Payments {
                 return Err(PaymentError::Mismatch);
             }
             standing = match (&payment.state, payment.at_once) {
-                (State::Intent { .. }, _) => self.resolve(&payment, invocation.deadline).await?,
-                (State::Authorised { capture_refused: None, .. }, true) => {
-                    self.take(&payment, invocation.deadline).await?
-                }
+                (State::Intent { .. }, _) => self.resolve(&payment, deadline).await?,
+                (State::Authorised { capture_refused: None, .. }, true) => self.take(&payment, deadline).await?,
                 // Charged at once means all or nothing: what can't be taken
                 // isn't kept on hold.
-                (State::Authorised { capture_refused: Some(_), .. }, true) => {
-                    self.release(&payment, invocation.deadline).await?
-                }
+                (State::Authorised { capture_refused: Some(_), .. }, true) => self.release(&payment, deadline).await?,
                 (State::Voided { capture_refused: Some(reason), .. }, true) => {
                     return Err(PaymentError::CaptureRefused { reason: reason.clone() });
                 }
@@ -188,8 +190,8 @@ impl Payments {
             None => {
                 let tombstone = Standing::Tombstone { id, since: self.clock.now() };
                 match self.repository.create(&tombstone).await? {
-                    Saved::Done => tombstone,
-                    Saved::Stale => self.standing(id).await?,
+                    SaveOutcome::Saved => tombstone,
+                    SaveOutcome::Stale => self.standing(id).await?,
                 }
             }
         };
@@ -312,11 +314,11 @@ impl Payments {
             return Err(NoSuchStep { from, to }.into());
         }
         match self.repository.advance(before, &after).await? {
-            Saved::Done => {
+            SaveOutcome::Saved => {
                 tracing::info!(payment = %after.id, %from, %to, "recorded");
                 Ok(after.into())
             }
-            Saved::Stale => self.standing(after.id).await,
+            SaveOutcome::Stale => self.standing(after.id).await,
         }
     }
 

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::{
-    caller::UserId,
     clock::Clock,
-    idempotency::{IdempotencyKey, KeyUse},
+    id::UserId,
+    idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
     money::{Amount, Currency},
     page::{Cursor, Limit, ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         Addition, Adjustment, AdjustmentId, Delta, Description, Details, InvalidPrice, Lines, Name, OrderId, Price,
         Product, ProductId, Quote, Reason, Refusal, Reservation,
     },
-    repository::{Created, NamedUse, Repository, Saved},
+    repository::{NamedUse, Repository},
 };
 
 /// Why a request about products is refused.
@@ -126,9 +126,9 @@ impl Products {
         };
         let key = KeyUse::new(key, &addition, now)?;
         match self.repository.create_once(&product, &NamedUse { by, key, addition }).await? {
-            Created::Fresh => Ok(product),
-            Created::Repeat(earlier) => Ok(*earlier),
-            Created::Mismatch => Err(ProductError::KeyMismatch),
+            InsertOutcome::Inserted => Ok(product),
+            InsertOutcome::Repeated(earlier) => Ok(*earlier),
+            InsertOutcome::KeyMismatch => Err(ProductError::KeyMismatch),
         }
     }
 
@@ -160,7 +160,7 @@ impl Products {
                 return Ok(before);
             }
             let after = before.changed(details, self.clock.now());
-            if let Saved::Done = self.repository.change(&before, &after).await? {
+            if let SaveOutcome::Saved = self.repository.change(&before, &after).await? {
                 return Ok(after);
             }
             // Somebody else was faster. Who takes any version, or theirs, is
@@ -185,7 +185,7 @@ impl Products {
             if product.stock.adjusted(delta).is_none() {
                 return Err(ProductError::InsufficientStock { available: product.stock.available });
             }
-            if let Saved::Done = self.repository.adjust(&adjustment).await? {
+            if let SaveOutcome::Saved = self.repository.adjust(&adjustment).await? {
                 return Ok(adjustment);
             }
         }
@@ -201,8 +201,8 @@ impl Products {
             let refusal = match Quote::of(lines, &products) {
                 Err(refusal) => Some(refusal),
                 Ok(quote) => match self.repository.reserve(order, &quote, self.clock.now()).await? {
-                    Saved::Done => return Ok(quote),
-                    Saved::Stale => None,
+                    SaveOutcome::Saved => return Ok(quote),
+                    SaveOutcome::Stale => None,
                 },
             };
             // Is this a repeat? Looked for after the products were read: a lack
@@ -228,7 +228,7 @@ impl Products {
                 Some(Reservation::Held(quote)) => self.repository.release(order, &quote, now).await?,
                 None => self.repository.bury(order, now).await?,
             };
-            if let Saved::Done = saved {
+            if let SaveOutcome::Saved = saved {
                 return Ok(());
             }
         }

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use chassis::{
-    caller::UserId,
     contact::{Email, VerifiedContact},
+    id::UserId,
     text::{self, InvalidText},
 };
 use jiff::Timestamp;
@@ -131,7 +131,7 @@ impl User {
 
 #[cfg(test)]
 mod tests {
-    use chassis::{caller::UserId, contact::VerifiedContact};
+    use chassis::{contact::VerifiedContact, id::UserId};
     use jiff::Timestamp;
 
     use super::{Account, Name, Profile, User};

@@ -8,14 +8,17 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Caller, Internal, UserId},
+    caller::{Authenticator, Caller, Internal},
     contact::{Email, Phone, VerifiedContact},
     dynamo::Table,
     health,
-    http::{Invocation, edge},
+    http::edge,
+    id::UserId,
     input::{Body, Id, Input, Message, Object, ReadBody, text, whole},
+    invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses, one_of},
     problem::Problem,
+    trace::TraceContext,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -201,7 +204,7 @@ async fn create(
     invocation: Invocation,
     Input(Body(new)): Input<Body<NewUser>>,
 ) -> Result<Response, Problem> {
-    let user = users.create(&caller, new.name, new.email, &invocation).await?;
+    let user = users.create(&caller, new.name, new.email, invocation.deadline).await?;
     let location = [(header::LOCATION, format!("users/{}", user.id))];
     Ok((StatusCode::CREATED, location, Json(UserDocument::from(user))).into_response())
 }
@@ -252,7 +255,7 @@ async fn change(
 ) -> Result<Json<UserDocument>, Problem> {
     let UserChange { name, email } = change;
     let change = Change { name, email };
-    Ok(Json(users.change(&caller, id, change, &invocation).await?.into()))
+    Ok(Json(users.change(&caller, id, change, invocation.deadline).await?.into()))
 }
 
 /// Leave
@@ -273,10 +276,11 @@ async fn change(
 async fn deactivate(
     State(users): State<Users>,
     caller: Caller,
+    trace: TraceContext,
     invocation: Invocation,
     Input(Id(id)): Input<Id<UserId>>,
 ) -> Result<StatusCode, Problem> {
-    users.deactivate(&caller, id, &invocation).await?;
+    users.deactivate(&caller, id, &trace, invocation.deadline).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

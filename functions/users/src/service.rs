@@ -3,19 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::{
-    caller::{Caller, UserId},
+    caller::Caller,
     clock::Clock,
     contact::{Email, VerifiedContact},
     deadline::Deadline,
     events::{Event, EventPublisher, PublishError},
-    http::Invocation,
+    id::UserId,
     store::StoreError,
+    trace::TraceContext,
 };
 use serde::Serialize;
 
 use crate::{
     domain::{Account, Name, Profile, User},
-    repository::{Repository, Saved},
+    repository::{Repository, SaveUserOutcome},
 };
 
 /// Why a request about users is refused.
@@ -97,7 +98,7 @@ impl Users {
         caller: &Caller,
         name: Name,
         email: Email,
-        invocation: &Invocation,
+        deadline: Deadline,
     ) -> Result<User, UserError> {
         if caller.contact.email.as_ref() != Some(&email) {
             return Err(UserError::EmailNotVerified);
@@ -106,15 +107,15 @@ impl Users {
         let user = User::new(caller.user_id, profile, self.clock.now());
         for attempt in 0.. {
             match again_if_contended(self.repository.create(&user).await)? {
-                Saved::Done => return Ok(user),
-                Saved::EmailTaken => return Err(UserError::EmailTaken),
-                Saved::Stale => match self.repository.find(user.id).await?.map(|user| user.account) {
+                SaveUserOutcome::Saved => return Ok(user),
+                SaveUserOutcome::EmailTaken => return Err(UserError::EmailTaken),
+                SaveUserOutcome::Stale => match self.repository.find(user.id).await?.map(|user| user.account) {
                     Some(Account::Erased { .. }) => return Err(UserError::Inactive),
                     Some(Account::Active(_)) => return Err(UserError::Exists),
                     None => {}
                 },
             }
-            if !invocation.deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            if !deadline.earlier_by(LAST_TRY).pause(attempt).await {
                 break;
             }
         }
@@ -136,7 +137,7 @@ impl Users {
         caller: &Caller,
         id: UserId,
         change: Change,
-        invocation: &Invocation,
+        deadline: Deadline,
     ) -> Result<User, UserError> {
         let heard = (caller.user_id == id).then_some(&caller.contact);
         if change.email.is_some() && heard.and_then(|contact| contact.email.as_ref()) != change.email.as_ref() {
@@ -154,7 +155,7 @@ impl Users {
             if let Some(user) = self.replace(&before, after, must_have_email).await? {
                 return Ok(user);
             }
-            if !invocation.deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            if !deadline.earlier_by(LAST_TRY).pause(attempt).await {
                 break;
             }
         }
@@ -166,32 +167,39 @@ impl Users {
     ///
     /// It is acknowledged only when the event is out. Whoever repeats it after
     /// a crash publishes what is not known to have been published.
-    pub async fn deactivate(&self, caller: &Caller, id: UserId, invocation: &Invocation) -> Result<(), UserError> {
+    pub async fn deactivate(
+        &self,
+        caller: &Caller,
+        id: UserId,
+        trace: &TraceContext,
+        deadline: Deadline,
+    ) -> Result<(), UserError> {
         for attempt in 0.. {
             let before = self.get(caller, id).await?;
             let is_announced = match before.account {
                 Account::Erased { is_announced: true } => return Ok(()),
                 Account::Erased { is_announced: false } => {
-                    self.announce_erasure(&before, invocation).await?;
+                    self.announce_erasure(&before, trace, deadline).await?;
                     true
                 }
                 Account::Active(_) => false,
             };
             let after = before.changed(Account::Erased { is_announced }, self.clock.now());
             // Written: the next round takes the next step.
-            let is_written = again_if_contended(self.repository.replace(&before, &after).await)? == Saved::Done;
-            if !is_written && !invocation.deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            let is_written =
+                again_if_contended(self.repository.replace(&before, &after).await)? == SaveUserOutcome::Saved;
+            if !is_written && !deadline.earlier_by(LAST_TRY).pause(attempt).await {
                 break;
             }
         }
         Err(UserError::Contended)
     }
 
-    async fn announce_erasure(&self, user: &User, invocation: &Invocation) -> Result<(), UserError> {
+    async fn announce_erasure(&self, user: &User, trace: &TraceContext, deadline: Deadline) -> Result<(), UserError> {
         let data = UserErased { user_id: user.id };
-        let event = Event::new("/users", "UserErased", user.id, user.updated_at, invocation.trace.clone(), data);
+        let event = Event::new("/users", "UserErased", user.id, user.updated_at, trace.clone(), data);
         for publisher in self.publishers.iter() {
-            publisher.publish(&event, invocation.deadline).await?;
+            publisher.publish(&event, deadline).await?;
         }
         Ok(())
     }
@@ -230,24 +238,24 @@ impl Users {
         }
         let mut after = before.changed(account.clone(), self.clock.now());
         let mut saved = again_if_contended(self.repository.replace(before, &after).await)?;
-        if let (Saved::EmailTaken, false, Account::Active(profile)) = (saved, must_have_email, &mut account) {
+        if let (SaveUserOutcome::EmailTaken, false, Account::Active(profile)) = (saved, must_have_email, &mut account) {
             profile.contact.email = before.email().cloned();
             after = before.changed(account, self.clock.now());
             saved = again_if_contended(self.repository.replace(before, &after).await)?;
         }
         match saved {
-            Saved::Done => Ok(Some(after)),
-            Saved::Stale => Ok(None),
-            Saved::EmailTaken => Err(UserError::EmailTaken),
+            SaveUserOutcome::Saved => Ok(Some(after)),
+            SaveUserOutcome::Stale => Ok(None),
+            SaveUserOutcome::EmailTaken => Err(UserError::EmailTaken),
         }
     }
 }
 
 /// A write that only met other transactions is tried again, after a pause, as
 /// one that found something changed.
-fn again_if_contended(saved: Result<Saved, StoreError>) -> Result<Saved, StoreError> {
+fn again_if_contended(saved: Result<SaveUserOutcome, StoreError>) -> Result<SaveUserOutcome, StoreError> {
     match saved {
-        Err(StoreError::Contended { .. }) => Ok(Saved::Stale),
+        Err(StoreError::Contended { .. }) => Ok(SaveUserOutcome::Stale),
         other => other,
     }
 }

@@ -12,11 +12,12 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use axum::body::Body;
 use chassis::{
     aws::Aws,
-    caller::UserId,
     clock::Clock,
     config::{ConfigError, Configuration},
     deadline::Deadline,
     dynamo::Table,
+    id::UserId,
+    invocation::Invocation,
 };
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -26,10 +27,7 @@ use lambda_http::{
 };
 use orders::{
     domain::OrderId,
-    saga::{
-        engine::Invocation,
-        steps::{SAGAS, Saga},
-    },
+    saga::steps::{SAGAS, Saga},
     trigger::{self, Trigger},
     worker::{Outcome, Worker},
 };
@@ -187,16 +185,17 @@ impl World {
     /// What the worker makes of these orders when the stream names them.
     pub async fn work(&self, ids: Vec<OrderId>) -> Outcome {
         let worker = self.worker.clone();
-        let invocation = Invocation { deadline: Deadline::after(Duration::from_secs(60)), request_id: "worker" };
-        let run = async move { worker.work(ids, invocation).await };
+        let invocation = Invocation::new("worker", Deadline::after(Duration::from_secs(60)));
+        let run = async move { worker.work(ids, &invocation).await };
         self.cloud.invocation("order-worker").run(run).await.unwrap_or_default()
     }
 
     /// A sweep in an invocation that has only so much time.
     pub async fn sweep_within(&self, time: Duration) -> Outcome {
         let worker = self.worker.clone();
-        let invocation = Invocation { deadline: Deadline::after(time), request_id: "worker" };
-        let run = async move { tokio::time::timeout_at(invocation.deadline.instant(), worker.sweep(invocation)).await };
+        let invocation = Invocation::new("worker", Deadline::after(time));
+        let run =
+            async move { tokio::time::timeout_at(invocation.deadline.instant(), worker.sweep(&invocation)).await };
         match self.cloud.invocation("order-worker").run(run).await {
             Ok(Ok(Ok(outcome))) => outcome,
             // Failed, out of time, or killed.

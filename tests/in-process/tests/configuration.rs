@@ -6,7 +6,7 @@ use std::{
     fs,
 };
 
-use chassis::config::{Absence, Configuration, Variable};
+use chassis::config::{Configuration, Presence, Variable};
 use in_process_tests::template::{Template, entries, list};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -44,12 +44,12 @@ fn table() -> String {
             [one] => format!("all but {one}"),
             _ => readers.iter().copied().collect::<Vec<_>>().join(", "),
         };
-        let absence = match variable.absence {
-            Absence::Stops => "it doesn't start".to_owned(),
-            Absence::MeansThis(default) => format!("`{default}`"),
-            Absence::IsFine => "it does without".to_owned(),
+        let presence = match variable.presence {
+            Presence::Required => "it doesn't start".to_owned(),
+            Presence::Default(default) => format!("`{default}`"),
+            Presence::Optional => "it does without".to_owned(),
         };
-        format!("| `{}` | {readers} | {} | {absence} |\n", variable.name, variable.expected)
+        format!("| `{}` | {readers} | {} | {presence} |\n", variable.name, variable.expected)
     });
     format!("| variable | read by | holds | without it |\n|---|---|---|---|\n{}", rows.collect::<String>())
 }
@@ -81,7 +81,7 @@ fn the_template_sets_what_each_function_needs_and_nothing_that_none_reads() {
         let of_all = entries(template.get("Globals.Function.Environment.Variables")).map(|(name, _)| name);
         let set: BTreeSet<_> = own.chain(of_all.filter(|_| !without("Environment"))).collect();
         let variables = &read[function.name];
-        let needed = variables.iter().filter(|variable| variable.absence == Absence::Stops);
+        let needed = variables.iter().filter(|variable| variable.presence == Presence::Required);
         let needed: BTreeSet<_> = needed.map(|variable| variable.name).collect();
         let known: BTreeSet<_> = variables.iter().map(|variable| variable.name).collect();
         assert!(needed.is_subset(&set), "{} lacks {:?}", function.name, needed.difference(&set));

@@ -5,8 +5,11 @@ use std::time::Duration;
 use chassis::{
     clock::Clock,
     contact::VerifiedContact,
-    dynamo::{Key, List, Write},
+    dynamo::{Key, List, WriteOutcome},
+    id::UserId,
+    idempotency::InsertOutcome,
     page::Cursor,
+    store::SaveOutcome,
     trace::TraceContext,
 };
 use http::{Method, StatusCode};
@@ -18,10 +21,8 @@ use in_process_tests::{
 };
 use jiff::Timestamp;
 use orders::{
-    domain::{
-        Basket, CustomerId, DECIDE_WITHIN, Item, Order, OrderId, OrderState, ProductId, Purchase, Quantity, Refusal,
-    },
-    repository::{Begun, DynamoRepository, Moved, Repository},
+    domain::{Basket, DECIDE_WITHIN, Item, Order, OrderId, OrderState, ProductId, Purchase, Quantity, Refusal},
+    repository::{DynamoRepository, Repository},
     worker::Outcome,
 };
 use serde_json::{Value, json};
@@ -873,19 +874,19 @@ async fn an_order_that_has_moved_is_not_moved_again_from_where_it_was() {
     let world = World::start().await;
     let orders = DynamoRepository::new(world::table(world.cloud.clone(), "OrdersTable").await);
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let (customer, product_id) = (CustomerId::generate(), ProductId::generate());
+    let (customer, product_id) = (UserId::generate(), ProductId::generate());
     let line = Item { product_id, quantity: Quantity::try_from(1_u32).unwrap() };
     let basket = Basket::of([Some(line)]).unwrap();
     let contact = VerifiedContact::UNKNOWN;
     let purchase = Purchase { basket, shown: None, payment_method: None };
     let order = Order::place(customer, contact, purchase, 1, TraceContext::start(), now);
-    assert!(matches!(orders.begin(&order, None, now).await.unwrap(), Begun::Fresh));
+    assert!(matches!(orders.begin(&order, None, now).await.unwrap(), InsertOutcome::Inserted));
     let confirmed = order.clone().confirmed(now).unwrap();
     let cancelling = order.cancelling(Refusal::TimedOut, now).unwrap();
-    assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), Moved::Done);
-    assert_eq!(orders.transition(OrderState::Pending, &cancelling).await.unwrap(), Moved::Stale);
+    assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), SaveOutcome::Saved);
+    assert_eq!(orders.transition(OrderState::Pending, &cancelling).await.unwrap(), SaveOutcome::Stale);
     // The SDK repeats a put whose answer was lost.
-    assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), Moved::Done);
+    assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), SaveOutcome::Saved);
     assert_eq!(orders.find(confirmed.id).await.unwrap(), Some(confirmed));
 }
 
@@ -964,7 +965,7 @@ mod reading {
             let record =
                 json!({ "pk": format!("ORDER#{n:02}"), "sk": "ORDER", "user_id": "u", "more": "x".repeat(100_000) });
             let put = table.put(&record).unwrap();
-            assert_eq!(table.send(put).await.unwrap(), Write::Done);
+            assert_eq!(table.send(put).await.unwrap(), WriteOutcome::Written);
         }
         let (mut found, mut cursor, mut pages) = (Vec::new(), None::<Cursor>, 0);
         loop {

@@ -16,10 +16,10 @@ use axum::body::Body;
 use chassis::{
     caller::{Authenticator, InternalAuth},
     clock::Clock,
-    dynamo::{Table, Write},
+    dynamo::{Table, WriteOutcome},
     events::EventPublisher,
     money::{Currency, Money},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
     token::{TokenConfig, TokenVerifier},
 };
 use http::{Method, Request, StatusCode};
@@ -30,7 +30,7 @@ use payments::{
         AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, SandboxProvider,
         VoidOutcome,
     },
-    repository::{DynamoRepository, Repository, Saved},
+    repository::{DynamoRepository, Repository},
     service::Payments,
 };
 use serde_json::{Value, json};
@@ -280,7 +280,7 @@ impl PaymentProvider for Staged<SandboxProvider> {
 
 #[async_trait::async_trait]
 impl Repository for Staged<DynamoRepository> {
-    async fn create(&self, standing: &Standing) -> Result<Saved, StoreError> {
+    async fn create(&self, standing: &Standing) -> Result<SaveOutcome, StoreError> {
         self.act("create", no_write, self.inner.create(standing)).await
     }
 
@@ -288,7 +288,7 @@ impl Repository for Staged<DynamoRepository> {
         self.inner.find(id).await
     }
 
-    async fn advance(&self, before: &Payment, after: &Payment) -> Result<Saved, StoreError> {
+    async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError> {
         self.act("record", no_write, self.inner.advance(before, after)).await
     }
 
@@ -864,7 +864,7 @@ async fn set_status(world: &World, name: &str, pk: &str, sk: &str, status: &str)
         .update_expression("SET #status = :status")
         .expression_attribute_names("#status", "status")
         .expression_attribute_values(":status", chassis::dynamo::string(status));
-    assert_eq!(table.send(update).await.unwrap(), Write::Done);
+    assert_eq!(table.send(update).await.unwrap(), WriteOutcome::Written);
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 use chassis::{
-    caller::UserId,
     clock::Clock,
-    dynamo::{Key, Table, Write, number},
+    dynamo::{Key, Table, WriteOutcome, number},
+    id::UserId,
     page::Limit,
 };
 use http::{Method, StatusCode};
@@ -1147,7 +1147,7 @@ mod interference {
         let table = table(&world, Vec::new()).await;
         let update = table.update(&Key::new(format!("PRODUCT#{id}"), "PRODUCT"));
         let update = update.update_expression("SET reserved = :few").expression_attribute_values(":few", number(3));
-        assert_eq!(table.send(update).await.unwrap(), Write::Done);
+        assert_eq!(table.send(update).await.unwrap(), WriteOutcome::Written);
         release(&world, order).await.expect_problem(500, "internal_error");
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 3 });
         // The order still has what it had.

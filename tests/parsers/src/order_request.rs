@@ -1,7 +1,7 @@
 //! The body of `POST /orders`: it is an order with all that an order needs, or
 //! a problem document that says what is wrong.
 
-use chassis::caller::UserId;
+use chassis::id::UserId;
 use futures::FutureExt;
 use http::header;
 use http_body_util::BodyExt;

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Key, Table, Write, attribute, string},
+    dynamo::{self, Key, Table, WriteOutcome, attribute, string},
+    id::UserId,
     store::StoreError,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Claim, LEASE, REMEMBERED, Repository};
-use crate::domain::UserId;
 
 /// Claims in one table.
 #[derive(Clone, Debug)]
@@ -24,12 +24,12 @@ impl DynamoRepository {
     }
 
     /// Claims where there is nothing yet.
-    async fn put_first(&self, claimed: &Record) -> Result<Write, StoreError> {
+    async fn put_first(&self, claimed: &Record) -> Result<WriteOutcome, StoreError> {
         self.table.send(self.table.put(claimed)?.condition_expression("attribute_not_exists(pk)")).await
     }
 
     /// Claims where `before` still stands.
-    async fn put_over(&self, before: &Record, claimed: &Record) -> Result<Write, StoreError> {
+    async fn put_over(&self, before: &Record, claimed: &Record) -> Result<WriteOutcome, StoreError> {
         let put = self
             .table
             .put(claimed)?
@@ -46,7 +46,7 @@ impl DynamoRepository {
 impl Repository for DynamoRepository {
     async fn claim(&self, attempt: &Attempt, now: Timestamp) -> Result<Claim, StoreError> {
         let claimed = Record::claimed(attempt, now);
-        let Write::Refused(item) = self.put_first(&claimed).await? else {
+        let WriteOutcome::ConditionFailed(item) = self.put_first(&claimed).await? else {
             return Ok(Claim::Granted { perhaps_sent: false });
         };
         let Some(before) = read(item)? else { return Ok(Claim::Busy) };
@@ -60,8 +60,8 @@ impl Repository for DynamoRepository {
             State::Failed => false,
         };
         match self.put_over(&before, &claimed).await? {
-            Write::Done => Ok(Claim::Granted { perhaps_sent }),
-            Write::Refused(item) => Ok(match read(item)? {
+            WriteOutcome::Written => Ok(Claim::Granted { perhaps_sent }),
+            WriteOutcome::ConditionFailed(item) => Ok(match read(item)? {
                 Some(now) if now.owner == attempt.owner => Claim::Granted { perhaps_sent },
                 Some(Record { state: State::Sent, .. }) => Claim::Sent,
                 Some(Record { state: State::Refused, .. }) => Claim::RefusedForGood,
@@ -82,7 +82,7 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", attribute(&now)?)
             .expression_attribute_values(":message_id", string(message_id))
             .expression_attribute_values(":owner", string(&attempt.owner));
-        Ok(matches!(self.table.send(update).await?, Write::Done))
+        Ok(matches!(self.table.send(update).await?, WriteOutcome::Written))
     }
 
     async fn mark_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError> {
@@ -96,13 +96,13 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":refused", attribute(&State::Refused)?)
             .expression_attribute_values(":code", string(code))
             .expression_attribute_values(":owner", string(&attempt.owner));
-        Ok(matches!(self.table.send(update).await?, Write::Done))
+        Ok(matches!(self.table.send(update).await?, WriteOutcome::Written))
     }
 
     async fn remember_erased(&self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
         let put = self.table.put(&ErasedUser { key: erased_key(id), erased_at: now })?;
         match self.table.send(put).await? {
-            Write::Done | Write::Refused(_) => Ok(()),
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 
@@ -124,7 +124,7 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":owner", string(&attempt.owner));
         // Refused: it is somebody else's by now, or the SDK repeated itself.
         match self.table.send(update).await? {
-            Write::Done | Write::Refused(_) => Ok(()),
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 }

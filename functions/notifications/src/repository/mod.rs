@@ -3,11 +3,11 @@
 mod dynamo;
 
 use async_trait::async_trait;
-use chassis::store::StoreError;
+use chassis::{id::UserId, store::StoreError};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Channel, EventId, UserId};
+use crate::domain::{Channel, EventId};
 
 /// How long a claim keeps others away.
 ///

@@ -2,17 +2,18 @@
 
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Item, Key, List, Table, Transaction, Write, number, string},
-    idempotency::KeyUse,
+    dynamo::{self, Item, Key, List, Table, TransactionOutcome, WriteOutcome, number, string},
+    id::UserId,
+    idempotency::{InsertOutcome, KeyUse},
     page::{ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
     telemetry::chain,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Begun, Due, Look, Moved, OrderList, Postponed, Repository, SHARDS};
-use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
+use super::{Due, Look, OrderList, Postponed, Repository, SHARDS};
+use crate::domain::{Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";
 const BY_USER_AND_STATUS: &str = "by_user_and_status";
@@ -30,19 +31,24 @@ impl DynamoRepository {
         Self { table }
     }
 
-    async fn begin_without_key(&self, order: &Order) -> Result<Begun, StoreError> {
+    async fn begin_without_key(&self, order: &Order) -> Result<InsertOutcome<Order>, StoreError> {
         match self.table.send(self.table.put_new(&Record::of(order))?).await? {
-            Write::Done => Ok(Begun::Fresh),
+            WriteOutcome::Written => Ok(InsertOutcome::Inserted),
             // The id is random and ours alone: what stands there is this very
             // order, written by a try whose answer was lost.
-            Write::Refused(_) => Ok(Begun::Fresh),
+            WriteOutcome::ConditionFailed(_) => Ok(InsertOutcome::Inserted),
         }
     }
 }
 
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn begin(&self, order: &Order, key: Option<&KeyUse>, now: Timestamp) -> Result<Begun, StoreError> {
+    async fn begin(
+        &self,
+        order: &Order,
+        key: Option<&KeyUse>,
+        now: Timestamp,
+    ) -> Result<InsertOutcome<Order>, StoreError> {
         let Some(key) = key else { return self.begin_without_key(order).await };
         let used = KeyRecord::of(order, key);
         let use_key = self
@@ -53,26 +59,26 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", number(now.as_second()));
         let place_order = self.table.put_new(&Record::of(order))?;
         let earlier = match self.table.transact(use_key, [place_order]).await? {
-            Transaction::Done => return Ok(Begun::Fresh),
-            Transaction::SubjectRefused(Some(earlier)) => earlier,
-            Transaction::SubjectRefused(None) | Transaction::OtherRefused => {
+            TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
+            TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
+            TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
                 return Err(StoreError::corrupt("orders", "a key was refused without saying what stood in the way"));
             }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
         if earlier.order_id == order.id {
-            return Ok(Begun::Fresh);
+            return Ok(InsertOutcome::Inserted);
         }
         if earlier.fingerprint != key.fingerprint {
-            return Ok(Begun::Mismatch);
+            return Ok(InsertOutcome::KeyMismatch);
         }
         let order = match self.find(earlier.order_id).await? {
             // The key is there already, and its order not yet?
-            None => self.table.get_settled(&order_key(earlier.order_id)).await?.map(|record: Record| record.order),
+            None => self.table.transact_get(&order_key(earlier.order_id)).await?.map(|record: Record| record.order),
             found => found,
         };
         match order {
-            Some(order) => Ok(Begun::Repeat(Box::new(order))),
+            Some(order) => Ok(InsertOutcome::Repeated(Box::new(order))),
             None => Err(StoreError::corrupt("orders", "a key names an order that is not there")),
         }
     }
@@ -94,7 +100,7 @@ impl Repository for DynamoRepository {
         Ok(self.table.list::<Record>(list).await?.map(|record| record.order))
     }
 
-    async fn transition(&self, from: OrderState, next: &Order) -> Result<Moved, StoreError> {
+    async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError> {
         let put = self
             .table
             .put(&Record::of(next))?
@@ -103,13 +109,15 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":from", string(from.name()))
             .expression_attribute_values(":is_erased", dynamo::attribute(&next.is_erased)?);
         match self.table.send(put).await? {
-            Write::Done => Ok(Moved::Done),
+            WriteOutcome::Written => Ok(SaveOutcome::Saved),
             // Possibly our own write, whose answer was lost and which the SDK
             // repeated: then what stands there is what we wanted.
-            Write::Refused(Some(item)) if dynamo::from_item::<Record>(item.clone())?.order.history == next.history => {
-                Ok(Moved::Done)
+            WriteOutcome::ConditionFailed(Some(item))
+                if dynamo::from_item::<Record>(item.clone())?.order.history == next.history =>
+            {
+                Ok(SaveOutcome::Saved)
             }
-            Write::Refused(_) => Ok(Moved::Stale),
+            WriteOutcome::ConditionFailed(_) => Ok(SaveOutcome::Stale),
         }
     }
 
@@ -127,10 +135,12 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":cancelling", string(OrderState::Cancelling.name()))
             .expression_attribute_values(":owner", string(&lease.owner));
         match self.table.send(update).await? {
-            Write::Done => Ok(()),
+            WriteOutcome::Written => Ok(()),
             // Somebody else has taken the order over, and may have published
             // already that the customer doesn't know.
-            Write::Refused(_) => Err(StoreError::unavailable("orders", "the order is leased to somebody else")),
+            WriteOutcome::ConditionFailed(_) => {
+                Err(StoreError::unavailable("orders", "the order is leased to somebody else"))
+            }
         }
     }
 
@@ -191,7 +201,7 @@ impl Repository for DynamoRepository {
             more.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
         match self.table.send(update).await? {
             // Refused: somebody else has it, or it came to an end.
-            Write::Done | Write::Refused(_) => Ok(()),
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 
@@ -229,7 +239,7 @@ fn order_key(id: OrderId) -> Key {
     Key::new(format!("{ORDER_PREFIX}{id}"), "ORDER")
 }
 
-fn user_status(user_id: CustomerId, status: OrderState) -> String {
+fn user_status(user_id: UserId, status: OrderState) -> String {
     format!("{user_id}#{status}")
 }
 

@@ -5,37 +5,16 @@ mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
-    idempotency::KeyUse,
+    id::UserId,
+    idempotency::{InsertOutcome, KeyUse},
     page::{Cursor, Limit, ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
 };
 use jiff::Timestamp;
 
 #[cfg(feature = "lambda")]
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{CustomerId, Lease, Order, OrderId, OrderState};
-
-/// What became of placing an order. The caller must handle each.
-#[derive(Debug)]
-#[must_use]
-pub enum Begun {
-    /// It is recorded.
-    Fresh,
-    /// The same request was made before: this is its order.
-    Repeat(Box<Order>),
-    /// The key was used for another request.
-    Mismatch,
-}
-
-/// How a move ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Moved {
-    /// Written.
-    Done,
-    /// The order was not in the state it should leave.
-    Stale,
-}
+use crate::domain::{Lease, Order, OrderId, OrderState};
 
 /// When an order that could not be taken further is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +40,7 @@ pub enum Postponed {
 #[derive(Clone, Debug)]
 pub struct OrderList {
     /// Whose orders.
-    pub user_id: CustomerId,
+    pub user_id: UserId,
     /// In which state; all if not given.
     pub status: Option<OrderState>,
     /// How many a page.
@@ -94,7 +73,12 @@ pub struct Look {
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Records a new order, together with the use of its key.
-    async fn begin(&self, order: &Order, key: Option<&KeyUse>, now: Timestamp) -> Result<Begun, StoreError>;
+    async fn begin(
+        &self,
+        order: &Order,
+        key: Option<&KeyUse>,
+        now: Timestamp,
+    ) -> Result<InsertOutcome<Order>, StoreError>;
 
     /// Reads an order.
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
@@ -105,7 +89,7 @@ pub trait Repository: Send + Sync {
     /// Writes `next` where the order is still in the state `from`, and the
     /// customer's data was not erased since it was read. An order that is open
     /// and leased to nobody wakes the worker.
-    async fn transition(&self, from: OrderState, next: &Order) -> Result<Moved, StoreError>;
+    async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError>;
 
     /// Records that the customer was told of the refusal of this order, which
     /// is being cancelled and leased.

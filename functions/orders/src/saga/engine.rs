@@ -7,7 +7,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chassis::{clock::Clock, deadline::Deadline, store::StoreError, telemetry};
+use chassis::{
+    clock::Clock,
+    invocation::Invocation,
+    store::{SaveOutcome, StoreError},
+    telemetry,
+};
 use futures::future::join_all;
 
 use super::{
@@ -16,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{Answer, Fact, IllegalMove, Order, OrderState, Refusal},
-    repository::{Moved, Repository},
+    repository::Repository,
 };
 
 /// Kept back at the end of an invocation for recording an outcome. No step
@@ -85,19 +90,10 @@ impl Unfinished {
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Busy { .. } => true,
-            Self::Store(error) => error.is_busy(),
+            Self::Store(error) => error.is_contended_or_throttled(),
             _ => false,
         }
     }
-}
-
-/// What a run of the engine needs to know of its invocation.
-#[derive(Clone, Copy, Debug)]
-pub struct Invocation<'a> {
-    /// When the invocation is over.
-    pub deadline: Deadline,
-    /// Its id, for the answer.
-    pub request_id: &'a str,
 }
 
 /// The engine.
@@ -155,7 +151,7 @@ impl Engine {
     }
 
     /// Takes an order to its decision; returns it in whatever state follows.
-    pub async fn decide(&self, mut order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+    pub async fn decide(&self, mut order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
         for _ in 0..MOST_MOVES {
             if order.state != OrderState::Pending {
                 return Ok(order);
@@ -166,7 +162,7 @@ impl Engine {
     }
 
     /// Takes an order to an end: `DONE` or `CANCELLED`.
-    pub async fn finish(&self, order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+    pub async fn finish(&self, order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
         self.to_the_end(order, Goal::End, invocation).await
     }
 
@@ -176,11 +172,11 @@ impl Engine {
     ///
     /// The record is a write of its own, because the write of the refusal can
     /// succeed while the request runs out of time and answers "not decided yet".
-    pub async fn undo_refused(&self, order: Order, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+    pub async fn undo_refused(&self, order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
         self.to_the_end(order, Goal::EndOfRefused, invocation).await
     }
 
-    async fn to_the_end(&self, mut order: Order, goal: Goal, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+    async fn to_the_end(&self, mut order: Order, goal: Goal, invocation: &Invocation) -> Result<Order, Unfinished> {
         for _ in 0..MOST_MOVES {
             if !order.state.is_open() {
                 return Ok(order);
@@ -207,28 +203,28 @@ impl Engine {
     pub async fn record(&self, from: OrderState, next: Order) -> Result<Option<Order>, Unfinished> {
         self.saga_of(&next)?;
         match self.repository.transition(from, &next).await? {
-            Moved::Done => {
+            SaveOutcome::Saved => {
                 tracing::info!(order = %next.id, from = %from, to = %next.state, "order moved");
                 Ok(Some(next))
             }
-            Moved::Stale => Ok(None),
+            SaveOutcome::Stale => Ok(None),
         }
     }
 
     /// One move: from the state the order is in to one that follows.
-    async fn advance(&self, mut order: Order, goal: Goal, invocation: Invocation<'_>) -> Result<Order, Unfinished> {
+    async fn advance(&self, mut order: Order, goal: Goal, invocation: &Invocation) -> Result<Order, Unfinished> {
         let from = order.state;
         let saga = self.saga_of(&order)?;
         let next = match from {
             OrderState::Done | OrderState::Cancelled => return Ok(order),
             OrderState::Pending => match self.before_the_pivot(saga, &mut order, invocation).await? {
-                Some(Verdict::Confirm) => self.confirmed(order.clone(), goal, invocation.request_id)?,
-                Some(Verdict::Refuse(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
+                Some(Verdict::Confirm) => self.confirmed(order.clone(), goal, invocation.request_id.as_str())?,
+                Some(Verdict::Refuse(refusal)) => self.cancelling(&order, refusal, invocation.request_id.as_str())?,
                 None => return self.reread(&order).await,
             },
             OrderState::Confirmed => match self.stages(saga.after_the_pivot, &mut order, invocation).await {
                 Ok(()) => order.clone().done(self.clock.now())?,
-                Err(Stop::Refused(refusal)) => self.cancelling(&order, refusal, invocation.request_id)?,
+                Err(Stop::Refused(refusal)) => self.cancelling(&order, refusal, invocation.request_id.as_str())?,
                 Err(Stop::Overtaken) => {
                     let current = self.current(&order).await?;
                     if current.state != from {
@@ -236,7 +232,7 @@ impl Engine {
                     }
                     // Nobody cancelled the order, yet its payment is gone: a
                     // hold that the provider let expire, say.
-                    self.cancelling(&order, Refusal::CaptureRefused, invocation.request_id)?
+                    self.cancelling(&order, Refusal::CaptureRefused, invocation.request_id.as_str())?
                 }
                 Err(Stop::Unfinished(reason)) => return Err(reason),
             },
@@ -268,7 +264,7 @@ impl Engine {
         &self,
         saga: &'static Saga,
         order: &mut Order,
-        invocation: Invocation<'_>,
+        invocation: &Invocation,
     ) -> Result<Option<Verdict>, Unfinished> {
         if order.is_past_decision(self.clock.now()) {
             return Ok(Some(Verdict::Refuse(Refusal::TimedOut)));
@@ -281,12 +277,7 @@ impl Engine {
         }
     }
 
-    async fn stages(
-        &self,
-        stages: &'static [Stage],
-        order: &mut Order,
-        invocation: Invocation<'_>,
-    ) -> Result<(), Stop> {
+    async fn stages(&self, stages: &'static [Stage], order: &mut Order, invocation: &Invocation) -> Result<(), Stop> {
         for stage in stages {
             let actions = stage.iter().map(|step| (step.name, step.forward));
             self.side_by_side(actions, order, invocation).await?;
@@ -299,7 +290,7 @@ impl Engine {
         saga: &'static Saga,
         order: &mut Order,
         goal: Goal,
-        invocation: Invocation<'_>,
+        invocation: &Invocation,
     ) -> Result<(), Unfinished> {
         let undone = async {
             let refused = order.clone();
@@ -341,7 +332,7 @@ impl Engine {
         &self,
         actions: impl Iterator<Item = (&'static str, Action)>,
         order: &mut Order,
-        invocation: Invocation<'_>,
+        invocation: &Invocation,
     ) -> Result<(), Stop> {
         let deadline = invocation.deadline.earlier_by(RECORD_RESERVE);
         if deadline.remaining() < LEAST_TIME {

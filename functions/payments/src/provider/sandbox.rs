@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::{
     clock::Clock,
-    dynamo::{Key, Table, Write, string},
+    dynamo::{Key, Table, WriteOutcome, string},
     money::{Currency, Money},
     store::StoreError,
     telemetry,
@@ -150,7 +150,7 @@ fn charge_key(key: &ProviderKey) -> Key {
 impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
         let reason = telemetry::chain(&error);
-        if error.is_busy() { Self::Busy(reason) } else { Self::Unavailable(reason) }
+        if error.is_contended_or_throttled() { Self::Busy(reason) } else { Self::Unavailable(reason) }
     }
 }
 
@@ -170,7 +170,7 @@ impl SandboxProvider {
     }
 
     /// Writes `charge` where the ledger still has `before` (`None`: nothing).
-    async fn write(&self, before: Option<ChargeStatus>, charge: &Charge) -> Result<Write, ProviderError> {
+    async fn write(&self, before: Option<ChargeStatus>, charge: &Charge) -> Result<WriteOutcome, ProviderError> {
         let put = self.ledger.put(charge)?;
         let put = match before {
             None => put.condition_expression("attribute_not_exists(pk)"),
@@ -185,7 +185,7 @@ impl SandboxProvider {
     /// Brings a charge to `status` and tells whether it got there.
     async fn advance(&self, charge: &Charge, status: ChargeStatus) -> Result<bool, ProviderError> {
         let written = self.write(Some(charge.status), &charge.moved(status, self.clock.now())).await?;
-        Ok(written == Write::Done)
+        Ok(written == WriteOutcome::Written)
     }
 
     fn new_charge(&self, key: &ProviderKey, amount: Money, method: Option<&PaymentMethod>) -> Charge {
@@ -223,7 +223,7 @@ impl PaymentProvider for SandboxProvider {
         for _ in 0..TRIES {
             let Some(charge) = self.find(key).await? else {
                 let charge = self.new_charge(key, amount, method);
-                if self.write(None, &charge).await? != Write::Done {
+                if self.write(None, &charge).await? != WriteOutcome::Written {
                     continue;
                 }
                 // The charge is made first and told late: the caller who gives

@@ -3,16 +3,16 @@
 
 use async_trait::async_trait;
 use chassis::{
-    caller::UserId,
-    dynamo::{self, Key, Table, Write, string},
+    dynamo::{self, Key, Table, WriteOutcome, string},
+    id::UserId,
     money::Money,
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
     trace::TraceContext,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, Saved};
+use super::Repository;
 use crate::domain::{Fingerprint, Payment, PaymentId, PaymentMethod, PaymentStatus, Recipient, Standing, State};
 
 /// Payments in one table.
@@ -28,18 +28,9 @@ impl DynamoRepository {
     }
 }
 
-impl From<Write> for Saved {
-    fn from(write: Write) -> Self {
-        match write {
-            Write::Done => Self::Done,
-            Write::Refused(_) => Self::Stale,
-        }
-    }
-}
-
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn create(&self, standing: &Standing) -> Result<Saved, StoreError> {
+    async fn create(&self, standing: &Standing) -> Result<SaveOutcome, StoreError> {
         Ok(self.table.send(self.table.put_new(&Record::of(standing))?).await?.into())
     }
 
@@ -48,7 +39,7 @@ impl Repository for DynamoRepository {
         record.map(Standing::try_from).transpose()
     }
 
-    async fn advance(&self, before: &Payment, after: &Payment) -> Result<Saved, StoreError> {
+    async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError> {
         let known = Known::of(&after.state);
         // What isn't known in the new state stays as it was: another request
         // may have noted it meanwhile.
@@ -88,7 +79,7 @@ impl Repository for DynamoRepository {
             .condition_expression("attribute_exists(terms)");
         match self.table.send(update).await? {
             // Refused: there is no payment, or only a tombstone.
-            Write::Done | Write::Refused(_) => Ok(()),
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 }

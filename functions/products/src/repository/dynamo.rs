@@ -6,14 +6,15 @@
 
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Item, Key, List, Table, Transaction, Write, attribute, number},
+    dynamo::{self, Item, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number},
+    idempotency::InsertOutcome,
     page::{Cursor, Limit, ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Created, NamedUse, Repository, Saved};
+use super::{NamedUse, Repository};
 use crate::domain::{
     Addition, Adjustment, AdjustmentId, Description, Details, Name, OrderId, Price, Product, ProductId, Quote,
     Reservation, Stock,
@@ -46,11 +47,11 @@ impl Repository for DynamoRepository {
         match self.table.send(self.table.put_new(&ListedProduct::of(product))?).await? {
             // Nobody else has this id: what stands in the way is this same
             // product, whose first answer was lost.
-            Write::Done | Write::Refused(_) => Ok(()),
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 
-    async fn create_once(&self, product: &Product, used: &NamedUse) -> Result<Created, StoreError> {
+    async fn create_once(&self, product: &Product, used: &NamedUse) -> Result<InsertOutcome<Product>, StoreError> {
         let use_key = self
             .table
             .put(&KeyRecord::of(product, used))?
@@ -59,19 +60,19 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", number(product.created_at.as_second()));
         let add_product = self.table.put_new(&ListedProduct::of(product))?;
         let earlier = match self.table.transact(use_key, [add_product]).await? {
-            Transaction::Done => return Ok(Created::Fresh),
-            Transaction::SubjectRefused(Some(earlier)) => earlier,
-            Transaction::SubjectRefused(None) | Transaction::OtherRefused => {
+            TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
+            TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
+            TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
                 return Err(StoreError::corrupt("products", "a key was refused without saying what stood in the way"));
             }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
         Ok(if earlier.product_id == product.id {
-            Created::Fresh
+            InsertOutcome::Inserted
         } else if earlier.fingerprint == used.key.fingerprint {
-            Created::Repeat(Box::new(Product::added(earlier.product_id, earlier.addition, earlier.created_at)))
+            InsertOutcome::Repeated(Box::new(Product::added(earlier.product_id, earlier.addition, earlier.created_at)))
         } else {
-            Created::Mismatch
+            InsertOutcome::KeyMismatch
         })
     }
 
@@ -102,7 +103,7 @@ impl Repository for DynamoRepository {
         Ok(Page { items: products, next_cursor: keys.next_cursor })
     }
 
-    async fn change(&self, before: &Product, after: &Product) -> Result<Saved, StoreError> {
+    async fn change(&self, before: &Product, after: &Product) -> Result<SaveOutcome, StoreError> {
         let update = self
             .table
             .update(&product_key(before.id))
@@ -118,24 +119,24 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", attribute(&after.updated_at)?)
             .expression_attribute_values(":expected", number(before.version));
         Ok(match self.table.send(update).await? {
-            Write::Done => Saved::Done,
-            Write::Refused(None) => Saved::Stale,
-            Write::Refused(Some(item)) => {
+            WriteOutcome::Written => SaveOutcome::Saved,
+            WriteOutcome::ConditionFailed(None) => SaveOutcome::Stale,
+            WriteOutcome::ConditionFailed(Some(item)) => {
                 let found = product_of(item)?;
                 // This very change, whose first answer was lost?
                 let ours = (found.version, &found.details, found.updated_at)
                     == (after.version, &after.details, after.updated_at);
-                if ours { Saved::Done } else { Saved::Stale }
+                if ours { SaveOutcome::Saved } else { SaveOutcome::Stale }
             }
         })
     }
 
     async fn settled_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError> {
-        let record: Option<AdjustmentRecord> = self.table.get_settled(&adjustment_key(of, id)).await?;
+        let record: Option<AdjustmentRecord> = self.table.transact_get(&adjustment_key(of, id)).await?;
         Ok(record.map(|record| record.adjustment))
     }
 
-    async fn adjust(&self, adjustment: &Adjustment) -> Result<Saved, StoreError> {
+    async fn adjust(&self, adjustment: &Adjustment) -> Result<SaveOutcome, StoreError> {
         let (id, delta) = (adjustment.product_id, adjustment.delta);
         let key = adjustment_key(id, &adjustment.adjustment_id);
         let record = self.table.put_new(&AdjustmentRecord { key, adjustment: adjustment.clone() })?;
@@ -149,8 +150,10 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":delta", number(delta.get()))
             .expression_attribute_values(":needed", number(delta.needs()));
         Ok(match self.table.transact(record, [update]).await? {
-            Transaction::Done => Saved::Done,
-            Transaction::SubjectRefused(_) | Transaction::OtherRefused => Saved::Stale,
+            TransactionOutcome::Written => SaveOutcome::Saved,
+            TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
+                SaveOutcome::Stale
+            }
         })
     }
 
@@ -160,11 +163,11 @@ impl Repository for DynamoRepository {
     }
 
     async fn settled_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
-        let record: Option<ReservationRecord> = self.table.get_settled(&reservation_key(order)).await?;
+        let record: Option<ReservationRecord> = self.table.transact_get(&reservation_key(order)).await?;
         record.map(Reservation::try_from).transpose()
     }
 
-    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError> {
+    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError> {
         let reservation = self.table.put_new(&ReservationRecord::held(order, quote, now))?;
         let lines = quote.lines.iter().map(|line| {
             self.table
@@ -177,12 +180,14 @@ impl Repository for DynamoRepository {
                 .expression_attribute_values(":version", number(line.version))
         });
         Ok(match self.table.transact(reservation, lines).await? {
-            Transaction::Done => Saved::Done,
-            Transaction::SubjectRefused(_) | Transaction::OtherRefused => Saved::Stale,
+            TransactionOutcome::Written => SaveOutcome::Saved,
+            TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
+                SaveOutcome::Stale
+            }
         })
     }
 
-    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError> {
+    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError> {
         let reservation = self
             .table
             .update(&reservation_key(order))
@@ -200,20 +205,20 @@ impl Repository for DynamoRepository {
                 .expression_attribute_values(":quantity", number(line.quantity.get()))
         });
         match self.table.transact(reservation, lines).await? {
-            Transaction::Done => Ok(Saved::Done),
-            Transaction::SubjectRefused(_) => Ok(Saved::Stale),
+            TransactionOutcome::Written => Ok(SaveOutcome::Saved),
+            TransactionOutcome::SubjectConditionFailed(_) => Ok(SaveOutcome::Stale),
             // What a reservation holds was counted as reserved in the same
             // transaction: reading again will not mend this.
-            Transaction::OtherRefused => {
+            TransactionOutcome::OtherConditionFailed => {
                 Err(StoreError::corrupt(self.table.name(), format!("{order} holds more than is reserved")))
             }
         }
     }
 
-    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<Saved, StoreError> {
+    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError> {
         Ok(match self.table.send(self.table.put_new(&ReservationRecord::tombstone(order, now))?).await? {
-            Write::Done => Saved::Done,
-            Write::Refused(_) => Saved::Stale,
+            WriteOutcome::Written => SaveOutcome::Saved,
+            WriteOutcome::ConditionFailed(_) => SaveOutcome::Stale,
         })
     }
 }

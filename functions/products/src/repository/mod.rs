@@ -4,38 +4,15 @@ mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
-    caller::UserId,
-    idempotency::KeyUse,
+    id::UserId,
+    idempotency::{InsertOutcome, KeyUse},
     page::{Cursor, Limit, ListError, Page},
-    store::StoreError,
+    store::{SaveOutcome, StoreError},
 };
 use jiff::Timestamp;
 
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{Addition, Adjustment, AdjustmentId, OrderId, Product, ProductId, Quote, Reservation};
-
-/// How a write ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Saved {
-    /// Written, all of it.
-    Done,
-    /// Nothing written: something isn't as it was read, or this was written
-    /// before. Read again, and decide again.
-    Stale,
-}
-
-/// What became of adding a product under a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Created {
-    /// It is added.
-    Fresh,
-    /// The same request was made before: this is what it added, as it was then.
-    Repeat(Box<Product>),
-    /// The key was used for another request.
-    Mismatch,
-}
 
 /// The use of a key by somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +34,7 @@ pub trait Repository: Send + Sync {
     async fn create(&self, product: &Product) -> Result<(), StoreError>;
 
     /// Writes a new product together with the use of a key.
-    async fn create_once(&self, product: &Product, key: &NamedUse) -> Result<Created, StoreError>;
+    async fn create_once(&self, product: &Product, key: &NamedUse) -> Result<InsertOutcome<Product>, StoreError>;
 
     /// Reads a product.
     async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError>;
@@ -70,14 +47,14 @@ pub trait Repository: Send + Sync {
 
     /// Writes the details of `after` where those of `before` still stand.
     /// Leaves stock alone.
-    async fn change(&self, before: &Product, after: &Product) -> Result<Saved, StoreError>;
+    async fn change(&self, before: &Product, after: &Product) -> Result<SaveOutcome, StoreError>;
 
     /// Reads an adjustment of a product, and waits for whoever is writing it:
     /// the stock may show it before it is there itself.
     async fn settled_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError>;
 
     /// Records an adjustment that isn't there yet, and applies it.
-    async fn adjust(&self, adjustment: &Adjustment) -> Result<Saved, StoreError>;
+    async fn adjust(&self, adjustment: &Adjustment) -> Result<SaveOutcome, StoreError>;
 
     /// Reads what an order has.
     async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
@@ -88,12 +65,12 @@ pub trait Repository: Send + Sync {
 
     /// Reserves what `quote` says for an order that has nothing yet, if there
     /// is enough of everything and each price is still the quoted one.
-    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError>;
+    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 
     /// Gives back what `quote` says, for an order that still has it.
-    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<Saved, StoreError>;
+    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 
     /// Leaves a tombstone for an order that has nothing yet, so that a reserve
     /// that is still on its way comes too late.
-    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<Saved, StoreError>;
+    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 }

@@ -6,15 +6,15 @@
 
 use async_trait::async_trait;
 use chassis::{
-    caller::UserId,
     contact::{Email, VerifiedContact},
-    dynamo::{Change, Key, Table, Transaction, Write, number, string},
+    dynamo::{ItemWrite, Key, Table, TransactionOutcome, WriteOutcome, number, string},
+    id::UserId,
     store::StoreError,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, Saved};
+use super::{Repository, SaveUserOutcome};
 use crate::domain::{Account, Name, Profile, User};
 
 /// Users in one table.
@@ -31,7 +31,7 @@ impl DynamoRepository {
 
     /// Puts `user` where the stored version is `expected` (`None`: where
     /// there is nothing).
-    fn put(&self, user: &User, expected: Option<u64>) -> Result<Change, StoreError> {
+    fn put(&self, user: &User, expected: Option<u64>) -> Result<ItemWrite, StoreError> {
         Ok(match expected {
             None => self.table.put_new(&Record::of(user))?,
             Some(version) => self
@@ -44,7 +44,7 @@ impl DynamoRepository {
 
     /// The writes, besides that of the user's own item, that make `email` the
     /// address of `user`; or how the write ends without them.
-    async fn claim(&self, email: &Email, user: &User) -> Result<Result<Vec<Change>, Saved>, StoreError> {
+    async fn claim(&self, email: &Email, user: &User) -> Result<Result<Vec<ItemWrite>, SaveUserOutcome>, StoreError> {
         let owner: Option<EmailOwner> = self.table.get(&email_key(email)).await?;
         let claim = EmailOwner { key: email_key(email), user_id: user.id };
         let mut writes = vec![match &owner {
@@ -61,20 +61,20 @@ impl DynamoRepository {
         // The address moves from one user to another. Where the owner's own item
         // says otherwise, another transaction is moving it at this moment.
         let (Some(before), Some(ours)) = (self.find(user_id).await?, user.profile()) else {
-            return Ok(Err(Saved::Stale));
+            return Ok(Err(SaveUserOutcome::Stale));
         };
         let Some(theirs) = before.profile().filter(|_| before.email() == Some(email)) else {
-            return Ok(Err(Saved::Stale));
+            return Ok(Err(SaveUserOutcome::Stale));
         };
         if theirs.contact.as_of >= ours.contact.as_of {
-            return Ok(Err(Saved::EmailTaken));
+            return Ok(Err(SaveUserOutcome::EmailTaken));
         }
         let after = before.changed(Account::Active(theirs.without_email()), user.updated_at);
         writes.push(self.put(&after, Some(before.version))?);
         Ok(Ok(writes))
     }
 
-    fn disclaim(&self, email: &Email, id: UserId) -> Change {
+    fn disclaim(&self, email: &Email, id: UserId) -> ItemWrite {
         self.table
             .delete(&email_key(email))
             .condition_expression("user_id = :owner")
@@ -83,7 +83,12 @@ impl DynamoRepository {
 
     /// Writes `user` where the stored version is `expected`, together with
     /// whatever its address needs.
-    async fn write(&self, expected: Option<u64>, old: Option<&Email>, user: &User) -> Result<Saved, StoreError> {
+    async fn write(
+        &self,
+        expected: Option<u64>,
+        old: Option<&Email>,
+        user: &User,
+    ) -> Result<SaveUserOutcome, StoreError> {
         let mut addresses = Vec::new();
         let new = user.email();
         if let Some(email) = new.filter(|_| new != old) {
@@ -94,16 +99,18 @@ impl DynamoRepository {
         }
         addresses.extend(old.filter(|_| new != old).map(|email| self.disclaim(email, user.id)));
         match self.table.transact(self.put(user, expected)?, addresses).await? {
-            Transaction::Done => Ok(Saved::Done),
+            TransactionOutcome::Written => Ok(SaveUserOutcome::Saved),
             // Somebody else has changed the user, or moved an address.
-            Transaction::SubjectRefused(_) | Transaction::OtherRefused => Ok(Saved::Stale),
+            TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
+                Ok(SaveUserOutcome::Stale)
+            }
         }
     }
 }
 
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn create(&self, user: &User) -> Result<Saved, StoreError> {
+    async fn create(&self, user: &User) -> Result<SaveUserOutcome, StoreError> {
         self.write(None, None, user).await
     }
 
@@ -112,13 +119,13 @@ impl Repository for DynamoRepository {
         record.map(User::try_from).transpose()
     }
 
-    async fn replace(&self, before: &User, after: &User) -> Result<Saved, StoreError> {
+    async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError> {
         if before.email() != after.email() {
             return self.write(Some(before.version), before.email(), after).await;
         }
         Ok(match self.table.send(self.put(after, Some(before.version))?).await? {
-            Write::Done => Saved::Done,
-            Write::Refused(_) => Saved::Stale,
+            WriteOutcome::Written => SaveUserOutcome::Saved,
+            WriteOutcome::ConditionFailed(_) => SaveUserOutcome::Stale,
         })
     }
 }

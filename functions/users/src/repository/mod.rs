@@ -3,7 +3,7 @@
 mod dynamo;
 
 use async_trait::async_trait;
-use chassis::{caller::UserId, store::StoreError};
+use chassis::{id::UserId, store::StoreError};
 
 pub use self::dynamo::DynamoRepository;
 use crate::domain::User;
@@ -11,9 +11,9 @@ use crate::domain::User;
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Saved {
+pub enum SaveUserOutcome {
     /// Written.
-    Done,
+    Saved,
     /// Nothing is written: something was changed since it was read. Read
     /// again, and decide again.
     Stale,
@@ -29,11 +29,11 @@ pub enum Saved {
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Writes a user that isn't there yet.
-    async fn create(&self, user: &User) -> Result<Saved, StoreError>;
+    async fn create(&self, user: &User) -> Result<SaveUserOutcome, StoreError>;
 
     /// Reads a user.
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
     /// Writes `after` if `before` is what is stored.
-    async fn replace(&self, before: &User, after: &User) -> Result<Saved, StoreError>;
+    async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError>;
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chassis::{caller::UserId, text::BEYOND_THE_PATTERN};
+use chassis::{id::UserId, text::BEYOND_THE_PATTERN};
 use http::StatusCode;
 use in_process_tests::{Person, World};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
