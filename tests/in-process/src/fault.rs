@@ -1,151 +1,167 @@
-//! What can go wrong with a call, and where.
+//! Faults: what can go wrong with a call, and at which calls.
+//!
+//! A [`FaultPoint`] is one call that a function makes: to DynamoDB, the queue,
+//! SES, SNS, or another service. A [`FaultKind`] is one way in which a call can
+//! fail. A [`FaultPlan`] says which calls of a run fail, and how.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-/// What happens to one call instead of a plain answer.
+/// A way in which a call can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fault {
-    /// The connection is refused: no effect.
-    Refused,
-    /// The effect is there, the answer is lost.
+pub enum FaultKind {
+    /// The connection is refused. The call has no effect.
+    ConnectionRefused,
+    /// The call takes effect, but its answer is lost.
     ReplyLost,
-    /// No effect and no answer, ever: the caller waits until it gives up.
-    Silence,
-    /// The call arrives twice.
-    Twice,
-    /// The caller waits in vain; the call arrives after everything else.
-    Late,
-    /// The calling function dies before the call leaves it.
+    /// The call has no effect and no answer: the caller waits until its timeout.
+    NoReply,
+    /// The call is delivered twice.
+    DeliveredTwice,
+    /// The caller waits until its timeout. The call is delivered when all else
+    /// has finished.
+    DeliveredLate,
+    /// The calling function crashes before it sends the call.
     CrashBefore,
-    /// The calling function dies when the call has had its effect.
+    /// The calling function crashes after the call has taken effect.
     CrashAfter,
-    /// Everything that runs dies at this moment.
-    Blackout,
+    /// Every running function crashes before the call is sent.
+    CrashAll,
     /// DynamoDB reports a conflict with another transaction.
     Conflict,
-    /// The connection is refused, and so is every repeat for as long as the
-    /// calling invocation lasts: retries don't help.
+    /// The connection is refused, also at each retry within the calling
+    /// invocation.
     Outage,
-    /// DynamoDB reports a conflict, and so it does to every repeat for as long
-    /// as the calling invocation lasts: others are always faster.
+    /// DynamoDB reports a conflict, also at each retry within the calling
+    /// invocation.
     Contention,
 }
 
-impl Fault {
-    /// All of them.
+impl FaultKind {
     pub const ALL: [Self; 11] = [
-        Self::Refused,
+        Self::ConnectionRefused,
         Self::ReplyLost,
-        Self::Silence,
-        Self::Twice,
-        Self::Late,
+        Self::NoReply,
+        Self::DeliveredTwice,
+        Self::DeliveredLate,
         Self::CrashBefore,
         Self::CrashAfter,
-        Self::Blackout,
+        Self::CrashAll,
         Self::Conflict,
         Self::Outage,
         Self::Contention,
     ];
 
-    /// Whether it strikes every repeat of the call, too, while the calling
-    /// invocation lasts.
+    /// Returns whether the fault also affects every retry of the call within
+    /// the calling invocation.
     pub fn lasts(self) -> bool {
         matches!(self, Self::Outage | Self::Contention)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-impl FromStr for Fault {
+impl FromStr for FaultKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
         let fault = Self::ALL.into_iter().find(|fault| fault.to_string() == name);
-        fault.ok_or_else(|| format!("{name} is no fault"))
+        fault.ok_or_else(|| format!("there is no fault {name}"))
     }
 }
 
-/// What a call does to the world.
+/// The kind of a call, which determines the faults that make a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It only reads.
+pub enum CallKind {
+    /// A read that never meets another transaction.
     Read,
-    /// It reads what somebody else's transaction may have in hand.
-    SettledRead,
-    /// It changes something.
-    Change,
-    /// It changes a table, and may meet somebody else's transaction.
-    Write,
+    /// A transactional read of DynamoDB, which may conflict with another
+    /// transaction.
+    TransactionalRead,
+    /// A call that changes something outside DynamoDB.
+    ServiceWrite,
+    /// A write to DynamoDB, which may conflict with another transaction.
+    TableWrite,
 }
 
-/// A call that was made: a place where something can go wrong.
+/// A call that a function made, at which a fault can be injected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Point {
-    /// Who calls whom, and what for.
+pub struct FaultPoint {
+    /// The calling function, the called service, and the operation.
     pub label: String,
-    /// What it does.
-    pub effect: Effect,
+    pub kind: CallKind,
 }
 
-impl Point {
-    /// The faults that make a difference here. A read that is repeated, or
-    /// comes late, changes nothing; a lost answer of a read is as good as none.
-    pub fn faults(&self) -> &'static [Fault] {
-        use Fault::*;
-        match self.effect {
-            Effect::Read => &[Refused, Silence, CrashBefore, Blackout, Outage],
-            Effect::SettledRead => &[Refused, Silence, CrashBefore, Blackout, Conflict, Outage, Contention],
-            Effect::Change => &[Refused, ReplyLost, Silence, Twice, Late, CrashBefore, CrashAfter, Blackout, Outage],
-            Effect::Write => &Fault::ALL,
+impl FaultPoint {
+    /// The faults that make a difference at this call. A read that is delivered
+    /// twice or late changes nothing, and a read whose answer is lost is the
+    /// same as a read without an answer.
+    pub fn faults(&self) -> &'static [FaultKind] {
+        use FaultKind::*;
+        match self.kind {
+            CallKind::Read => &[ConnectionRefused, NoReply, CrashBefore, CrashAll, Outage],
+            CallKind::TransactionalRead => {
+                &[ConnectionRefused, NoReply, CrashBefore, CrashAll, Conflict, Outage, Contention]
+            }
+            CallKind::ServiceWrite => &[
+                ConnectionRefused,
+                ReplyLost,
+                NoReply,
+                DeliveredTwice,
+                DeliveredLate,
+                CrashBefore,
+                CrashAfter,
+                CrashAll,
+                Outage,
+            ],
+            CallKind::TableWrite => &FaultKind::ALL,
         }
     }
 }
 
-/// Which calls of a run go wrong, by their number, and how.
+/// The faults of a run, by the number of the call that they affect. Calls are
+/// numbered from 0 in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Script(BTreeMap<usize, Fault>);
+pub struct FaultPlan(BTreeMap<usize, FaultKind>);
 
-impl Script {
-    /// Nothing goes wrong.
+impl FaultPlan {
+    /// A plan without faults.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// The same, and one more fault.
+    /// This plan and one more fault.
     #[must_use]
-    pub fn and(&self, call: usize, fault: Fault) -> Self {
-        let mut script = self.clone();
-        script.0.insert(call, fault);
-        script
+    pub fn and(&self, call: usize, fault: FaultKind) -> Self {
+        let mut plan = self.clone();
+        plan.0.insert(call, fault);
+        plan
     }
 
-    /// What happens to the call of this number.
-    pub fn at(&self, call: usize) -> Option<Fault> {
+    /// The fault of the call with this number.
+    pub fn at(&self, call: usize) -> Option<FaultKind> {
         self.0.get(&call).copied()
     }
 
-    /// Whether nothing goes wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The last call that goes wrong.
-    pub fn last(&self) -> Option<usize> {
+    /// The number of the last call that has a fault.
+    pub fn last_call(&self) -> Option<usize> {
         self.0.keys().next_back().copied()
     }
 
-    /// Its faults.
-    pub fn faults(&self) -> impl Iterator<Item = (usize, Fault)> {
+    pub fn faults(&self) -> impl Iterator<Item = (usize, FaultKind)> {
         self.0.iter().map(|(call, fault)| (*call, *fault))
     }
 }
 
-/// `12=ReplyLost,20=Silence`.
-impl fmt::Display for Script {
+/// `12=ReplyLost,20=NoReply`.
+impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (call, fault)) in self.faults().enumerate() {
             write!(f, "{}{call}={fault}", if n == 0 { "" } else { "," })?;
@@ -154,15 +170,15 @@ impl fmt::Display for Script {
     }
 }
 
-impl FromStr for Script {
+impl FromStr for FaultPlan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut script = Self::none();
+        let mut plan = Self::none();
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            let (call, fault) = part.split_once('=').ok_or_else(|| format!("{part}: not CALL=FAULT"))?;
-            script = script.and(call.parse().map_err(|_| format!("{call}: no number"))?, fault.parse()?);
+            let (call, fault) = part.split_once('=').ok_or_else(|| format!("{part} is not CALL=FAULT"))?;
+            plan = plan.and(call.parse().map_err(|_| format!("{call} is no number"))?, fault.parse()?);
         }
-        Ok(script)
+        Ok(plan)
     }
 }

@@ -1,22 +1,38 @@
-//! The whole shop in one process.
+//! All services in one process.
 //!
 //! [`World`] starts the real services (handlers, service and repository code)
-//! on an embedded DynamoDB and stand-ins for the queue, the mail and the text
-//! messages. Everything that leaves a service goes through one connector,
-//! [`cloud::Cloud`], so that tests see all of it and can interfere.
+//! on an embedded DynamoDB and on stand-ins for the queues, SES and SNS. Every
+//! call that leaves a service goes through one connector, [`cloud::Cloud`], so
+//! that tests can see each call and inject faults.
 //!
-//! A test reads as three sentences: arrange a world, let a [`Person`] act,
-//! assert on the [`Answer`].
+//! A test has three parts: it starts a world, lets a [`Caller`] send requests,
+//! and asserts on the [`Answer`]. The steps that many tests share are methods of
+//! [`World`] in [`shop`].
+//!
+//! The fault harness builds on this, in four modules:
+//!
+//! 1. [`fault`] defines faults, the points at which faults can occur, and plans
+//!    of faults.
+//! 2. [`cloud`] injects the faults of a plan into calls.
+//! 3. [`scenario`] plays one customer's order while faults occur, lets the system
+//!    recover, and checks every guarantee.
+//! 4. [`trials`] generates all trials (a scenario and a plan), plays them, and
+//!    sums up their reports.
 
+pub mod answer;
+pub mod caller;
 pub mod cloud;
 pub mod fault;
-pub mod invocation;
 pub mod keys;
 pub mod permissions;
+pub mod running_function;
 pub mod scenario;
+pub mod shop;
 pub mod tables;
 pub mod template;
 pub mod trials;
 pub mod world;
 
-pub use world::{Answer, Person, World};
+pub use answer::Answer;
+pub use caller::Caller;
+pub use world::World;

@@ -1,14 +1,31 @@
-//! Whole runs: a customer, a shop in which things go wrong, recovery, and the
-//! promises that must hold afterwards.
+//! Scenarios: what one customer does, and what the system guarantees about it.
+//!
+//! [`play`] runs one scenario in six steps:
+//!
+//! 1. It starts a [`World`] with the scenario's products and, unless the
+//!    customer is unknown, their profile.
+//! 2. The customer acts while the faults of the plan occur. Requests are retried
+//!    as a well-behaved client retries them.
+//! 3. The system recovers: the stream, the queues and the schedule run until no
+//!    order is open. Faults of the plan occur here, too, because recovery is no
+//!    safer than what it recovers from.
+//! 4. The faults end. Calls that were held back are delivered, and the system
+//!    recovers again.
+//! 5. The client repeats the request for the order, and the system recovers once
+//!    more. If every earlier request was lost before the order was recorded,
+//!    this request places the order.
+//! 6. Every guarantee is checked: stock, money, the order's states, events,
+//!    messages, answers, cancellation and erasure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    future::Future,
     time::Duration,
 };
 
 use chassis::clock::Clock;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{DECIDE_WITHIN, OrderState},
@@ -17,48 +34,57 @@ use orders::{
 use serde_json::{Value, json};
 
 use crate::{
-    Answer, Person, World,
-    fault::{Fault, Point, Script},
+    Answer, Caller, World,
+    fault::{FaultKind, FaultPlan, FaultPoint},
+    shop::order_request,
 };
 
-/// How many rounds of recovery an order may take. Each lets more than a minute
-/// pass; the longest pause of the worker is five.
+/// The maximum number of rounds of recovery. Each round takes more than a
+/// minute; the worker's longest pause is five minutes.
 const ROUNDS: usize = 60;
-/// How long a round of recovery lasts.
+/// The duration of a round of recovery.
 const ROUND: Duration = Duration::from_secs(65);
-/// For how many rounds the queue of events about users hides a message that was
-/// delivered.
+/// The number of rounds for which the queue of user events hides a message that
+/// was delivered (its visibility timeout).
 const VISIBILITY_ROUNDS: usize = 6;
-/// Stock of each product at the start.
+/// The stock of each product at the start.
 const STOCK: u64 = 10;
-/// What a piece costs, in minor units.
+/// The unit price of each product, in minor units.
 const PRICE: i64 = 1999;
 
-/// What a customer does.
+/// What the customer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Plot {
-    /// Orders, and all goes well.
+pub enum ScenarioKind {
+    /// The customer places an order, and every step succeeds.
     Confirmed,
-    /// Orders with a card that is declined.
+    /// The customer pays with a card that is declined.
     Declined,
-    /// Orders more than there is.
+    /// The customer orders more of a product than its stock.
     OutOfStock,
-    /// Orders without a profile.
+    /// The customer has no profile.
     UnknownUser,
-    /// Orders, and the provider later refuses to capture.
+    /// The provider authorises the payment and later refuses to capture it.
     CaptureRefused,
-    /// Cancels while the order is still undecided.
+    /// The customer cancels while the order is undecided.
     CancelledBeforeThePivot,
-    /// Cancels as soon as the order is confirmed.
+    /// The customer cancels as soon as the order is confirmed.
     CancelledAfterThePivot,
-    /// Cancels when the order is done.
+    /// The customer cancels when the order is done.
     CancelledWhenDone,
-    /// Leaves the shop for good as soon as the order is placed.
+    /// The customer deletes their profile as soon as the order is placed.
     Erased,
 }
 
-impl Plot {
-    /// All of them.
+/// What happens to the order of a scenario if no fault occurs.
+#[derive(Debug)]
+pub struct ExpectedOutcome {
+    pub states: &'static [OrderState],
+    pub cancellation_reason: Option<&'static str>,
+    /// The status of the answer to the request that placed the order.
+    pub status: u16,
+}
+
+impl ScenarioKind {
     pub const ALL: [Self; 9] = [
         Self::Confirmed,
         Self::Declined,
@@ -71,21 +97,19 @@ impl Plot {
         Self::Erased,
     ];
 
-    fn token(self) -> &'static str {
+    fn payment_method(self) -> &'static str {
         match self {
             Self::Declined => "tok_declined",
             Self::CaptureRefused => "tok_capture_refused",
-            // Leaves time for a cancellation while the provider thinks.
+            // The provider answers slowly, which leaves time to cancel.
             Self::CancelledBeforeThePivot => "tok_slow",
             _ => "tok_accepted",
         }
     }
 
-    /// What it comes to if nothing goes wrong: the states, why it is undone if
-    /// it is, and the answer.
-    pub fn course(self) -> (&'static [OrderState], Option<&'static str>, u16) {
+    pub fn expected(self) -> ExpectedOutcome {
         use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
-        match self {
+        let (states, cancellation_reason, status): (&[_], _, _) = match self {
             Self::Confirmed | Self::Erased => (&[Pending, Confirmed, Done], None, 201),
             Self::Declined => (&[Pending, Cancelling, Cancelled], Some("payment_declined"), 402),
             Self::OutOfStock => (&[Pending, Cancelling, Cancelled], Some("out_of_stock"), 409),
@@ -98,30 +122,29 @@ impl Plot {
             Self::CancelledWhenDone => {
                 (&[Pending, Confirmed, Done, Cancelling, Cancelled], Some("customer_request"), 201)
             }
-        }
+        };
+        ExpectedOutcome { states, cancellation_reason, status }
     }
 }
 
-/// A plot, and how many products are ordered.
+/// What the customer does, and the number of lines of their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scenario {
-    /// What happens.
-    pub plot: Plot,
-    /// How many lines the order has.
+    pub kind: ScenarioKind,
     pub lines: usize,
 }
 
 impl Scenario {
-    /// Every plot with one line and with three.
+    /// Every kind with one line and with three.
     pub fn all() -> Vec<Self> {
-        Plot::ALL.into_iter().flat_map(|plot| [1, 3].map(|lines| Self { plot, lines })).collect()
+        ScenarioKind::ALL.into_iter().flat_map(|kind| [1, 3].map(|lines| Self { kind, lines })).collect()
     }
 }
 
 /// `Confirmed/1`.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.plot, self.lines)
+        write!(f, "{:?}/{}", self.kind, self.lines)
     }
 }
 
@@ -130,190 +153,157 @@ impl std::str::FromStr for Scenario {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::all().into_iter().find(|scenario| scenario.to_string() == text);
-        found.ok_or_else(|| format!("{text} is no scenario"))
+        found.ok_or_else(|| format!("there is no scenario {text}"))
     }
 }
 
-/// How a run went.
+/// The result of a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Every call that was made while things could go wrong.
-    pub points: Vec<Point>,
-    /// The state in which the order ended.
-    pub end: Option<OrderState>,
-    /// All states that it went through.
+    /// Every call that was made while faults could occur.
+    pub points: Vec<FaultPoint>,
+    pub final_state: Option<OrderState>,
+    /// All states of the order, in their order.
     pub states: Vec<OrderState>,
-    /// Promises that were broken.
+    /// The guarantees that did not hold.
     pub violations: Vec<String>,
 }
 
-/// Plays a scenario with these faults, recovers, and checks every promise.
-/// Must run on a single-threaded runtime with a paused clock.
-pub async fn play(scenario: Scenario, script: &Script, sagas: &'static [&'static Saga]) -> Report {
+/// Plays a scenario with the faults of `plan`, lets the system recover, and
+/// checks every guarantee. Must run on a single-threaded runtime with a paused
+/// clock.
+pub async fn play(scenario: Scenario, plan: &FaultPlan, sagas: &'static [&'static Saga]) -> Report {
     let clock = Clock::tokio(Timestamp::from_second(1_800_000_000).expect("a moment"));
     let world = World::start_with(clock, sagas).await;
-    let customer = match scenario.plot {
-        Plot::UnknownUser => Person::named("Stranger"),
+    let customer = match scenario.kind {
+        ScenarioKind::UnknownUser => Caller::named("Stranger"),
         _ => world.customer("Ada").await,
     };
     let mut products = Vec::new();
     for n in 0..scenario.lines {
         let body =
             json!({ "name": format!("Product {n}"), "description": "For sale.", "price": price(), "stock": STOCK });
-        let product = world.post(&Person::admin(), "/products", body).await.json();
+        let product = world.post(&Caller::admin(), "/products", body).await.json();
         products.push(product["id"].as_str().expect("a product").to_owned());
     }
 
-    let mut run = Run { scenario, script, world: &world, customer: &customer, products, violations: Vec::new() };
-    world.cloud.begin_trial(script.clone());
-    let told = run.act().await;
-    // Recovery is no safer than what it recovers from: it goes wrong, too.
+    let mut run = ScenarioRun { scenario, plan, world: &world, customer: &customer, products, violations: Vec::new() };
+    world.cloud.begin_trial(plan.clone());
+    let answers = run.act().await;
     let sweeps = run.recover().await;
     let points = world.cloud.end_trial();
-    if world.cloud.deliver_late().await > 0 {
+    if world.cloud.deliver_late_calls().await > 0 {
         run.recover().await;
     }
-    // A client that never got an answer asks again. If every earlier try was
-    // lost before it was recorded, this places the order.
     run.place().await;
     run.recover().await;
-    run.check(&told, points, sweeps).await
+    run.check(&answers, points, sweeps).await
 }
 
-/// What the customer was told.
+/// The answers that the customer's client got.
 #[derive(Default)]
-struct Told {
-    /// Of placing the order.
+struct ClientAnswers {
     placed: Vec<Answer>,
-    /// Of cancelling it.
     cancelled: Option<Answer>,
-    /// Of leaving the shop.
     erased: Option<Answer>,
 }
 
-struct Run<'a> {
+struct ScenarioRun<'a> {
     scenario: Scenario,
-    script: &'a Script,
+    plan: &'a FaultPlan,
     world: &'a World,
-    customer: &'a Person,
+    customer: &'a Caller,
     products: Vec<String>,
     violations: Vec<String>,
 }
 
-impl Run<'_> {
+impl ScenarioRun<'_> {
     fn body(&self) -> Value {
-        let line = |(n, product)| json!({ "product_id": product, "quantity": self.quantity(n) });
-        let items: Vec<_> = self.products.iter().enumerate().map(line).collect();
-        json!({ "items": items, "payment_method": self.scenario.plot.token() })
+        let quantities =
+            self.products.iter().enumerate().map(|(n, product)| (product.as_str(), self.quantity(n) as u32));
+        order_request(&quantities.collect::<Vec<_>>(), self.scenario.kind.payment_method())
     }
 
-    /// How much is wanted of a product. If there isn't enough, it is of the last.
+    /// The ordered quantity of a product. In [`ScenarioKind::OutOfStock`], the
+    /// stock of the last product is too small.
     fn quantity(&self, product: usize) -> u64 {
-        let lacking = self.scenario.plot == Plot::OutOfStock && product + 1 == self.products.len();
-        if lacking { STOCK + 1 } else { 2 }
+        let exceeds_stock = self.scenario.kind == ScenarioKind::OutOfStock && product + 1 == self.products.len();
+        if exceeds_stock { STOCK + 1 } else { 2 }
     }
 
-    /// What the order comes to, in minor units.
+    /// The total of the order, in minor units.
     fn total(&self) -> i64 {
-        let pieces: u64 = (0..self.products.len()).map(|product| self.quantity(product)).sum();
-        PRICE * pieces as i64
+        let quantity: u64 = (0..self.products.len()).map(|product| self.quantity(product)).sum();
+        PRICE * quantity as i64
     }
 
     async fn place_once(&self) -> Answer {
-        let key = [("idempotency-key", "the-key")];
-        self.world.send_with(self.customer, Method::POST, "/orders", Some(self.body()), &key).await
+        self.world.place(self.customer, self.body(), "the-key").await
     }
 
-    /// Places the order as a well-behaved client: repeats while there is no
-    /// answer, or one that says to try again.
+    /// Places the order.
     async fn place(&self) -> Answer {
-        let mut answer = self.place_once().await;
-        for _ in 0..3 {
-            if !is_to_be_repeated(&answer) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            answer = self.place_once().await;
-        }
-        answer
+        retry(is_to_be_repeated, || self.place_once()).await
     }
 
-    /// Cancels the order, as a well-behaved client does. `None` if there is
-    /// none that it could know of.
+    /// Cancels the order. `None` if no order is stored.
     async fn cancel(&self) -> Option<Answer> {
-        let id = self.order()?["id"]["S"].as_str()?.to_owned();
-        let path = format!("/orders/{id}/cancel");
-        let mut answer = self.world.send(self.customer, Method::POST, &path, None).await;
-        for _ in 0..3 {
-            if !is_to_be_repeated(&answer) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            answer = self.world.send(self.customer, Method::POST, &path, None).await;
-        }
-        Some(answer)
+        let order = json!({ "id": self.order()?["id"]["S"].as_str()? });
+        Some(retry(is_to_be_repeated, || self.world.cancel(self.customer, &order)).await)
     }
 
-    /// Leaves the shop, as a well-behaved client does.
-    async fn leave(&self) -> Answer {
+    /// Deletes the customer's profile.
+    async fn erase(&self) -> Answer {
         let path = format!("/users/{}", self.customer.id());
-        let mut answer = self.world.delete(self.customer, &path).await;
-        for _ in 0..3 {
-            if !answer.status.is_server_error() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            answer = self.world.delete(self.customer, &path).await;
-        }
-        answer
+        retry(|answer| answer.status.is_server_error(), || self.world.delete(self.customer, &path)).await
     }
 
-    /// What the customer does, and is told.
-    async fn act(&self) -> Told {
-        match self.scenario.plot {
-            Plot::CancelledBeforeThePivot => {
+    /// Does what the customer of this scenario does.
+    async fn act(&self) -> ClientAnswers {
+        match self.scenario.kind {
+            ScenarioKind::CancelledBeforeThePivot => {
                 let (placed, cancelled) = tokio::join!(self.place(), async {
                     tokio::time::sleep(Duration::from_millis(1500)).await;
                     self.cancel().await
                 });
-                Told { placed: vec![placed], cancelled, erased: None }
+                ClientAnswers { placed: vec![placed], cancelled, erased: None }
             }
-            Plot::CancelledAfterThePivot => {
+            ScenarioKind::CancelledAfterThePivot => {
                 let placed = vec![self.place().await];
-                Told { placed, cancelled: self.cancel().await, erased: None }
+                ClientAnswers { placed, cancelled: self.cancel().await, erased: None }
             }
-            Plot::CancelledWhenDone => {
+            ScenarioKind::CancelledWhenDone => {
                 let placed = vec![self.place().await];
-                self.settle().await;
-                Told { placed, cancelled: self.cancel().await, erased: None }
+                self.deliver().await;
+                ClientAnswers { placed, cancelled: self.cancel().await, erased: None }
             }
-            Plot::Erased => {
+            ScenarioKind::Erased => {
                 let placed = vec![self.place().await];
-                Told { placed, cancelled: None, erased: Some(self.leave().await) }
+                ClientAnswers { placed, cancelled: None, erased: Some(self.erase().await) }
             }
-            _ => Told { placed: vec![self.place().await], cancelled: None, erased: None },
+            _ => ClientAnswers { placed: vec![self.place().await], cancelled: None, erased: None },
         }
     }
 
-    /// What happens by itself right away: the stream, and the queue.
-    async fn settle(&self) {
-        self.world.stream().await;
+    /// Delivers the stream and the queue of order events once.
+    async fn deliver(&self) {
+        self.world.deliver_stream().await;
         self.world.deliver_messages().await;
     }
 
-    /// What happens by itself in time, until nothing is left to do. How many
-    /// sweeps it took until no order was open.
+    /// Lets time pass until no order is open and no message is queued. Returns the
+    /// number of sweeps until no order was open.
     async fn recover(&mut self) -> usize {
         let mut sweeps = 0;
         for round in 0..ROUNDS {
-            self.settle().await;
+            self.deliver().await;
             let open = !self.open_orders().is_empty();
-            // A message about a user that is not acknowledged comes again only
-            // when its visibility timeout is over.
+            // A user event that was not acknowledged is delivered again after its
+            // visibility timeout.
             if !open || round % VISIBILITY_ROUNDS == 0 {
                 self.world.deliver_user_events().await;
             }
-            if !open && self.world.cloud.waiting() + self.world.cloud.waiting_user_events() == 0 {
+            if !open && self.world.cloud.queued_messages() + self.world.cloud.queued_user_events() == 0 {
                 return sweeps;
             }
             tokio::time::advance(ROUND).await;
@@ -321,25 +311,24 @@ impl Run<'_> {
             sweeps += usize::from(open);
         }
         let open = self.open_orders();
-        self.violate(format!("still open: {open:?}, and {} messages wait", self.world.cloud.waiting()));
+        self.violate(format!("still open: {open:?}, and {} messages are queued", self.world.cloud.queued_messages()));
         sweeps
     }
 
-    fn orders(&self) -> Vec<Value> {
-        let items = self.world.cloud.scan("OrdersTable");
-        items.into_iter().filter(|item| item["sk"]["S"] == "ORDER").collect()
-    }
-
     fn order(&self) -> Option<Value> {
-        self.orders().pop()
+        self.world.stored_orders().pop()
     }
 
     fn open_orders(&self) -> Vec<String> {
-        let open = self.orders().into_iter().filter(|order| !matches!(state(order), Some(state) if !state.is_open()));
+        let open = self
+            .world
+            .stored_orders()
+            .into_iter()
+            .filter(|order| !matches!(state(order), Some(state) if !state.is_open()));
         open.map(|order| format!("{} {}", order["id"]["S"], order["state"]["S"])).collect()
     }
 
-    /// What the provider has of an order.
+    /// The provider's charges for an order.
     fn charges(&self, uuid: &str) -> Vec<Value> {
         let charges = self.world.cloud.scan("SandboxLedgerTable").into_iter();
         charges.filter(|charge| charge["pk"]["S"].as_str().is_some_and(|pk| pk.contains(uuid))).collect()
@@ -349,8 +338,8 @@ impl Run<'_> {
         self.violations.push(violation.into());
     }
 
-    async fn check(mut self, told: &Told, points: Vec<Point>, sweeps: usize) -> Report {
-        let orders = self.orders();
+    async fn check(mut self, answers: &ClientAnswers, points: Vec<FaultPoint>, sweeps: usize) -> Report {
+        let orders = self.world.stored_orders();
         if orders.len() != 1 {
             self.violate(format!("{} orders under one key", orders.len()));
         }
@@ -361,57 +350,58 @@ impl Run<'_> {
         self.check_money(&orders);
         self.check_events(&orders);
         self.check_messages(&points);
-        self.check_told(&told.placed);
-        self.check_erasure(told.erased.as_ref());
-        self.check_answers(&told.placed, orders.first()).await;
-        self.check_cancellation(told.cancelled.as_ref()).await;
-        let blackout = self.script.faults().map(|(_, fault)| fault).eq([Fault::Blackout]);
-        if blackout && sweeps > 1 {
-            self.violate(format!("it took {sweeps} sweeps to come back from a blackout"));
+        self.check_notified(&answers.placed);
+        self.check_erasure(answers.erased.as_ref());
+        self.check_answers(&answers.placed, orders.first()).await;
+        self.check_cancellation(answers.cancelled.as_ref()).await;
+        let only_crash_all = self.plan.faults().map(|(_, fault)| fault).eq([FaultKind::CrashAll]);
+        if only_crash_all && sweeps > 1 {
+            self.violate(format!("recovery from a crash of all functions took {sweeps} sweeps"));
         }
         let order = self.order();
         Report {
             points,
-            end: order.as_ref().and_then(state),
+            final_state: order.as_ref().and_then(state),
             states: order.as_ref().map(history).unwrap_or_default(),
             violations: self.violations,
         }
     }
 
-    /// Initial stock = available + reserved, none negative; and what is
-    /// reserved is what finished orders have.
+    /// For each product, available plus reserved stock is the initial stock, and
+    /// neither is negative. The reserved stock is that of finished orders.
     fn check_stock(&mut self, orders: &[Value]) {
         let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count() as u64;
         let items = self.world.cloud.scan("ProductsTable");
         for (n, product) in self.products.clone().iter().enumerate() {
             let item = items.iter().find(|item| item["sk"]["S"] == "PRODUCT" && item["id"]["S"] == *product);
             let item = item.cloned().unwrap_or_default();
-            let (available, reserved) = (number(&item["available"]), number(&item["reserved"]));
+            let (available, reserved) = (number_or_zero(&item["available"]), number_or_zero(&item["reserved"]));
             if available + reserved != STOCK as i64 || available < 0 || reserved < 0 {
                 self.violate(format!("stock: {available} available, {reserved} reserved of {STOCK}"));
             }
-            let wanted = done * self.quantity(n);
-            if reserved != wanted as i64 {
-                self.violate(format!("{reserved} reserved for {done} orders of {wanted}"));
+            let expected = done * self.quantity(n);
+            if reserved != expected as i64 {
+                self.violate(format!("{reserved} reserved for {done} finished orders instead of {expected}"));
             }
         }
     }
 
-    /// At the provider: each finished order's total was captured once and is
-    /// kept, and nothing else is, whatever it is for.
+    /// The provider has captured the total of each finished order once and kept
+    /// it. It keeps no other money, and authorises no charge any more.
     fn check_money(&mut self, orders: &[Value]) {
         let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count();
         let charges = self.world.cloud.scan("SandboxLedgerTable");
-        let kept = |charge: &Value| number(&charge["captured_minor"]) - number(&charge["refunded_minor"]);
+        let kept =
+            |charge: &Value| number_or_zero(&charge["captured_minor"]) - number_or_zero(&charge["refunded_minor"]);
         let paid: Vec<_> = charges.iter().map(kept).filter(|kept| *kept != 0).collect();
         if paid != vec![self.total(); done] {
-            self.violate(format!("{paid:?} kept for {done} orders of {}", self.total()));
+            self.violate(format!("{paid:?} kept for {done} finished orders of {}", self.total()));
         }
-        let held = charges.iter().filter(|charge| charge["status"]["S"] == "AUTHORISED").count();
-        if held > 0 {
-            self.violate(format!("{held} charges are authorised for nothing"));
+        let authorised = charges.iter().filter(|charge| charge["status"]["S"] == "AUTHORISED").count();
+        if authorised > 0 {
+            self.violate(format!("{authorised} charges are still authorised"));
         }
-        if charges.iter().any(|charge| number(&charge["captured_minor"]) > self.total()) {
+        if charges.iter().any(|charge| number_or_zero(&charge["captured_minor"]) > self.total()) {
             self.violate(format!("more captured than {}: {charges:?}", self.total()));
         }
     }
@@ -421,9 +411,9 @@ impl Run<'_> {
         if !states.windows(2).all(|pair| pair[0].may_become(pair[1])) || states.first() != Some(&OrderState::Pending) {
             self.violate(format!("history: {states:?}"));
         }
-        let end = state(order);
-        if states.last().copied() != end {
-            self.violate(format!("state {end:?} after history {states:?}"));
+        let final_state = state(order);
+        if states.last().copied() != final_state {
+            self.violate(format!("state {final_state:?} after history {states:?}"));
         }
         if order["payment_method"].is_object() {
             self.violate("the payment token was kept");
@@ -432,62 +422,65 @@ impl Run<'_> {
         let payments = self.world.cloud.scan("PaymentsTable");
         let payment = payments.into_iter().find(|p| p["pk"]["S"].as_str().is_some_and(|pk| pk.contains(&uuid)));
         let status = payment.as_ref().and_then(|payment| payment["status"]["S"].as_str()).unwrap_or("none").to_owned();
-        let settled: &[&str] = match end {
+        let final_statuses: &[&str] = match final_state {
             Some(OrderState::Done) => &["CAPTURED"],
             _ => &["CANCELLED", "VOIDED", "REFUNDED", "DECLINED"],
         };
-        if !settled.contains(&status.as_str()) {
-            self.violate(format!("{end:?}, but the payment is {status}"));
+        if !final_statuses.contains(&status.as_str()) {
+            self.violate(format!("the order is {final_state:?}, but the payment is {status}"));
         }
-        self.check_course(order, &states);
+        self.check_outcome(order, &states);
     }
 
-    /// Without faults an order goes exactly as the plot has it. Faults delay,
-    /// and don't decide: only an order whose decision took longer than it may,
-    /// or whose cancellation nobody heard, can end otherwise.
-    fn check_course(&mut self, order: &Value, states: &[OrderState]) {
-        let (course, why, _) = self.scenario.plot.course();
+    /// Without faults, the order has exactly the states of the scenario. Faults
+    /// delay the order but do not change its outcome. Three outcomes can differ:
+    /// an order that was undecided for too long is timed out, a cancellation may
+    /// never arrive, and an erased customer cannot order.
+    fn check_outcome(&mut self, order: &Value, states: &[OrderState]) {
+        let expected = self.scenario.kind.expected();
         let reason = order["refusal"]["M"]["code"]["S"].as_str();
-        if (states, reason) == (course, why) {
+        if (states, reason) == (expected.states, expected.cancellation_reason) {
             return;
         }
-        let undisturbed = self.script.is_empty();
-        let ends_alike = states.last() == course.last() && reason == why;
-        let too_late = reason == Some("timed_out") && undecided_for(order) >= Some(patience());
-        // Whoever was told of it is a matter of check_cancellation.
-        let not_cancelled =
-            why == Some("customer_request") && reason.is_none() && states.last() == Some(&OrderState::Done);
-        // The customer had left before the order was decided.
-        let has_left = self.scenario.plot == Plot::Erased && reason == Some("user_inactive");
-        if undisturbed || !(ends_alike || too_late || not_cancelled || has_left) {
-            self.violate(format!("went {states:?} ({reason:?}) instead of {course:?} ({why:?})"));
+        let same_end = states.last() == expected.states.last() && reason == expected.cancellation_reason;
+        let timed_out = reason == Some("timed_out") && undecided_for(order) >= Some(decision_deadline());
+        // check_cancellation checks the case in which the client was told that
+        // the order is cancelled.
+        let cancellation_lost = expected.cancellation_reason == Some("customer_request")
+            && reason.is_none()
+            && states.last() == Some(&OrderState::Done);
+        let erased_before_the_decision = self.scenario.kind == ScenarioKind::Erased && reason == Some("user_inactive");
+        let is_allowed = same_end || timed_out || cancellation_lost || erased_before_the_decision;
+        if self.plan.is_empty() || !is_allowed {
+            self.violate(format!("the order was {states:?} ({reason:?}) instead of {expected:?}"));
         }
     }
 
-    /// What happened is announced, once, and nothing else is.
+    /// Each event was published if and only if what it reports has happened.
     fn check_events(&mut self, orders: &[Value]) {
         let events = self.events();
         for order in orders {
             let id = order["id"]["S"].as_str().unwrap_or_default();
             let charge = self.charges(id.trim_start_matches("ord_")).into_iter().next().unwrap_or_default();
-            let somebody = self.scenario.plot != Plot::UnknownUser;
+            let is_known_user = self.scenario.kind != ScenarioKind::UnknownUser;
             for (kind, happened) in [
                 ("OrderCreated", history(order).contains(&OrderState::Confirmed)),
-                ("OrderCancelled", state(order) == Some(OrderState::Cancelled) && somebody),
-                ("PaymentCaptured", number(&charge["captured_minor"]) > 0),
-                ("PaymentRefunded", number(&charge["refunded_minor"]) > 0),
+                ("OrderCancelled", state(order) == Some(OrderState::Cancelled) && is_known_user),
+                ("PaymentCaptured", number_or_zero(&charge["captured_minor"]) > 0),
+                ("PaymentRefunded", number_or_zero(&charge["refunded_minor"]) > 0),
             ] {
-                let of_it = |event: &&Value| event["type"] == kind && order_of(event) == id;
-                let ids: BTreeSet<_> = events.iter().filter(of_it).map(|event| event["id"].to_string()).collect();
-                // Of a customer who has left nobody may be known to be told.
-                let is_optional = kind == "OrderCancelled" && self.scenario.plot == Plot::Erased;
+                let matches = |event: &&Value| event["type"] == kind && order_of(event) == id;
+                let ids: BTreeSet<_> = events.iter().filter(matches).map(|event| event["id"].to_string()).collect();
+                // After an erasure, the recipient of the event may be unknown.
+                let is_optional = kind == "OrderCancelled" && self.scenario.kind == ScenarioKind::Erased;
                 if ids.len() != usize::from(happened) && !(is_optional && ids.is_empty()) {
                     self.violate(format!("{kind} happened: {happened}, but {} events say so", ids.len()));
                 }
-                // Repeats are known by their id; but nobody repeats without need.
-                let sent = events.iter().filter(of_it).count();
-                if self.script.is_empty() && sent > 1 {
-                    self.violate(format!("{kind} was sent {sent} times for nothing"));
+                // A consumer recognises a repeated event by its id. Without
+                // faults, no event is repeated.
+                let sent = events.iter().filter(matches).count();
+                if self.plan.is_empty() && sent > 1 {
+                    self.violate(format!("{kind} was sent {sent} times without a fault"));
                 }
             }
         }
@@ -497,98 +490,102 @@ impl Run<'_> {
         }
     }
 
-    /// Everything that was published.
+    /// All order events that were published.
     fn events(&self) -> Vec<Value> {
         let sent = self.world.cloud.sent_messages();
         sent.iter().map(|message| serde_json::from_str(message).unwrap_or_default()).collect()
     }
 
-    /// Each event is told on each of its channels, and more than once only
-    /// where a notifier died, or heard nothing, between sending it and noting
-    /// that it was sent.
-    fn check_messages(&mut self, points: &[Point]) {
+    /// The customer is notified of each event once by e-mail and once by text
+    /// message. A message may be sent again only if the notifier crashed, or got
+    /// no answer, after sending the message and before recording that it was
+    /// sent.
+    fn check_messages(&mut self, points: &[FaultPoint]) {
         let mails: Vec<_> = self.world.cloud.mails().iter().map(Value::to_string).collect();
         let texts: Vec<_> = self.world.cloud.texts().iter().map(|form| format!("{form:?}")).collect();
         let events: BTreeMap<_, _> = self.events().into_iter().map(|e| (e["id"].to_string(), e)).collect();
-        let mut owed = 0;
+        let mut expected = 0;
         for event in events.values() {
             let Some((subject, text)) = wording(event) else { continue };
             let subject = format!("{subject} ({})", order_of(event));
             let by_mail = mails.iter().filter(|mail| mail.contains(&subject)).count();
             let by_text = texts.iter().filter(|sent| sent.contains(text)).count();
-            owed += 2;
-            let has_left = self.scenario.plot == Plot::Erased;
-            if (by_mail == 0 || by_text == 0) && !has_left {
-                self.violate(format!("{}: told {by_mail} times by e-mail, {by_text} by text", event["type"]));
+            expected += 2;
+            let is_erased = self.scenario.kind == ScenarioKind::Erased;
+            if (by_mail == 0 || by_text == 0) && !is_erased {
+                self.violate(format!("{}: {by_mail} e-mails and {by_text} text messages", event["type"]));
             }
-            if by_mail + by_text > 0 && has_left && self.script.is_empty() {
-                self.violate(format!("{}: told to a customer who had left", event["type"]));
+            if by_mail + by_text > 0 && is_erased && self.plan.is_empty() {
+                self.violate(format!("{}: an erased customer was notified", event["type"]));
             }
         }
         let sent = mails.len() + texts.len();
-        let repeatable: usize = self.script.faults().map(|(call, fault)| unnoted(fault, points.get(call), owed)).sum();
-        if sent > owed + repeatable {
-            self.violate(format!("{sent} messages for {owed}, of which {repeatable} may be repeated"));
+        let repeatable: usize =
+            self.plan.faults().map(|(call, fault)| possible_repeats(fault, points.get(call), expected)).sum();
+        if sent > expected + repeatable {
+            self.violate(format!("{sent} messages instead of {expected}, of which {repeatable} may be repeated"));
         }
     }
 
-    /// Only a customer who got the refusal as an answer is not told of it by a
-    /// message; and nobody hears of a payment that was not captured.
-    fn check_told(&mut self, answers: &[Answer]) {
+    /// A customer who got the refusal as an answer gets no message about it; all
+    /// others do. Nobody is notified of a payment that was not captured.
+    fn check_notified(&mut self, answers: &[Answer]) {
         for event in self.events() {
             let data = &event["data"];
             if event["type"] == "OrderCancelled" && data["customer_told"] == true {
                 if answers.iter().any(|answer| answer.status == StatusCode::ACCEPTED) {
-                    self.violate("the client was told \"not decided yet\", and gets no message");
+                    self.violate("the client was answered that the order is undecided, and gets no message");
                 }
-            } else if event["type"] == "OrderCancelled" && self.script.is_empty() && data["confirmed"] == false {
-                // The answer came from the request that was overtaken by a cancellation.
-                let is_overtaken = self.scenario.plot == Plot::CancelledBeforeThePivot;
+            } else if event["type"] == "OrderCancelled" && self.plan.is_empty() && data["confirmed"] == false {
+                // In this scenario, a cancellation overtakes the request that
+                // gets the answer.
+                let is_overtaken = self.scenario.kind == ScenarioKind::CancelledBeforeThePivot;
                 if !is_overtaken {
-                    self.violate("a refusal that the client was told is told again");
+                    self.violate("the client got the refusal as an answer and again as a message");
                 }
             }
             if event["type"] == "OrderCreated" && data["paid"] == true {
                 let id = order_of(&event);
                 let charges = self.charges(id.trim_start_matches("ord_"));
-                if !charges.iter().any(|charge| number(&charge["captured_minor"]) > 0) {
-                    self.violate("told that it is paid, and it is not");
+                if !charges.iter().any(|charge| number_or_zero(&charge["captured_minor"]) > 0) {
+                    self.violate("the event says that the order is paid, but nothing was captured");
                 }
             }
         }
     }
 
-    /// Once a customer was told that they are erased, no service keeps their
-    /// name or how to reach them.
-    fn check_erasure(&mut self, erased: Option<&Answer>) {
-        let Some(answer) = erased else { return };
+    /// Once the client was answered that the customer is erased, no service
+    /// keeps the customer's e-mail address or phone number.
+    fn check_erasure(&mut self, answer: Option<&Answer>) {
+        let Some(answer) = answer else { return };
         if answer.status != StatusCode::NO_CONTENT {
-            if self.script.is_empty() {
-                self.violate(format!("could not leave: {answer:?}"));
+            if self.plan.is_empty() {
+                self.violate(format!("the customer could not be erased: {answer:?}"));
             }
             return;
         }
         for table in ["UsersTable", "OrdersTable", "PaymentsTable", "NotificationsTable"] {
             let items = Value::from(self.world.cloud.scan(table)).to_string();
             if items.contains(self.customer.email()) || items.contains(self.customer.phone()) {
-                self.violate(format!("{table} still has the address of a customer who has left"));
+                self.violate(format!("{table} still has the address of an erased customer"));
             }
         }
     }
 
     /// Once a client was told that an order is cancelled, every read shows it as
-    /// cancelled, and the client may cancel it again.
-    async fn check_cancellation(&mut self, told: Option<&Answer>) {
+    /// cancelled. Cancelling a cancelled order again succeeds and changes
+    /// nothing.
+    async fn check_cancellation(&mut self, answer: Option<&Answer>) {
         let Some(order) = self.order() else { return };
-        let heard = told.is_some_and(|answer| answer.status.is_success());
-        let end = state(&order);
-        if heard && end != Some(OrderState::Cancelled) {
-            self.violate(format!("told that it is cancelled, but it is {end:?}"));
+        let is_accepted = answer.is_some_and(|answer| answer.status.is_success());
+        let final_state = state(&order);
+        if is_accepted && final_state != Some(OrderState::Cancelled) {
+            self.violate(format!("the client was told that the order is cancelled, but it is {final_state:?}"));
         }
-        if told.is_some_and(|answer| !answer.status.is_success() && !is_to_be_repeated(answer)) {
-            self.violate(format!("could not be cancelled: {told:?}"));
+        if answer.is_some_and(|answer| !answer.status.is_success() && !is_to_be_repeated(answer)) {
+            self.violate(format!("could not be cancelled: {answer:?}"));
         }
-        if end == Some(OrderState::Cancelled) {
+        if final_state == Some(OrderState::Cancelled) {
             let (events, again) = (self.world.cloud.sent_messages().len(), self.cancel().await);
             let same = again.as_ref().is_some_and(|a| a.status == StatusCode::OK && a.json()["status"] == "CANCELLED");
             if !same || self.world.cloud.sent_messages().len() != events {
@@ -597,62 +594,78 @@ impl Run<'_> {
         }
     }
 
-    /// The same request has the same answer for good, and it is one that the
-    /// client may have got before.
+    /// The same request has the same final answer each time, and every final
+    /// answer that the client got before is equal to it.
     async fn check_answers(&mut self, answers: &[Answer], order: Option<&Value>) {
         let (once, again) = (self.place_once().await, self.place_once().await);
-        let decided = [201, 402, 409, 422].contains(&once.status.as_u16());
-        if !decided || once.json()["code"] == "idempotency_in_flight" {
+        if !is_final(&once) {
             self.violate(format!("no final answer: {} {}", once.status, once.text));
         }
-        if same(&once) != same(&again) {
+        if comparable(&once) != comparable(&again) {
             self.violate(format!("two answers: {once:?} and {again:?}"));
         }
-        let (_, _, expected) = self.scenario.plot.course();
-        if self.script.is_empty() && once.status != expected {
+        let expected = self.scenario.kind.expected().status;
+        if self.plan.is_empty() && once.status != expected {
             self.violate(format!("answered {} instead of {expected}", once.status));
         }
         for answer in answers {
-            let final_one = [201, 402, 409, 422].contains(&answer.status.as_u16())
-                && answer.json()["code"] != "idempotency_in_flight";
-            if final_one && same(answer) != same(&once) {
-                self.violate(format!("the client was told {answer:?}, and later {once:?}"));
+            if is_final(answer) && comparable(answer) != comparable(&once) {
+                self.violate(format!("the client was answered {answer:?}, and later {once:?}"));
             }
-            // An order that was promised is the one that came.
+            // The order that a 202 names is the order that is stored.
             let promised = (answer.status == StatusCode::ACCEPTED).then(|| answer.json()["id"].clone());
             if promised.is_some_and(|id| order.is_none_or(|order| order["id"]["S"] != id)) {
-                self.violate(format!("promised, and not there: {}", answer.text));
+                self.violate(format!("a 202 names an order that is not stored: {}", answer.text));
             }
         }
         if let Some(order) = order {
             let id = once.json();
             let id = id["id"].as_str().or(id["order_id"].as_str());
             if id != order["id"]["S"].as_str() {
-                self.violate("the answer is another order's");
+                self.violate("the answer is about another order");
             }
         }
     }
 }
 
-/// Whether an answer says no more than that the request should come again.
+/// Sends a request, and repeats it up to three times while `should_retry` holds
+/// for the answer, as a well-behaved client does.
+async fn retry<F: Future<Output = Answer>>(should_retry: impl Fn(&Answer) -> bool, send: impl Fn() -> F) -> Answer {
+    let mut answer = send().await;
+    for _ in 0..3 {
+        if !should_retry(&answer) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        answer = send().await;
+    }
+    answer
+}
+
+/// Returns whether an answer only asks the client to repeat its request.
 fn is_to_be_repeated(answer: &Answer) -> bool {
     let code = answer.json()["code"].clone();
     answer.status.is_server_error() || code == "idempotency_in_flight" || code == "contended"
 }
 
-/// What of an answer is the same each time.
-fn same(answer: &Answer) -> (u16, &str, Option<&str>, Option<&str>) {
+/// Returns whether an answer tells the decision about the order.
+fn is_final(answer: &Answer) -> bool {
+    [201, 402, 409, 422].contains(&answer.status.as_u16()) && answer.json()["code"] != "idempotency_in_flight"
+}
+
+/// The parts of an answer that are the same for each repetition of a request.
+fn comparable(answer: &Answer) -> (u16, &str, Option<&str>, Option<&str>) {
     (answer.status.as_u16(), &answer.text, answer.header("content-type"), answer.header("location"))
 }
 
-/// The id of the order that an event tells of.
+/// The id of the order that an event is about.
 fn order_of(event: &Value) -> String {
     let uuid = event["subject"].as_str().unwrap_or_default().split('_').nth(1).unwrap_or_default();
     format!("ord_{uuid}")
 }
 
-/// How the e-mail and the text message about an event are known. `None` if the
-/// customer knows already what the event says.
+/// Words by which the e-mail and the text message about an event are recognised.
+/// `None` if the customer is not notified of the event.
 fn wording(event: &Value) -> Option<(&'static str, &'static str)> {
     let data = &event["data"];
     let is_recalled = data["confirmed"] == true || data["reason"] == "customer_request";
@@ -666,19 +679,19 @@ fn wording(event: &Value) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// How many messages may have been sent without being noted because of a
-/// fault. A notifier that dies may have been about to note each of its batch,
-/// and one whose table is out notes none.
-fn unnoted(fault: Fault, point: Option<&Point>, batch: usize) -> usize {
+/// The number of messages that may be repeated because of a fault, since they
+/// were sent but not recorded as sent. If the notifier crashes, that may be all
+/// messages of its batch; if its table is unavailable, it is all of them.
+fn possible_repeats(fault: FaultKind, point: Option<&FaultPoint>, batch: usize) -> usize {
     let calls = |call: &str| point.is_some_and(|point| point.label.starts_with(&format!("notifications → {call}")));
     match fault {
-        Fault::CrashBefore | Fault::CrashAfter | Fault::Blackout if calls("") => batch,
+        FaultKind::CrashBefore | FaultKind::CrashAfter | FaultKind::CrashAll if calls("") => batch,
         fault if fault.lasts() && calls("UpdateItem") => batch,
         _ => usize::from(calls("email") || calls("sns") || calls("UpdateItem")),
     }
 }
 
-/// What a piece costs, as a request says it.
+/// The unit price, as requests have it.
 fn price() -> f64 {
     PRICE as f64 / 100.0
 }
@@ -692,18 +705,19 @@ fn history(order: &Value) -> Vec<OrderState> {
     entries.filter_map(|entry| serde_json::from_value(entry["M"]["status"]["S"].clone()).ok()).collect()
 }
 
-/// How long an order waited for its decision.
+/// The time from placing an order to its decision.
 fn undecided_for(order: &Value) -> Option<SignedDuration> {
     let at = |entry: &Value| entry["M"]["at"]["S"].as_str()?.parse::<Timestamp>().ok();
     let history = &order["history"]["L"];
     Some(at(&history[1])?.duration_since(at(&history[0])?))
 }
 
-/// How long it may wait.
-fn patience() -> SignedDuration {
+/// The time after which an undecided order is timed out.
+fn decision_deadline() -> SignedDuration {
     SignedDuration::try_from(DECIDE_WITHIN).expect("two minutes")
 }
 
-fn number(attribute: &Value) -> i64 {
+/// Like [`crate::shop::number`], but 0 for an attribute that is missing.
+fn number_or_zero(attribute: &Value) -> i64 {
     attribute["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_default()
 }

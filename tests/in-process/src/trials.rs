@@ -1,4 +1,9 @@
-//! Many runs: every fault at every point, alone and together.
+//! Trials: a scenario and a plan of faults. Generates them, plays them, and sums
+//! up their reports.
+//!
+//! The trials with one fault follow from a trial without faults: each call that
+//! was made there is a fault point. The trials with two faults follow from those
+//! with one, because the first fault changes which calls are made afterwards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,28 +21,26 @@ use orders::{
 };
 
 use crate::{
-    fault::{Fault, Script},
+    fault::{FaultKind, FaultPlan},
     scenario::{Report, Scenario, play},
 };
 
-/// How many runs may go wrong before the rest are left out.
+/// The number of trials with violations after which the remaining trials are
+/// skipped, and the number of violations that a summary shows.
 const SHOWN: usize = 20;
-/// After how many runs progress is told.
+/// Progress is reported each time this number of trials has been played.
 const PROGRESS: usize = 10_000;
 
-/// One run that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Trial {
-    /// What the customer does.
     pub scenario: Scenario,
-    /// What goes wrong.
-    pub script: Script,
+    pub plan: FaultPlan,
 }
 
-/// `Confirmed/1:12=ReplyLost`, as [`Trial::from_str`] reads it.
+/// `Confirmed/1:12=ReplyLost`, the form that [`Trial::from_str`] reads.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.scenario, self.script)
+        write!(f, "{}:{}", self.scenario, self.plan)
     }
 }
 
@@ -45,62 +48,60 @@ impl std::str::FromStr for Trial {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (scenario, script) = text.split_once(':').ok_or("SCENARIO:CALL=FAULT,…")?;
-        Ok(Self { scenario: scenario.parse()?, script: script.parse()? })
+        let (scenario, plan) = text.split_once(':').ok_or("a trial is SCENARIO:CALL=FAULT,…")?;
+        Ok(Self { scenario: scenario.parse()?, plan: plan.parse()? })
     }
 }
 
 impl Trial {
-    /// The scenario without any fault.
-    pub fn undisturbed(scenario: Scenario) -> Self {
-        Self { scenario, script: Script::none() }
+    pub fn without_faults(scenario: Scenario) -> Self {
+        Self { scenario, plan: FaultPlan::none() }
     }
 
-    /// Plays it, on a clock of its own.
+    /// Plays the trial on a clock of its own.
     pub fn play(&self) -> Report {
         self.play_with(SAGAS)
     }
 
-    /// As [`Trial::play`], with other step tables.
+    /// Like [`Trial::play`], with other tables of steps.
     pub fn play_with(&self, sagas: &'static [&'static Saga]) -> Report {
-        // What is left to chance (jitter) is the same each time, so that a
-        // run can be played again.
+        // Random values, such as jitter, are the same in each run: a trial can
+        // be played again.
         fastrand::seed(7);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
         let played =
-            panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.block_on(play(self.scenario, &self.script, sagas))));
+            panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.block_on(play(self.scenario, &self.plan, sagas))));
         played.unwrap_or_else(|_| Report { violations: vec!["panicked".into()], ..Report::default() })
     }
 
-    /// The same with one more fault, later than all others: each that can
-    /// occur in the run that `report` tells of.
-    pub fn extensions(&self, report: &Report) -> Vec<Self> {
-        let first = self.script.last().map_or(0, |last| last + 1);
+    /// The trials that have one more fault than this trial. The additional fault
+    /// comes after all others, at a call that `report`, the report of this
+    /// trial, lists.
+    pub fn with_one_more_fault(&self, report: &Report) -> Vec<Self> {
+        let first = self.plan.last_call().map_or(0, |last| last + 1);
         let later = report.points.iter().enumerate().skip(first);
         later
             .flat_map(|(call, point)| point.faults().iter().map(move |fault| (call, *fault)))
-            .map(|(call, fault)| Self { scenario: self.scenario, script: self.script.and(call, fault) })
+            .map(|(call, fault)| Self { scenario: self.scenario, plan: self.plan.and(call, fault) })
             .collect()
     }
 }
 
-/// What many runs came to.
+/// The results of many trials.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// How many runs were made.
+    /// The number of trials.
     pub runs: usize,
-    /// Of which scenarios.
     pub scenarios: BTreeSet<Scenario>,
-    /// The points at which something went wrong, by their label.
+    /// The labels of the points at which a fault was injected.
     pub points: BTreeSet<String>,
-    /// How often each fault occurred.
-    pub faults: BTreeMap<Fault, usize>,
-    /// In how many runs an order ended in each state.
-    pub ends: BTreeMap<Option<OrderState>, usize>,
-    /// The different ways that orders went.
-    pub ways: BTreeSet<Vec<OrderState>>,
-    /// The runs that broke a promise, and which.
+    /// The number of faults of each kind.
+    pub faults: BTreeMap<FaultKind, usize>,
+    /// The number of trials whose order ended in each state.
+    pub final_states: BTreeMap<Option<OrderState>, usize>,
+    /// The different sequences of states that orders had.
+    pub paths: BTreeSet<Vec<OrderState>>,
     pub violations: Vec<(Trial, String)>,
 }
 
@@ -108,21 +109,21 @@ impl Summary {
     fn add(&mut self, trial: &Trial, report: &Report) {
         self.runs += 1;
         self.scenarios.insert(trial.scenario);
-        for (call, fault) in trial.script.faults() {
+        for (call, fault) in trial.plan.faults() {
             if let Some(point) = report.points.get(call) {
                 self.points.insert(point.label.clone());
                 *self.faults.entry(fault).or_default() += 1;
             }
         }
-        *self.ends.entry(report.end).or_default() += 1;
-        self.ways.insert(report.states.clone());
+        *self.final_states.entry(report.final_state).or_default() += 1;
+        self.paths.insert(report.states.clone());
         self.violations.extend(report.violations.iter().map(|violation| (trial.clone(), violation.clone())));
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = |state: &Option<OrderState>| state.map_or("no order", OrderState::name);
+        let name = |state: &Option<OrderState>| state.map_or("no order", OrderState::name);
         writeln!(
             f,
             "{} runs, {} different points, {} violations",
@@ -132,9 +133,10 @@ impl fmt::Display for Summary {
         )?;
         let faults: Vec<_> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         writeln!(f, "  faults: {}", faults.join(", "))?;
-        let ends: Vec<_> = self.ends.iter().map(|(end, count)| format!("{} {count}", named(end))).collect();
-        writeln!(f, "  ends: {}", ends.join(", "))?;
-        write!(f, "  different ways through the states: {}", self.ways.len())?;
+        let states: Vec<_> =
+            self.final_states.iter().map(|(state, count)| format!("{} {count}", name(state))).collect();
+        writeln!(f, "  final states: {}", states.join(", "))?;
+        write!(f, "  different sequences of states: {}", self.paths.len())?;
         for (trial, violation) in self.violations.iter().take(SHOWN) {
             write!(
                 f,
@@ -145,18 +147,18 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Plays all `trials`, on as many threads as there are cores, and lets `seen`
-/// look at each. Stops early when many have gone wrong: one broken rule breaks
-/// thousands of runs, and a person reads a few.
+/// Plays all `trials` on as many threads as there are cores, and calls `seen`
+/// with each report. Stops after [`SHOWN`] trials with violations: one broken
+/// rule breaks thousands of trials, and a person reads only a few.
 fn play_each(trials: &[Trial], seen: impl Fn(&Trial, Report) + Sync) {
-    let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (next, violated) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let report = trial.play();
-                    if !report.violations.is_empty() && wrong.fetch_add(1, Ordering::Relaxed) + 1 >= SHOWN {
+                    if !report.violations.is_empty() && violated.fetch_add(1, Ordering::Relaxed) + 1 >= SHOWN {
                         next.store(trials.len(), Ordering::Relaxed);
                     }
                     seen(trial, report);
@@ -166,16 +168,16 @@ fn play_each(trials: &[Trial], seen: impl Fn(&Trial, Report) + Sync) {
     });
 }
 
-/// Plays all `trials`. Returns the summary alone, which is what fits into
-/// memory when there are hundreds of thousands; `at` is told now and then how
-/// far it is.
-pub fn summarise(trials: &[Trial], at: impl Fn(&Summary) + Sync) -> Summary {
+/// Plays all `trials` and returns only the summary: the reports of hundreds of
+/// thousands of trials do not fit into memory. Calls `progress` with the summary
+/// so far each time [`PROGRESS`] trials have been played.
+pub fn summarise(trials: &[Trial], progress: impl Fn(&Summary) + Sync) -> Summary {
     let summary = Mutex::new(Summary::default());
     play_each(trials, |trial, report| {
         let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
         summary.add(trial, &report);
         if summary.runs.is_multiple_of(PROGRESS) {
-            at(&summary);
+            progress(&summary);
         }
     });
     summary.into_inner().unwrap_or_else(PoisonError::into_inner)

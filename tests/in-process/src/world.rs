@@ -1,4 +1,5 @@
-//! A running shop, and the people who use it.
+//! The real services, started on a [`Cloud`] and driven by events, as AWS drives
+//! the deployed functions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,6 @@ use chassis::{
     config::{ConfigError, Configuration},
     deadline::Deadline,
     dynamo::Table,
-    id::UserId,
     invocation::Invocation,
 };
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -35,17 +35,17 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use tracing_subscriber::EnvFilter;
 
-use crate::{cloud::Cloud, keys::Key, template::Template};
+use crate::{answer::Answer, caller::Caller, cloud::Cloud, keys::Key, template::Template};
 
-/// How long orders can be cancelled for in a [`World`].
+/// The time for which a confirmed order can be cancelled in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-/// When the tokens of all people are issued, unless a test says otherwise. In
-/// seconds since 1970, and before any test begins.
+/// The time at which tokens are issued unless a test says otherwise, in seconds
+/// since 1970. It is earlier than every test.
 pub const ISSUED_AT: i64 = 1_700_000_000;
 
-/// The environment of all functions, as the template would set it. A table is
-/// called by its logical id.
+/// The environment variables of all functions, as the template would set them.
+/// The name of a table is its logical id.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("AUTH_AUDIENCE", CLIENT),
     ("AUTH_ISSUER", ISSUER),
@@ -66,19 +66,19 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USERS_URL", "http://users.internal"),
 ];
 
-/// The configuration that a function reads from [`ENVIRONMENT`].
+/// Reads a function's configuration from [`ENVIRONMENT`].
 fn configuration<C: Configuration>() -> C {
     let value_of =
         |name: &str| ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     C::from_variables(&value_of).expect("the environment is complete")
 }
 
-/// Starts a function's configuration with some variables changed; one that is
-/// `None` is not set.
+/// Reads a function's configuration from [`ENVIRONMENT`] with some variables
+/// changed. A variable whose new value is `None` is not set.
 ///
 /// # Errors
 ///
-/// If the function would not start.
+/// The error with which the function would not start.
 pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<(), ConfigError> {
     let value_of = |name: &str| match changed.iter().find(|(known, _)| *known == name) {
         Some((_, value)) => value.clone(),
@@ -95,25 +95,23 @@ pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<
     }
 }
 
-/// The host that has the keys of the user pool.
+/// The host that serves the keys of the user pool.
 pub const POOL: &str = "pool.test";
-/// The issuer of the pool's tokens, as the payloads in `events/` have it.
+/// The issuer of the pool's tokens, as in the payloads of `events/`.
 pub const ISSUER: &str = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_EXAMPLE01";
-/// The app client that tokens are for, as the payloads in `events/` have it.
+/// The app client that tokens are issued for, as in the payloads of `events/`.
 pub const CLIENT: &str = "1example23456789abcdefghij";
 
-/// The pool's key. All worlds of a process share it, since it takes a while to
-/// make one.
-static POOL_KEY: LazyLock<Key> = LazyLock::new(|| Key::generate("pool"));
+/// The pool's key. All worlds of a process share it, since generating a key is
+/// slow.
+pub(crate) static POOL_KEY: LazyLock<Key> = LazyLock::new(|| Key::generate("pool"));
 
-/// The shop.
+/// All services, and the cloud that they run on.
 pub struct World {
-    /// Everything outside the services.
     pub cloud: Cloud,
     worker: Worker,
-    /// The notifications function itself.
     pub notifications: notifications::handlers::Function,
-    /// Which images of orders the stream has delivered already.
+    /// The images of orders that the stream has delivered.
     streamed: Mutex<BTreeSet<String>>,
 }
 
@@ -124,19 +122,25 @@ impl Drop for World {
 }
 
 impl World {
-    /// A shop without users, products or orders.
+    /// Starts the services without users, products or orders.
     pub async fn start() -> Self {
         Self::start_at(Clock::System).await
     }
 
-    /// As [`World::start`], with another clock.
+    /// Starts the services on Tokio's clock, which a test can stop and advance.
+    pub async fn start_in_test_time() -> Self {
+        Self::start_at(Clock::tokio(Timestamp::now())).await
+    }
+
+    /// Like [`World::start`], with another clock.
     pub async fn start_at(clock: Clock) -> Self {
         Self::start_with(clock, SAGAS).await
     }
 
-    /// As [`World::start_at`], with other step tables.
+    /// Like [`World::start_at`], with other tables of steps.
     pub async fn start_with(clock: Clock, sagas: &'static [&'static Saga]) -> Self {
-        // Silent unless asked: RUST_LOG=info cargo test … -- --nocapture
+        // Nothing is logged unless RUST_LOG is set:
+        // RUST_LOG=info cargo test … -- --nocapture
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
         let cloud = Cloud::start();
@@ -152,10 +156,11 @@ impl World {
         Self { cloud, worker, notifications, streamed: Mutex::default() }
     }
 
-    /// What the orders table's stream does: it tells the worker, once, of every
-    /// write that wants it. How many there were. The worker always
-    /// acknowledges; one that dies has the same from the schedule only.
-    pub async fn stream(&self) -> usize {
+    /// Does what the stream of the orders table does: delivers each record that
+    /// wakes the worker to the worker, once. Returns the number of records. The
+    /// worker acknowledges all records; if it crashes, only the sweep reaches
+    /// their orders again.
+    pub async fn deliver_stream(&self) -> usize {
         let woken = self.cloud.scan("OrdersTable").into_iter().filter(|item| item["wake"]["S"] == "now");
         let new: Vec<_> = {
             let mut streamed = self.streamed.lock().expect("no test panicked meanwhile");
@@ -169,36 +174,37 @@ impl World {
         let trigger: Trigger = serde_json::from_value(json!({ "Records": records })).expect("a stream's event");
         let worker = self.worker.clone();
         let event = LambdaEvent::new(trigger, lambda_context("order-worker"));
-        let handled = self.cloud.invocation("order-worker").run(async move { trigger::handle(&worker, event).await });
+        let handled =
+            self.cloud.start_function("order-worker").run(async move { trigger::handle(&worker, event).await });
         if let Ok(answer) = handled.await {
-            answer.expect("the worker acknowledges whatever the stream brings");
+            answer.expect("the worker acknowledges every record of the stream");
         }
         new.len()
     }
 
-    /// What the schedule does each minute. A sweep that fails is followed by
-    /// the next.
+    /// Does what the schedule does each minute: runs the worker's sweep. Nothing
+    /// reports a sweep that fails, since the next sweep follows.
     pub async fn sweep(&self) -> Outcome {
         self.sweep_within(Duration::from_secs(60)).await
     }
 
-    /// What the worker makes of these orders when the stream names them.
+    /// Makes the worker process these orders, as if the stream had named them.
     pub async fn work(&self, ids: Vec<OrderId>) -> Outcome {
         let worker = self.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(Duration::from_secs(60)));
         let run = async move { worker.work(ids, &invocation).await };
-        self.cloud.invocation("order-worker").run(run).await.unwrap_or_default()
+        self.cloud.start_function("order-worker").run(run).await.unwrap_or_default()
     }
 
-    /// A sweep in an invocation that has only so much time.
+    /// Runs a sweep in an invocation that ends after `time`.
     pub async fn sweep_within(&self, time: Duration) -> Outcome {
         let worker = self.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(time));
         let run =
             async move { tokio::time::timeout_at(invocation.deadline.instant(), worker.sweep(&invocation)).await };
-        match self.cloud.invocation("order-worker").run(run).await {
+        match self.cloud.start_function("order-worker").run(run).await {
             Ok(Ok(Ok(outcome))) => outcome,
-            // Failed, out of time, or killed.
+            // The sweep failed, ran out of time, or was killed.
             _ => Outcome::default(),
         }
     }
@@ -208,17 +214,17 @@ impl World {
         self.invoke("notifications", &payload.to_string()).await
     }
 
-    /// Invokes a function with the text of an event, as Lambda does: the event
-    /// is read, and the answer written, by the same code as there.
+    /// Invokes a function with the text of an event, as Lambda does. The same
+    /// code as on Lambda reads the event and writes the answer.
     pub async fn invoke(&self, function: &'static str, event: &str) -> Result<Value, lambda_http::Error> {
         let context = lambda_context(function);
         let event = event.to_owned();
-        let invocation = self.cloud.invocation(function);
+        let running = self.cloud.start_function(function);
         let answer = match function {
             "order-worker" => {
                 let trigger: Trigger = serde_json::from_str(&event)?;
                 let worker = self.worker.clone();
-                invocation
+                running
                     .run(async move {
                         let answer = trigger::handle(&worker, LambdaEvent::new(trigger, context)).await?;
                         Ok(serde_json::to_value(answer)?)
@@ -228,19 +234,20 @@ impl World {
             "notifications" => {
                 let payload = serde_json::value::RawValue::from_string(event)?;
                 let notifications = self.notifications.clone();
-                invocation.run(async move { notifications.handle(LambdaEvent::new(payload, context)).await }).await
+                running.run(async move { notifications.handle(LambdaEvent::new(payload, context)).await }).await
             }
             service => {
                 let routes = self.cloud.service(service);
                 let answer = async move { chassis::http::answer(routes, &event, context).await };
-                invocation.run(async move { Ok(serde_json::to_value(answer.await?)?) }).await
+                running.run(async move { Ok(serde_json::to_value(answer.await?)?) }).await
             }
         };
         answer.unwrap_or_else(|_| Err("the invocation was killed".into()))
     }
 
-    /// What the queue does: it delivers its messages in one batch, `m-0`,
-    /// `m-1` and so on, and keeps those that are to be delivered again. Returns
+    /// Does what the queue of order events does: delivers its messages to the
+    /// notifications function in one batch (their ids are `m-0`, `m-1` and so
+    /// on), and keeps the messages that the function reports as failed. Returns
     /// the function's answer.
     pub async fn deliver_messages(&self) -> Value {
         let messages = self.cloud.receive();
@@ -253,24 +260,24 @@ impl World {
         let function = self.notifications.clone();
         let context = lambda_context("notifications");
         let run = async move { function.handle(LambdaEvent::new(payload, context)).await };
-        let answer = self.cloud.invocation("notifications").run(run).await;
-        // An invocation that fails or dies acknowledges nothing.
+        let answer = self.cloud.start_function("notifications").run(run).await;
+        // An invocation that fails or crashes acknowledges no message.
         let Ok(Ok(answer)) = answer else {
-            messages.into_iter().for_each(|message| self.cloud.give_back(message));
+            messages.into_iter().for_each(|message| self.cloud.return_message(message));
             return Value::Null;
         };
         let failures = answer["batchItemFailures"].as_array().expect("a list of failures");
         for (n, message) in messages.into_iter().enumerate() {
             if failures.iter().any(|failure| failure["itemIdentifier"] == format!("m-{n}")) {
-                self.cloud.give_back(message);
+                self.cloud.return_message(message);
             }
         }
         answer
     }
 
-    /// What the queue of events about users does: it delivers its messages to
-    /// the order worker in one batch, and keeps those that are to be delivered
-    /// again. Returns how many those are.
+    /// Does what the queue of user events does: delivers its messages to the
+    /// order worker in one batch, and keeps the messages that the worker reports
+    /// as failed. Returns the number of failed messages.
     pub async fn deliver_user_events(&self) -> usize {
         let messages = self.cloud.receive_user_events();
         if messages.is_empty() {
@@ -281,24 +288,24 @@ impl World {
         let answer = self.invoke("order-worker", &payload.to_string()).await.unwrap_or_default();
         let failed = |n: usize| match answer["batchItemFailures"].as_array() {
             Some(failures) => failures.iter().any(|failure| failure["itemIdentifier"] == format!("m-{n}")),
-            // An invocation that fails or dies acknowledges nothing.
+            // An invocation that fails or crashes acknowledges no message.
             None => true,
         };
         let again: Vec<_> = messages.into_iter().enumerate().filter(|(n, _)| failed(*n)).map(|(_, m)| m).collect();
         let count = again.len();
-        again.into_iter().for_each(|message| self.cloud.give_back_user_event(message));
+        again.into_iter().for_each(|message| self.cloud.return_user_event(message));
         count
     }
 
-    /// Sends a request as `person` through the public API.
-    pub async fn send(&self, person: &Person, method: Method, path: &str, body: Option<Value>) -> Answer {
-        self.send_with(person, method, path, body, &[]).await
+    /// Sends a request of `caller`.
+    pub async fn send(&self, caller: &Caller, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.send_with(caller, method, path, body, &[]).await
     }
 
-    /// As [`World::send`], with headers.
+    /// Like [`World::send`], with headers.
     pub async fn send_with(
         &self,
-        person: &Person,
+        caller: &Caller,
         method: Method,
         path: &str,
         body: Option<Value>,
@@ -315,17 +322,18 @@ impl World {
             }
             None => Body::empty(),
         };
-        self.send_raw(person, request.body(body).expect("a request")).await
+        self.send_raw(caller, request.body(body).expect("a request")).await
     }
 
-    /// Sends a request as it is.
-    pub async fn send_raw(&self, person: &Person, mut request: Request<Body>) -> Answer {
-        if let Some(context) = person.context() {
+    /// Sends a request whose body need not be JSON.
+    pub async fn send_raw(&self, caller: &Caller, mut request: Request<Body>) -> Answer {
+        if let Some(context) = caller.context() {
             request.extensions_mut().insert(context);
         }
-        // Of other people's tokens, the services read only what the gateway says.
-        if person.has_groups() && !request.headers().contains_key(header::AUTHORIZATION) {
-            let token = format!("Bearer {}", person.token()).parse().expect("a header's value");
+        // For callers without groups, the services read only the claims that the
+        // gateway passes on, not the token.
+        if caller.has_groups() && !request.headers().contains_key(header::AUTHORIZATION) {
+            let token = format!("Bearer {}", caller.token()).parse().expect("a header's value");
             request.headers_mut().insert(header::AUTHORIZATION, token);
         }
         let service = service_of(request.uri().path());
@@ -333,8 +341,8 @@ impl World {
             request.extensions_mut().insert(lambda_context(service));
         }
         let router = self.cloud.service(service);
-        let Ok(response) = self.cloud.invocation(service).run(router.oneshot(request)).await else {
-            // What the gateway says of a function that died.
+        let Ok(response) = self.cloud.start_function(service).run(router.oneshot(request)).await else {
+            // The gateway's answer for a function that crashed.
             return Answer { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), text: String::new() };
         };
         let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
@@ -342,36 +350,33 @@ impl World {
         Answer { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
     }
 
-    /// GET as `person`.
-    pub async fn get(&self, person: &Person, path: &str) -> Answer {
-        self.send(person, Method::GET, path, None).await
+    pub async fn get(&self, caller: &Caller, path: &str) -> Answer {
+        self.send(caller, Method::GET, path, None).await
     }
 
-    /// POST as `person`.
-    pub async fn post(&self, person: &Person, path: &str, body: Value) -> Answer {
-        self.send(person, Method::POST, path, Some(body)).await
+    pub async fn post(&self, caller: &Caller, path: &str, body: Value) -> Answer {
+        self.send(caller, Method::POST, path, Some(body)).await
     }
 
-    /// PATCH as `person`.
-    pub async fn patch(&self, person: &Person, path: &str, body: Value) -> Answer {
-        self.send(person, Method::PATCH, path, Some(body)).await
+    pub async fn patch(&self, caller: &Caller, path: &str, body: Value) -> Answer {
+        self.send(caller, Method::PATCH, path, Some(body)).await
     }
 
-    /// DELETE as `person`.
-    pub async fn delete(&self, person: &Person, path: &str) -> Answer {
-        self.send(person, Method::DELETE, path, None).await
+    pub async fn delete(&self, caller: &Caller, path: &str) -> Answer {
+        self.send(caller, Method::DELETE, path, None).await
     }
 
-    /// A customer with a profile.
-    pub async fn customer(&self, name: &str) -> Person {
-        let person = Person::named(name);
-        let body = json!({ "name": name, "email": person.email() });
-        self.post(&person, "/users", body).await.expect(StatusCode::CREATED);
-        person
+    /// Creates a customer with a profile.
+    pub async fn customer(&self, name: &str) -> Caller {
+        let caller = Caller::named(name);
+        let body = json!({ "name": name, "email": caller.email() });
+        self.post(&caller, "/users", body).await.expect(StatusCode::CREATED);
+        caller
     }
 }
 
-/// AWS as a function loads it, with `connector` in place of the network.
+/// The AWS configuration that a function loads, with `connector` in place of the
+/// network.
 pub async fn aws(connector: impl HttpConnector + 'static) -> Aws {
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
@@ -379,13 +384,13 @@ pub async fn aws(connector: impl HttpConnector + 'static) -> Aws {
     Aws::load(loader, SharedHttpConnector::new(connector)).await
 }
 
-/// A table that is reached through `connector`.
+/// The table `name`, reached through `connector`.
 pub async fn table(connector: impl HttpConnector + 'static, name: &str) -> Table {
     Table::new(aws_sdk_dynamodb::Client::new(&aws(connector).await.config), name)
 }
 
-/// What Lambda gives with an invocation of a function that may take as long as
-/// the template says.
+/// The Lambda context of an invocation whose deadline is the function's timeout
+/// in the template.
 pub fn lambda_context(function: &str) -> Context {
     static TIMEOUTS: LazyLock<BTreeMap<String, Duration>> = LazyLock::new(|| {
         let template = Template::read();
@@ -399,7 +404,7 @@ pub fn lambda_context(function: &str) -> Context {
     context
 }
 
-/// A message as it stands in a batch.
+/// The record of a message in a batch.
 pub fn sqs_record(message_id: &str, body: &str) -> Value {
     json!({
         "messageId": message_id,
@@ -413,7 +418,7 @@ pub fn sqs_record(message_id: &str, body: &str) -> Value {
     })
 }
 
-/// The service that serves a path, as the gateway's routes say.
+/// The service to which the gateway routes a path.
 fn service_of(path: &str) -> &'static str {
     let path = path.trim_start_matches('/');
     let path = path.strip_prefix("health/").unwrap_or(path);
@@ -427,211 +432,16 @@ fn service_of(path: &str) -> &'static str {
     }
 }
 
-/// Somebody who calls: signed in, an administrator, another service, or
-/// nobody.
-#[derive(Clone, Debug)]
-pub struct Person(Kind);
-
-#[derive(Clone, Debug)]
-enum Kind {
-    SignedIn {
-        /// As a gateway passes them on.
-        claims: Value,
-        /// The list of groups in the token itself.
-        groups: Vec<String>,
-    },
-    Service,
-    Nobody,
-}
-
-impl Person {
-    /// A signed-in customer with a verified e-mail address and phone number.
-    pub fn named(name: &str) -> Self {
-        let digits = uuid::Uuid::new_v4().as_u128() % 10_000_000_000;
-        Self::with_claims(json!({
-            "sub": uuid::Uuid::new_v4(),
-            "token_use": "id",
-            "iss": ISSUER,
-            "aud": CLIENT,
-            "iat": ISSUED_AT.to_string(),
-            "email": format!("{}@example.com", name.to_lowercase().replace(' ', ".")),
-            "email_verified": "true",
-            "phone_number": format!("+1{digits:010}"),
-            "phone_number_verified": "true",
-        }))
-    }
-
-    /// A signed-in person of whom the token says just this.
-    pub fn with_claims(claims: Value) -> Self {
-        Self(Kind::SignedIn { claims, groups: Vec::new() })
-    }
-
-    /// A signed-in administrator.
-    pub fn admin() -> Self {
-        Self::named("Grace").in_groups(&["admin"], "admin")
-    }
-
-    /// The person as a member of groups, which a gateway passes on as `claim`.
-    pub fn in_groups(&self, groups: &[&str], claim: impl Into<Value>) -> Self {
-        let mut person = self.but("cognito:groups", claim);
-        if let Kind::SignedIn { groups: own, .. } = &mut person.0 {
-            *own = groups.iter().map(ToString::to_string).collect();
-        }
-        person
-    }
-
-    fn has_groups(&self) -> bool {
-        matches!(&self.0, Kind::SignedIn { groups, .. } if !groups.is_empty())
-    }
-
-    /// The claims, as a gateway passes them on.
-    pub fn claims(&self) -> Value {
-        match &self.0 {
-            Kind::SignedIn { claims, .. } => claims.clone(),
-            _ => panic!("only people have claims"),
-        }
-    }
-
-    /// The token, signed by the pool.
-    pub fn token(&self) -> String {
-        let Kind::SignedIn { claims, groups } = &self.0 else { panic!("only people have tokens") };
-        let mut claims = claims.clone();
-        claims["iat"] = self.issued_at().into();
-        claims["exp"] = (Timestamp::now().as_second() + 24 * 3600).into();
-        for verified in ["email_verified", "phone_number_verified"] {
-            claims[verified] = (claims[verified] == "true").into();
-        }
-        claims["cognito:groups"] = groups.as_slice().into();
-        POOL_KEY.sign(&claims)
-    }
-
-    /// Another service, as the internal API presents it.
-    pub fn service() -> Self {
-        Self(Kind::Service)
-    }
-
-    /// Not signed in.
-    pub fn nobody() -> Self {
-        Self(Kind::Nobody)
-    }
-
-    /// The person with one claim changed.
-    pub fn but(&self, claim: &str, value: impl Into<Value>) -> Self {
-        let mut person = self.clone();
-        match &mut person.0 {
-            Kind::SignedIn { claims, .. } => claims[claim] = value.into(),
-            _ => panic!("only people have claims"),
-        }
-        person
-    }
-
-    /// The person with a token that is issued so many seconds later.
-    pub fn later(&self, seconds: i64) -> Self {
-        self.but("iat", (self.issued_at() + seconds).to_string())
-    }
-
-    /// When the person's token is issued, in seconds since 1970.
-    pub fn issued_at(&self) -> i64 {
-        self.claim("iat").parse().expect("a number")
-    }
-
-    /// A claim of the person's token.
-    pub fn claim(&self, name: &str) -> &str {
-        match &self.0 {
-            Kind::SignedIn { claims, .. } => claims[name].as_str().expect("a claim"),
-            _ => panic!("only people have claims"),
-        }
-    }
-
-    /// The verified e-mail address.
-    pub fn email(&self) -> &str {
-        self.claim("email")
-    }
-
-    /// The verified phone number.
-    pub fn phone(&self) -> &str {
-        self.claim("phone_number")
-    }
-
-    /// The id under which services know this person.
-    pub fn id(&self) -> UserId {
-        UserId::from_uuid(self.claim("sub").parse().expect("a UUID"))
-    }
-
-    fn context(&self) -> Option<RequestContext> {
-        match &self.0 {
-            Kind::SignedIn { claims, .. } => Some(context(json!({ "authorizer": { "claims": claims } }))),
-            Kind::Service => Some(iam_context()),
-            Kind::Nobody => None,
-        }
-    }
-}
-
-/// What the gateway says of a call that another service signed.
+/// The request context with which the gateway presents another service that
+/// signed its call.
 pub fn iam_context() -> RequestContext {
     let arn = "arn:aws:sts::000000000000:assumed-role/orders/orders";
     context(json!({ "identity": { "userArn": arn, "accessKey": "ASIATEST", "caller": "AROATEST:orders" } }))
 }
 
-fn context(mut parts: Value) -> RequestContext {
+pub(crate) fn context(mut parts: Value) -> RequestContext {
     parts["httpMethod"] = "GET".into();
     parts["requestId"] = uuid::Uuid::new_v4().to_string().into();
     let context: ApiGatewayProxyRequestContext = serde_json::from_value(parts).expect("a request context");
     RequestContext::ApiGatewayV1(context)
-}
-
-/// What came back.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub text: String,
-}
-
-impl Answer {
-    /// The body as JSON; null if it is none.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_default()
-    }
-
-    /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The body, if the status is the expected one.
-    #[track_caller]
-    pub fn expect(&self, status: StatusCode) -> Value {
-        assert_eq!(self.status, status, "{}", self.text);
-        self.json()
-    }
-
-    /// Asserts that this is a well-formed problem document.
-    #[track_caller]
-    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
-        assert_eq!(self.status.as_u16(), status, "{}", self.text);
-        let document = self.json();
-        assert_eq!(document["code"], code, "{}", self.text);
-        assert_eq!(document["status"], status, "{}", self.text);
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
-        assert_eq!(document["instance"].as_str(), self.header("x-request-id"), "{}", self.text);
-        document
-    }
-
-    /// Asserts a 422 that names exactly these fields.
-    #[track_caller]
-    pub fn expect_bad_fields(&self, fields: &[&str]) {
-        assert_eq!(self.bad_fields(), fields, "{}", self.text);
-    }
-
-    /// The fields that a 422 names.
-    #[track_caller]
-    pub fn bad_fields(&self) -> Vec<String> {
-        let document = self.expect_problem(422, "invalid_request");
-        let errors = document["errors"].as_array().cloned().unwrap_or_default();
-        errors.iter().map(|error| error["field"].as_str().expect("a field's name").to_owned()).collect()
-    }
 }

@@ -9,7 +9,7 @@ use std::{cell::Cell, future::Future, time::Duration};
 
 use chassis::clock::Clock;
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World, fault::Script, world};
+use in_process_tests::{Answer, Caller, World, fault::FaultPlan, world};
 use jiff::Timestamp;
 use orders::{
     domain::{LEASE, Lease},
@@ -28,7 +28,7 @@ fn for_each_seed<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
         runtime.block_on(async {
             let clock = Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap());
             let world = World::start_at(clock).await;
-            world.cloud.take_random_time(seed);
+            world.cloud.randomise_latency(seed);
             test(world).await;
         });
     }
@@ -36,11 +36,11 @@ fn for_each_seed<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
 
 async fn product(world: &World, stock: u32) -> String {
     let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": stock });
-    let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
     product["id"].as_str().unwrap().to_owned()
 }
 
-async fn place(world: &World, person: &Person, product: &str, quantity: u32, key: &str) -> Answer {
+async fn place(world: &World, person: &Caller, product: &str, quantity: u32, key: &str) -> Answer {
     let body = json!({ "items": [{ "product_id": product, "quantity": quantity }], "payment_method": "tok_accepted" });
     world.send_with(person, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
 }
@@ -48,10 +48,10 @@ async fn place(world: &World, person: &Person, product: &str, quantity: u32, key
 /// Lets everything come to an end, however long it takes.
 async fn recover(world: &World) {
     for _ in 0..40 {
-        world.stream().await;
+        world.deliver_stream().await;
         world.deliver_messages().await;
         let open = orders(world).iter().any(|order| order["check_shard"].is_object());
-        if !open && world.cloud.waiting() == 0 {
+        if !open && world.cloud.queued_messages() == 0 {
             return;
         }
         tokio::time::advance(Duration::from_secs(65)).await;
@@ -196,7 +196,7 @@ fn cancelling_against_capturing_leaves_all_or_nothing() {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
             world.send(&ada, Method::POST, &path, None).await
         };
-        let (_, cancelled) = tokio::join!(world.stream(), cancel);
+        let (_, cancelled) = tokio::join!(world.deliver_stream(), cancel);
         assert!(cancelled.status.is_success(), "{}", cancelled.text);
         recover(&world).await;
         assert_eq!(count(&world, "CANCELLED"), 1);
@@ -211,7 +211,7 @@ fn cancelling_against_capturing_leaves_all_or_nothing() {
 /// it had taken too long.
 async fn another_worker(world: &World, within: u64) {
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..within))).await;
-    world.cloud.end_leases();
+    world.cloud.expire_leases();
     world.sweep().await;
 }
 
@@ -225,8 +225,8 @@ fn two_workers_on_one_order_finish_it_once() {
         let teapot = product(&world, 5).await;
         let ada = world.customer("Ada").await;
         place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
-        world.cloud.begin_trial(Script::none());
-        tokio::join!(world.stream(), another_worker(&world, 120));
+        world.cloud.begin_trial(FaultPlan::none());
+        tokio::join!(world.deliver_stream(), another_worker(&world, 120));
         let points = world.cloud.end_trial();
         let captures = points.iter().filter(|point| point.label == "order-worker → POST payments capture").count();
         together.note(captures > 1);
@@ -246,10 +246,10 @@ fn two_workers_on_one_order_undo_it_once() {
         let teapot = product(&world, 5).await;
         let ada = world.customer("Ada").await;
         place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
-        world.stream().await;
+        world.deliver_stream().await;
         world.deliver_messages().await;
         let path = format!("/orders/{}/cancel", orders(&world)[0]["id"]["S"].as_str().unwrap());
-        world.cloud.begin_trial(Script::none());
+        world.cloud.begin_trial(FaultPlan::none());
         let (cancelled, ()) = tokio::join!(world.send(&ada, Method::POST, &path, None), another_worker(&world, 160));
         assert!(cancelled.status.is_success(), "{}", cancelled.text);
         let points = world.cloud.end_trial();
@@ -268,7 +268,7 @@ fn stock_adjustments_against_orders_keep_the_sum() {
     for_each_seed(|world| async move {
         let teapot = product(&world, 6).await;
         let ada = world.customer("Ada").await;
-        let admin = Person::admin();
+        let admin = Caller::admin();
         let path = format!("/products/{teapot}/stock-adjustments");
         let adjustments = (0..6i64).map(|n| {
             let delta = if n % 2 == 0 { 2 } else { -1 };
@@ -294,7 +294,7 @@ fn an_event_that_is_delivered_twice_at_once_is_told_once() {
         let teapot = product(&world, 5).await;
         let ada = world.customer("Ada").await;
         place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
-        world.stream().await;
+        world.deliver_stream().await;
         let messages = world.cloud.take_messages();
         for message in messages.iter().chain(&messages) {
             world.cloud.put_message(message);
@@ -314,10 +314,10 @@ fn a_reservation_that_is_released_twice_at_once_comes_back_once() {
         let [kept, released] = [(); 2].map(|()| format!("ord_{}", uuid::Uuid::now_v7()));
         for order in [&kept, &released] {
             let body = json!({ "order_id": order, "product_id": teapot, "quantity": 3 });
-            world.post(&Person::service(), "/products/reserve", body).await.expect(StatusCode::OK);
+            world.post(&Caller::service(), "/products/reserve", body).await.expect(StatusCode::OK);
         }
         let path = format!("/reservations/{released}/release");
-        let service = Person::service();
+        let service = Caller::service();
         let release = || world.post(&service, &path, json!({}));
         let (one, other, third) = tokio::join!(release(), release(), release());
         for answer in [one, other, third] {

@@ -13,9 +13,9 @@ use axum::body::Body;
 use chassis::clock::Clock;
 use http::{Method, Request, StatusCode};
 use in_process_tests::{
-    Answer, Person, World,
-    cloud::Trouble,
-    fault::{Fault, Point, Script},
+    Answer, Caller, World,
+    cloud::HostFault,
+    fault::{FaultKind, FaultPlan, FaultPoint},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ const STOCK: i64 = 100;
 
 struct Shop {
     world: World,
-    ada: Person,
+    ada: Caller,
     teapot: String,
     began: Instant,
 }
@@ -53,7 +53,7 @@ impl Shop {
         let world = World::start_at(Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap())).await;
         let ada = world.customer("Ada").await;
         let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": STOCK });
-        let teapot = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let teapot = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
         Self { world, ada, teapot: teapot["id"].as_str().unwrap().to_owned(), began }
     }
 
@@ -92,11 +92,11 @@ impl Shop {
     /// What the stream does at once, and the schedule each minute, for so many
     /// minutes.
     async fn minutes(&self, count: usize) {
-        self.world.stream().await;
+        self.world.deliver_stream().await;
         for _ in 0..count {
             tokio::time::advance(Duration::from_secs(60)).await;
             self.world.sweep().await;
-            self.world.stream().await;
+            self.world.deliver_stream().await;
             self.world.deliver_messages().await;
         }
     }
@@ -120,7 +120,7 @@ fn number(attribute: &Value) -> i64 {
 }
 
 /// How many calls reached `service`, or its door.
-fn calls_to(service: &str, points: &[Point]) -> usize {
+fn calls_to(service: &str, points: &[FaultPoint]) -> usize {
     points.iter().filter(|point| point.label.contains(&format!(" {service} "))).count()
 }
 
@@ -131,8 +131,8 @@ mod a_dead_service {
     async fn delays_the_first_callers_by_its_timeouts_and_the_rest_not_at_all() {
         for (service, patience) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
-            shop.world.cloud.begin_trial(Script::none());
+            shop.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Silent);
+            shop.world.cloud.begin_trial(FaultPlan::none());
             let heard = shop.place_many(20).await;
             let reached = calls_to(service, &shop.world.cloud.end_trial());
 
@@ -154,11 +154,11 @@ mod a_dead_service {
         for (service, _) in NEEDED {
             let shop = Shop::open().await;
             shop.place("answered").await.answer.expect(StatusCode::CREATED);
-            assert!(shop.world.cloud.poisoned().is_empty());
+            assert!(shop.world.cloud.abandoned_connections().is_empty());
             let host = format!("{service}.internal");
-            shop.world.cloud.trouble(&host, Trouble::Silent);
+            shop.world.cloud.inject_fault(&host, HostFault::Silent);
             shop.place("unanswered").await.answer.expect(StatusCode::ACCEPTED);
-            assert_eq!(shop.world.cloud.poisoned(), [host.clone(), host]);
+            assert_eq!(shop.world.cloud.abandoned_connections(), [host.clone(), host]);
         }
     }
 
@@ -166,7 +166,7 @@ mod a_dead_service {
     async fn decides_nothing_and_its_orders_are_finished_when_it_is_back() {
         for (service, _) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
+            shop.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Silent);
             shop.place_many(10).await;
             assert_eq!(shop.states(), BTreeSet::from(["PENDING".into()]), "{service}");
             assert!(shop.world.cloud.scan("SandboxLedgerTable").is_empty());
@@ -184,7 +184,7 @@ mod a_dead_service {
     async fn that_stays_dead_costs_an_order_its_two_minutes_and_leaves_nothing_behind() {
         for (service, _) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Silent);
+            shop.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Silent);
             shop.place_many(3).await;
             shop.minutes(5).await;
             // Given up as orders; but what must be undone there waits for it,
@@ -208,7 +208,7 @@ mod a_dead_queue {
     #[tokio::test(start_paused = true)]
     async fn holds_up_no_customer_and_loses_no_event() {
         let shop = Shop::open().await;
-        shop.world.cloud.trouble("sqs", Trouble::Silent);
+        shop.world.cloud.inject_fault("sqs", HostFault::Silent);
         for heard in shop.place_many(4).await {
             heard.answer.expect(StatusCode::CREATED);
             assert!(heard.after < Duration::from_secs(1), "{:?}", heard.after);
@@ -231,14 +231,14 @@ mod a_dead_database {
     #[tokio::test(start_paused = true)]
     async fn is_said_to_the_customer_whose_repeat_is_the_first_order() {
         let shop = Shop::open().await;
-        for trouble in [Trouble::Down, Trouble::Silent] {
-            shop.world.cloud.trouble("dynamodb", trouble);
+        for trouble in [HostFault::Down, HostFault::Silent] {
+            shop.world.cloud.inject_fault("dynamodb", trouble);
             let heard = shop.place("the-key").await;
             heard.answer.expect_problem(503, "unavailable");
             assert_eq!(heard.answer.header("retry-after"), Some("2"));
             // Perhaps it is recorded: nobody is asked to order it again.
             let product = json!({ "name": "Cup", "description": "Small.", "price": 5, "stock": 1 });
-            for (person, path, body) in [(&shop.ada, "/orders", shop.body()), (&Person::admin(), "/products", product)]
+            for (person, path, body) in [(&shop.ada, "/orders", shop.body()), (&Caller::admin(), "/products", product)]
             {
                 let keyless = shop.world.post(person, path, body).await;
                 keyless.expect_problem(503, "unavailable");
@@ -267,10 +267,10 @@ mod phases {
         let mut items = vec![json!({ "product_id": shop.teapot, "quantity": 1 })];
         for n in 1..lines {
             let body = json!({ "name": format!("Cup {n}"), "description": "For tea.", "price": 1, "stock": STOCK });
-            let cup = shop.world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+            let cup = shop.world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
             items.push(json!({ "product_id": cup["id"], "quantity": 1 }));
         }
-        shop.world.cloud.take_time("orders", CALL);
+        shop.world.cloud.set_latency("orders", CALL);
         let body = json!({ "items": items, "payment_method": token });
         let began = Instant::now();
         let headers = [("idempotency-key", "the-key")];
@@ -306,7 +306,9 @@ mod a_slow_service {
     async fn that_still_answers_in_time_only_takes_longer() {
         for (service, _) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Slow(Duration::from_millis(1_500)));
+            shop.world
+                .cloud
+                .inject_fault(&format!("{service}.internal"), HostFault::Slow(Duration::from_millis(1_500)));
             for heard in shop.place_many(8).await {
                 heard.answer.expect(StatusCode::CREATED);
                 assert!(heard.after < Duration::from_millis(1_600), "{service}: {:?}", heard.after);
@@ -322,7 +324,7 @@ mod a_slow_service {
     async fn that_answers_too_late_decides_nothing_and_charges_once_all_the_same() {
         for (service, patience) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Slow(Duration::from_secs(6)));
+            shop.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Slow(Duration::from_secs(6)));
             for heard in shop.place_many(8).await {
                 heard.answer.expect(StatusCode::ACCEPTED);
                 assert!(heard.after <= patience, "{service}: {:?}", heard.after);
@@ -338,7 +340,7 @@ mod a_slow_service {
     async fn that_stays_too_slow_leaves_nothing_behind_either() {
         for (service, _) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::Slow(Duration::from_secs(6)));
+            shop.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Slow(Duration::from_secs(6)));
             shop.place_many(4).await;
             shop.minutes(5).await;
             shop.world.cloud.bring_back();
@@ -357,8 +359,8 @@ mod a_flapping_service {
         for seed in 0..10 {
             for (service, patience) in NEEDED {
                 let shop = Shop::open().await;
-                let flapping = Trouble::Flapping(fastrand::Rng::with_seed(seed));
-                shop.world.cloud.trouble(&format!("{service}.internal"), flapping);
+                let flapping = HostFault::Flapping(fastrand::Rng::with_seed(seed));
+                shop.world.cloud.inject_fault(&format!("{service}.internal"), flapping);
                 for heard in shop.place_many(12).await {
                     assert!([201, 202].contains(&heard.answer.status.as_u16()), "{}", heard.answer.text);
                     assert!(heard.after <= patience, "{service}: {:?}", heard.after);
@@ -392,7 +394,7 @@ mod a_busy_service {
 
     async fn another_product(shop: &Shop) -> String {
         let body = json!({ "name": "Cup", "description": "For tea.", "price": 19.99, "stock": STOCK });
-        let cup = shop.world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let cup = shop.world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
         cup["id"].as_str().unwrap().to_owned()
     }
 
@@ -444,7 +446,7 @@ mod a_busy_service {
             rush(&shop.world, &key(&shop.teapot), Duration::from_secs(60));
             shop.place("the-key").await.answer.expect(StatusCode::ACCEPTED);
             for _ in 0..3 {
-                shop.world.stream().await;
+                shop.world.deliver_stream().await;
                 shop.world.sweep_within(Duration::from_secs(12)).await;
                 assert_eq!((shop.in_state("PENDING"), failures(&shop)), (1, vec![0]));
                 let next = shop.orders()[0]["next_check"]["N"].as_str().unwrap().parse::<i64>().unwrap();
@@ -476,7 +478,7 @@ mod a_busy_service {
     async fn is_none_that_failed_where_its_gateway_turns_callers_away() {
         for (service, _) in NEEDED {
             let shop = Shop::open().await;
-            shop.world.cloud.trouble(&format!("{service}.internal"), Trouble::TurnedAway);
+            shop.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Throttled);
             let heard = shop.place("the-key").await;
             heard.answer.expect(StatusCode::ACCEPTED);
             assert!(heard.after < PATIENCE, "{service}: {:?}", heard.after);
@@ -496,7 +498,7 @@ mod a_busy_service {
         let minute = Duration::from_secs(60);
         shop.world.cloud.contend(&key(&shop.teapot), minute);
         shop.world.cloud.contend(&format!("ORDER#{order}"), minute);
-        let (admin, product) = (Person::admin(), format!("/products/{}", shop.teapot));
+        let (admin, product) = (Caller::admin(), format!("/products/{}", shop.teapot));
         let change = Some(json!({ "name": "Pot" }));
         let answer = shop.world.send_with(&admin, Method::PATCH, &product, change, &[("if-match", "*")]).await;
         answer.expect_problem(409, "contended");
@@ -512,7 +514,7 @@ mod a_busy_service {
     async fn says_so_to_a_client_as_a_lack_of_the_system_where_its_table_takes_no_more() {
         let shop = Shop::open().await;
         shop.world.cloud.throttle(&key(&shop.teapot), Duration::from_secs(60));
-        let answer = shop.world.get(&Person::nobody(), &format!("/products/{}", shop.teapot)).await;
+        let answer = shop.world.get(&Caller::anonymous(), &format!("/products/{}", shop.teapot)).await;
         answer.expect_problem(503, "throttled");
         assert_eq!(answer.header("retry-after"), Some("2"));
     }
@@ -547,7 +549,7 @@ mod an_invocation_that_ends_soon {
     #[tokio::test(start_paused = true)]
     async fn starts_no_step_that_it_could_not_record() {
         let shop = Shop::open().await;
-        shop.world.cloud.begin_trial(Script::none());
+        shop.world.cloud.begin_trial(FaultPlan::none());
         let answer = place_with(&shop, "the-key", Duration::from_millis(1_700)).await;
         let points = shop.world.cloud.end_trial();
         answer.expect(StatusCode::ACCEPTED);
@@ -565,12 +567,12 @@ mod an_invocation_that_ends_soon {
     #[tokio::test(start_paused = true)]
     async fn gives_a_decision_up_that_cannot_be_recorded_in_time_to_say_so() {
         let shop = Shop::open().await;
-        shop.world.cloud.begin_trial(Script::none());
+        shop.world.cloud.begin_trial(FaultPlan::none());
         shop.place("another-key").await.answer.expect(StatusCode::CREATED);
         let points = shop.world.cloud.end_trial();
         let decision = points.iter().rposition(|point| point.label == "orders → PutItem OrdersTable").unwrap();
 
-        shop.world.cloud.begin_trial(Script::none().and(decision, Fault::Silence));
+        shop.world.cloud.begin_trial(FaultPlan::none().and(decision, FaultKind::NoReply));
         let began = Instant::now();
         let answer = place_with(&shop, "the-key", Duration::from_millis(2_300)).await;
         let points = shop.world.cloud.end_trial();
@@ -585,7 +587,7 @@ mod an_invocation_that_ends_soon {
     #[tokio::test(start_paused = true)]
     async fn gives_a_slow_step_up_in_time_to_say_so() {
         let shop = Shop::open().await;
-        shop.world.cloud.trouble("payments.internal", Trouble::Silent);
+        shop.world.cloud.inject_fault("payments.internal", HostFault::Silent);
         let began = Instant::now();
         let answer = place_with(&shop, "the-key", Duration::from_secs(4)).await;
         answer.expect(StatusCode::ACCEPTED);
@@ -599,7 +601,7 @@ mod an_invocation_that_ends_soon {
     #[tokio::test(start_paused = true)]
     async fn is_no_failure_of_the_service_that_it_leaves_no_time() {
         let shop = Shop::open().await;
-        shop.world.cloud.trouble("payments.internal", Trouble::Silent);
+        shop.world.cloud.inject_fault("payments.internal", HostFault::Silent);
         for n in 0..6 {
             place_with(&shop, &format!("key-{n}"), Duration::from_secs(4)).await.expect(StatusCode::ACCEPTED);
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::StatusCode;
-use in_process_tests::{Person, World, template::Template};
+use in_process_tests::{Caller, World, template::Template};
 use serde_json::{Value, json};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events");
@@ -88,7 +88,7 @@ fn text(function: &str, name: &str) -> String {
 /// A shop in which there is something to buy.
 struct Shop {
     world: World,
-    customer: Person,
+    customer: Caller,
     product: String,
 }
 
@@ -96,8 +96,8 @@ impl Shop {
     async fn open() -> Self {
         let world = World::start().await;
         let body = json!({ "name": "Climbing rope, 60 m", "description": "Dry-treated.", "price": 19.99, "stock": 10 });
-        let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
-        let customer = Person::named("Charles").but("sub", CUSTOMER);
+        let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let customer = Caller::named("Charles").with_claim("sub", CUSTOMER);
         Self { world, customer, product: product["id"].as_str().unwrap().to_owned() }
     }
 
@@ -200,7 +200,7 @@ async fn does_what_its_name_says(function: &str, name: &str) {
         }
         ("order-worker", "sqs-user-erased") => {
             let order = shop.order().await;
-            shop.world.stream().await;
+            shop.world.deliver_stream().await;
             let stored = |shop: &Shop| Value::from(shop.world.cloud.scan("OrdersTable")).to_string();
             assert!(stored(&shop).contains("charles@example.com"));
             let answer = shop.invoke("order-worker", &text("order-worker", name)).await;

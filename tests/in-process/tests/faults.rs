@@ -1,14 +1,26 @@
-//! Every fault at every point: no order is lost, charged twice, or left half
-//! done.
+//! The fault harness: whatever fault occurs at whatever call, no order is lost,
+//! charged twice, or left unfinished.
 //!
-//! A *point* is a call that leaves a function. A *trial* plays a scenario in
-//! which some points go wrong, lets recovery work, and checks every promise.
+//! - A **fault point** is a call that a function makes: to DynamoDB, the queue,
+//!   SES, SNS, or another service.
+//! - A **fault** is one way in which that call can fail: its connection is
+//!   refused, its answer is lost, its caller crashes, and others
+//!   ([`FaultKind`]).
+//! - A **scenario** is what one customer does: they order, their card is
+//!   declined, they cancel, and others ([`ScenarioKind`]).
+//! - A **trial** plays a scenario while one or more faults occur, lets the
+//!   system recover, and checks every guarantee
+//!   ([`in_process_tests::scenario`] lists the steps and the checks).
+//!
+//! The test below plays all trials without a fault and with one fault, and
+//! samples of the trials with two and with three faults. Each violation is
+//! printed with the command that plays its trial again.
 
 use std::{collections::BTreeSet, io::Write, sync::LazyLock, time::Instant};
 
 use in_process_tests::{
-    fault::Fault,
-    scenario::{Plot, Scenario},
+    fault::FaultKind,
+    scenario::{Scenario, ScenarioKind},
     trials::{Summary, Trial, play_all, summarise},
 };
 use mimalloc::MiMalloc;
@@ -20,83 +32,89 @@ use orders::{
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How many pairs, and how many triples, are played where not all are.
+/// The number of pairs, and the number of triples, in a sample.
 const SAMPLE: usize = 1000;
 
-fn undisturbed() -> Vec<Trial> {
-    Scenario::all().into_iter().map(Trial::undisturbed).collect()
+fn trials_without_faults() -> Vec<Trial> {
+    Scenario::all().into_iter().map(Trial::without_faults).collect()
 }
 
-/// The summary of runs that should have kept every promise, and that should
-/// have tried what they claim to try.
+/// Prints the summary, and asserts that every guarantee held in every trial.
 #[track_caller]
 fn expect_no_violation(what: &str, summary: &Summary) {
-    say(&format!("{what}: {summary}"));
+    print_progress(&format!("{what}: {summary}"));
     assert!(summary.violations.is_empty(), "{what}: {summary}");
 }
 
-/// Past the test runner, which shows only what failing tests print: that
-/// nothing was violated is worth reading, too.
-fn say(what: &str) {
-    writeln!(std::io::stderr(), "  {what}").expect("somewhere to write to");
+/// Prints to standard error directly. The test runner shows the output of
+/// `println!` only for failing tests, but these numbers matter also without a
+/// violation.
+fn print_progress(what: &str) {
+    writeln!(std::io::stderr(), "  {what}").expect("standard error can be written to");
 }
 
-/// Every scenario was played, every kind of fault happened, both ends were
-/// reached, and an order went every way that it can.
+/// Asserts that every scenario was played, that every kind of fault occurred,
+/// that both final states were reached, and that every expected sequence of
+/// states occurred.
 #[track_caller]
 fn expect_not_vacuous(summary: &Summary) {
     assert_eq!(summary.scenarios, Scenario::all().into_iter().collect());
-    let happened: BTreeSet<_> = summary.faults.keys().copied().collect();
-    assert_eq!(happened, BTreeSet::from(Fault::ALL));
-    for end in [OrderState::Done, OrderState::Cancelled] {
-        assert!(summary.ends.contains_key(&Some(end)), "{end} was never reached");
+    let occurred: BTreeSet<_> = summary.faults.keys().copied().collect();
+    assert_eq!(occurred, BTreeSet::from(FaultKind::ALL));
+    for state in [OrderState::Done, OrderState::Cancelled] {
+        assert!(summary.final_states.contains_key(&Some(state)), "{state} was never reached");
     }
-    for way in Plot::ALL.map(|plot| plot.course().0.to_vec()) {
-        assert!(summary.ways.contains(&way), "no order went {way:?}");
+    for path in ScenarioKind::ALL.map(|kind| kind.expected().states.to_vec()) {
+        assert!(summary.paths.contains(&path), "no order had the states {path:?}");
     }
 }
 
-/// Recovery went wrong, too: the sweep itself, and what it does.
+/// Asserts that faults also occurred during recovery: in the sweep's query, and
+/// in the calls that the worker makes.
 #[track_caller]
-fn expect_recovery_disturbed(summary: &Summary) {
+fn expect_faults_in_recovery(summary: &Summary) {
     for call in ["Query OrdersTable", "POST payments capture", "POST payments cancel", "sqs"] {
         let point = format!("order-worker → {call}");
-        assert!(summary.points.contains(&point), "nothing went wrong at {point}: {:?}", summary.points);
+        assert!(summary.points.contains(&point), "no fault occurred at {point}: {:?}", summary.points);
     }
 }
 
-/// A number from the environment.
+/// The number in an environment variable.
 fn setting(name: &str, default: usize) -> usize {
     let text = std::env::var(name).ok().filter(|text| text != "all");
-    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
+    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
 }
 
-/// All single faults; then pairs, and triples: a sample of them, drawn with
-/// `HOLDFAST_SEED`, or all pairs if `HOLDFAST_PAIRS` is `all`.
+/// Plays all trials with one fault, then a sample of those with two and of those
+/// with three. `HOLDFAST_SEED` seeds the sample; with `HOLDFAST_PAIRS=all`, all
+/// trials with two faults are played.
 ///
-/// One test, since each stage draws on the runs of the one before: which
-/// second fault can occur depends on what the first one changed.
+/// This is one test, since the trials of each stage follow from the reports of
+/// the stage before: the first fault changes which calls are made afterwards.
 #[test]
-fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
+fn every_fault_at_every_point_alone_and_combined_leaves_every_guarantee_intact() {
     let seed = setting("HOLDFAST_SEED", 1) as u64;
-    let mut chance = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
 
-    let (summary, plain) = play_all(undisturbed());
+    let (summary, plain) = play_all(trials_without_faults());
     expect_no_violation("no fault", &summary);
 
-    let singles = plain.iter().flat_map(|(trial, report)| trial.extensions(report)).collect();
+    let singles = plain.iter().flat_map(|(trial, report)| trial.with_one_more_fault(report)).collect();
     let (summary, singles) = play_all(singles);
     expect_no_violation("single faults", &summary);
     expect_not_vacuous(&summary);
 
-    let mut pairs: Vec<_> = singles.iter().flat_map(|(trial, report)| trial.extensions(report)).collect();
+    let mut pairs: Vec<_> = singles.iter().flat_map(|(trial, report)| trial.with_one_more_fault(report)).collect();
     let possible = pairs.len();
-    chance.shuffle(&mut pairs);
+    random.shuffle(&mut pairs);
     if std::env::var("HOLDFAST_PAIRS").as_deref() == Ok("all") {
         let began = Instant::now();
         let progress = |so_far: &Summary| {
             let (played, broken) = (so_far.runs, so_far.violations.len());
-            say(&format!("{played} of {possible} pairs, {broken} violations, {} s", began.elapsed().as_secs()));
+            print_progress(&format!(
+                "{played} of {possible} pairs, {broken} violations, {} s",
+                began.elapsed().as_secs()
+            ));
         };
         let summary = summarise(&pairs, progress);
         expect_no_violation(&format!("all {possible} pairs"), &summary);
@@ -107,11 +125,11 @@ fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
     let (summary, pairs) = play_all(pairs);
     expect_no_violation(&what, &summary);
     expect_not_vacuous(&summary);
-    expect_recovery_disturbed(&summary);
+    expect_faults_in_recovery(&summary);
 
     let triples = (0..setting("HOLDFAST_TRIPLES", SAMPLE)).filter_map(|_| {
-        let (trial, report) = &pairs[chance.usize(..pairs.len())];
-        chance.choice(trial.extensions(report))
+        let (trial, report) = &pairs[random.usize(..pairs.len())];
+        random.choice(trial.with_one_more_fault(report))
     });
     let triples: Vec<_> = triples.collect();
     let what = format!("triples ({}, seed {seed})", triples.len());
@@ -120,9 +138,10 @@ fn every_fault_at_every_point_alone_and_together_leaves_every_promise_kept() {
     expect_not_vacuous(&summary);
 }
 
-/// Whoever adds a step adds a line to the table, and nothing here.
+/// A developer who adds a step adds it to the table of steps, and changes nothing
+/// in the harness.
 #[test]
-fn a_step_that_is_added_to_the_table_goes_wrong_in_every_way_without_being_told() {
+fn the_harness_injects_every_fault_into_a_step_that_is_added_to_the_table() {
     static WITH_ONE_MORE: LazyLock<Saga> = LazyLock::new(|| Saga {
         version: PLACE_ORDER.version + 1,
         before_the_pivot: PLACE_ORDER.before_the_pivot,
@@ -131,30 +150,30 @@ fn a_step_that_is_added_to_the_table_goes_wrong_in_every_way_without_being_told(
     });
     static SAGAS: LazyLock<[&Saga; 2]> = LazyLock::new(|| [&PLACE_ORDER, &WITH_ONE_MORE]);
     let added = "order-worker → POST users validate";
-    let trial = Trial::undisturbed(Scenario { plot: Plot::Confirmed, lines: 1 });
+    let trial = Trial::without_faults(Scenario { kind: ScenarioKind::Confirmed, lines: 1 });
     let play = |trial: &Trial| trial.play_with(&*SAGAS);
     assert!(!trial.play().points.iter().any(|point| point.label == added));
     let report = play(&trial);
     assert_eq!(report.violations, Vec::<String>::new());
-    let mut tried = BTreeSet::new();
-    for trial in trial.extensions(&report) {
+    let mut injected = BTreeSet::new();
+    for trial in trial.with_one_more_fault(&report) {
         let report = play(&trial);
         assert_eq!(report.violations, Vec::<String>::new(), "{trial}");
-        tried.extend(
-            trial.script.faults().filter(|(call, _)| report.points[*call].label == added).map(|(_, fault)| fault),
+        injected.extend(
+            trial.plan.faults().filter(|(call, _)| report.points[*call].label == added).map(|(_, fault)| fault),
         );
     }
-    assert_eq!(tried.len(), 9, "{tried:?}");
+    assert_eq!(injected.len(), 9, "{injected:?}");
 }
 
-/// Plays the one trial that `HOLDFAST_TRIAL` names, and shows its points.
+/// Plays the trial that `HOLDFAST_TRIAL` names, and prints its fault points.
 #[test]
 fn one_trial_can_be_played_again() {
     let trial = std::env::var("HOLDFAST_TRIAL").unwrap_or_else(|_| "Confirmed/1:".into());
     let trial: Trial = trial.parse().unwrap();
     let report = trial.play();
     for (call, point) in report.points.iter().enumerate() {
-        println!("{call:3} {} {}", point.label, trial.script.at(call).map_or(String::new(), |fault| fault.to_string()));
+        println!("{call:3} {} {}", point.label, trial.plan.at(call).map_or(String::new(), |fault| fault.to_string()));
     }
     println!("{:?}", report.states);
     assert!(report.violations.is_empty(), "{:?}", report.violations);

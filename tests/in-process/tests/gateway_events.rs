@@ -3,7 +3,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
-use in_process_tests::{Person, World};
+use in_process_tests::{Caller, World};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ struct Answer {
 impl Shop {
     async fn open() -> Self {
         let world = World::start().await;
-        let charles = Person::named("Charles").but("sub", CUSTOMER);
+        let charles = Caller::named("Charles").with_claim("sub", CUSTOMER);
         let body = json!({ "name": "Charles", "email": charles.email() });
         world.post(&charles, "/users", body).await.expect(StatusCode::CREATED);
         Self { world, id: format!("user_{CUSTOMER}") }

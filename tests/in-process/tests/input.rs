@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use http::Request;
-use in_process_tests::{Answer, Person, World};
+use in_process_tests::{Answer, Caller, World};
 use serde_json::{Value, json};
 
 /// A route that takes a body, who may use it, and a body that it accepts.
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 struct Door {
     method: &'static str,
     path: String,
-    caller: Person,
+    caller: Caller,
     body: Value,
     /// The members that can't be left out.
     needs: &'static [&'static str],
@@ -48,13 +48,13 @@ impl House {
     async fn open() -> Self {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
-        let newcomer = Person::named("Grace");
+        let newcomer = Caller::named("Grace");
         let details = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 500 });
-        let product = world.post(&Person::admin(), "/products", details.clone()).await.json();
+        let product = world.post(&Caller::admin(), "/products", details.clone()).await.json();
         let product = product["id"].as_str().unwrap().to_owned();
         let order = format!("ord_{}", uuid::Uuid::now_v7());
         let recipient = json!({ "name": "Ada", "email": ada.email(), "phone": ada.phone() });
-        let door = |method, path: &str, caller: &Person, body, needs| Door {
+        let door = |method, path: &str, caller: &Caller, body, needs| Door {
             method,
             path: path.to_owned(),
             caller: caller.clone(),
@@ -77,18 +77,18 @@ impl House {
                 json!({ "name": "Countess", "email": ada.email() }),
                 &[],
             ),
-            door("POST", "/products", &Person::admin(), details, &["description", "name", "price", "stock"]),
+            door("POST", "/products", &Caller::admin(), details, &["description", "name", "price", "stock"]),
             door(
                 "PATCH",
                 &format!("/products/{product}"),
-                &Person::admin(),
+                &Caller::admin(),
                 json!({ "name": "Pot", "description": "Stout.", "price": 5 }),
                 &[],
             ),
             door(
                 "POST",
                 &format!("/products/{product}/stock-adjustments"),
-                &Person::admin(),
+                &Caller::admin(),
                 json!({ "adjustment_id": "count-1", "delta": 1, "reason": "Counted" }),
                 &["adjustment_id", "delta", "reason"],
             ),
@@ -102,14 +102,14 @@ impl House {
             door(
                 "POST",
                 "/products/reserve",
-                &Person::service(),
+                &Caller::service(),
                 json!({ "order_id": order, "items": items }),
                 &["items", "order_id"],
             ),
             door(
                 "POST",
                 "/payments",
-                &Person::service(),
+                &Caller::service(),
                 json!({
                     "order_id": order, "user_id": ada.id(), "amount": 19.99, "currency": "USD",
                     "payment_method": "tok_accepted", "recipient": recipient, "capture": false,
@@ -312,7 +312,7 @@ async fn what_another_service_says_beyond_what_is_known_is_ignored() {
         (format!("/payments/pay_{order}/cancel"), json!({})),
         (format!("/payments/pay_{order}/erase-recipient"), json!({})),
     ] {
-        let answer = house.world.post(&Person::service(), &format!("{path}?later=1"), body).await;
+        let answer = house.world.post(&Caller::service(), &format!("{path}?later=1"), body).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.text);
     }
 }
@@ -414,7 +414,7 @@ async fn paths_queries_and_headers_are_input_too() {
     for tag in ["", "1", "\"", "W/\"1\"", "\"x\"", "\"1\" \"2\"", "\u{f6}"] {
         let request = Request::patch(&house.doors[3].path).header("content-type", "application/json");
         let request = request.header("if-match", http::HeaderValue::from_bytes(tag.as_bytes()).unwrap());
-        let answer = house.world.send_raw(&Person::admin(), request.body(Body::from(r#"{"price":1}"#)).unwrap()).await;
+        let answer = house.world.send_raw(&Caller::admin(), request.body(Body::from(r#"{"price":1}"#)).unwrap()).await;
         assert!([412, 422, 428].contains(&answer.status.as_u16()), "{tag}: {} {}", answer.status, answer.text);
     }
     assert_eq!(house.contents(), before);

@@ -13,9 +13,9 @@ use std::{
 use chassis::clock::Clock;
 use http::StatusCode;
 use in_process_tests::{
-    Person, World,
-    cloud::Trouble,
-    fault::{Fault, Script},
+    Caller, World,
+    cloud::HostFault,
+    fault::{FaultKind, FaultPlan},
     world::{self, sqs_record},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -345,7 +345,7 @@ async fn a_refused_e_mail_fails_its_own_record_and_is_sent_at_the_next_delivery(
 #[tokio::test(start_paused = true)]
 async fn an_sms_without_an_answer_leaves_the_e_mail_sent_and_comes_later() {
     let world = world_in_test_time().await;
-    world.cloud.trouble("sns", Trouble::Silent);
+    world.cloud.inject_fault("sns", HostFault::Silent);
     world.cloud.put_message(created("e-1", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 0));
@@ -363,7 +363,9 @@ async fn a_message_that_certainly_never_left_is_sent_again_at_once_and_counts_as
     let world = world_in_test_time().await;
     // The fifth call is the e-mail's: after whether the customer was erased, two
     // claims and the text message.
-    world.cloud.begin_trial(Script::none().and(3, Fault::Refused).and(4, Fault::Refused));
+    world
+        .cloud
+        .begin_trial(FaultPlan::none().and(3, FaultKind::ConnectionRefused).and(4, FaultKind::ConnectionRefused));
     world.cloud.put_message(created("e-1", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&[]));
     world.cloud.end_trial();
@@ -504,7 +506,7 @@ async fn an_abandoned_claim_is_taken_over_by_one_of_two() {
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
     // Both find it abandoned before either takes it.
-    world.cloud.take_time("nobody", Duration::from_secs(1));
+    world.cloud.set_latency("nobody", Duration::from_secs(1));
     let (b, c) = (attempt("b"), attempt("c"));
     let (b, c) = tokio::join!(claims.claim(&b, later), claims.claim(&c, later));
     let mut outcomes = [b.unwrap(), c.unwrap()];
@@ -518,7 +520,7 @@ async fn a_takeover_whose_answer_was_lost_is_known_as_ones_own() {
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
     // The first call finds the claim, the second takes it over.
-    world.cloud.begin_trial(Script::none().and(1, Fault::ReplyLost));
+    world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ReplyLost));
     assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
     assert_eq!(world.cloud.end_trial().len(), 3);
 }
@@ -528,10 +530,10 @@ async fn who_comes_too_late_to_take_over_hears_that_it_is_sent() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
-    world.cloud.take_time("nobody", Duration::from_secs(1));
+    world.cloud.set_latency("nobody", Duration::from_secs(1));
     let faster = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        world.cloud.take_time("nobody", Duration::ZERO);
+        world.cloud.set_latency("nobody", Duration::ZERO);
         assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
         assert!(claims.mark_sent(&attempt("c"), "ses-1", later).await.unwrap());
     };
@@ -555,16 +557,16 @@ async fn a_claim_that_was_given_back_is_free_and_no_repetition() {
 #[tokio::test]
 async fn health_is_shallow_for_anybody_and_deep_for_administrators() {
     let world = World::start().await;
-    let health = world.get(&Person::nobody(), "/health/notifications").await.expect(StatusCode::OK);
+    let health = world.get(&Caller::anonymous(), "/health/notifications").await.expect(StatusCode::OK);
     assert_eq!((&health["service"], &health["status"]), (&json!("notifications"), &json!("ok")));
     let deep = "/health/notifications?deep=true";
-    world.get(&Person::nobody(), deep).await.expect_problem(401, "unauthenticated");
-    world.get(&Person::named("Ada"), deep).await.expect_problem(403, "forbidden");
-    assert_eq!(world.get(&Person::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
+    world.get(&Caller::anonymous(), deep).await.expect_problem(401, "unauthenticated");
+    world.get(&Caller::named("Ada"), deep).await.expect_problem(403, "forbidden");
+    assert_eq!(world.get(&Caller::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
     world.cloud.take_down("dynamodb");
-    world.get(&Person::admin(), deep).await.expect_problem(503, "unavailable");
-    world.get(&Person::nobody(), "/health/notifications").await.expect(StatusCode::OK);
-    world.get(&Person::nobody(), "/notifications").await.expect_problem(404, "no_such_route");
+    world.get(&Caller::admin(), deep).await.expect_problem(503, "unavailable");
+    world.get(&Caller::anonymous(), "/health/notifications").await.expect(StatusCode::OK);
+    world.get(&Caller::anonymous(), "/notifications").await.expect_problem(404, "no_such_route");
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use chassis::{
 };
 use http::{Method, StatusCode};
 use in_process_tests::{
-    Answer, Person, World,
-    cloud::Trouble,
-    fault::{Fault, Script},
+    Answer, Caller, World,
+    cloud::HostFault,
+    fault::{FaultKind, FaultPlan},
     world,
 };
 use jiff::Timestamp;
@@ -36,12 +36,12 @@ async fn in_test_time() -> World {
 async fn product(world: &World, price: &str, stock: u32) -> String {
     let price: Value = serde_json::from_str(price).unwrap();
     let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": price, "stock": stock });
-    let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
     product["id"].as_str().unwrap().to_owned()
 }
 
 async fn stock(world: &World, product: &str) -> u64 {
-    let product = world.get(&Person::nobody(), &format!("/products/{product}")).await.expect(StatusCode::OK);
+    let product = world.get(&Caller::anonymous(), &format!("/products/{product}")).await.expect(StatusCode::OK);
     product["stock"].as_u64().unwrap()
 }
 
@@ -50,17 +50,17 @@ fn basket(lines: &[(&str, u32)], token: &str) -> Value {
     json!({ "items": items, "payment_method": token })
 }
 
-async fn place(world: &World, person: &Person, body: Value, key: &str) -> Answer {
+async fn place(world: &World, person: &Caller, body: Value, key: &str) -> Answer {
     world.send_with(person, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
 }
 
-async fn order(world: &World, person: &Person, id: &Value) -> Value {
+async fn order(world: &World, person: &Caller, id: &Value) -> Value {
     world.get(person, &format!("/orders/{}", id.as_str().unwrap())).await.expect(StatusCode::OK)
 }
 
 /// Lets the worker go on until nothing is left to do at once.
 async fn settle(world: &World) {
-    while world.stream().await > 0 {}
+    while world.deliver_stream().await > 0 {}
 }
 
 fn statuses(order: &Value) -> Vec<&str> {
@@ -161,7 +161,7 @@ mod an_order_that_is_refused {
 
     /// Places an order that must be refused, and asserts that it ends as if it
     /// had never been: nothing reserved, one event that says so.
-    async fn refused(world: &World, person: &Person, body: Value, status: u16, code: &str) -> Value {
+    async fn refused(world: &World, person: &Caller, body: Value, status: u16, code: &str) -> Value {
         let problem = place(world, person, body, "k1").await.expect_problem(status, code);
         settle(world).await;
         let order = order(world, person, &problem["order_id"]).await;
@@ -221,7 +221,7 @@ mod an_order_that_is_refused {
     async fn for_a_customer_without_a_profile() {
         let world = World::start().await;
         let teapot = product(&world, "1.00", 5).await;
-        let stranger = Person::named("Stranger");
+        let stranger = Caller::named("Stranger");
         refused(&world, &stranger, basket(&[(&teapot, 1)], "tok_accepted"), 422, "user_not_found").await;
         assert_eq!(stock(&world, &teapot).await, 5);
     }
@@ -242,7 +242,7 @@ mod an_order_that_is_refused {
         let ada = world.customer("Ada").await;
         let dollars = product(&world, "1.00", 5).await;
         let body = json!({ "name": "Tasse", "description": "Klein.", "price": 2.5, "currency": "EUR", "stock": 5 });
-        let euros = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let euros = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
         let euros = euros["id"].as_str().unwrap();
         let body = basket(&[(&dollars, 1), (euros, 1)], "tok_accepted");
         refused(&world, &ada, body, 422, "mixed_currencies").await;
@@ -322,9 +322,9 @@ mod a_repeated_request {
         let again = async || place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await;
         let first = again().await;
         let id = first.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
-        world.cloud.commit_late(&format!("ORDER#{id}"), Duration::from_millis(100));
+        world.cloud.delay_commit(&format!("ORDER#{id}"), Duration::from_millis(100));
         assert_eq!(again().await.text, first.text);
-        world.cloud.commit_late(&format!("ORDER#{id}"), Duration::from_secs(60));
+        world.cloud.delay_commit(&format!("ORDER#{id}"), Duration::from_secs(60));
         again().await.expect_problem(409, "idempotency_in_flight");
     }
 
@@ -448,14 +448,14 @@ mod cancelling {
     use super::*;
 
     /// Ada, a product that was there five times, and her order for two of it.
-    async fn ordered(world: &World) -> (Person, String, Value) {
+    async fn ordered(world: &World) -> (Caller, String, Value) {
         let ada = world.customer("Ada").await;
         let teapot = product(world, "19.99", 5).await;
         let placed = place(world, &ada, basket(&[(&teapot, 2)], "tok_accepted"), "k1").await;
         (ada, teapot, placed.expect(StatusCode::CREATED))
     }
 
-    async fn cancel(world: &World, person: &Person, order: &Value) -> Answer {
+    async fn cancel(world: &World, person: &Caller, order: &Value) -> Answer {
         let path = format!("/orders/{}/cancel", order["id"].as_str().unwrap());
         world.send(person, Method::POST, &path, None).await
     }
@@ -510,7 +510,7 @@ mod cancelling {
         let world = World::start().await;
         let (ada, teapot, placed) = ordered(&world).await;
         // It reads the order, and records that it is cancelled.
-        world.cloud.begin_trial(Script::none().and(1, Fault::ReplyLost));
+        world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ReplyLost));
         let cancelled = cancel(&world, &ada, &placed).await.expect(StatusCode::OK);
         let points = world.cloud.end_trial();
         assert_eq!(points[1].label, "orders → PutItem OrdersTable");
@@ -525,11 +525,11 @@ mod cancelling {
         let world = in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
-        world.cloud.begin_trial(Script::none());
+        world.cloud.begin_trial(FaultPlan::none());
         let cancelling = async {
             tokio::time::sleep(Duration::from_millis(1500)).await;
             // The placing request has its answer before this has ended.
-            world.cloud.trouble("products.internal", Trouble::Slow(Duration::from_millis(1900)));
+            world.cloud.inject_fault("products.internal", HostFault::Slow(Duration::from_millis(1900)));
             let orders = world.get(&ada, "/orders").await.expect(StatusCode::OK);
             cancel(&world, &ada, &orders["items"][0]).await.expect(StatusCode::OK)
         };
@@ -676,7 +676,7 @@ mod the_worker {
         };
         let (answer, ()) = tokio::join!(place(&world, &ada, body.clone(), "k1"), killed);
         assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
-        assert_eq!(world.stream().await, 0, "nobody is woken for an order that somebody has");
+        assert_eq!(world.deliver_stream().await, 0, "nobody is woken for an order that somebody has");
         assert_eq!(world.sweep().await.finished, 0, "the lease is respected");
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(world.sweep().await.finished, 1);
@@ -709,7 +709,7 @@ mod what_the_worker_tells {
     #[tokio::test(start_paused = true)]
     async fn is_what_became_of_each_order() {
         let world = confirmed(3).await;
-        world.cloud.trouble("payments", Trouble::Down);
+        world.cloud.inject_fault("payments", HostFault::Down);
         assert_eq!(minute_later(&world).await, Outcome { postponed: 3, ..Outcome::default() });
         tokio::time::advance(Duration::from_secs(16 * 60)).await;
         assert_eq!(minute_later(&world).await, Outcome { postponed: 3, overdue: 3, ..Outcome::default() });
@@ -736,7 +736,7 @@ mod what_the_worker_tells {
             item["check_shard"] = json!({ "S": "0" });
             item["state"] = json!({ "S": "CANCELLING" });
             item["refusal"] = json!({ "M": { "code": { "S": "timed_out" } } });
-            world.cloud.put("OrdersTable", item.clone());
+            world.cloud.put_item("OrdersTable", item.clone());
         }
         let began = tokio::time::Instant::now();
         assert_eq!(world.sweep().await, Outcome { finished: MANY + 1, ..Outcome::default() });
@@ -750,12 +750,12 @@ mod what_the_worker_tells {
         // Found, leased, and too late to capture; or captured, and too late to publish.
         for millis in [4_250, 4_750] {
             let world = confirmed(1).await;
-            world.cloud.take_time("order-worker", Duration::from_secs(1));
+            world.cloud.set_latency("order-worker", Duration::from_secs(1));
             let outcome = world.sweep_within(Duration::from_millis(millis)).await;
             assert_eq!(outcome, Outcome { postponed: 1, ..Outcome::default() });
             let find = || world.cloud.scan("OrdersTable").into_iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
             assert_eq!((&find()["failures"]["N"], &find()["wake"]["S"]), (&json!("0"), &json!("now")), "{millis}");
-            assert_eq!(world.stream().await, 1);
+            assert_eq!(world.deliver_stream().await, 1);
             assert_eq!(find()["state"]["S"], "DONE");
         }
     }
@@ -764,7 +764,7 @@ mod what_the_worker_tells {
     #[tokio::test(start_paused = true)]
     async fn counts_what_it_finished_when_it_looked_again() {
         let world = confirmed(4).await;
-        world.cloud.trouble("payments", Trouble::Down);
+        world.cloud.inject_fault("payments", HostFault::Down);
         let back = async {
             tokio::time::sleep(Duration::from_secs(12)).await;
             world.cloud.bring_back();
@@ -780,7 +780,7 @@ mod what_the_worker_tells {
         let mut item = world.cloud.scan("OrdersTable").into_iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
         item["state"] = json!({ "S": "CONFIRMED" });
         item["basket"] = json!({ "S": "of a later version" });
-        world.cloud.put("OrdersTable", item);
+        world.cloud.put_item("OrdersTable", item);
         let outcome = minute_later(&world).await;
         assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, ..Outcome::default() });
     }
@@ -792,7 +792,7 @@ mod what_the_worker_tells {
             "pk": { "S": "ORDER#of-a-later-version" }, "sk": { "S": "ORDER" },
             "check_shard": { "S": "0" }, "next_check": { "N": "0" },
         });
-        world.cloud.put("OrdersTable", stranger);
+        world.cloud.put_item("OrdersTable", stranger);
         assert_eq!(minute_later(&world).await, Outcome { finished: 2, overdue: 1, ..Outcome::default() });
     }
 
@@ -818,7 +818,7 @@ mod what_the_worker_tells {
     async fn depends_on_how_long_it_may_stay() {
         for (seconds, finished, postponed) in [(20, 0, 2), (21, 2, 0)] {
             let world = confirmed(2).await;
-            world.cloud.trouble("payments", Trouble::Down);
+            world.cloud.inject_fault("payments", HostFault::Down);
             let back = async {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 world.cloud.bring_back();
@@ -858,7 +858,7 @@ async fn names_with_characters_that_are_forbidden_by_now_are_no_obstacle_to_an_o
         let mut item = world.cloud.scan(table).into_iter().find(|item| item["sk"]["S"] == part).unwrap();
         let name = item["name"]["S"].as_str().unwrap();
         item["name"] = json!({ "S": format!("\u{200F}{name}\u{FFFF}") });
-        world.cloud.put(table, item);
+        world.cloud.put_item(table, item);
     }
     place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
     settle(&world).await;
@@ -903,8 +903,8 @@ mod reading {
         let path = format!("/orders/{}", placed["id"].as_str().unwrap());
         world.get(&mallory, &path).await.expect_problem(404, "not_found");
         world.post(&mallory, &format!("{path}/cancel"), json!({})).await.expect_problem(404, "not_found");
-        world.get(&Person::nobody(), &path).await.expect_problem(401, "unauthenticated");
-        world.get(&Person::admin(), &path).await.expect(StatusCode::OK);
+        world.get(&Caller::anonymous(), &path).await.expect_problem(401, "unauthenticated");
+        world.get(&Caller::admin(), &path).await.expect(StatusCode::OK);
     }
 
     #[tokio::test]
@@ -1031,7 +1031,7 @@ mod reading {
         place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k1").await.expect(StatusCode::CREATED);
         let path = format!("/orders?user_id={}", ada.id());
         world.get(&bob, &path).await.expect_problem(404, "not_found");
-        let page = world.get(&Person::admin(), &path).await.expect(StatusCode::OK);
+        let page = world.get(&Caller::admin(), &path).await.expect(StatusCode::OK);
         assert_eq!(page["items"].as_array().unwrap().len(), 1);
     }
 }
@@ -1054,7 +1054,7 @@ mod bad_requests {
             (json!({ "items": [line(id, json!(-1))] }), vec!["items[0].quantity"]),
             (json!({ "items": [line(id, json!("1"))] }), vec!["items[0].quantity"]),
             (json!({ "items": [line(id, json!(1))], "payment_method": "tok with space" }), vec!["payment_method"]),
-            (json!({ "items": [line(id, json!(1))], "user_id": Person::named("Bob").id() }), vec!["user_id"]),
+            (json!({ "items": [line(id, json!(1))], "user_id": Caller::named("Bob").id() }), vec!["user_id"]),
             (json!({ "items": [line(id, json!(1))], "discount": 0.01 }), vec!["discount"]),
             (json!({ "items": [{ "product_id": id, "quantity": 1, "price": 0.01 }] }), vec!["items[0].price"]),
             (json!({}), vec!["items"]),
@@ -1133,7 +1133,8 @@ mod how_a_customer_is_reached {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "19.99", 5).await;
-        let moved = ada.later(60).but("email", "b@example.com").but("phone_number", "+15555550199");
+        let moved =
+            ada.with_later_token(60).with_claim("email", "b@example.com").with_claim("phone_number", "+15555550199");
         place(&world, &moved, basket(&[(&teapot, 1)], "tok_accepted"), "k").await.expect(StatusCode::CREATED);
         tell(&world).await;
         assert_eq!(told(&world), (vec!["b@example.com".into()], vec!["+15555550199".into()]));
@@ -1142,11 +1143,11 @@ mod how_a_customer_is_reached {
     #[tokio::test]
     async fn a_phone_number_that_was_verified_after_the_profile_was_made_gets_messages() {
         let world = World::start().await;
-        let without = Person::named("Ada").but("phone_number_verified", "false");
+        let without = Caller::named("Ada").with_claim("phone_number_verified", "false");
         let profile = json!({ "name": "Ada", "email": without.email() });
         world.post(&without, "/users", profile).await.expect(StatusCode::CREATED);
         let teapot = product(&world, "19.99", 5).await;
-        let with = without.later(60).but("phone_number_verified", "true");
+        let with = without.with_later_token(60).with_claim("phone_number_verified", "true");
         place(&world, &with, basket(&[(&teapot, 1)], "tok_accepted"), "k").await.expect(StatusCode::CREATED);
         tell(&world).await;
         assert_eq!(told(&world).1, [with.phone()]);
@@ -1156,11 +1157,14 @@ mod how_a_customer_is_reached {
     async fn who_has_neither_address_nor_number_can_order_all_the_same() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
-        let heir = Person::named("Heir").later(60).but("email", ada.email());
+        let heir = Caller::named("Heir").with_later_token(60).with_claim("email", ada.email());
         let profile = json!({ "name": "Heir", "email": heir.email() });
         world.post(&heir, "/users", profile).await.expect(StatusCode::CREATED);
         let teapot = product(&world, "19.99", 5).await;
-        let unreachable = ada.later(120).but("email_verified", "false").but("phone_number_verified", "false");
+        let unreachable = ada
+            .with_later_token(120)
+            .with_claim("email_verified", "false")
+            .with_claim("phone_number_verified", "false");
         let placed = place(&world, &unreachable, basket(&[(&teapot, 1)], "tok_accepted"), "k").await;
         let order = placed.expect(StatusCode::CREATED);
         tell(&world).await;
@@ -1235,7 +1239,7 @@ mod how_a_customer_is_reached {
             let placed = place(&world, &ada, basket(&[(&teapot, 1)], "tok_accepted"), "k").await;
             let id = placed.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
             tell(&world).await;
-            let canceller = if by_admin { Person::admin() } else { ada.clone() };
+            let canceller = if by_admin { Caller::admin() } else { ada.clone() };
             world.send(&canceller, Method::POST, &format!("/orders/{id}/cancel"), None).await.expect(StatusCode::OK);
             tell(&world).await;
             let order = world.get(&ada, &format!("/orders/{id}")).await.expect(StatusCode::OK);
@@ -1262,7 +1266,7 @@ mod how_a_customer_is_reached {
         world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
         world.deliver_messages().await;
         assert_eq!(world.deliver_user_events().await, 0);
-        world.send(&Person::admin(), Method::POST, &format!("/orders/{id}/cancel"), None).await.expect(StatusCode::OK);
+        world.send(&Caller::admin(), Method::POST, &format!("/orders/{id}/cancel"), None).await.expect(StatusCode::OK);
         tell(&world).await;
         assert_eq!(told(&world), before);
         for table in ["OrdersTable", "PaymentsTable"] {
@@ -1295,7 +1299,7 @@ mod how_a_customer_is_reached {
 mod shown_prices {
     use super::*;
 
-    async fn shop() -> (World, Person, String) {
+    async fn shop() -> (World, Caller, String) {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = product(&world, "10.00", 5).await;
@@ -1316,7 +1320,7 @@ mod shown_prices {
     async fn raise_the_price(world: &World, teapot: &str) {
         let change = json!({ "price": 999 });
         let path = format!("/products/{teapot}");
-        let changed = world.send_with(&Person::admin(), Method::PATCH, &path, Some(change), &[("if-match", "*")]).await;
+        let changed = world.send_with(&Caller::admin(), Method::PATCH, &path, Some(change), &[("if-match", "*")]).await;
         changed.expect(StatusCode::OK);
     }
 

@@ -23,7 +23,7 @@ use chassis::{
     token::{TokenConfig, TokenVerifier},
 };
 use http::{Method, Request, StatusCode};
-use in_process_tests::{Answer, Person, World, world};
+use in_process_tests::{Answer, Caller, World, world};
 use payments::{
     domain::{Payment, PaymentId, PaymentMethod, Standing},
     provider::{
@@ -40,14 +40,14 @@ use uuid::Uuid;
 #[derive(Clone)]
 struct Purchase {
     uuid: Uuid,
-    customer: Person,
+    customer: Caller,
     token: Option<&'static str>,
     at_once: bool,
 }
 
 impl Purchase {
     fn with(token: &'static str) -> Self {
-        Self { uuid: Uuid::now_v7(), customer: Person::named("Ada"), token: Some(token), at_once: false }
+        Self { uuid: Uuid::now_v7(), customer: Caller::named("Ada"), token: Some(token), at_once: false }
     }
 
     fn at_once(token: &'static str) -> Self {
@@ -85,17 +85,17 @@ impl Purchase {
 }
 
 async fn authorise(world: &World, purchase: &Purchase) -> Answer {
-    world.post(&Person::service(), "/payments", purchase.body()).await
+    world.post(&Caller::service(), "/payments", purchase.body()).await
 }
 
 async fn capture(world: &World, purchase: &Purchase) -> Answer {
     let path = format!("/payments/{}/capture", purchase.payment());
-    world.send(&Person::service(), Method::POST, &path, None).await
+    world.send(&Caller::service(), Method::POST, &path, None).await
 }
 
 async fn cancel(world: &World, purchase: &Purchase) -> Answer {
     let path = format!("/payments/{}/cancel", purchase.payment());
-    world.send(&Person::service(), Method::POST, &path, None).await
+    world.send(&Caller::service(), Method::POST, &path, None).await
 }
 
 /// The one item of a table with this partition key.
@@ -348,7 +348,7 @@ async fn without_a_token_the_customers_default_method_pays_and_without_a_currenc
     let purchase = Purchase { token: None, ..Purchase::with("") };
     let mut body = purchase.body();
     body.as_object_mut().unwrap().remove("currency");
-    let payment = world.post(&Person::service(), "/payments", body).await.expect(StatusCode::CREATED);
+    let payment = world.post(&Caller::service(), "/payments", body).await.expect(StatusCode::CREATED);
     assert_eq!(payment["currency"], "USD");
     assert_story(&world, &purchase, &take_events(&world), "AUTHORISED");
 }
@@ -372,7 +372,7 @@ async fn who_changed_their_name_meanwhile_still_repeats_the_same_request() {
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
     let mut body = purchase.body();
     body["recipient"]["name"] = "Countess".into();
-    world.post(&Person::service(), "/payments", body).await.expect(StatusCode::CREATED);
+    world.post(&Caller::service(), "/payments", body).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
@@ -389,17 +389,17 @@ async fn another_request_for_the_same_order_is_a_conflict_wherever_the_payment_i
             change("amount", json!(59.98)),
             change("currency", json!("EUR")),
             change("payment_method", json!("tok_slow")),
-            change("user_id", json!(Person::named("Eve").id().to_string())),
+            change("user_id", json!(Caller::named("Eve").id().to_string())),
             change("capture", json!(true)),
         ]
     };
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
     for body in others() {
-        world.post(&Person::service(), "/payments", body).await.expect_problem(409, "payment_mismatch");
+        world.post(&Caller::service(), "/payments", body).await.expect_problem(409, "payment_mismatch");
     }
     capture(&world, &purchase).await.expect(StatusCode::OK);
     for body in others() {
-        world.post(&Person::service(), "/payments", body).await.expect_problem(409, "payment_mismatch");
+        world.post(&Caller::service(), "/payments", body).await.expect_problem(409, "payment_mismatch");
     }
     assert_story(&world, &purchase, &take_events(&world), "CAPTURED");
 }
@@ -431,7 +431,7 @@ async fn a_capture_takes_the_money_and_tells_so() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = [("traceparent", trace)];
     world
-        .send_with(&Person::service(), Method::POST, "/payments", Some(purchase.body()), &headers)
+        .send_with(&Caller::service(), Method::POST, "/payments", Some(purchase.body()), &headers)
         .await
         .expect(StatusCode::CREATED);
     let payment = capture(&world, &purchase).await.expect(StatusCode::OK);
@@ -568,13 +568,13 @@ async fn a_payment_is_shown_to_its_owner_administrators_and_services_only() {
     let purchase = Purchase::with("tok_accepted");
     let payment = authorise(&world, &purchase).await.expect(StatusCode::CREATED);
     let path = format!("/payments/{}", purchase.payment());
-    for person in [&purchase.customer, &Person::admin(), &Person::service()] {
+    for person in [&purchase.customer, &Caller::admin(), &Caller::service()] {
         assert_eq!(world.get(person, &path).await.expect(StatusCode::OK), payment);
     }
-    world.get(&Person::named("Mallory"), &path).await.expect_problem(404, "not_found");
-    world.get(&Person::nobody(), &path).await.expect_problem(401, "unauthenticated");
+    world.get(&Caller::named("Mallory"), &path).await.expect_problem(404, "not_found");
+    world.get(&Caller::anonymous(), &path).await.expect_problem(401, "unauthenticated");
     let nothing = format!("/payments/{}", Purchase::with("").payment());
-    world.get(&Person::service(), &nothing).await.expect_problem(404, "not_found");
+    world.get(&Caller::service(), &nothing).await.expect_problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -583,8 +583,8 @@ async fn a_tombstone_is_shown_to_services_only() {
     let purchase = Purchase::with("tok_accepted");
     let tombstone = cancel(&world, &purchase).await.expect(StatusCode::OK);
     let path = format!("/payments/{}", purchase.payment());
-    assert_eq!(world.get(&Person::service(), &path).await.expect(StatusCode::OK), tombstone);
-    for person in [&purchase.customer, &Person::admin()] {
+    assert_eq!(world.get(&Caller::service(), &path).await.expect(StatusCode::OK), tombstone);
+    for person in [&purchase.customer, &Caller::admin()] {
         world.get(person, &path).await.expect_problem(404, "not_found");
     }
 }
@@ -594,7 +594,7 @@ async fn people_move_no_money() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_accepted");
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
-    for person in [&purchase.customer, &Person::admin(), &Person::nobody()] {
+    for person in [&purchase.customer, &Caller::admin(), &Caller::anonymous()] {
         world.post(person, "/payments", purchase.body()).await.expect_problem(403, "forbidden");
         for operation in ["capture", "cancel"] {
             let path = format!("/payments/{}/{operation}", purchase.payment());
@@ -607,7 +607,7 @@ async fn people_move_no_money() {
 #[tokio::test]
 async fn every_bad_field_is_named_at_once() {
     let world = World::start().await;
-    let service = Person::service();
+    let service = Caller::service();
     let bad = json!({
         "order_id": "ord_1", "user_id": "ada", "amount": 0, "currency": "USD", "payment_method": "tok accepted",
         "recipient": { "name": " ", "email": "ada", "phone": "1" },
@@ -648,9 +648,9 @@ async fn every_bad_field_is_named_at_once() {
 #[tokio::test]
 async fn health_is_for_anyone() {
     let world = World::start().await;
-    let health = world.get(&Person::nobody(), "/health/payments").await.expect(StatusCode::OK);
+    let health = world.get(&Caller::anonymous(), "/health/payments").await.expect(StatusCode::OK);
     assert_eq!((&health["service"], &health["status"]), (&json!("payments"), &json!("ok")));
-    let deep = world.get(&Person::admin(), "/health/payments?deep=true").await.expect(StatusCode::OK);
+    let deep = world.get(&Caller::admin(), "/health/payments?deep=true").await.expect(StatusCode::OK);
     assert_eq!(deep["table"], "ok");
 }
 
@@ -750,7 +750,7 @@ async fn a_cancel_that_runs_out_of_time_goes_on_from_where_it_was() {
     loop {
         script.at("authorise:after", 0, slowly());
         script.at("void:after", 0, slowly());
-        let answer = world.send_raw(&Person::service(), within(Duration::from_secs(8), &path, json!({}))).await;
+        let answer = world.send_raw(&Caller::service(), within(Duration::from_secs(8), &path, json!({}))).await;
         tries += 1;
         if answer.status == StatusCode::OK {
             break;
@@ -768,7 +768,7 @@ async fn the_provider_is_not_waited_for_when_there_would_be_no_time_to_record() 
     let purchase = Purchase::with("tok_slow");
     let within = |time| within(time, "/payments", purchase.body());
     let started = tokio::time::Instant::now();
-    let answer = world.send_raw(&Person::service(), within(Duration::from_millis(3500))).await;
+    let answer = world.send_raw(&Caller::service(), within(Duration::from_millis(3500))).await;
     answer.expect_problem(503, "unavailable");
     // Less, if the machine was busy: Lambda's deadlines are of the real clock.
     let took = started.elapsed();
@@ -776,7 +776,7 @@ async fn the_provider_is_not_waited_for_when_there_would_be_no_time_to_record() 
     assert_eq!(status(&record(&world, &purchase)), "INTENT");
     // No time for it at all: the provider isn't even asked.
     let charge = ledger(&world, &purchase);
-    let answer = world.send_raw(&Person::service(), within(Duration::from_millis(1400))).await;
+    let answer = world.send_raw(&Caller::service(), within(Duration::from_millis(1400))).await;
     answer.expect_problem(503, "unavailable");
     assert_eq!(ledger(&world, &purchase), charge);
     // The provider has had the charge all along.

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 use chassis::{clock::Clock, dynamo::Key};
 use http::{Method, StatusCode};
 use in_process_tests::{
-    Person, World,
-    cloud::{Cloud, Trouble},
+    Caller, World,
+    cloud::{Cloud, HostFault},
     permissions::{GRANTED, Permission},
     world,
 };
@@ -47,7 +47,7 @@ async fn what_a_role_does_not_allow_is_refused() {
     {
         let table = world::table(cloud.clone(), table).await;
         let read = async move { table.get::<Value>(&Key::new("NONE", "NONE")).await };
-        let result = cloud.invocation(function).run(read).await.unwrap();
+        let result = cloud.start_function(function).run(read).await.unwrap();
         assert_eq!(result.is_ok(), allowed, "{function}: {result:?}");
     }
 }
@@ -74,15 +74,15 @@ async fn every_right_of_every_role_is_used() {
 /// Plays whatever makes a function do something it doesn't do otherwise.
 struct Shop {
     world: World,
-    admin: Person,
-    ada: Person,
+    admin: Caller,
+    ada: Caller,
     teapot: String,
 }
 
 impl Shop {
     async fn open() -> Self {
         let world = World::start_at(Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap())).await;
-        let (admin, ada) = (Person::admin(), world.customer("Ada").await);
+        let (admin, ada) = (Caller::admin(), world.customer("Ada").await);
         let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 100 });
         let teapot = world.post(&admin, "/products", body).await.expect(StatusCode::CREATED);
         Self { world, admin, ada, teapot: teapot["id"].as_str().unwrap().to_owned() }
@@ -139,13 +139,13 @@ impl Shop {
         self.settle().await;
 
         // Cancelled while the worker has its payment captured: it reads again.
-        self.world.cloud.trouble("payments.internal", Trouble::Slow(Duration::from_secs(1)));
+        self.world.cloud.inject_fault("payments.internal", HostFault::Slow(Duration::from_secs(1)));
         let id = self.order("tok_accepted").await;
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             self.cancel(&id).await;
         };
-        tokio::join!(self.world.stream(), cancel);
+        tokio::join!(self.world.deliver_stream(), cancel);
         self.world.cloud.bring_back();
         self.settle().await;
         let open = self.world.cloud.scan("OrdersTable").into_iter().filter(|item| item["next_check"].is_object());
@@ -181,7 +181,7 @@ impl Shop {
     /// What happens by itself in some minutes.
     async fn settle(&self) {
         for _ in 0..5 {
-            self.world.stream().await;
+            self.world.deliver_stream().await;
             self.world.deliver_messages().await;
             tokio::time::advance(Duration::from_secs(65)).await;
             self.world.sweep().await;

@@ -10,7 +10,7 @@ use std::{
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
-use in_process_tests::{Person, World, world::sqs_record};
+use in_process_tests::{Caller, World, world::sqs_record};
 use serde_json::{Value, json};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
@@ -65,12 +65,12 @@ const TOKENS: [&str; 5] = ["tok_accepted", "tok_declined", "tok_capture_refused"
 
 struct Drive {
     world: World,
-    ada: Person,
+    ada: Caller,
 }
 
 impl Drive {
     /// A request with everything in it that must not be seen.
-    async fn send(&self, person: &Person, method: &str, path: &str, body: Option<Value>) -> Value {
+    async fn send(&self, person: &Caller, method: &str, path: &str, body: Option<Value>) -> Value {
         let headers = [("authorization", format!("Bearer {BEARER}")), ("idempotency-key", uuid::Uuid::new_v4().into())];
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
         self.world.send_with(person, method.parse::<Method>().unwrap(), path, body, &headers).await.json()
@@ -82,7 +82,7 @@ impl Drive {
     }
 
     async fn settle(&self) {
-        self.world.stream().await;
+        self.world.deliver_stream().await;
         self.world.sweep().await;
         self.world.deliver_messages().await;
     }
@@ -98,10 +98,10 @@ impl Drive {
         self.send(ada, "PATCH", &path, Some(json!({ "name": format!("{NAME}\u{202e}") }))).await;
         self.send(ada, "PATCH", &path, Some(json!({ "email": ada.email() }))).await;
         self.send(ada, "GET", &path, None).await;
-        self.send(&Person::named("Mallory"), "GET", &path, None).await;
-        self.send(&Person::nobody(), "GET", &path, None).await;
+        self.send(&Caller::named("Mallory"), "GET", &path, None).await;
+        self.send(&Caller::anonymous(), "GET", &path, None).await;
         let heard = json!({ "email": ada.email(), "phone": ada.phone(), "as_of": ada.issued_at() });
-        self.send(&Person::service(), "POST", &format!("{path}/validate"), Some(heard)).await;
+        self.send(&Caller::service(), "POST", &format!("{path}/validate"), Some(heard)).await;
         for collection in ["users", "products", "orders", "payments"] {
             self.send(ada, "GET", &format!("/{collection}/{}", ada.email()), None).await;
         }
@@ -124,7 +124,7 @@ impl Drive {
                 ("GET", format!("/payments/{}", id.replace("ord_", "pay_"))),
             ] {
                 self.send(&self.ada, method, &path, None).await;
-                self.send(&Person::named("Mallory"), method, &path, None).await;
+                self.send(&Caller::named("Mallory"), method, &path, None).await;
             }
             self.settle().await;
         }
@@ -139,11 +139,11 @@ impl Drive {
             "order_id": order, "user_id": self.ada.id(), "amount": 19.99, "currency": "USD",
             "payment_method": TOKENS[4], "recipient": recipient,
         });
-        self.send(&Person::service(), "POST", "/payments", Some(request.clone())).await;
+        self.send(&Caller::service(), "POST", "/payments", Some(request.clone())).await;
         let mut bad = request;
         bad["amount"] = json!(self.ada.email());
         bad["recipient"]["email"] = json!(format!("<{}>", self.ada.email()));
-        self.send(&Person::service(), "POST", "/payments", Some(bad)).await;
+        self.send(&Caller::service(), "POST", "/payments", Some(bad)).await;
     }
 
     async fn messages(&self) {
@@ -164,10 +164,10 @@ impl Drive {
 #[tokio::test]
 async fn no_log_line_has_a_name_an_address_a_number_a_token_or_a_means_of_payment() {
     let log = Log::start();
-    let drive = Drive { world: World::start().await, ada: Person::named("Ada Quillfeather") };
+    let drive = Drive { world: World::start().await, ada: Caller::named("Ada Quillfeather") };
     let details = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 50 });
     // An administrator's token is looked at, so it must be a good one.
-    let (admin, token) = (Person::admin(), Person::admin().token());
+    let (admin, token) = (Caller::admin(), Caller::admin().token());
     let genuine = [("authorization", admin.token())];
     let genuine = genuine.each_ref().map(|(name, value)| (*name, value.as_str()));
     let product =

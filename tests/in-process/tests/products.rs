@@ -24,7 +24,7 @@ use chassis::{
     page::Limit,
 };
 use http::{Method, StatusCode};
-use in_process_tests::{Answer, Person, World, cloud::Cloud, world};
+use in_process_tests::{Answer, Caller, World, cloud::Cloud, world};
 use products::{
     domain::{Addition, Delta, Line, Lines, OrderId, ProductId, Quantity, Refusal, Stock},
     repository::DynamoRepository,
@@ -43,7 +43,7 @@ fn but(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
 }
 
 async fn create(world: &World, body: Value) -> String {
-    let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
     product["id"].as_str().unwrap().to_owned()
 }
 
@@ -53,7 +53,7 @@ async fn priced(world: &World, price: &str, stock: u64) -> String {
 }
 
 async fn read(world: &World, id: &str) -> Answer {
-    world.get(&Person::nobody(), &format!("/products/{id}")).await
+    world.get(&Caller::anonymous(), &format!("/products/{id}")).await
 }
 
 async fn stock(world: &World, id: &str) -> u64 {
@@ -70,21 +70,21 @@ fn stored_stock(world: &World, id: &str) -> Stock {
 
 async fn patch(world: &World, id: &str, etag: &str, body: Value) -> Answer {
     let path = format!("/products/{id}");
-    world.send_with(&Person::admin(), Method::PATCH, &path, Some(body), &[("if-match", etag)]).await
+    world.send_with(&Caller::admin(), Method::PATCH, &path, Some(body), &[("if-match", etag)]).await
 }
 
 async fn adjust(world: &World, id: &str, adjustment: &str, delta: i64) -> Answer {
     let body = json!({ "adjustment_id": adjustment, "delta": delta, "reason": "Counted" });
-    world.post(&Person::admin(), &format!("/products/{id}/stock-adjustments"), body).await
+    world.post(&Caller::admin(), &format!("/products/{id}/stock-adjustments"), body).await
 }
 
 async fn reserve(world: &World, order: OrderId, lines: &[(&str, u32)]) -> Answer {
     let items: Vec<_> = lines.iter().map(|(id, quantity)| json!({ "product_id": id, "quantity": quantity })).collect();
-    world.post(&Person::service(), "/products/reserve", json!({ "order_id": order, "items": items })).await
+    world.post(&Caller::service(), "/products/reserve", json!({ "order_id": order, "items": items })).await
 }
 
 async fn release(world: &World, order: OrderId) -> Answer {
-    world.send(&Person::service(), Method::POST, &format!("/reservations/{order}/release"), None).await
+    world.send(&Caller::service(), Method::POST, &format!("/reservations/{order}/release"), None).await
 }
 
 mod the_catalogue {
@@ -93,7 +93,7 @@ mod the_catalogue {
     #[tokio::test]
     async fn takes_a_product_from_an_administrator_and_shows_it_to_anyone() {
         let world = World::start().await;
-        let answer = world.post(&Person::admin(), "/products", mug()).await;
+        let answer = world.post(&Caller::admin(), "/products", mug()).await;
         let product = answer.expect(StatusCode::CREATED);
         let id = product["id"].as_str().unwrap();
         assert!(id.parse::<ProductId>().is_ok());
@@ -104,7 +104,7 @@ mod the_catalogue {
         let read = read(&world, id).await;
         assert_eq!(read.expect(StatusCode::OK), product);
         assert_eq!(read.header("etag"), Some("\"1\""));
-        let list = world.get(&Person::nobody(), "/products").await.expect(StatusCode::OK);
+        let list = world.get(&Caller::anonymous(), "/products").await.expect(StatusCode::OK);
         assert_eq!(list, json!({ "items": [product] }));
     }
 
@@ -112,16 +112,16 @@ mod the_catalogue {
     async fn takes_other_currencies_and_products_that_are_not_there_yet() {
         let world = World::start().await;
         let body = but(but(but(mug(), "currency", "JPY"), "price", 2500), "stock", 0);
-        let product = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
         assert_eq!((&product["price"], &product["currency"]), (&json!(2500), &json!("JPY")));
-        let list = world.get(&Person::nobody(), "/products").await.expect(StatusCode::OK);
+        let list = world.get(&Caller::anonymous(), "/products").await.expect(StatusCode::OK);
         assert_eq!(list["items"][0]["stock"], 0);
     }
 
     #[tokio::test]
     async fn names_every_bad_field() {
         let world = World::start().await;
-        let admin = Person::admin();
+        let admin = Caller::admin();
         let bad = json!({ "name": "", "description": " ", "price": 0, "stock": 1_000_000_001 });
         let answer = world.post(&admin, "/products", bad).await;
         answer.expect_bad_fields(&["name", "description", "price", "stock"]);
@@ -157,9 +157,9 @@ mod the_catalogue {
         let adjustments = format!("{path}/stock-adjustments");
         let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "r" });
         for (person, status, code) in [
-            (Person::nobody(), 401, "unauthenticated"),
-            (Person::service(), 401, "unauthenticated"),
-            (Person::named("Ada"), 403, "forbidden"),
+            (Caller::anonymous(), 401, "unauthenticated"),
+            (Caller::service(), 401, "unauthenticated"),
+            (Caller::named("Ada"), 403, "forbidden"),
         ] {
             world.post(&person, "/products", mug()).await.expect_problem(status, code);
             world.patch(&person, &path, json!({ "price": 1 })).await.expect_problem(status, code);
@@ -188,7 +188,7 @@ mod the_catalogue {
         }
         let (mut path, mut found, mut pages) = ("/products?limit=3".to_owned(), Vec::new(), 0);
         loop {
-            let page = world.get(&Person::nobody(), &path).await.expect(StatusCode::OK);
+            let page = world.get(&Caller::anonymous(), &path).await.expect(StatusCode::OK);
             found.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].clone()));
             pages += 1;
             let Some(cursor) = page["next_cursor"].as_str() else { break };
@@ -196,7 +196,8 @@ mod the_catalogue {
         }
         assert_eq!((found, pages), (ids, 3));
         for (limit, goes_on) in [(6, true), (7, false), (8, false)] {
-            let page = world.get(&Person::nobody(), &format!("/products?limit={limit}")).await.expect(StatusCode::OK);
+            let page =
+                world.get(&Caller::anonymous(), &format!("/products?limit={limit}")).await.expect(StatusCode::OK);
             assert_eq!(page["next_cursor"].is_string(), goes_on, "{limit}");
         }
     }
@@ -204,7 +205,7 @@ mod the_catalogue {
     #[tokio::test]
     async fn refuses_a_cursor_that_it_did_not_give_and_a_limit_out_of_bounds() {
         let world = World::start().await;
-        let nobody = Person::nobody();
+        let nobody = Caller::anonymous();
         create(&world, mug()).await;
         create(&world, mug()).await;
         let page = world.get(&nobody, "/products?limit=1").await.expect(StatusCode::OK);
@@ -232,20 +233,20 @@ mod the_catalogue {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let deep = "/health/products?deep=true";
-        assert_eq!(world.get(&Person::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
+        assert_eq!(world.get(&Caller::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
         world.cloud.take_down("dynamodb");
         read(&world, &id).await.expect_problem(503, "unavailable");
-        world.get(&Person::nobody(), "/products").await.expect_problem(503, "unavailable");
+        world.get(&Caller::anonymous(), "/products").await.expect_problem(503, "unavailable");
         reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(503, "unavailable");
-        world.get(&Person::admin(), deep).await.expect_problem(503, "unavailable");
-        assert_eq!(world.get(&Person::nobody(), "/health/products").await.expect(StatusCode::OK)["status"], "ok");
+        world.get(&Caller::admin(), deep).await.expect_problem(503, "unavailable");
+        assert_eq!(world.get(&Caller::anonymous(), "/health/products").await.expect(StatusCode::OK)["status"], "ok");
     }
 }
 
 mod a_repeated_addition {
     use super::*;
 
-    async fn add(world: &World, person: &Person, body: Value, key: &str) -> Answer {
+    async fn add(world: &World, person: &Caller, body: Value, key: &str) -> Answer {
         world.send_with(person, Method::POST, "/products", Some(body), &[("idempotency-key", key)]).await
     }
 
@@ -256,7 +257,7 @@ mod a_repeated_addition {
     #[tokio::test]
     async fn adds_one_product_and_has_one_answer_whatever_became_of_it_since() {
         let world = World::start().await;
-        let admin = Person::admin();
+        let admin = Caller::admin();
         let first = add(&world, &admin, mug(), "k1").await;
         let id = first.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
         patch(&world, &id, "*", json!({ "name": "Cup", "price": 5, "currency": "EUR" })).await.expect(StatusCode::OK);
@@ -277,7 +278,7 @@ mod a_repeated_addition {
     #[tokio::test]
     async fn with_any_member_changed_is_another_request() {
         let world = World::start().await;
-        let admin = Person::admin();
+        let admin = Caller::admin();
         let full = but(mug(), "currency", "USD");
         add(&world, &admin, full.clone(), "k1").await.expect(StatusCode::CREATED);
         let document = serde_json::to_value(products::handlers::api()).unwrap();
@@ -299,7 +300,7 @@ mod a_repeated_addition {
     #[tokio::test]
     async fn is_another_request_where_another_key_another_person_or_none_names_it() {
         let world = World::start().await;
-        let (one, other) = (Person::admin(), Person::admin());
+        let (one, other) = (Caller::admin(), Caller::admin());
         for (person, key) in [(&one, "k1"), (&one, "k2"), (&other, "k1")] {
             add(&world, person, mug(), key).await.expect(StatusCode::CREATED);
         }
@@ -320,7 +321,7 @@ mod a_repeated_addition {
     #[tokio::test(start_paused = true)]
     async fn is_another_request_after_seven_days() {
         let world = World::start_at(Clock::tokio(jiff::Timestamp::now())).await;
-        let admin = Person::admin();
+        let admin = Caller::admin();
         let first = add(&world, &admin, mug(), "k1").await.text;
         let week = Duration::from_secs(7 * 24 * 3600);
         tokio::time::advance(week - Duration::from_secs(60)).await;
@@ -333,8 +334,8 @@ mod a_repeated_addition {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn at_the_same_time_adds_one_product() {
-        let (world, admin) = (Arc::new(World::start().await), Person::admin());
-        let send = async |world: Arc<World>, admin: Person| add(&world, &admin, mug(), "k1").await;
+        let (world, admin) = (Arc::new(World::start().await), Caller::admin());
+        let send = async |world: Arc<World>, admin: Caller| add(&world, &admin, mug(), "k1").await;
         let answers = (0..12).map(|_| tokio::spawn(send(world.clone(), admin.clone())));
         let answers = futures::future::join_all(answers).await;
         let texts: std::collections::BTreeSet<_> = answers.into_iter().map(|answer| answer.unwrap().text).collect();
@@ -344,7 +345,7 @@ mod a_repeated_addition {
     #[tokio::test]
     async fn may_be_repeated_where_nobody_knows_whether_it_took_effect() {
         let world = World::start().await;
-        let (admin, ada) = (Person::admin(), Person::named("Ada"));
+        let (admin, ada) = (Caller::admin(), Caller::named("Ada"));
         let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" });
         let profile = json!({ "name": "Ada", "email": ada.email() });
         let order = format!("/orders/ord_{}/cancel", uuid::Uuid::now_v7());
@@ -377,7 +378,7 @@ mod changing_details {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let path = format!("/products/{id}");
-        let answer = world.patch(&Person::admin(), &path, json!({ "price": 18.5 })).await;
+        let answer = world.patch(&Caller::admin(), &path, json!({ "price": 18.5 })).await;
         answer.expect_problem(428, "precondition_required");
 
         let answer = patch(&world, &id, "\"1\"", json!({ "price": 18.5, "name": " Mug " })).await;
@@ -501,7 +502,7 @@ mod a_stock_adjustment {
         adjust(&world, &id, "delivery-7", 6).await.expect_problem(409, "adjustment_mismatch");
         let body = json!({ "adjustment_id": "delivery-7", "delta": 5, "reason": "Something else" });
         let path = format!("/products/{id}/stock-adjustments");
-        world.post(&Person::admin(), &path, body).await.expect_problem(409, "adjustment_mismatch");
+        world.post(&Caller::admin(), &path, body).await.expect_problem(409, "adjustment_mismatch");
         assert_eq!(stock(&world, &id).await, 15);
         // The id is the client's, for each product anew.
         let other = create(&world, mug()).await;
@@ -514,9 +515,9 @@ mod a_stock_adjustment {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let first = adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK);
-        world.cloud.commit_late("ADJUSTMENT#breakage", Duration::from_millis(100));
+        world.cloud.delay_commit("ADJUSTMENT#breakage", Duration::from_millis(100));
         assert_eq!(adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK), first);
-        world.cloud.commit_late("ADJUSTMENT#breakage", Duration::from_secs(60));
+        world.cloud.delay_commit("ADJUSTMENT#breakage", Duration::from_secs(60));
         adjust(&world, &id, "breakage", -10).await.expect_problem(409, "contended");
     }
 
@@ -539,7 +540,7 @@ mod a_stock_adjustment {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let path = format!("/products/{id}/stock-adjustments");
-        let admin = Person::admin();
+        let admin = Caller::admin();
         let bad = json!({ "adjustment_id": "a b", "delta": 0, "reason": "" });
         world.post(&admin, &path, bad).await.expect_bad_fields(&["adjustment_id", "delta", "reason"]);
         let good = json!({ "adjustment_id": "a", "delta": 1, "reason": "r" });
@@ -607,7 +608,7 @@ mod a_reserve {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let body = json!({ "order_id": OrderId::generate(), "product_id": id, "quantity": 2 });
-        let answer = world.post(&Person::service(), "/products/reserve", body).await.expect(StatusCode::OK);
+        let answer = world.post(&Caller::service(), "/products/reserve", body).await.expect(StatusCode::OK);
         assert_eq!((&answer["lines"][0]["quantity"], &answer["total"]), (&json!(2), &json!(39.98)));
 
         let answer = reserve(&world, OrderId::generate(), &[(&id, 1), (&id, 2)]).await.expect(StatusCode::OK);
@@ -655,7 +656,7 @@ mod a_reserve {
         let world = World::start().await;
         let id = ProductId::generate().to_string();
         let order = OrderId::generate();
-        let send = async |body: Value| world.post(&Person::service(), "/products/reserve", body).await;
+        let send = async |body: Value| world.post(&Caller::service(), "/products/reserve", body).await;
         let with = |items: Value| json!({ "order_id": order, "items": items });
         let item = |quantity: i64| json!({ "product_id": id, "quantity": quantity });
         let either = &["items"][..];
@@ -716,9 +717,9 @@ mod a_reserve {
         let first = reserve(&world, order, &[(&id, 10)]).await;
         first.expect(StatusCode::OK);
         let reservation = format!("RESERVATION#{order}");
-        world.cloud.commit_late(&reservation, Duration::from_millis(100));
+        world.cloud.delay_commit(&reservation, Duration::from_millis(100));
         assert_eq!(reserve(&world, order, &[(&id, 10)]).await.text, first.text);
-        world.cloud.commit_late(&reservation, Duration::from_secs(60));
+        world.cloud.delay_commit(&reservation, Duration::from_secs(60));
         reserve(&world, order, &[(&id, 10)]).await.expect_problem(409, "contended");
     }
 
@@ -740,7 +741,7 @@ mod a_reserve {
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
         let body = json!({ "order_id": order, "product_id": id, "quantity": 1 });
-        for person in [Person::nobody(), Person::named("Ada"), Person::admin()] {
+        for person in [Caller::anonymous(), Caller::named("Ada"), Caller::admin()] {
             world.post(&person, "/products/reserve", body.clone()).await.expect_problem(403, "forbidden");
             let path = format!("/reservations/{order}/release");
             world.post(&person, &path, json!({})).await.expect_problem(403, "forbidden");
@@ -812,7 +813,7 @@ mod a_release {
         let order = OrderId::generate();
         // With a body, too, which is not looked at.
         let path = format!("/reservations/{order}/release");
-        world.post(&Person::service(), &path, json!({})).await.expect(StatusCode::OK);
+        world.post(&Caller::service(), &path, json!({})).await.expect(StatusCode::OK);
         release(&world, order).await.expect(StatusCode::OK);
         for quantity in [1, 11] {
             reserve(&world, order, &[(&id, quantity)]).await.expect_problem(409, "reservation_released");
@@ -825,7 +826,7 @@ mod a_release {
     #[tokio::test]
     async fn needs_an_orders_id() {
         let world = World::start().await;
-        let answer = world.post(&Person::service(), "/reservations/42/release", json!({})).await;
+        let answer = world.post(&Caller::service(), "/reservations/42/release", json!({})).await;
         answer.expect_bad_fields(&["id"]);
     }
 

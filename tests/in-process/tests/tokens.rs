@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chassis::clock::Clock;
 use http::{Method, Request, StatusCode};
 use in_process_tests::{
-    Answer, Person, World,
+    Answer, Caller, World,
     keys::{Key, unsigned},
     world::{CLIENT, ISSUER, POOL},
 };
@@ -42,7 +42,7 @@ async fn world_with(keys: &[&Key]) -> World {
 /// Asks for something that only a signed-in person gets.
 async fn orders(world: &World, authorization: &str) -> Answer {
     let request = Request::get("/orders").header("authorization", authorization).body(Body::empty()).unwrap();
-    world.send_raw(&Person::nobody(), request).await
+    world.send_raw(&Caller::anonymous(), request).await
 }
 
 #[track_caller]
@@ -62,7 +62,7 @@ mod a_genuine_token {
         orders(&world, &token).await.expect(StatusCode::OK);
         for path in [format!("/users/user_{SUBJECT}"), format!("/payments/pay_{SUBJECT}")] {
             let request = Request::get(path).header("authorization", &token).body(Body::empty()).unwrap();
-            world.send_raw(&Person::nobody(), request).await.expect_problem(404, "not_found");
+            world.send_raw(&Caller::anonymous(), request).await.expect_problem(404, "not_found");
         }
     }
 
@@ -74,7 +74,7 @@ mod a_genuine_token {
         for (groups, status) in [(json!(null), 404), (json!(["staff"]), 404), (json!(["admin"]), 200)] {
             let token = format!("Bearer {}", key.sign(&claims(json!({ "cognito:groups": groups }))));
             let request = Request::get(&others).header("authorization", token).body(Body::empty()).unwrap();
-            let answer = world.send_raw(&Person::nobody(), request).await;
+            let answer = world.send_raw(&Caller::anonymous(), request).await;
             assert_eq!(answer.status.as_u16(), status, "{groups}: {}", answer.text);
         }
     }
@@ -192,7 +192,7 @@ mod a_token_is_refused {
     async fn even_where_anybody_may_read() {
         let world = world_with(&[]).await;
         let request = Request::get("/health/orders?deep=true").header("authorization", "Bearer a.b.c");
-        expect_refused(&world.send_raw(&Person::nobody(), request.body(Body::empty()).unwrap()).await);
+        expect_refused(&world.send_raw(&Caller::anonymous(), request.body(Body::empty()).unwrap()).await);
     }
 }
 
@@ -270,7 +270,7 @@ mod keys {
 mod behind_a_gateway {
     use super::*;
 
-    async fn add_product(world: &World, person: &Person, headers: &[(&str, &str)]) -> Answer {
+    async fn add_product(world: &World, person: &Caller, headers: &[(&str, &str)]) -> Answer {
         let body = json!({ "name": "Mug", "description": "Blue.", "price": 5, "stock": 1 });
         world.send_with(person, Method::POST, "/products", Some(body), headers).await
     }
@@ -289,8 +289,8 @@ mod behind_a_gateway {
             ("iss", json!(format!("{ISSUER}2"))),
             ("iss", json!(null)),
         ] {
-            expect_refused(&world.get(&ada.but(claim, value.clone()), &path).await);
-            expect_refused(&add_product(&world, &Person::admin().but(claim, value), &[]).await);
+            expect_refused(&world.get(&ada.with_claim(claim, value.clone()), &path).await);
+            expect_refused(&add_product(&world, &Caller::admin().with_claim(claim, value), &[]).await);
         }
     }
 
@@ -300,7 +300,7 @@ mod behind_a_gateway {
         for claim in
             [json!("admin"), json!("[admin]"), json!("ops,admin"), json!("[admin ops]"), json!(["ops", "admin"])]
         {
-            let admin = Person::named("Grace").in_groups(&["ops", "admin"], claim);
+            let admin = Caller::named("Grace").in_groups(&["ops", "admin"], claim);
             add_product(&world, &admin, &[]).await.expect(StatusCode::CREATED);
         }
     }
@@ -318,7 +318,7 @@ mod behind_a_gateway {
             ("administrators", "[administrators]"),
             ("Admin", "Admin"),
         ] {
-            let person = Person::named("Mallory").in_groups(&[group], claim);
+            let person = Caller::named("Mallory").in_groups(&[group], claim);
             add_product(&world, &person, &[]).await.expect_problem(403, "forbidden");
         }
     }
@@ -326,7 +326,7 @@ mod behind_a_gateway {
     #[tokio::test]
     async fn an_administrator_is_known_by_the_one_token_that_the_gateway_has_checked() {
         let world = World::start().await;
-        let (admin, other) = (Person::admin(), Person::admin());
+        let (admin, other) = (Caller::admin(), Caller::admin());
         let token = admin.token();
         for good in [token.clone(), format!("Bearer {token}"), format!("bearer {token}")] {
             add_product(&world, &admin, &[("authorization", &good)]).await.expect(StatusCode::CREATED);
@@ -341,30 +341,30 @@ mod behind_a_gateway {
             expect_refused(&add_product(&world, &admin, &headers).await);
         }
         // The gateway's word alone.
-        let claimed = Person::named("Mallory").but("cognito:groups", "admin");
+        let claimed = Caller::named("Mallory").with_claim("cognito:groups", "admin");
         expect_refused(&add_product(&world, &claimed, &[]).await);
     }
 
     #[tokio::test]
     async fn an_http_api_makes_an_administrator_of_nobody_else() {
         let world = World::start().await;
-        let event = |person: &Person, authorization: &str| {
+        let event = |person: &Caller, authorization: &str| {
             let mut event: Value =
                 serde_json::from_str(include_str!("../../../events/orders/http-v2-list-orders.json")).unwrap();
             event["requestContext"]["authorizer"]["jwt"]["claims"] = person.claims();
             event["headers"]["authorization"] = authorization.into();
-            event["rawQueryString"] = format!("user_id={}", Person::named("Ada").id()).into();
+            event["rawQueryString"] = format!("user_id={}", Caller::named("Ada").id()).into();
             event.to_string()
         };
         let status = async |event: String| world.invoke("orders", &event).await.unwrap()["statusCode"].clone();
-        let admin = Person::named("Grace").in_groups(&["admin"], "[admin]");
+        let admin = Caller::named("Grace").in_groups(&["admin"], "[admin]");
         let token = admin.token();
         assert_eq!(status(event(&admin, &format!("Bearer {token}"))).await, 200);
         assert_eq!(status(event(&admin, &format!("Bearer {token},Bearer {token}"))).await, 401);
-        let mallory = Person::named("Mallory").in_groups(&["[admin"], "[[admin]");
+        let mallory = Caller::named("Mallory").in_groups(&["[admin"], "[[admin]");
         assert_eq!(status(event(&mallory, &mallory.token())).await, 404);
         assert_eq!(status(event(&mallory, &token)).await, 401);
-        assert_eq!(status(event(&admin.but("aud", "another-client"), &token)).await, 401);
+        assert_eq!(status(event(&admin.with_claim("aud", "another-client"), &token)).await, 401);
     }
 
     #[tokio::test]
@@ -376,7 +376,7 @@ mod behind_a_gateway {
         let staff = ada.in_groups(&["staff"], "[staff]");
         add_product(&world, &staff, &[]).await.expect_problem(403, "forbidden");
         // Whether it is an administrator is not known.
-        add_product(&world, &Person::admin(), &[]).await.expect_problem(503, "unavailable");
+        add_product(&world, &Caller::admin(), &[]).await.expect_problem(503, "unavailable");
         world.cloud.bring_back();
         assert_eq!(world.cloud.key_fetches(), 0);
     }

@@ -1,29 +1,29 @@
 //! The users service: creating, reading, changing and leaving.
 
 use http::{Method, StatusCode};
-use in_process_tests::{Person, World};
+use in_process_tests::{Caller, World};
 use serde_json::{Value, json};
 
 /// What the users service answers to another service that asks about `person`
 /// and passes on what the person's token says.
-async fn validate(world: &World, person: &Person) -> Value {
+async fn validate(world: &World, person: &Caller) -> Value {
     let heard = json!({ "email": person.email(), "phone": person.phone(), "as_of": person.issued_at() });
     let path = format!("/users/{}/validate", person.id());
-    world.post(&Person::service(), &path, heard).await.expect(StatusCode::OK)
+    world.post(&Caller::service(), &path, heard).await.expect(StatusCode::OK)
 }
 
-async fn profile(world: &World, person: &Person) -> Value {
+async fn profile(world: &World, person: &Caller) -> Value {
     world.get(person, &format!("/users/{}", person.id())).await.expect(StatusCode::OK)
 }
 
-async fn create(world: &World, person: &Person) -> in_process_tests::Answer {
+async fn create(world: &World, person: &Caller) -> in_process_tests::Answer {
     world.post(person, "/users", json!({ "name": "Somebody", "email": person.email() })).await
 }
 
 #[tokio::test]
 async fn a_signed_in_person_creates_their_profile_with_their_verified_address_and_phone() {
     let world = World::start().await;
-    let ada = Person::named("Ada");
+    let ada = Caller::named("Ada");
     let answer = world.post(&ada, "/users", json!({ "name": " Ada Lovelace ", "email": "ADA@example.com" })).await;
     let user = answer.expect(StatusCode::CREATED);
     assert_eq!(user["id"], ada.id().to_string());
@@ -38,11 +38,11 @@ async fn a_signed_in_person_creates_their_profile_with_their_verified_address_an
 #[tokio::test]
 async fn a_profile_takes_no_address_that_the_pool_did_not_verify() {
     let world = World::start().await;
-    let ada = Person::named("Ada");
+    let ada = Caller::named("Ada");
     let body = json!({ "name": "Ada", "email": "somebody.else@example.com" });
     world.post(&ada, "/users", body).await.expect_bad_fields(&["email"]);
     let body = json!({ "name": "Ada", "email": ada.email() });
-    world.post(&ada.but("email_verified", "false"), "/users", body).await.expect_bad_fields(&["email"]);
+    world.post(&ada.with_claim("email_verified", "false"), "/users", body).await.expect_bad_fields(&["email"]);
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn a_second_profile_and_a_taken_address_are_conflicts() {
     let ada = world.customer("Ada").await;
     let body = json!({ "name": "Ada", "email": ada.email() });
     world.post(&ada, "/users", body.clone()).await.expect_problem(409, "user_exists");
-    let other = Person::named("Other").but("email", ada.email());
+    let other = Caller::named("Other").with_claim("email", ada.email());
     world.post(&other, "/users", body).await.expect_problem(409, "email_taken");
     world.get(&other, &format!("/users/{}", other.id())).await.expect_problem(404, "not_found");
 }
@@ -59,7 +59,7 @@ async fn a_second_profile_and_a_taken_address_are_conflicts() {
 #[tokio::test]
 async fn every_bad_field_is_named_at_once() {
     let world = World::start().await;
-    let ada = Person::named("Ada");
+    let ada = Caller::named("Ada");
     world.post(&ada, "/users", json!({ "name": "", "email": "x" })).await.expect_bad_fields(&["email", "name"]);
     let others = json!({ "name": "", "email": "somebody.else@example.com", "admin": true });
     world.post(&ada, "/users", others.clone()).await.expect_bad_fields(&["name", "email", "admin"]);
@@ -80,7 +80,7 @@ async fn somebody_elses_profile_is_not_found_but_an_administrator_reads_it() {
     world.get(&mallory, &path).await.expect_problem(404, "not_found");
     world.patch(&mallory, &path, json!({ "name": "M" })).await.expect_problem(404, "not_found");
     world.delete(&mallory, &path).await.expect_problem(404, "not_found");
-    assert_eq!(world.get(&Person::admin(), &path).await.expect(StatusCode::OK)["name"], "Ada");
+    assert_eq!(world.get(&Caller::admin(), &path).await.expect(StatusCode::OK)["name"], "Ada");
 }
 
 #[tokio::test]
@@ -91,14 +91,14 @@ async fn a_profile_follows_its_owners_changes() {
     let user = world.patch(&ada, &path, json!({ "name": "Countess" })).await.expect(StatusCode::OK);
     assert_eq!((&user["name"], &user["email"]), (&json!("Countess"), &json!(ada.email())));
 
-    let moved = ada.later(60).but("email", "countess@example.com");
+    let moved = ada.with_later_token(60).with_claim("email", "countess@example.com");
     let user = world.patch(&moved, &path, json!({ "email": "countess@example.com" })).await.expect(StatusCode::OK);
     assert_eq!(user["email"], "countess@example.com");
 
     // The old address is free again, the new one is not.
-    let next = Person::named("Next").but("email", ada.email());
+    let next = Caller::named("Next").with_claim("email", ada.email());
     world.post(&next, "/users", json!({ "name": "N", "email": ada.email() })).await.expect(StatusCode::CREATED);
-    let third = Person::named("Third").but("email", "countess@example.com");
+    let third = Caller::named("Third").with_claim("email", "countess@example.com");
     let body = json!({ "name": "T", "email": "countess@example.com" });
     world.post(&third, "/users", body).await.expect_problem(409, "email_taken");
 }
@@ -107,7 +107,7 @@ async fn a_profile_follows_its_owners_changes() {
 async fn an_administrator_may_rename_but_not_readdress() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let admin = Person::admin();
+    let admin = Caller::admin();
     let path = format!("/users/{}", ada.id());
     let user = world.patch(&admin, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
     assert_eq!((&user["name"], &user["phone"]), (&json!("A."), &json!(ada.phone())));
@@ -130,7 +130,7 @@ async fn leaving_erases_personal_data_and_frees_the_address() {
     let body = json!({ "name": "Ada", "email": ada.email() });
     world.post(&ada, "/users", body.clone()).await.expect_problem(409, "user_inactive");
     world.patch(&ada, &path, json!({ "name": "Ada" })).await.expect_problem(409, "user_inactive");
-    let heir = Person::named("Heir").but("email", ada.email());
+    let heir = Caller::named("Heir").with_claim("email", ada.email());
     world.post(&heir, "/users", body).await.expect(StatusCode::CREATED);
 }
 
@@ -142,7 +142,7 @@ async fn other_services_learn_whether_a_user_may_order_and_how_to_reach_them() {
     assert_eq!(validate(&world, &ada).await, json!({ "valid": true, "recipient": recipient }));
     world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
     assert_eq!(validate(&world, &ada).await, json!({ "valid": false, "reason": "user_inactive" }));
-    let nobody = Person::named("Nobody");
+    let nobody = Caller::named("Nobody");
     assert_eq!(validate(&world, &nobody).await, json!({ "valid": false, "reason": "user_not_found" }));
 }
 
@@ -151,10 +151,10 @@ async fn people_do_not_reach_internal_routes_and_services_do_not_pass_as_people(
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let validate = format!("/users/{}/validate", ada.id());
-    for person in [&ada, &Person::admin(), &Person::nobody()] {
+    for person in [&ada, &Caller::admin(), &Caller::anonymous()] {
         world.post(person, &validate, json!({ "as_of": 0 })).await.expect_problem(403, "forbidden");
     }
-    for person in [Person::service(), Person::nobody()] {
+    for person in [Caller::service(), Caller::anonymous()] {
         world.get(&person, &format!("/users/{}", ada.id())).await.expect_problem(401, "unauthenticated");
     }
 }
@@ -163,14 +163,14 @@ async fn people_do_not_reach_internal_routes_and_services_do_not_pass_as_people(
 async fn health_is_for_anyone_and_deep_health_for_administrators() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let health = world.get(&Person::nobody(), "/health/users").await.expect(StatusCode::OK);
+    let health = world.get(&Caller::anonymous(), "/health/users").await.expect(StatusCode::OK);
     assert_eq!((&health["service"], &health["status"]), (&json!("users"), &json!("ok")));
     let deep = "/health/users?deep=true";
-    world.get(&Person::nobody(), deep).await.expect_problem(401, "unauthenticated");
+    world.get(&Caller::anonymous(), deep).await.expect_problem(401, "unauthenticated");
     world.get(&ada, deep).await.expect_problem(403, "forbidden");
-    assert_eq!(world.get(&Person::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
+    assert_eq!(world.get(&Caller::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
     world.cloud.take_down("dynamodb");
-    world.get(&Person::admin(), deep).await.expect_problem(503, "unavailable");
+    world.get(&Caller::admin(), deep).await.expect_problem(503, "unavailable");
 }
 
 #[tokio::test]
@@ -197,7 +197,8 @@ async fn what_is_not_a_request_gets_a_problem_document_too() {
 async fn a_profile_follows_the_newest_token_with_which_its_owner_orders() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let moved = ada.later(60).but("email", "b@example.com").but("phone_number", "+15555550199");
+    let moved =
+        ada.with_later_token(60).with_claim("email", "b@example.com").with_claim("phone_number", "+15555550199");
     let recipient = json!({ "name": "Ada", "email": "b@example.com", "phone": "+15555550199" });
     assert_eq!(validate(&world, &moved).await["recipient"], recipient);
     let user = profile(&world, &ada).await;
@@ -212,9 +213,9 @@ async fn a_newer_token_that_says_the_same_still_outdates_the_older_ones() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let created = profile(&world, &ada).await;
-    validate(&world, &ada.later(120)).await;
+    validate(&world, &ada.with_later_token(120)).await;
     assert_eq!(profile(&world, &ada).await, created);
-    let between = ada.later(60).but("email", "b@example.com");
+    let between = ada.with_later_token(60).with_claim("email", "b@example.com");
     assert_eq!(validate(&world, &between).await["recipient"]["email"], ada.email());
 }
 
@@ -224,7 +225,7 @@ async fn a_token_without_a_verified_address_leaves_the_profiles_in_force() {
     let ada = world.customer("Ada").await;
     let heard = json!({ "as_of": ada.issued_at() + 60 });
     let path = format!("/users/{}/validate", ada.id());
-    let answer = world.post(&Person::service(), &path, heard).await.expect(StatusCode::OK);
+    let answer = world.post(&Caller::service(), &path, heard).await.expect(StatusCode::OK);
     assert_eq!(answer["recipient"], json!({ "name": "Ada", "email": ada.email() }));
 }
 
@@ -232,7 +233,7 @@ async fn a_token_without_a_verified_address_leaves_the_profiles_in_force() {
 async fn an_address_goes_to_whom_the_pool_has_verified_it_for_last() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let heir = Person::named("Heir").later(60).but("email", ada.email());
+    let heir = Caller::named("Heir").with_later_token(60).with_claim("email", ada.email());
     create(&world, &heir).await.expect(StatusCode::CREATED);
     // The profile that had it keeps its id, and has no address.
     let user = profile(&world, &ada).await;
@@ -245,7 +246,7 @@ async fn an_address_goes_to_whom_the_pool_has_verified_it_for_last() {
         .expect_problem(409, "email_taken");
     assert_eq!(profile(&world, &heir).await["email"], ada.email());
     // Its owner's next token brings a new one.
-    let moved = ada.later(120).but("email", "b@example.com");
+    let moved = ada.with_later_token(120).with_claim("email", "b@example.com");
     assert_eq!(validate(&world, &moved).await["recipient"]["email"], "b@example.com");
     assert_eq!(profile(&world, &ada).await["email"], "b@example.com");
 }
@@ -254,23 +255,24 @@ async fn an_address_goes_to_whom_the_pool_has_verified_it_for_last() {
 async fn an_order_takes_over_an_address_as_a_new_profile_does() {
     let world = World::start().await;
     let (ada, grace) = (world.customer("Ada").await, world.customer("Grace").await);
-    let grace = grace.later(60).but("email", ada.email());
+    let grace = grace.with_later_token(60).with_claim("email", ada.email());
     assert_eq!(validate(&world, &grace).await["recipient"]["email"], ada.email());
     assert_eq!(profile(&world, &ada).await["email"], Value::Null);
     // Grace's former address is free.
-    let next = Person::named("Next").but("email", "grace@example.com");
+    let next = Caller::named("Next").with_claim("email", "grace@example.com");
     create(&world, &next).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
 async fn an_older_token_takes_an_address_from_nobody() {
     let world = World::start().await;
-    let ada = Person::named("Ada").later(60);
+    let ada = Caller::named("Ada").with_later_token(60);
     create(&world, &ada).await.expect(StatusCode::CREATED);
-    let late = Person::named("Late").but("email", ada.email());
+    let late = Caller::named("Late").with_claim("email", ada.email());
     create(&world, &late).await.expect_problem(409, "email_taken");
     let grace = world.customer("Grace").await;
-    let mistaken = grace.later(30).but("email", ada.email()).but("phone_number", "+15555550199");
+    let mistaken =
+        grace.with_later_token(30).with_claim("email", ada.email()).with_claim("phone_number", "+15555550199");
     // What else the token says is heard.
     let recipient = json!({ "name": "Grace", "email": "grace@example.com", "phone": "+15555550199" });
     assert_eq!(validate(&world, &mistaken).await["recipient"], recipient);
@@ -281,7 +283,7 @@ async fn an_older_token_takes_an_address_from_nobody() {
 async fn a_person_whom_the_pool_has_forgotten_signs_up_again_with_the_same_address() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let again = Person::named("Ada").later(3600);
+    let again = Caller::named("Ada").with_later_token(3600);
     assert_ne!(again.id(), ada.id());
     create(&world, &again).await.expect(StatusCode::CREATED);
     assert_eq!(profile(&world, &again).await["email"], ada.email());
@@ -291,7 +293,8 @@ async fn a_person_whom_the_pool_has_forgotten_signs_up_again_with_the_same_addre
 async fn an_address_belongs_to_one_of_many_who_claim_it_at_once() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let heirs: Vec<_> = (1..6).map(|n| Person::named("Heir").later(n).but("email", ada.email())).collect();
+    let heirs: Vec<_> =
+        (1..6).map(|n| Caller::named("Heir").with_later_token(n).with_claim("email", ada.email())).collect();
     for answer in futures::future::join_all(heirs.iter().map(|heir| create(&world, heir))).await {
         assert!([201, 409].contains(&answer.status.as_u16()), "{}", answer.text);
     }
@@ -307,10 +310,11 @@ async fn a_change_with_an_older_token_neither_removes_nor_restores_anything() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
-    let moved = ada.later(60).but("email", "b@example.com").but("phone_number", "+15555550199");
+    let moved =
+        ada.with_later_token(60).with_claim("email", "b@example.com").with_claim("phone_number", "+15555550199");
     world.patch(&moved, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
 
-    let older = ada.but("phone_number_verified", "false");
+    let older = ada.with_claim("phone_number_verified", "false");
     let user = world.patch(&older, &path, json!({ "name": "Ada L." })).await.expect(StatusCode::OK);
     assert_eq!((&user["name"], &user["phone"]), (&json!("Ada L."), &json!("+15555550199")));
     world.patch(&ada, &path, json!({ "email": ada.email() })).await.expect_bad_fields(&["email"]);
@@ -322,7 +326,7 @@ async fn changes_at_the_same_time_all_succeed() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
-    world.cloud.take_random_time(7);
+    world.cloud.randomise_latency(7);
     let changes = (0..16).map(|n| {
         let (world, ada, path) = (&world, &ada, &path);
         async move { world.patch(ada, path, json!({ "name": format!("Ada {n}") })).await }

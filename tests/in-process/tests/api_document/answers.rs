@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use chassis::{clock::Clock, http::MAX_BODY};
 use http::{Request, StatusCode};
-use in_process_tests::{Answer, Person, World, world::CANCELLATION_WINDOW};
+use in_process_tests::{Answer, Caller, World, world::CANCELLATION_WINDOW};
 use serde_json::{Value, json};
 
 use crate::contract::{Contract, Operation};
@@ -32,7 +32,7 @@ impl Shop {
     async fn send(
         &self,
         id: &str,
-        person: &Person,
+        person: &Caller,
         path: &str,
         body: impl Into<Body>,
         headers: &[(&str, &str)],
@@ -45,11 +45,11 @@ impl Shop {
         self.contract.send(&self.world, id, person, request).await
     }
 
-    async fn call(&self, id: &str, person: &Person, path: &str, body: Value) -> Answer {
+    async fn call(&self, id: &str, person: &Caller, path: &str, body: Value) -> Answer {
         self.call_with(id, person, path, body, &[]).await
     }
 
-    async fn call_with(&self, id: &str, person: &Person, path: &str, body: Value, header: &[(&str, &str)]) -> Answer {
+    async fn call_with(&self, id: &str, person: &Caller, path: &str, body: Value, header: &[(&str, &str)]) -> Answer {
         match body {
             Value::Null => self.send(id, person, path, Body::empty(), header).await,
             body => {
@@ -62,18 +62,18 @@ impl Shop {
     async fn product(&self, price: f64, currency: &str, stock: u32) -> String {
         let body =
             json!({ "name": "Mug", "description": "Blue.", "price": price, "currency": currency, "stock": stock });
-        let product = self.call("createProduct", &Person::admin(), "/products", body).await;
+        let product = self.call("createProduct", &Caller::admin(), "/products", body).await;
         id(&product.expect(StatusCode::CREATED))
     }
 
-    async fn customer(&self, name: &str) -> Person {
-        let person = Person::named(name);
+    async fn customer(&self, name: &str) -> Caller {
+        let person = Caller::named(name);
         let body = json!({ "name": name, "email": person.email() });
         self.call("createUser", &person, "/users", body).await.expect(StatusCode::CREATED);
         person
     }
 
-    async fn place(&self, person: &Person, lines: &[(&str, u32)], token: &str, key: &str) -> Answer {
+    async fn place(&self, person: &Caller, lines: &[(&str, u32)], token: &str, key: &str) -> Answer {
         let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
         let body = json!({ "items": lines.iter().map(line).collect::<Vec<_>>(), "payment_method": token });
         self.call_with("placeOrder", person, "/orders", body, &[("idempotency-key", key)]).await
@@ -104,12 +104,12 @@ async fn users(shop: &Shop) {
     let (path, nobody) = (format!("/users/{}", ada.id()), Value::Null);
     let body = json!({ "name": "Ada", "email": ada.email() });
     shop.call("createUser", &ada, "/users", body.clone()).await.expect_problem(409, "user_exists");
-    let twin = Person::named("Twin").but("email", ada.email());
+    let twin = Caller::named("Twin").with_claim("email", ada.email());
     shop.call("createUser", &twin, "/users", body.clone()).await.expect_problem(409, "email_taken");
     shop.call("getUser", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
     shop.call("changeUser", &ada, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
     let bob = shop.customer("Bob").await;
-    let moved = bob.but("email", ada.email());
+    let moved = bob.with_claim("email", ada.email());
     let taken = shop.call("changeUser", &moved, &format!("/users/{}", bob.id()), json!({ "email": ada.email() })).await;
     taken.expect_problem(409, "email_taken");
     for id in ["getUser", "deactivateUser"] {
@@ -123,7 +123,7 @@ async fn users(shop: &Shop) {
 }
 
 async fn products(shop: &Shop) {
-    let (admin, nobody) = (Person::admin(), Person::nobody());
+    let (admin, nobody) = (Caller::admin(), Caller::anonymous());
     let mug = shop.product(19.99, "USD", 5).await;
     shop.product(2000.0, "JPY", 5).await;
     let cup = |stock: u32| json!({ "name": "Cup", "description": "Small.", "price": 5, "stock": stock });
@@ -173,7 +173,7 @@ async fn orders(shop: &Shop) {
     shop.place(&ada, &[(&mug, 1), (&rope, 1)], "tok_accepted", "k4").await.expect_problem(422, "mixed_currencies");
     let unknown = products::domain::ProductId::generate().to_string();
     shop.place(&ada, &[(&unknown, 1)], "tok_accepted", "k5").await.expect_problem(422, "unknown_product");
-    let stranger = Person::named("Stranger");
+    let stranger = Caller::named("Stranger");
     shop.place(&stranger, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_not_found");
     let gone = shop.customer("Gone").await;
     shop.call("deactivateUser", &gone, &format!("/users/{}", gone.id()), nobody.clone()).await;
@@ -242,7 +242,7 @@ impl Replayed for Answer {
 }
 
 async fn health(shop: &Shop) {
-    let (admin, ada, nobody) = (Person::admin(), Person::named("Ada"), Person::nobody());
+    let (admin, ada, nobody) = (Caller::admin(), Caller::named("Ada"), Caller::anonymous());
     for operation in shop.contract.operations().iter().filter(|operation| operation.path.starts_with("/health")) {
         let (id, deep) = (operation.id, format!("{}?deep=true", operation.path));
         shop.call(id, &nobody, operation.path, Value::Null).await.expect(StatusCode::OK);
@@ -256,7 +256,7 @@ async fn health(shop: &Shop) {
 
 /// What any operation of a kind says to requests of another.
 async fn bad_requests(shop: &Shop) {
-    let (admin, ada) = (Person::admin(), Person::named("Ada"));
+    let (admin, ada) = (Caller::admin(), Caller::named("Ada"));
     let json = ("content-type", "application/json");
     let matching = ("if-match", "*");
     for operation in shop.contract.operations() {
@@ -270,7 +270,7 @@ async fn bad_requests(shop: &Shop) {
         };
         let path = operation.path.replace("{id}", &format!("{prefix}_{}", uuid::Uuid::now_v7()));
         if operation.needs_token(shop.contract.document()) {
-            let answer = shop.send(id, &Person::nobody(), &path, "{}", &[json, matching]).await;
+            let answer = shop.send(id, &Caller::anonymous(), &path, "{}", &[json, matching]).await;
             answer.expect_problem(401, "unauthenticated");
             if !responses["403"].is_null() {
                 shop.send(id, &ada, &path, "{}", &[json, matching]).await.expect_problem(403, "forbidden");
@@ -313,7 +313,7 @@ async fn bad_requests(shop: &Shop) {
 /// time.
 async fn tables_in_trouble(shop: &Shop) {
     const TABLES: [&str; 5] = ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable"];
-    let (admin, ada) = (Person::admin(), shop.customer("Unlucky Ada").await);
+    let (admin, ada) = (Caller::admin(), shop.customer("Unlucky Ada").await);
     let mug = shop.product(19.99, "USD", 9).await;
     let order = shop.place(&ada, &[(&mug, 1)], "tok_accepted", "first").await.expect(StatusCode::CREATED);
     let (json, user) = (("content-type", "application/json"), ada.id().to_string());

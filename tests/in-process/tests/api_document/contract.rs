@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Method, Request, StatusCode};
-use in_process_tests::{Answer, Person, World};
+use in_process_tests::{Answer, Caller, World};
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 
@@ -88,7 +88,7 @@ impl Contract {
     }
 
     /// Sends a request, and asserts that the document knows such an answer.
-    pub async fn send(&self, world: &World, id: &str, person: &Person, request: Request<axum::body::Body>) -> Answer {
+    pub async fn send(&self, world: &World, id: &str, person: &Caller, request: Request<axum::body::Body>) -> Answer {
         let operation = self.operation(id);
         let path = request.uri().path().to_owned();
         let like = |pattern: &str, part: &str| pattern == part || pattern.starts_with('{');

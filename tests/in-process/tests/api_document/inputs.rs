@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chassis::{id::UserId, text::BEYOND_THE_PATTERN};
 use http::StatusCode;
-use in_process_tests::{Person, World};
+use in_process_tests::{Caller, World};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 use utoipa::{PartialSchema, ToSchema};
@@ -100,7 +100,7 @@ fn tokens_keys_and_codes_are_described_as_they_are_read() {
 }
 
 /// Values to try in each place of a body.
-fn values(person: &Person) -> Vec<Value> {
+fn values(person: &Caller) -> Vec<Value> {
     let uuid = uuid::Uuid::nil();
     let numbers = [
         "0",
@@ -193,7 +193,7 @@ fn variations(good: &Value, values: &[Value]) -> Vec<Value> {
 }
 
 /// Whether the services take a body, whatever comes of it then.
-async fn taken(world: &World, person: &Person, operation: &Operation<'_>, path: &str, body: &Value) -> Option<bool> {
+async fn taken(world: &World, person: &Caller, operation: &Operation<'_>, path: &str, body: &Value) -> Option<bool> {
     let headers = [("if-match", "*")];
     let answer = world.send_with(person, operation.method.clone(), path, Some(body.clone()), &headers).await;
     let problem = answer.json();
@@ -214,7 +214,7 @@ async fn taken(world: &World, person: &Person, operation: &Operation<'_>, path: 
 #[tokio::test]
 async fn a_body_is_taken_if_and_only_if_the_document_allows_it() {
     let (contract, world) = (Contract::new(), World::start().await);
-    let admin = Person::admin();
+    let admin = Caller::admin();
     world.post(&admin, "/users", json!({ "name": "Grace", "email": admin.email() })).await.expect(StatusCode::CREATED);
     let product = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
     let product = world.post(&admin, "/products", product).await.expect(StatusCode::CREATED);

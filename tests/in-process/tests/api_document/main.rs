@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fs};
 
 use contract::Contract;
 use http::{Request, StatusCode};
-use in_process_tests::{Person, World};
+use in_process_tests::{Caller, World};
 use serde_json::Value;
 
 /// Where the document is committed.
@@ -62,11 +62,11 @@ async fn the_routers_serve_each_operation_and_refuse_the_methods_that_are_not_th
     for operation in &operations {
         let path = operation.path.replace("{id}", "none");
         let request = Request::builder().method(&operation.method).uri(&path).body(String::new().into()).unwrap();
-        let answer = world.send_raw(&Person::admin(), request).await;
+        let answer = world.send_raw(&Caller::admin(), request).await;
         assert!(!["no_such_route", "method_not_allowed"].contains(&code(&answer.json())), "{}", answer.text);
         // Some paths have further methods on the internal API.
         let request = Request::builder().method("PUT").uri(&path).body(String::new().into()).unwrap();
-        let answer = world.send_raw(&Person::admin(), request).await;
+        let answer = world.send_raw(&Caller::admin(), request).await;
         answer.expect_problem(StatusCode::METHOD_NOT_ALLOWED.as_u16(), "method_not_allowed");
         assert!(answer.header("allow").is_some_and(|allow| allow.contains(operation.method.as_str())), "{path}");
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
-use in_process_tests::{Person, World};
+use in_process_tests::{Caller, World};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ const NO_MATTER: [(&str, &str); 1] = [
 #[tokio::test]
 async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
     let (contract, world) = (Contract::new(), World::start().await);
-    let (admin, ada) = (Person::admin(), world.customer("Ada").await);
+    let (admin, ada) = (Caller::admin(), world.customer("Ada").await);
     let product =
         |n: u32| json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": n });
     let mug = world.post(&admin, "/products", product(9)).await.expect(StatusCode::CREATED)["id"].clone();
@@ -74,16 +74,16 @@ async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
 async fn each_member_of_an_adjustment_tells_it_from_another_of_the_same_name() {
     let (contract, world) = (Contract::new(), World::start().await);
     let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
-    let mug = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    let mug = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
     let operation = contract.operation("adjustStock");
     let path = operation.path.replace("{id}", mug["id"].as_str().unwrap());
     let whole = json!({ "adjustment_id": "count-1", "delta": 3, "reason": "Count" });
     let known = members_of_schema(operation.body().expect("a body"), contract.document(), "");
     assert_eq!(members(&whole, ""), known, "give each member a value here");
-    let first = world.post(&Person::admin(), &path, whole.clone()).await;
+    let first = world.post(&Caller::admin(), &path, whole.clone()).await;
     first.expect(StatusCode::OK);
     for member in leaves(&whole, "").into_iter().filter(|member| member != "/adjustment_id") {
-        let answer = world.post(&Person::admin(), &path, with_another(&whole, &member)).await;
+        let answer = world.post(&Caller::admin(), &path, with_another(&whole, &member)).await;
         answer.expect_problem(409, "adjustment_mismatch");
     }
 }
@@ -96,7 +96,7 @@ async fn each_member_of_a_request_between_services_tells_it_from_another_for_the
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
-    let mug = world.post(&Person::admin(), "/products", body).await.expect(StatusCode::CREATED)["id"].clone();
+    let mug = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED)["id"].clone();
     let order = json!({ "items": [{ "product_id": mug, "quantity": 2 }], "payment_method": "tok_accepted" });
     world.post(&ada, "/orders", order).await.expect(StatusCode::CREATED);
     let mut asked = BTreeSet::new();
@@ -104,7 +104,7 @@ async fn each_member_of_a_request_between_services_tells_it_from_another_for_the
     let of_orders = |path: &str| !path.ends_with("/validate");
     let exchanges = world.cloud.exchanges().into_iter();
     for exchange in exchanges.filter(|exchange| exchange.method == Method::POST && of_orders(&exchange.path)) {
-        let (service, path, request) = (Person::service(), &exchange.path, &exchange.request);
+        let (service, path, request) = (Caller::service(), &exchange.path, &exchange.request);
         assert_eq!(world.post(&service, path, request.clone()).await.json(), exchange.answer);
         asked.insert(path.clone());
         for member in leaves(request, "").into_iter().filter(|member| member != "/order_id") {

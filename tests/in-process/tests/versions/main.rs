@@ -16,8 +16,8 @@ use axum::{Json, Router, body::Body, response::IntoResponse};
 use chassis::clock::Clock;
 use http::{Method, Request, StatusCode};
 use in_process_tests::{
-    Answer, Person, World,
-    cloud::Trouble,
+    Answer, Caller, World,
+    cloud::HostFault,
     permissions::{self, GRANTED},
     tables,
     world::{CLIENT, ISSUER, sqs_record},
@@ -37,7 +37,7 @@ async fn open() -> World {
 }
 
 /// Somebody whose claims are the same each time.
-fn person(name: &str, sub: u128, phone: Option<&str>) -> Person {
+fn person(name: &str, sub: u128, phone: Option<&str>) -> Caller {
     let mut claims = json!({
         "sub": uuid::Uuid::from_u128(sub),
         "token_use": "id",
@@ -51,18 +51,18 @@ fn person(name: &str, sub: u128, phone: Option<&str>) -> Person {
         claims["phone_number"] = phone.into();
         claims["phone_number_verified"] = "true".into();
     }
-    Person::with_claims(claims)
+    Caller::signed_in(claims)
 }
 
-fn ada() -> Person {
+fn ada() -> Caller {
     person("Ada", 0xada, Some("+15550000001"))
 }
 
-fn admin() -> Person {
+fn admin() -> Caller {
     person("Grace", 0x9, None).in_groups(&["admin"], "admin")
 }
 
-async fn join(world: &World, person: &Person, name: &str) {
+async fn join(world: &World, person: &Caller, name: &str) {
     let body = json!({ "name": name, "email": person.email() });
     world.post(person, "/users", body).await.expect(StatusCode::CREATED);
 }
@@ -74,7 +74,7 @@ async fn product(world: &World, name: &str, currency: &str, stock: u32, key: Opt
     answer.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned()
 }
 
-async fn place(world: &World, person: &Person, items: &[(&str, u32)], token: Option<&str>, key: &str) -> Answer {
+async fn place(world: &World, person: &Caller, items: &[(&str, u32)], token: Option<&str>, key: &str) -> Answer {
     let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
     let mut body = json!({ "items": items.iter().map(line).collect::<Vec<_>>() });
     if let Some(token) = token {
@@ -86,13 +86,13 @@ async fn place(world: &World, person: &Person, items: &[(&str, u32)], token: Opt
 /// Everything that goes on by itself.
 async fn settle(world: &World) {
     for _ in 0..3 {
-        world.stream().await;
+        world.deliver_stream().await;
         world.deliver_user_events().await;
         world.deliver_messages().await;
     }
 }
 
-async fn cancel(world: &World, person: &Person, placed: &Answer) {
+async fn cancel(world: &World, person: &Caller, placed: &Answer) {
     let order = placed.json();
     let id = order["id"].as_str().or(order["order_id"].as_str()).expect("an order");
     let path = format!("/orders/{id}/cancel");
@@ -103,7 +103,7 @@ async fn cancel(world: &World, person: &Person, placed: &Answer) {
 /// A day in the shop on which everything happens.
 async fn today() -> Recording {
     let world = open().await;
-    world.cloud.watch_items();
+    world.cloud.record_items();
     let (ada, bob) = (ada(), person("Bob", 0xb0b, None));
     join(&world, &ada, "Ada").await;
     join(&world, &bob, "Bob").await;
@@ -173,7 +173,7 @@ async fn today() -> Recording {
     world.cloud.answer_mail(|_| None);
     settle(&world).await;
     // Nobody decides in time.
-    world.cloud.trouble("payments.internal", Trouble::Down);
+    world.cloud.inject_fault("payments.internal", HostFault::Down);
     place(&world, &ada, &[(&lamp, 1)], Some("tok_accepted"), "late").await.expect(StatusCode::ACCEPTED);
     for _ in 0..4 {
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -188,12 +188,16 @@ async fn today() -> Recording {
     }
     // An order is asked for whose reservation and payment were ended before.
     let ended = "ord_00000000-0000-7000-8000-00000000dead";
-    let service = Person::service();
+    let service = Caller::service();
     world.post(&service, &format!("/reservations/{ended}/release"), json!({})).await.expect(StatusCode::OK);
     world.post(&service, &format!("/payments/{}/cancel", ended.replace("ord", "pay")), json!({})).await;
     // People move, and leave.
     world
-        .patch(&bob.but("email", "robert@example.com"), &format!("/users/{}", bob.id()), json!({ "name": "Robert" }))
+        .patch(
+            &bob.with_claim("email", "robert@example.com"),
+            &format!("/users/{}", bob.id()),
+            json!({ "name": "Robert" }),
+        )
         .await;
     world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
     place(&world, &ada, &[(&rope, 1)], None, "erased").await;
@@ -256,7 +260,7 @@ async fn a_request_of_another_version_is_read() {
                 let mut ask = Request::builder().method(sample["method"].as_str().unwrap());
                 ask = ask.uri(sample["path"].as_str().unwrap()).header("content-type", "application/json");
                 let body = if request.is_null() { Body::empty() } else { Body::from(request.to_string()) };
-                let answer = world.send_raw(&Person::service(), ask.body(body).unwrap()).await;
+                let answer = world.send_raw(&Caller::service(), ask.body(body).unwrap()).await;
                 let as_then = answer.status.as_u16() == sample["status"];
                 assert!(!answer.status.is_server_error() || as_then, "{version}: {kind}: {}", answer.text);
                 let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
@@ -309,12 +313,12 @@ async fn course(recorded: &Recording, sample: &Value, later: bool) -> Course {
     let ada = ada();
     let placed =
         place(&world, &ada, &[("prod_00000000-0000-7000-8000-000000000001", 2)], Some("tok_accepted"), "k").await;
-    world.stream().await;
+    world.deliver_stream().await;
     let order = placed.json();
     let id =
         order["id"].as_str().or(order["order_id"].as_str()).unwrap_or_else(|| panic!("{}", placed.text)).to_owned();
     world.send(&ada, Method::POST, &format!("/orders/{id}/cancel"), None).await;
-    world.stream().await;
+    world.deliver_stream().await;
     let order = world.get(&ada, &format!("/orders/{id}")).await.expect(StatusCode::OK);
     let states = order["history"].as_array().unwrap().iter().map(|entry| entry["status"].as_str().unwrap().to_owned());
     let items = world.cloud.scan("OrdersTable");
@@ -376,9 +380,9 @@ async fn an_item_of_another_version_is_read() {
                 let world = open().await;
                 // What belongs to it.
                 for (kind, other) in recorded.samples("items/") {
-                    world.cloud.put(table_of(kind), other.clone());
+                    world.cloud.put_item(table_of(kind), other.clone());
                 }
-                world.cloud.put(table_of(kind), item.clone());
+                world.cloud.put_item(table_of(kind), item.clone());
                 let answer = probe(&world, &recorded, table_of(kind), &item).await;
                 assert!(!answer.0.is_server_error(), "{version}: {kind}: {answer:?}");
                 found.push(answer);
@@ -398,7 +402,7 @@ async fn what_a_later_version_has_written_of_an_order_stays_when_the_order_moves
     let placed = place(&world, &ada, &[(&rope, 2)], Some("tok_accepted"), "k").await;
     let order = || world.cloud.scan("OrdersTable").into_iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
     let later = with_later_attributes(&order());
-    world.cloud.put("OrdersTable", later.clone());
+    world.cloud.put_item("OrdersTable", later.clone());
     settle(&world).await;
     cancel(&world, &ada, &placed).await;
     let moved = order();
@@ -416,8 +420,8 @@ async fn probe(world: &World, recorded: &Recording, table: &str, item: &Value) -
     let (pk, sk) = (text("pk"), text("sk"));
     let id = pk.split('#').nth(1).unwrap_or_default().to_owned();
     // Whoever the key of an item names.
-    let owner = |id: &str| admin().but("sub", id.trim_start_matches("user_"));
-    let service = Person::service();
+    let owner = |id: &str| admin().with_claim("sub", id.trim_start_matches("user_"));
+    let service = Caller::service();
     let kind = kind_of(item);
     let what = kind.split(' ').take(2).collect::<Vec<_>>();
     let answer = match (table, what.as_slice()) {
@@ -449,7 +453,7 @@ async fn probe(world: &World, recorded: &Recording, table: &str, item: &Value) -
         ("UsersTable", ["USER"]) => world.get(&owner(&id), &format!("/users/{id}")).await,
         ("UsersTable", ["EMAIL"]) => {
             let body = json!({ "name": "Another", "email": id });
-            world.post(&person("Another", 0xa0, None).but("email", id.as_str()), "/users", body).await
+            world.post(&person("Another", 0xa0, None).with_claim("email", id.as_str()), "/users", body).await
         }
         ("NotificationsTable", ["ERASED"]) => {
             let (_, event) = recorded.samples("events/PaymentCaptured").next().unwrap();

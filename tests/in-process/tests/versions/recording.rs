@@ -82,7 +82,7 @@ impl Recording {
             let reason = event["data"]["reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
             recording.add(format!("events/{}{reason}", event["type"].as_str().expect("a type")), event);
         }
-        for (table, mut item) in world.cloud.watched_items() {
+        for (table, mut item) in world.cloud.recorded_items() {
             // Chance as well: it derives from the order's id.
             if let Some(shard) = item.pointer_mut("/check_shard/S") {
                 *shard = "0".into();

@@ -1,0 +1,57 @@
+//! The answer to an HTTP request, and assertions about it.
+
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; null if the body is not JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Asserts the status. Returns the body.
+    #[track_caller]
+    pub fn expect(&self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// Asserts that the answer is a well-formed problem document. Returns the
+    /// document.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        let document = self.json();
+        assert_eq!(document["code"], code, "{}", self.text);
+        assert_eq!(document["status"], status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(document["instance"].as_str(), self.header("x-request-id"), "{}", self.text);
+        document
+    }
+
+    /// Asserts a 422 that names exactly `fields`, in this order.
+    #[track_caller]
+    pub fn expect_bad_fields(&self, fields: &[&str]) {
+        assert_eq!(self.bad_fields(), fields, "{}", self.text);
+    }
+
+    /// Asserts a 422. Returns the fields that it names.
+    #[track_caller]
+    pub fn bad_fields(&self) -> Vec<String> {
+        let document = self.expect_problem(422, "invalid_request");
+        let errors = document["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["field"].as_str().expect("a field's name").to_owned()).collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! DynamoDB: an embedded database with DynamoDB's semantics, and the states of
+//! its items that only concurrent use of a real table shows.
+
+use std::{sync::Mutex, time::Duration};
+
+use dynoxide::Database;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Cloud, lock};
+use crate::tables;
+
+pub(super) struct Dynamodb {
+    database: Database,
+    /// The affected keys, and until when they are affected.
+    item_faults: Mutex<Vec<(String, ItemFault, Instant)>>,
+    /// Every state of every item, with its table; `None` while states are not
+    /// recorded.
+    recorded: Mutex<Option<Vec<(String, Value)>>>,
+}
+
+/// What concurrent requests of others do to an item or a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItemFault {
+    /// A transaction has committed its other items and is about to commit this
+    /// one.
+    CommitPending,
+    /// Transactions write the item without a pause.
+    Contended,
+    /// The throughput of the item's partition is used up.
+    Throttled,
+}
+
+impl Cloud {
+    /// For `time`, DynamoDB delays the commit of the item with this partition
+    /// or sort key, while the other items of its transaction are committed: a
+    /// plain read does not find the item, and every other request that names it
+    /// gets a conflict.
+    pub fn delay_commit(&self, key: &str, time: Duration) {
+        self.0.dynamodb.inject(key, ItemFault::CommitPending, time);
+    }
+
+    /// For `time`, transactions write the item with this key (or the items of
+    /// the table with this name) without a pause: every other write and every
+    /// transactional read gets a conflict. Plain reads are not affected.
+    pub fn contend(&self, key: &str, time: Duration) {
+        self.0.dynamodb.inject(key, ItemFault::Contended, time);
+    }
+
+    /// For `time`, DynamoDB throttles every request to the partition with this
+    /// key or to the table with this name.
+    pub fn throttle(&self, key: &str, time: Duration) {
+        self.0.dynamodb.inject(key, ItemFault::Throttled, time);
+    }
+
+    pub(super) fn clear_item_faults(&self) {
+        lock(&self.0.dynamodb.item_faults).clear();
+    }
+
+    /// Starts to record every state that an item reaches.
+    pub fn record_items(&self) {
+        *lock(&self.0.dynamodb.recorded) = Some(Vec::new());
+    }
+
+    /// The recorded states of items, each with its table, oldest first.
+    pub fn recorded_items(&self) -> Vec<(String, Value)> {
+        lock(&self.0.dynamodb.recorded).clone().unwrap_or_default()
+    }
+
+    /// All items of a table, which is named by its logical id.
+    pub fn scan(&self, table: &str) -> Vec<Value> {
+        self.0.dynamodb.scan(table)
+    }
+
+    /// Puts an item into a table without a function.
+    pub fn put_item(&self, table: &str, item: Value) {
+        self.0.dynamodb.expect_success("PutItem", &json!({ "TableName": table, "Item": item }));
+    }
+
+    /// Ends the lease of every order, as if its holder had taken too long.
+    pub fn expire_leases(&self) {
+        for item in self.scan("OrdersTable").into_iter().filter(|item| item["lease"].is_object()) {
+            let update = json!({
+                "TableName": "OrdersTable",
+                "Key": { "pk": item["pk"], "sk": item["sk"] },
+                "UpdateExpression": "SET #lease.#until = :past, next_check = :past",
+                "ExpressionAttributeNames": { "#lease": "lease", "#until": "until" },
+                "ExpressionAttributeValues": { ":past": { "N": "0" } },
+            });
+            self.0.dynamodb.expect_success("UpdateItem", &update);
+        }
+    }
+}
+
+impl Dynamodb {
+    /// A database that has the tables of the template.
+    pub(super) fn start() -> Self {
+        let database = Database::memory().expect("an in-memory database");
+        for request in tables::from_template() {
+            database
+                .create_table(serde_json::from_value(request.clone()).expect("a CreateTable request"))
+                .expect("a table");
+        }
+        Self { database, item_faults: Mutex::default(), recorded: Mutex::default() }
+    }
+
+    fn inject(&self, key: &str, fault: ItemFault, time: Duration) {
+        lock(&self.item_faults).push((format!("{key:?}"), fault, Instant::now() + time));
+    }
+
+    /// The fault of an item that the request names.
+    fn item_fault(&self, request: &[u8]) -> Option<ItemFault> {
+        let named = |key: &str| String::from_utf8_lossy(request).contains(key);
+        let faults = lock(&self.item_faults);
+        faults.iter().find(|(key, _, until)| Instant::now() < *until && named(key)).map(|(_, fault, _)| *fault)
+    }
+
+    /// Answers a request, with its item's fault if it has one.
+    pub(super) fn handle(&self, operation: &str, request: &[u8]) -> (u16, String) {
+        let is_plain_read = ["GetItem", "BatchGetItem", "Query"].contains(&operation);
+        let answer = match self.item_fault(request) {
+            Some(ItemFault::CommitPending) if operation == "GetItem" => (200, json!({}).to_string()),
+            Some(ItemFault::CommitPending) => conflict(operation),
+            Some(ItemFault::Contended) if !is_plain_read => conflict(operation),
+            Some(ItemFault::Throttled) => throttled(operation),
+            Some(ItemFault::Contended) | None => self.execute(operation, request),
+        };
+        if !is_plain_read {
+            self.record_changes();
+        }
+        answer
+    }
+
+    fn execute(&self, operation: &str, request: &[u8]) -> (u16, String) {
+        let database = &self.database;
+        macro_rules! dispatch {
+            ($($operation:literal => $method:ident),* $(,)?) => {
+                match operation {
+                    $($operation => {
+                        let request = serde_json::from_slice(request).expect(concat!("a request for ", $operation));
+                        match database.$method(request) {
+                            Ok(response) => (200, serde_json::to_string(&response).expect("a response in JSON")),
+                            Err(error) => (error.status_code(), error.to_json()),
+                        }
+                    })*
+                    other => panic!("{other} is not among the operations that any role allows"),
+                }
+            };
+        }
+        dispatch! {
+            "GetItem" => get_item,
+            "BatchGetItem" => batch_get_item,
+            "PutItem" => put_item,
+            "UpdateItem" => update_item,
+            "DeleteItem" => delete_item,
+            "Query" => query,
+            "TransactGetItems" => transact_get_items,
+            "TransactWriteItems" => transact_write_items,
+        }
+    }
+
+    fn expect_success(&self, operation: &str, request: &Value) {
+        let (status, answer) = self.execute(operation, request.to_string().as_bytes());
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    fn scan(&self, table: &str) -> Vec<Value> {
+        let request = serde_json::from_value(json!({ "TableName": table })).expect("a Scan request");
+        let response = self.database.scan(request).expect("a scan");
+        let mut response = serde_json::to_value(response).expect("a response in JSON");
+        match response["Items"].take() {
+            Value::Array(items) => items,
+            other => panic!("a scan that answers with {other}"),
+        }
+    }
+
+    /// Records the states of items that a write has changed.
+    fn record_changes(&self) {
+        let mut recorded = lock(&self.recorded);
+        let Some(recorded) = recorded.as_mut() else { return };
+        for table in tables::from_template().iter().filter_map(|request| request["TableName"].as_str()) {
+            for item in self.scan(table) {
+                if !recorded.iter().any(|(of, known)| of == table && *known == item) {
+                    recorded.push((table.to_owned(), item));
+                }
+            }
+        }
+    }
+}
+
+/// The error that reports a conflict with another transaction.
+pub(super) fn conflict(operation: &str) -> (u16, String) {
+    let message = "Transaction is ongoing for the item";
+    if operation.starts_with("Transact") {
+        cancelled("TransactionConflict", message)
+    } else {
+        (400, error("TransactionConflictException", message).to_string())
+    }
+}
+
+/// The error that reports a throttled partition.
+fn throttled(operation: &str) -> (u16, String) {
+    let message = "Throughput exceeds the current capacity of your table or index.";
+    if operation.starts_with("Transact") {
+        cancelled("ThrottlingError", message)
+    } else {
+        (400, error("ThrottlingException", message).to_string())
+    }
+}
+
+fn cancelled(code: &str, message: &str) -> (u16, String) {
+    let why = format!("Transaction cancelled, please refer cancellation reasons for specific reasons [{code}]");
+    let mut body = error("TransactionCanceledException", &why);
+    body["CancellationReasons"] = json!([{ "Code": code, "Message": message }]);
+    (400, body.to_string())
+}
+
+fn error(name: &str, message: &str) -> Value {
+    json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": message, "Message": message })
+}

@@ -1,0 +1,126 @@
+//! Steps that tests of several services share: selling a product, placing,
+//! reading and cancelling an order, letting background work finish, and summing
+//! up what is stored.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{Answer, Caller, World};
+
+/// The body of a request for an order.
+pub fn order_request(lines: &[(&str, u32)], payment_method: &str) -> Value {
+    let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
+    json!({ "items": lines.iter().map(line).collect::<Vec<_>>(), "payment_method": payment_method })
+}
+
+/// The number in a DynamoDB attribute.
+#[track_caller]
+pub fn number(attribute: &Value) -> i64 {
+    attribute["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{attribute} is no number"))
+}
+
+/// The statuses in the history of an order, as the API shows the order.
+pub fn statuses(order: &Value) -> Vec<&str> {
+    order["history"].as_array().unwrap().iter().map(|entry| entry["status"].as_str().unwrap()).collect()
+}
+
+impl World {
+    /// Adds a product with this unit price and stock. Returns its id.
+    pub async fn product(&self, price: &str, stock: u32) -> String {
+        let price: Value = serde_json::from_str(price).unwrap();
+        let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": price, "stock": stock });
+        let product = self.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
+        product["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The available stock of a product, as the API shows it.
+    pub async fn stock(&self, product: &str) -> u64 {
+        let product = self.get(&Caller::anonymous(), &format!("/products/{product}")).await.expect(StatusCode::OK);
+        product["stock"].as_u64().unwrap()
+    }
+
+    /// Places an order with an idempotency key.
+    pub async fn place(&self, caller: &Caller, body: Value, key: &str) -> Answer {
+        self.send_with(caller, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
+    }
+
+    /// Cancels the order that an answer shows or, in a problem, names.
+    pub async fn cancel(&self, caller: &Caller, order: &Value) -> Answer {
+        let id = order["id"].as_str().or(order["order_id"].as_str()).expect("an order");
+        self.send(caller, Method::POST, &format!("/orders/{id}/cancel"), None).await
+    }
+
+    /// Reads an order.
+    pub async fn order(&self, caller: &Caller, id: &Value) -> Value {
+        self.get(caller, &format!("/orders/{}", id.as_str().unwrap())).await.expect(StatusCode::OK)
+    }
+
+    /// Delivers the stream of the orders table until the worker has nothing more
+    /// to do at once.
+    pub async fn settle(&self) {
+        while self.deliver_stream().await > 0 {}
+    }
+
+    /// Lets minutes pass. In each, the schedule runs a sweep, and the stream and
+    /// the queue of order events are delivered.
+    pub async fn pass_minutes(&self, count: usize) {
+        self.deliver_stream().await;
+        for _ in 0..count {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            self.sweep().await;
+            self.deliver_stream().await;
+            self.deliver_messages().await;
+        }
+    }
+
+    /// Takes the events out of the queue of order events, oldest first.
+    pub fn take_events(&self) -> Vec<Value> {
+        self.cloud.take_messages().iter().map(|text| serde_json::from_str(text).expect("an event")).collect()
+    }
+
+    /// Like [`World::take_events`], but returns only the types of the events.
+    pub fn take_event_types(&self) -> Vec<String> {
+        self.take_events().iter().map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
+    }
+
+    /// The items of all orders.
+    pub fn stored_orders(&self) -> Vec<Value> {
+        self.cloud.scan("OrdersTable").into_iter().filter(|item| item["sk"]["S"] == "ORDER").collect()
+    }
+
+    /// The item of the only order.
+    #[track_caller]
+    pub fn stored_order(&self) -> Value {
+        let mut orders = self.stored_orders();
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        orders.remove(0)
+    }
+
+    /// The number of orders in a state.
+    pub fn orders_in_state(&self, state: &str) -> i64 {
+        self.stored_orders().iter().filter(|order| order["state"]["S"] == state).count() as i64
+    }
+
+    /// Available and reserved stock, summed over all products. Asserts that
+    /// neither is negative anywhere.
+    #[track_caller]
+    pub fn stock_sums(&self) -> (i64, i64) {
+        let products = self.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "PRODUCT");
+        products.fold((0, 0), |(available, reserved), item| {
+            let stock = (number(&item["available"]), number(&item["reserved"]));
+            assert!(stock.0 >= 0 && stock.1 >= 0, "{item}");
+            (available + stock.0, reserved + stock.1)
+        })
+    }
+
+    /// The money that the provider has captured and not refunded, in minor
+    /// units. Asserts that no charge is still authorised.
+    #[track_caller]
+    pub fn kept_money(&self) -> i64 {
+        let charges = self.cloud.scan("SandboxLedgerTable");
+        assert!(charges.iter().all(|charge| charge["status"]["S"] != "AUTHORISED"), "{charges:?}");
+        charges.iter().map(|charge| number(&charge["captured_minor"]) - number(&charge["refunded_minor"])).sum()
+    }
+}
