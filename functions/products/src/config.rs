@@ -1,4 +1,4 @@
-//! What can be set of the function.
+//! The settings of the products function.
 
 use chassis::{
     config::{Configuration, Env},
@@ -6,12 +6,10 @@ use chassis::{
     function::{FunctionConfig, ServiceConfig},
 };
 
-/// The environment of the products function.
 #[derive(Debug)]
 pub struct Config {
-    /// As of every service.
+    /// Settings that every service has.
     pub service: ServiceConfig,
-    /// Where products are kept.
     pub table: TableName,
 }
 

@@ -1,4 +1,4 @@
-//! What can be done with products.
+//! The use cases of products.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,60 +13,55 @@ use chassis::{
 
 use crate::{
     domain::{
-        Addition, Adjustment, AdjustmentId, Delta, Description, Details, InvalidPrice, Lines, Name, OrderId, Price,
-        Product, ProductId, Quote, Reason, Refusal, Reservation,
+        Adjustment, AdjustmentId, Delta, Description, Details, InvalidPrice, Lines, Name, NewProduct, OrderId, Price,
+        Product, ProductId, Quote, Reason, Reservation, ReservationRefusal,
     },
-    repository::{NamedUse, Repository},
+    repository::Repository,
 };
 
-/// Why a request about products is refused.
+/// The errors of the use cases, with the HTTP status of each.
 #[derive(Debug, thiserror::Error)]
 pub enum ProductError {
-    /// 404: no such product.
-    #[error("no such product")]
+    /// 404
+    #[error("the product does not exist")]
     NotFound,
-    /// 412: the details are not the ones that the caller knows.
-    #[error("the details were changed meanwhile")]
+    /// 412: the version of the details is not the expected one.
+    #[error("the details were changed since they were read")]
     Stale,
-    /// 422: the amount is no price in the product's currency.
+    /// 422: the amount is not a valid price in the product's currency.
     #[error("the price is not valid: {0}")]
     Price(#[from] InvalidPrice),
-    /// 422: the key was used for another request.
-    #[error("the key was used for another request")]
+    /// 422
+    #[error("the idempotency key was used for another request")]
     KeyMismatch,
-    /// 500: a request that can't be digested.
+    /// 500: the request could not be serialised for its fingerprint.
     #[error(transparent)]
     Fingerprint(#[from] serde_json::Error),
-    /// 409: another adjustment has this id.
-    #[error("another adjustment has this id")]
+    /// 409
+    #[error("another adjustment of the product has this id")]
     AdjustmentMismatch,
-    /// 409: more would go than there is.
-    #[error("only {available} pieces are available")]
-    InsufficientStock {
-        /// How many pieces there are.
-        available: u64,
-    },
-    /// 409 or 422: an order gets nothing.
+    /// 409: the adjustment would remove more units than are available.
+    #[error("only {available} units are available")]
+    InsufficientStock { available: u64 },
+    /// 409 or 422: nothing is reserved for the order.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ReservationRefusal),
     /// 503 or 500.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What a change may touch; `None` leaves a field as it is.
+/// A change of a product's details. `None` leaves a value as it is.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
-    /// A new name.
+pub struct DetailsChange {
     pub name: Option<Name>,
-    /// A new description.
     pub description: Option<Description>,
-    /// A new price; in the present currency, if it comes without one.
+    /// A price without a currency is in the product's present currency.
     pub price: Option<(Amount, Option<Currency>)>,
 }
 
-impl Change {
-    fn of(self, details: &Details) -> Result<Details, InvalidPrice> {
+impl DetailsChange {
+    fn apply_to(self, details: &Details) -> Result<Details, InvalidPrice> {
         let present = details.price.money().currency();
         let price = self.price.map(|(amount, currency)| Price::new(amount, currency.unwrap_or(present)));
         Ok(Details {
@@ -77,27 +72,24 @@ impl Change {
     }
 }
 
-/// An adjustment as a client asks for it.
+/// A client's request to adjust the stock.
 #[derive(Clone, Debug)]
 pub struct NewAdjustment {
-    /// The client's name for it.
     pub id: AdjustmentId,
-    /// How many pieces come or go.
     pub delta: Delta,
-    /// Why.
     pub reason: Reason,
 }
 
-/// How often something is decided again because what it was decided on has
-/// changed before it could be written. Each time somebody else has got on.
-const TRIES: usize = 5;
+/// The maximum number of attempts of a conditional write of stock. An attempt fails if another request has changed the
+/// items since they were read; after a failed attempt, the items are read again.
+const MAX_ATTEMPTS: usize = 5;
 
-/// The same for details, which many administrators may change at once: each
-/// try that fails is another's success, so that as many can be let in.
-const CHANGE_TRIES: u32 = 32;
+/// The maximum number of attempts to change details. It is higher, because many administrators may change a product at
+/// the same time, and each failed attempt means that another change was successful.
+const MAX_CHANGE_ATTEMPTS: u32 = 32;
+/// The pause after an attempt is random, and at most this long for each attempt before.
 const CHANGE_PAUSE: Duration = Duration::from_millis(5);
 
-/// The use cases.
 #[derive(Clone)]
 pub struct Products {
     repository: Arc<dyn Repository>,
@@ -105,138 +97,139 @@ pub struct Products {
 }
 
 impl Products {
-    /// On top of `repository`.
     pub fn new(repository: impl Repository + 'static, clock: Clock) -> Self {
         Self { repository: Arc::new(repository), clock }
     }
 
-    /// Adds a product to the catalogue; under a key only once, however often
-    /// it is asked for.
+    /// Adds a product to the catalogue. Repeated requests with the same key add one product.
     pub async fn create(
         &self,
-        by: UserId,
-        addition: Addition,
+        administrator: UserId,
+        new: NewProduct,
         key: Option<IdempotencyKey>,
     ) -> Result<Product, ProductError> {
         let now = self.clock.now();
-        let product = Product::added(ProductId::generate(), addition.clone(), now);
+        let product = Product::new(ProductId::generate(), new.clone(), now);
         let Some(key) = key else {
             self.repository.create(&product).await?;
             return Ok(product);
         };
-        let key = KeyUse::new(key, &addition, now)?;
-        match self.repository.create_once(&product, &NamedUse { by, key, addition }).await? {
+        let key = KeyUse::new(key, &new, now)?;
+        match self.repository.create_once(&product, &new, administrator, &key).await? {
             InsertOutcome::Inserted => Ok(product),
             InsertOutcome::Repeated(earlier) => Ok(*earlier),
             InsertOutcome::KeyMismatch => Err(ProductError::KeyMismatch),
         }
     }
 
-    /// Reads a product.
     pub async fn get(&self, id: ProductId) -> Result<Product, ProductError> {
         self.repository.find(id).await?.ok_or(ProductError::NotFound)
     }
 
-    /// Reads a page of the catalogue, oldest first: what is added while
-    /// somebody leafs through it comes at the end.
+    /// Reads a page of the catalogue. The oldest product comes first, so that a new product appears on the last page.
     pub async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError> {
         self.repository.list(limit, cursor).await
     }
 
-    /// Changes the details of a product whose version is an `expected` one.
+    /// Changes the details of a product if `is_expected` returns `true` for its version.
     pub async fn change(
         &self,
         id: ProductId,
-        expected: impl Fn(u64) -> bool,
-        change: Change,
+        is_expected: impl Fn(u64) -> bool,
+        change: DetailsChange,
     ) -> Result<Product, ProductError> {
-        for attempt in 0..CHANGE_TRIES {
+        for attempt in 0..MAX_CHANGE_ATTEMPTS {
             let before = self.get(id).await?;
-            if !expected(before.version) {
+            if !is_expected(before.version) {
                 return Err(ProductError::Stale);
             }
-            let details = change.clone().of(&before.details)?;
+            let details = change.clone().apply_to(&before.details)?;
             if details == before.details {
                 return Ok(before);
             }
-            let after = before.changed(details, self.clock.now());
+            let after = before.with_details(details, self.clock.now());
             if let SaveOutcome::Saved = self.repository.change(&before, &after).await? {
                 return Ok(after);
             }
-            // Somebody else was faster. Who takes any version, or theirs, is
-            // not refused for it.
+            // Another request has changed the details. The next attempt succeeds if the caller expects the new version,
+            // too (`If-Match: *`).
             tokio::time::sleep(CHANGE_PAUSE.mul_f64(fastrand::f64() * f64::from(attempt))).await;
         }
-        Err(restless())
+        Err(contended())
     }
 
-    /// Lets pieces come or go, once for each adjustment id.
-    pub async fn adjust(&self, product_id: ProductId, wanted: NewAdjustment) -> Result<Adjustment, ProductError> {
-        let NewAdjustment { id: adjustment_id, delta, reason } = wanted;
+    /// Adjusts the stock of a product, once for each adjustment id.
+    pub async fn adjust(&self, product_id: ProductId, new: NewAdjustment) -> Result<Adjustment, ProductError> {
+        let NewAdjustment { id: adjustment_id, delta, reason } = new;
         let adjustment = Adjustment { adjustment_id, product_id, delta, reason, applied_at: self.clock.now() };
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let product = self.get(product_id).await?;
-            // Looked for after the stock was read: a lack that this very
-            // adjustment has caused must not be taken for a refusal.
-            if let Some(applied) = self.repository.settled_adjustment(product_id, &adjustment.adjustment_id).await? {
-                let repeated = applied.repeats(&adjustment);
-                return if repeated { Ok(applied) } else { Err(ProductError::AdjustmentMismatch) };
+            // The adjustment is read after the product. Otherwise a repeat could read the stock that its own first
+            // request has reduced, and could be refused for too little stock.
+            if let Some(applied) =
+                self.repository.transact_get_adjustment(product_id, &adjustment.adjustment_id).await?
+            {
+                return if applied.is_repeat_of(&adjustment) {
+                    Ok(applied)
+                } else {
+                    Err(ProductError::AdjustmentMismatch)
+                };
             }
-            if product.stock.adjusted(delta).is_none() {
+            if product.stock.after_adjustment(delta).is_none() {
                 return Err(ProductError::InsufficientStock { available: product.stock.available });
             }
             if let SaveOutcome::Saved = self.repository.adjust(&adjustment).await? {
                 return Ok(adjustment);
             }
         }
-        Err(restless())
+        Err(contended())
     }
 
-    /// Reserves all `lines` for an order, or nothing. Asked again, it answers
-    /// what it answered the first time.
+    /// Reserves all `lines` for an order, or nothing. A repeated request gets the first quote.
     pub async fn reserve(&self, order: OrderId, lines: &Lines) -> Result<Quote, ProductError> {
         let ids: Vec<_> = lines.iter().map(|line| line.product_id).collect();
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let products = self.repository.find_all(&ids).await?;
-            let refusal = match Quote::of(lines, &products) {
+            let refusal = match Quote::new(lines, &products) {
                 Err(refusal) => Some(refusal),
                 Ok(quote) => match self.repository.reserve(order, &quote, self.clock.now()).await? {
                     SaveOutcome::Saved => return Ok(quote),
                     SaveOutcome::Stale => None,
                 },
             };
-            // Is this a repeat? Looked for after the products were read: a lack
-            // that this very order has caused must not be taken for a refusal.
-            // An ordinary reserve never comes here.
-            if let Some(reservation) = self.repository.settled_reservation(order).await? {
-                return Ok(reservation.again(lines)?);
+            // The request may be a repeat. The reservation is read after the products: otherwise a repeat could read the
+            // stock that its own first request has reduced, and could be refused for too little stock. A reserve that
+            // succeeds at the first attempt does not need this read.
+            if let Some(reservation) = self.repository.transact_get_reservation(order).await? {
+                return Ok(reservation.answer_repeat(lines)?);
             }
             if let Some(refusal) = refusal {
                 return Err(refusal.into());
             }
-            // A price or the stock has changed since it was read.
+            // A price or a stock has changed since the products were read.
         }
-        Err(restless())
+        Err(contended())
     }
 
-    /// Ends an order's reservation, for good, whether or not there was one.
+    /// Releases an order's reservation for good. If the order has no reservation, a tombstone refuses a reserve that
+    /// arrives later.
     pub async fn release(&self, order: OrderId) -> Result<(), ProductError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let now = self.clock.now();
             let saved = match self.repository.find_reservation(order).await? {
                 Some(Reservation::Released) => return Ok(()),
                 Some(Reservation::Held(quote)) => self.repository.release(order, &quote, now).await?,
-                None => self.repository.bury(order, now).await?,
+                None => self.repository.put_tombstone(order, now).await?,
             };
             if let SaveOutcome::Saved = saved {
                 return Ok(());
             }
         }
-        Err(restless())
+        Err(contended())
     }
 }
 
-/// Not a refusal: the same may well work in a moment.
-fn restless() -> ProductError {
-    StoreError::contended("products", "what was read had changed each time it was written").into()
+/// All attempts have failed because other requests changed the items. The same request may succeed in a moment.
+fn contended() -> ProductError {
+    StoreError::contended("products", "other requests changed the items before each attempt to write them").into()
 }

@@ -1,4 +1,4 @@
-//! What can be set of the function.
+//! The settings of the users function.
 
 use chassis::{
     config::{Configuration, Env},
@@ -7,16 +7,14 @@ use chassis::{
     function::{FunctionConfig, ServiceConfig},
 };
 
-/// The environment of the users function.
 #[derive(Debug)]
 pub struct Config {
-    /// As of every service.
+    /// Settings that every service has.
     pub service: ServiceConfig,
-    /// Where users are kept.
     pub table: TableName,
-    /// The queue by which the notifications service hears of erased users.
+    /// The queue that notifies the notifications service of erased users.
     pub order_events: QueueUrl,
-    /// The queue by which the orders service hears of erased users.
+    /// The queue that notifies the orders service of erased users.
     pub user_events: QueueUrl,
 }
 

@@ -1,4 +1,4 @@
-//! What a user is.
+//! Users and their profiles.
 
 use std::str::FromStr;
 
@@ -10,10 +10,10 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The most characters of a name.
+/// The maximum length of a name, in characters.
 pub const MAX_NAME: usize = 100;
 
-/// What a person wants to be called, in one line.
+/// The name with which a person wants to be addressed: one line of text.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(String);
@@ -26,39 +26,36 @@ impl FromStr for Name {
     }
 }
 
-/// Redacted, as all personal data is.
+/// The name is personal data, so it never appears in logs.
 impl std::fmt::Debug for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Name(redacted)")
     }
 }
 
-/// Personal data, which is erased when the user leaves.
+/// The personal data of a user. It is erased when the user is deactivated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// What to call the person.
     pub name: Name,
-    /// How to reach the person. The user pool has verified it; no two active
-    /// users have the same e-mail address.
+    /// The contact details that the user pool has verified. Two active users never have the same e-mail address.
     ///
-    /// There is no e-mail address after the pool has verified it for another
-    /// person, until this person's next token brings one.
+    /// A profile loses its e-mail address when the pool has verified that address for another person. The next token of
+    /// the profile's owner can bring a new address.
     pub contact: VerifiedContact,
 }
 
 impl Profile {
-    /// The profile after its owner came with a token that says `heard`.
+    /// The profile after its owner has sent a token with the given contact details.
     ///
-    /// A token without a verified e-mail address leaves the profile's in force:
-    /// the pool may be waiting for the confirmation of another one. A token
-    /// that is older than what the profile knows changes nothing.
+    /// A token without a verified e-mail address leaves the profile's address as it is, because the pool may be waiting
+    /// for the confirmation of a new address. A token that is older than the profile's contact details changes nothing.
     #[must_use]
-    pub fn after_token(&self, heard: &VerifiedContact) -> Self {
-        if heard.as_of < self.contact.as_of {
+    pub fn after_token(&self, token_contact: &VerifiedContact) -> Self {
+        if token_contact.as_of < self.contact.as_of {
             return self.clone();
         }
-        let email = heard.email.clone().or_else(|| self.contact.email.clone());
-        Self { contact: VerifiedContact { email, ..heard.clone() }, ..self.clone() }
+        let email = token_contact.email.clone().or_else(|| self.contact.email.clone());
+        Self { contact: VerifiedContact { email, ..token_contact.clone() }, ..self.clone() }
     }
 
     /// The profile after the pool has verified its address for another person.
@@ -68,64 +65,59 @@ impl Profile {
     }
 }
 
-/// What is kept of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Account {
+pub enum UserState {
     /// The user may order.
     Active(Profile),
-    /// The user has left for good. The personal data is erased.
+    /// The user was deactivated for good, and the personal data is erased.
     Erased {
-        /// Whether the other services were told to erase their copies.
+        /// `true` if the event that makes the other services erase their copies was published.
         is_announced: bool,
     },
 }
 
-/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Derived from the user pool's subject.
+    /// Derived from the subject in the user pool's tokens.
     pub id: UserId,
-    /// What is kept of the user.
-    pub account: Account,
-    /// Grows with each write; guards against lost updates.
+    pub state: UserState,
+    /// Grows by one with each write, so that no update is lost.
     pub version: u64,
-    /// When the profile was made.
     pub created_at: Timestamp,
-    /// When the user's data changed last.
+    /// The time of the last change of the user's data.
     pub updated_at: Timestamp,
 }
 
 impl User {
     /// A new, active user.
     pub fn new(id: UserId, profile: Profile, now: Timestamp) -> Self {
-        Self { id, account: Account::Active(profile), version: 1, created_at: now, updated_at: now }
+        Self { id, state: UserState::Active(profile), version: 1, created_at: now, updated_at: now }
     }
 
-    /// The profile, while active.
+    /// The profile of an active user.
     pub fn profile(&self) -> Option<&Profile> {
-        match &self.account {
-            Account::Active(profile) => Some(profile),
-            Account::Erased { .. } => None,
+        match &self.state {
+            UserState::Active(profile) => Some(profile),
+            UserState::Erased { .. } => None,
         }
     }
 
-    /// The e-mail address, while there is one.
     pub fn email(&self) -> Option<&Email> {
         self.profile()?.contact.email.as_ref()
     }
 
-    /// The user after a change. That a newer token says the same is no change
-    /// of the user's data: `updated_at` stays.
+    /// The user with another state. If only the time of the contact details differs, because a newer token has the same
+    /// contact details, `updated_at` stays as it is.
     #[must_use]
-    pub fn changed(&self, account: Account, now: Timestamp) -> Self {
-        let shown = |account: &Account| match account {
-            Account::Active(Profile { name, contact }) => {
+    pub fn with_state(&self, state: UserState, now: Timestamp) -> Self {
+        let visible = |state: &UserState| match state {
+            UserState::Active(Profile { name, contact }) => {
                 Some((name.clone(), contact.email.clone(), contact.phone.clone()))
             }
-            Account::Erased { .. } => None,
+            UserState::Erased { .. } => None,
         };
-        let updated_at = if shown(&account) == shown(&self.account) { self.updated_at } else { now };
-        Self { account, version: self.version + 1, updated_at, ..self.clone() }
+        let updated_at = if visible(&state) == visible(&self.state) { self.updated_at } else { now };
+        Self { state, version: self.version + 1, updated_at, ..self.clone() }
     }
 }
 
@@ -134,7 +126,7 @@ mod tests {
     use chassis::{contact::VerifiedContact, id::UserId};
     use jiff::Timestamp;
 
-    use super::{Account, Name, Profile, User};
+    use super::{Name, Profile, User, UserState};
 
     #[test]
     fn a_name_is_one_line_of_at_most_100_characters() {
@@ -158,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_token_replaces_what_the_profile_knew_and_an_older_one_does_not() {
+    fn a_newer_token_replaces_the_contact_details_and_an_older_token_does_not() {
         let (a, b) =
             (contact(Some("a@example.com"), Some("+15555550101"), 100), contact(Some("b@example.com"), None, 200));
         assert_eq!(profile(a.clone()).after_token(&b), profile(b.clone()));
@@ -166,20 +158,20 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_a_verified_address_leaves_the_profiles_in_force() {
+    fn a_token_without_a_verified_address_keeps_the_address_of_the_profile() {
         let known = profile(contact(Some("a@example.com"), Some("+15555550101"), 100));
-        let heard = known.after_token(&contact(None, None, 200));
-        assert_eq!(heard.contact, contact(Some("a@example.com"), None, 200));
+        let updated = known.after_token(&contact(None, None, 200));
+        assert_eq!(updated.contact, contact(Some("a@example.com"), None, 200));
     }
 
     #[test]
-    fn a_newer_token_that_says_the_same_is_no_change_of_the_users_data() {
+    fn a_newer_token_with_the_same_contact_does_not_change_updated_at() {
         let user =
             User::new(UserId::generate(), profile(contact(Some("a@example.com"), None, 100)), Timestamp::UNIX_EPOCH);
         let now = Timestamp::from_second(300).unwrap();
-        let same = user.changed(Account::Active(profile(contact(Some("a@example.com"), None, 200))), now);
+        let same = user.with_state(UserState::Active(profile(contact(Some("a@example.com"), None, 200))), now);
         assert_eq!((same.updated_at, same.version), (user.updated_at, 2));
-        let renamed = user.changed(Account::Active(profile(contact(None, None, 200))), now);
+        let renamed = user.with_state(UserState::Active(profile(contact(None, None, 200))), now);
         assert_eq!(renamed.updated_at, now);
     }
 }

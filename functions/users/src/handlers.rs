@@ -28,9 +28,10 @@ use utoipa::{
 };
 
 use crate::{
-    domain::{Account, Name, Profile, User},
+    domain::{Name, Profile, User, UserState},
     openapi::{Changing, Creating, Deactivating, Reading},
-    service::{Change, UserError, Users},
+    problems::EMAIL_NOT_VERIFIED,
+    service::{ProfileChange, Users},
 };
 
 /// All routes, public and internal, behind the HTTP edge.
@@ -48,14 +49,14 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
 #[openapi(paths(create, read, change, deactivate), modifiers(&OnlyKnownMembers))]
 struct Api;
 
-/// What the API's document says of the public routes.
+/// The part of the OpenAPI document that describes the public routes of users.
 pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("users"))
 }
 
 #[derive(Debug, ToSchema)]
 struct NewUser {
-    /// The address that the caller verified when signing up.
+    /// The e-mail address that the caller verified at sign-up.
     email: Email,
     name: Name,
 }
@@ -72,7 +73,7 @@ impl ReadBody for NewUser {
 
 #[derive(Debug, ToSchema)]
 struct UserChange {
-    /// The caller's own verified address: nobody else can change it.
+    /// Must be the caller's own verified e-mail address. An administrator cannot change another person's address.
     email: Option<Email>,
     name: Option<Name>,
 }
@@ -87,13 +88,11 @@ impl ReadBody for UserChange {
     }
 }
 
-const NOT_VERIFIED: &str = "must be the e-mail address that you verified when you signed up";
-
-/// Names an address that is not the caller's together with all else that is
-/// wrong. The use cases refuse it in any case.
+/// Refuses an e-mail address that is not the caller's. The service refuses it, too; this check lets one answer name the
+/// e-mail address together with all other bad fields.
 fn check_owner(body: &mut Object<'_, '_>, email: Option<&Email>, caller: &Caller) {
     if email.is_some_and(|email| caller.contact.email.as_ref() != Some(email)) {
-        body.refuse("email", NOT_VERIFIED);
+        body.refuse("email", EMAIL_NOT_VERIFIED);
     }
 }
 
@@ -104,7 +103,7 @@ fn status_schema() -> ObjectBuilder {
     one_of([ACTIVE, INACTIVE])
 }
 
-/// A user. A deactivated one has no name and no addresses.
+/// A user. A deactivated user has no name, e-mail address or phone number.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = User)]
 struct UserDocument {
@@ -114,12 +113,12 @@ struct UserDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     name: Option<Name>,
-    /// Absent, too, after the user pool has verified the address for somebody else, until this person's next token brings
-    /// another one.
+    /// Absent also after the user pool has verified the address for another person, until the next token of the user brings
+    /// a new address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     email: Option<Email>,
-    /// Only if the user pool has verified it.
+    /// Present only if the user pool has verified the number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     phone: Option<Phone>,
@@ -130,8 +129,8 @@ struct UserDocument {
 impl From<User> for UserDocument {
     fn from(user: User) -> Self {
         let (id, created_at, updated_at) = (user.id, user.created_at, user.updated_at);
-        match user.account {
-            Account::Active(Profile { name, contact }) => Self {
+        match user.state {
+            UserState::Active(Profile { name, contact }) => Self {
                 id,
                 status: ACTIVE,
                 name: Some(name),
@@ -140,18 +139,18 @@ impl From<User> for UserDocument {
                 created_at,
                 updated_at,
             },
-            Account::Erased { .. } => {
+            UserState::Erased { .. } => {
                 Self { id, status: INACTIVE, name: None, email: None, phone: None, created_at, updated_at }
             }
         }
     }
 }
 
-/// What the token of a user says, as another service passes it on.
+/// The contact details in a user's token, as another service passes them on.
 #[derive(Debug)]
-struct Heard(VerifiedContact);
+struct TokenContact(VerifiedContact);
 
-impl ReadBody for Heard {
+impl ReadBody for TokenContact {
     type Context = ();
 
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
@@ -162,18 +161,18 @@ impl ReadBody for Heard {
     }
 }
 
-/// What other services learn of a user.
+/// The answer to a service that asks whether a user may order.
 #[derive(Debug, Serialize)]
 struct Validation {
     valid: bool,
-    /// Why not: `user_not_found` or `user_inactive`.
+    /// `user_not_found` or `user_inactive`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<Recipient>,
 }
 
-/// Contact details that an event needs, so that its consumer asks nobody.
+/// The contact details that an event contains, so that the consumer of the event does not have to ask this service.
 #[derive(Debug, Serialize)]
 struct Recipient {
     name: Name,
@@ -185,8 +184,9 @@ struct Recipient {
 
 /// Create your profile
 ///
-/// Whoever wants to order needs one. The e-mail address must be the one that the user pool verified; a verified phone
-/// number is taken from the token, too. Each person has one profile, whose id derives from the token's subject.
+/// A customer needs a profile to order. The e-mail address must be the address that the user pool has verified. If the token
+/// contains a verified phone number, the profile gets that number, too. Each person has one profile, and its id derives from
+/// the token's subject.
 #[utoipa::path(
     post,
     path = "/users",
@@ -211,8 +211,9 @@ async fn create(
 
 /// Read a profile
 ///
-/// One's own; an administrator may read anybody's. Somebody else's is 404. A profile has no e-mail address after the
-/// user pool has verified that address for another person, until its owner's next token brings one.
+/// A user can read only their own profile; another user's profile is answered with 404. An administrator can read every
+/// profile. After the user pool has verified a profile's e-mail address for another person, the profile has no e-mail address
+/// until the next token of its owner brings a new address.
 #[utoipa::path(
     get,
     path = "/users/{id}",
@@ -234,7 +235,8 @@ async fn read(
 
 /// Change a profile
 ///
-/// What is left out, or null, stays as it is. E-mail address and phone number follow the caller's newest token.
+/// A member that is absent or null leaves its value as it is. The e-mail address and the phone number always become those of
+/// the newest token of the profile's owner.
 #[utoipa::path(
     patch,
     path = "/users/{id}",
@@ -243,7 +245,7 @@ async fn read(
     params(("id" = UserId, Path)),
     request_body = UserChange,
     responses(
-        (status = 200, description = "The profile as it stands now.", body = UserDocument),
+        (status = 200, description = "The changed profile.", body = UserDocument),
         ProblemResponses<(Changing, Caller, Input<(Id<UserId>, Body<UserChange>)>)>,
     ),
 )]
@@ -254,14 +256,14 @@ async fn change(
     Input((Id(id), Body(change))): Input<(Id<UserId>, Body<UserChange>)>,
 ) -> Result<Json<UserDocument>, Problem> {
     let UserChange { name, email } = change;
-    let change = Change { name, email };
+    let change = ProfileChange { name, email };
     Ok(Json(users.change(&caller, id, change, invocation.deadline).await?.into()))
 }
 
-/// Leave
+/// Delete your profile
 ///
-/// Deactivates the user for good and erases the personal data. The copies in orders and payments are erased soon after,
-/// and nothing is sent to the user any more. Doing it again changes nothing.
+/// Deactivates the user for good and erases the personal data. The copies in orders and payments are erased soon
+/// afterwards, and the user gets no further messages. A repeated request changes nothing.
 #[utoipa::path(
     delete,
     path = "/users/{id}",
@@ -269,7 +271,7 @@ async fn change(
     tag = "Users",
     params(("id" = UserId, Path)),
     responses(
-        (status = 204, description = "Deactivated."),
+        (status = 204, description = "The user is deactivated."),
         ProblemResponses<(Deactivating, Caller, Input<Id<UserId>>)>,
     ),
 )]
@@ -288,35 +290,15 @@ async fn validate(
     State(users): State<Users>,
     _: Internal,
     invocation: Invocation,
-    Message((Id(id), Body(Heard(heard)))): Message<(Id<UserId>, Body<Heard>)>,
+    Message((Id(id), Body(TokenContact(contact)))): Message<(Id<UserId>, Body<TokenContact>)>,
 ) -> Result<Json<Validation>, Problem> {
     let invalid = |reason| Validation { valid: false, reason: Some(reason), recipient: None };
-    Ok(Json(match users.validate(id, &heard, invocation.deadline).await? {
-        Some(Account::Active(Profile { name, contact })) => {
+    Ok(Json(match users.validate(id, &contact, invocation.deadline).await? {
+        Some(UserState::Active(Profile { name, contact })) => {
             let recipient = Recipient { name, email: contact.email, phone: contact.phone };
             Validation { valid: true, reason: None, recipient: Some(recipient) }
         }
-        Some(Account::Erased { .. }) => invalid("user_inactive"),
+        Some(UserState::Erased { .. }) => invalid("user_inactive"),
         None => invalid("user_not_found"),
     }))
-}
-
-impl From<UserError> for Problem {
-    fn from(error: UserError) -> Self {
-        let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
-        match error {
-            UserError::NotFound => Problem::not_found("user"),
-            UserError::Exists => conflict("user_exists", "You have a profile already."),
-            UserError::EmailTaken => conflict("email_taken", "Another user has this e-mail address."),
-            UserError::Inactive => conflict("user_inactive", "This user was deactivated."),
-            UserError::EmailNotVerified => Problem::invalid_field("email", NOT_VERIFIED),
-            UserError::TokenOutdated => Problem::invalid_field(
-                "email",
-                "must be the e-mail address that you verified last; your token is older than that, sign in again",
-            ),
-            UserError::Contended => Problem::contended(error),
-            UserError::Publish(_) => Problem::unavailable(error),
-            UserError::Store(error) => error.into(),
-        }
-    }
 }

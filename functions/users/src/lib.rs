@@ -1,15 +1,18 @@
 //! The users service: profiles of the people who order.
 //!
-//! - [`domain`]: what a user is, without any technology
-//! - [`service`]: what can be done with users
-//! - [`repository`]: where they are kept
-//! - [`handlers`]: the HTTP routes; `openapi`: how they are described
-//! - [`config`]: what can be set
+//! - [`domain`]: users and their profiles, and the rules for them
+//! - [`service`]: the use cases, and the errors with which the service refuses a request
+//! - [`repository`]: the storage of users, with its implementation for DynamoDB
+//! - [`handlers`]: the HTTP routes
+//! - `problems`: the problem document of each error
+//! - `openapi`: the schemas of the values, and the problems of each route, in the OpenAPI document
+//! - [`config`]: the settings
 
 pub mod config;
 pub mod domain;
 pub mod handlers;
 mod openapi;
+mod problems;
 pub mod repository;
 pub mod service;
 
@@ -18,7 +21,7 @@ use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
 
 use crate::{config::Config, repository::DynamoRepository, service::Users};
 
-/// Builds the whole service from its configuration: all its routes.
+/// Builds the service, with all its routes, from its configuration.
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Router {
     let authenticator = config.service.authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);

@@ -1,4 +1,4 @@
-//! What the API's document says of this service's values and refusals.
+//! The OpenAPI schemas of this service's values, and the problems that each public route can answer with.
 
 use chassis::{openapi, problem::Problem, problems, schema};
 
@@ -7,18 +7,21 @@ use crate::{
     service::UserError,
 };
 
-schema!(Name, "UserName", openapi::line(MAX_NAME, "Ada Lovelace", "What to call the person, in one line."));
+schema!(
+    Name,
+    "UserName",
+    openapi::line(MAX_NAME, "Ada Lovelace", "The name with which the shop addresses the person: one line of text.")
+);
 
 problems! {
-    /// Reading a user.
     Reading: [UserError::NotFound];
-    /// Creating one's profile.
-    Creating: [UserError::EmailNotVerified, UserError::Exists, UserError::EmailTaken, UserError::Inactive, Problem::contended("a sample")];
-    /// Changing a profile.
+    Creating: [
+        UserError::EmailNotVerified, UserError::Exists, UserError::EmailTaken, UserError::Inactive,
+        Problem::contended("a sample"),
+    ];
     Changing: [
         UserError::EmailNotVerified, UserError::NotFound, UserError::EmailTaken, UserError::Inactive,
         Problem::contended("a sample"),
     ];
-    /// Deactivating a user.
     Deactivating: [UserError::NotFound, Problem::contended("a sample")];
 }

@@ -1,4 +1,4 @@
-//! What can be done with users.
+//! The use cases of users.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,36 +15,35 @@ use chassis::{
 use serde::Serialize;
 
 use crate::{
-    domain::{Account, Name, Profile, User},
+    domain::{Name, Profile, User, UserState},
     repository::{Repository, SaveUserOutcome},
 };
 
-/// Why a request about users is refused.
+/// The errors of the use cases, with the HTTP status of each.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// 404: no such user, or none of the caller's business.
-    #[error("no such user")]
+    /// 404: the user does not exist, or the caller may not see the user.
+    #[error("the user does not exist")]
     NotFound,
-    /// 409: the caller has a profile already.
-    #[error("a profile exists already")]
+    /// 409
+    #[error("the caller already has a profile")]
     Exists,
-    /// 409: another user has this e-mail address.
-    #[error("the e-mail address is taken")]
+    /// 409
+    #[error("another user has this e-mail address")]
     EmailTaken,
-    /// 409: deactivated for good.
-    #[error("the user is inactive")]
+    /// 409
+    #[error("the user was deactivated")]
     Inactive,
-    /// 422: not an address that the user pool verified for this caller.
-    #[error("the e-mail address is not the verified one")]
+    /// 422
+    #[error("the user pool has not verified this e-mail address for the caller")]
     EmailNotVerified,
-    /// 422: the caller's token says so, but a newer token said otherwise.
+    /// 422: the caller's token has this address, but the profile has the address of a newer token.
     #[error("a newer token has another e-mail address")]
     TokenOutdated,
-    /// 409: other requests changed the user again and again, for as long as
-    /// there was time.
-    #[error("the user keeps changing")]
+    /// 409: other requests changed the user before each attempt, until the deadline.
+    #[error("other requests changed the user before each attempt to write it")]
     Contended,
-    /// 503: the user is erased, but the other services don't know it yet.
+    /// 503: the user is erased, but the other services are not notified yet.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// 503 or 500.
@@ -52,37 +51,34 @@ pub enum UserError {
     Store(#[from] StoreError),
 }
 
-/// What a change may touch; `None` leaves a field as it is.
+/// A change of a profile. `None` leaves a value as it is.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
-    /// A new name.
+pub struct ProfileChange {
     pub name: Option<Name>,
-    /// A new address: must be the caller's verified one.
+    /// Must be the caller's own verified e-mail address.
     pub email: Option<Email>,
 }
 
-/// How long before an invocation's end a conflicting write is not tried again:
-/// a try takes a second at most, and the answer needs its time, too.
+/// A write is not attempted again later than this before the deadline: an attempt takes at most a second, and the answer
+/// needs time, too.
 const LAST_TRY: Duration = Duration::from_secs(2);
 
-/// What the event `UserErased` says.
+/// The data of the event `UserErased`.
 #[derive(Debug, Serialize)]
 struct UserErased {
     user_id: UserId,
 }
 
-/// The use cases.
 #[derive(Clone)]
 pub struct Users {
     repository: Arc<dyn Repository>,
-    /// One for each service that has copies of personal data.
+    /// One publisher for each service that has copies of personal data.
     publishers: Arc<[EventPublisher]>,
     clock: Clock,
 }
 
 impl Users {
-    /// The use cases on top of `repository`; each of `publishers` hears who is
-    /// erased.
+    /// Each of `publishers` is notified of each erased user.
     pub fn new(
         repository: impl Repository + 'static,
         publishers: impl IntoIterator<Item = EventPublisher>,
@@ -91,8 +87,8 @@ impl Users {
         Self { repository: Arc::new(repository), publishers: publishers.into_iter().collect(), clock }
     }
 
-    /// Creates the caller's own profile. Contact details are what the pool has
-    /// verified: nobody can take somebody else's address.
+    /// Creates the caller's own profile. The contact details come from the caller's token, so that nobody can create a
+    /// profile with another person's address.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -106,12 +102,12 @@ impl Users {
         let profile = Profile { name, contact: caller.contact.clone() };
         let user = User::new(caller.user_id, profile, self.clock.now());
         for attempt in 0.. {
-            match again_if_contended(self.repository.create(&user).await)? {
+            match stale_if_contended(self.repository.create(&user).await)? {
                 SaveUserOutcome::Saved => return Ok(user),
                 SaveUserOutcome::EmailTaken => return Err(UserError::EmailTaken),
-                SaveUserOutcome::Stale => match self.repository.find(user.id).await?.map(|user| user.account) {
-                    Some(Account::Erased { .. }) => return Err(UserError::Inactive),
-                    Some(Account::Active(_)) => return Err(UserError::Exists),
+                SaveUserOutcome::Stale => match self.repository.find(user.id).await?.map(|user| user.state) {
+                    Some(UserState::Erased { .. }) => return Err(UserError::Inactive),
+                    Some(UserState::Active(_)) => return Err(UserError::Exists),
                     None => {}
                 },
             }
@@ -122,7 +118,7 @@ impl Users {
         Err(UserError::Contended)
     }
 
-    /// Reads a user, for its owner or an administrator.
+    /// Only the user and administrators can read a user.
     pub async fn get(&self, caller: &Caller, id: UserId) -> Result<User, UserError> {
         if !caller.may_act_for(id) {
             return Err(UserError::NotFound);
@@ -130,24 +126,25 @@ impl Users {
         self.repository.find(id).await?.ok_or(UserError::NotFound)
     }
 
-    /// Changes a profile. Where its owner does it, the contact details follow
-    /// the owner's token.
+    /// Changes a profile. If the caller is the profile's owner, the profile also gets the contact details of the caller's
+    /// token.
     pub async fn change(
         &self,
         caller: &Caller,
         id: UserId,
-        change: Change,
+        change: ProfileChange,
         deadline: Deadline,
     ) -> Result<User, UserError> {
-        let heard = (caller.user_id == id).then_some(&caller.contact);
-        if change.email.is_some() && heard.and_then(|contact| contact.email.as_ref()) != change.email.as_ref() {
+        let token_contact = (caller.user_id == id).then_some(&caller.contact);
+        if change.email.is_some() && token_contact.and_then(|contact| contact.email.as_ref()) != change.email.as_ref() {
             return Err(UserError::EmailNotVerified);
         }
         for attempt in 0.. {
             let before = self.get(caller, id).await?;
             let profile = before.profile().ok_or(UserError::Inactive)?;
             let name = change.name.clone().unwrap_or_else(|| profile.name.clone());
-            let after = Profile { name, ..heard.map_or_else(|| profile.clone(), |heard| profile.after_token(heard)) };
+            let current = token_contact.map_or_else(|| profile.clone(), |contact| profile.after_token(contact));
+            let after = Profile { name, ..current };
             if change.email.is_some() && after.contact.email != change.email {
                 return Err(UserError::TokenOutdated);
             }
@@ -162,11 +159,11 @@ impl Users {
         Err(UserError::Contended)
     }
 
-    /// Deactivates a user, erases their personal data, and has the other
-    /// services erase their copies of it. Doing it again changes nothing.
+    /// Deactivates a user, erases the user's personal data, and has the other services erase their copies. A repeated
+    /// request changes nothing.
     ///
-    /// It is acknowledged only when the event is out. Whoever repeats it after
-    /// a crash publishes what is not known to have been published.
+    /// A request is answered only after the event `UserErased` is published. After a crash, a repeated request publishes
+    /// the event again if the user does not record that the event was published.
     pub async fn deactivate(
         &self,
         caller: &Caller,
@@ -176,18 +173,18 @@ impl Users {
     ) -> Result<(), UserError> {
         for attempt in 0.. {
             let before = self.get(caller, id).await?;
-            let is_announced = match before.account {
-                Account::Erased { is_announced: true } => return Ok(()),
-                Account::Erased { is_announced: false } => {
+            let is_announced = match before.state {
+                UserState::Erased { is_announced: true } => return Ok(()),
+                UserState::Erased { is_announced: false } => {
                     self.announce_erasure(&before, trace, deadline).await?;
                     true
                 }
-                Account::Active(_) => false,
+                UserState::Active(_) => false,
             };
-            let after = before.changed(Account::Erased { is_announced }, self.clock.now());
-            // Written: the next round takes the next step.
+            let after = before.with_state(UserState::Erased { is_announced }, self.clock.now());
+            // After a successful write, the next pass of the loop does the next part of the work.
             let is_written =
-                again_if_contended(self.repository.replace(&before, &after).await)? == SaveUserOutcome::Saved;
+                stale_if_contended(self.repository.replace(&before, &after).await)? == SaveUserOutcome::Saved;
             if !is_written && !deadline.earlier_by(LAST_TRY).pause(attempt).await {
                 break;
             }
@@ -204,20 +201,20 @@ impl Users {
         Ok(())
     }
 
-    /// Whether a user may order, and how to reach them: what the user's token
-    /// says is heard first. `None` where there is no such user.
+    /// Updates a profile from the contact details in its owner's token, and returns the user's state. `None` if the user
+    /// does not exist.
     pub async fn validate(
         &self,
         id: UserId,
-        heard: &VerifiedContact,
+        token_contact: &VerifiedContact,
         deadline: Deadline,
-    ) -> Result<Option<Account>, UserError> {
+    ) -> Result<Option<UserState>, UserError> {
         for attempt in 0.. {
             let Some(before) = self.repository.find(id).await? else { return Ok(None) };
-            let Some(profile) = before.profile() else { return Ok(Some(before.account)) };
-            let after = profile.after_token(heard);
+            let Some(profile) = before.profile() else { return Ok(Some(before.state)) };
+            let after = profile.after_token(token_contact);
             if let Some(user) = self.replace(&before, after, false).await? {
-                return Ok(Some(user.account));
+                return Ok(Some(user.state));
             }
             if !deadline.earlier_by(LAST_TRY).pause(attempt).await {
                 break;
@@ -226,22 +223,21 @@ impl Users {
         Err(UserError::Contended)
     }
 
-    /// Writes `profile` where `before` is what is stored. `None` if it isn't.
+    /// Writes `profile` if the stored user is still `before`. Returns `None` if another request has changed the user.
     ///
-    /// Another user may have the address, by a newer token than this user's:
-    /// then this is an error where the address is what was asked for, and
-    /// everything else is written where it isn't.
+    /// Another user may have the profile's new e-mail address from a newer token. If `must_have_email`, that is an error.
+    /// Otherwise the profile is written with its old address.
     async fn replace(&self, before: &User, profile: Profile, must_have_email: bool) -> Result<Option<User>, UserError> {
-        let mut account = Account::Active(profile);
-        if account == before.account {
+        let mut state = UserState::Active(profile);
+        if state == before.state {
             return Ok(Some(before.clone()));
         }
-        let mut after = before.changed(account.clone(), self.clock.now());
-        let mut saved = again_if_contended(self.repository.replace(before, &after).await)?;
-        if let (SaveUserOutcome::EmailTaken, false, Account::Active(profile)) = (saved, must_have_email, &mut account) {
+        let mut after = before.with_state(state.clone(), self.clock.now());
+        let mut saved = stale_if_contended(self.repository.replace(before, &after).await)?;
+        if let (SaveUserOutcome::EmailTaken, false, UserState::Active(profile)) = (saved, must_have_email, &mut state) {
             profile.contact.email = before.email().cloned();
-            after = before.changed(account, self.clock.now());
-            saved = again_if_contended(self.repository.replace(before, &after).await)?;
+            after = before.with_state(state, self.clock.now());
+            saved = stale_if_contended(self.repository.replace(before, &after).await)?;
         }
         match saved {
             SaveUserOutcome::Saved => Ok(Some(after)),
@@ -251,9 +247,8 @@ impl Users {
     }
 }
 
-/// A write that only met other transactions is tried again, after a pause, as
-/// one that found something changed.
-fn again_if_contended(saved: Result<SaveUserOutcome, StoreError>) -> Result<SaveUserOutcome, StoreError> {
+/// Turns contention into `Stale`, because the caller must try the write again in both cases.
+fn stale_if_contended(saved: Result<SaveUserOutcome, StoreError>) -> Result<SaveUserOutcome, StoreError> {
     match saved {
         Err(StoreError::Contended { .. }) => Ok(SaveUserOutcome::Stale),
         other => other,

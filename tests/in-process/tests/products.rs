@@ -26,9 +26,9 @@ use chassis::{
 use http::{Method, StatusCode};
 use in_process_tests::{Answer, Caller, World, cloud::Cloud, world};
 use products::{
-    domain::{Addition, Delta, Line, Lines, OrderId, ProductId, Quantity, Refusal, Stock},
+    domain::{Delta, Line, Lines, NewProduct, OrderId, ProductId, Quantity, ReservationRefusal, Stock},
     repository::DynamoRepository,
-    service::{Change, NewAdjustment, ProductError, Products},
+    service::{DetailsChange, NewAdjustment, ProductError, Products},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -977,7 +977,7 @@ mod interference {
     async fn price_change(world: &World, id: &str, price: &str) -> Meddling {
         let (products, id, price) = (undisturbed(world).await, id.parse().unwrap(), price.parse().unwrap());
         Meddling::First(Box::pin(async move {
-            let change = Change { price: Some((price, None)), ..Change::default() };
+            let change = DetailsChange { price: Some((price, None)), ..DetailsChange::default() };
             products.change(id, |_| true, change).await.unwrap();
         }))
     }
@@ -1031,7 +1031,7 @@ mod interference {
         let sale = sale(&world, OrderId::generate(), &id, 9).await;
         let products = meddled(&world, vec![(TRANSACTION, sale)]).await;
         let error = products.reserve(OrderId::generate(), &lines(&[(&id, 2)])).await.unwrap_err();
-        let ProductError::Refused(Refusal::OutOfStock(lacking)) = error else { panic!("{error:?}") };
+        let ProductError::Refused(ReservationRefusal::OutOfStock(lacking)) = error else { panic!("{error:?}") };
         assert_eq!((lacking.len(), lacking[0].available), (1, 1));
         assert_eq!(stored_stock(&world, &id), Stock { available: 1, reserved: 9 });
     }
@@ -1070,7 +1070,7 @@ mod interference {
         let order = OrderId::generate();
         let products = meddled(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
         let error = products.reserve(order, &lines(&[(&id, 2)])).await.unwrap_err();
-        assert!(matches!(error, ProductError::Refused(Refusal::Released)), "{error:?}");
+        assert!(matches!(error, ProductError::Refused(ReservationRefusal::Released)), "{error:?}");
         assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
     }
 
@@ -1115,14 +1115,14 @@ mod interference {
         meddled(&world, lose(TRANSACTION)).await.adjust(product, breakage).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 7, reserved: 0 });
 
-        let change = Change { name: Some("Mug".parse().unwrap()), ..Change::default() };
+        let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };
         let changed = meddled(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
         assert_eq!(changed.version, 2);
-        let addition = Addition { details: changed.details.clone(), units: 5.try_into().unwrap() };
+        let new = NewProduct { details: changed.details.clone(), units: 5.try_into().unwrap() };
         let (admin, key) = (UserId::generate(), "k".parse().unwrap());
         for (operation, key) in [("PutItem", None), (TRANSACTION, Some(key))] {
             let products = meddled(&world, lose(operation)).await;
-            let created = products.create(admin, addition.clone(), key).await.unwrap();
+            let created = products.create(admin, new.clone(), key).await.unwrap();
             assert_eq!(stock(&world, &created.id.to_string()).await, 5);
         }
     }
@@ -1183,7 +1183,7 @@ mod interference {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let products = meddled(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
-        let change = Change { name: Some("Mug".parse().unwrap()), ..Change::default() };
+        let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };
         let error = products.change(id.parse().unwrap(), |version| version == 1, change.clone()).await.unwrap_err();
         assert!(matches!(error, ProductError::Stale), "{error:?}");
         assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
@@ -1240,7 +1240,7 @@ impl Model {
         }
         let mut after = self.stock.clone();
         for (product, quantity) in &wanted {
-            after[*product] = after[*product].taken(*quantity).ok_or("out_of_stock")?;
+            after[*product] = after[*product].after_reserve(*quantity).ok_or("out_of_stock")?;
         }
         self.stock = after;
         self.orders.insert(order, Some(wanted));
@@ -1249,12 +1249,12 @@ impl Model {
 
     fn release(&mut self, order: usize) {
         for (product, quantity) in self.orders.insert(order, None).flatten().unwrap_or_default() {
-            self.stock[product] = self.stock[product].given_back(quantity).expect("it was taken");
+            self.stock[product] = self.stock[product].after_release(quantity).expect("it was taken");
         }
     }
 
     fn adjust(&mut self, product: usize, delta: i64) -> Result<(), &'static str> {
-        let adjusted = self.stock[product].adjusted(Delta::try_from(delta).unwrap());
+        let adjusted = self.stock[product].after_adjustment(Delta::try_from(delta).unwrap());
         self.stock[product] = adjusted.ok_or("insufficient_stock")?;
         Ok(())
     }

@@ -1,17 +1,18 @@
-//! What a product, its stock and a reservation are.
+//! Products, their stock, adjustments of stock and reservations. Nothing here knows a database or HTTP.
 
+mod adjustment;
 mod product;
 mod reservation;
 mod stock;
 
 pub use self::{
+    adjustment::{Adjustment, AdjustmentId, InvalidAdjustmentId, MAX_ADJUSTMENT_ID, MAX_REASON, Reason},
     product::{
-        Addition, Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, Price, Product,
+        Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, NewProduct, Price, Product,
         ProductId,
     },
-    reservation::{InvalidLines, Lack, Line, Lines, MAX_LINES, OrderId, PricedLine, Quote, Refusal, Reservation},
-    stock::{
-        Adjustment, AdjustmentId, Delta, InvalidAdjustmentId, InvalidDelta, InvalidQuantity, InvalidUnits,
-        MAX_ADJUSTMENT_ID, MAX_QUANTITY, MAX_REASON, MAX_UNITS, Quantity, Reason, Stock, Units,
+    reservation::{
+        InvalidLines, Line, Lines, MAX_LINES, OrderId, PricedLine, Quote, Reservation, ReservationRefusal, Shortage,
     },
+    stock::{Delta, InvalidDelta, InvalidQuantity, InvalidUnits, MAX_QUANTITY, MAX_UNITS, Quantity, Stock, Units},
 };

@@ -1,4 +1,4 @@
-//! What is sold, and at which price.
+//! Products, their details and their unit prices.
 
 use std::str::FromStr;
 
@@ -13,20 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::stock::{Stock, Units};
 
 typed_id!(
-    /// A product.
+    /// The id of a product.
     ProductId,
     "prod"
 );
 
-/// The most characters of a name.
+/// The maximum length of a name, in characters.
 pub const MAX_NAME: usize = 100;
-/// The most characters of a description.
+/// The maximum length of a description, in characters.
 pub const MAX_DESCRIPTION: usize = 2000;
-/// The highest price in minor units: a hundred million dollars. An order of
-/// the most lines, each of the highest quantity, still has a total then.
+/// The maximum unit price in minor units: a hundred million dollars. With this maximum, the total of the largest
+/// possible order is still valid money.
 pub const MAX_PRICE: u64 = 10_000_000_000;
 
-/// What a product is called, in one line.
+/// The name of a product: one line of text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(String);
@@ -39,7 +39,7 @@ impl FromStr for Name {
     }
 }
 
-/// What is to be known of a product before buying it.
+/// The description of a product: one or more lines of text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Description(String);
@@ -52,98 +52,84 @@ impl FromStr for Description {
     }
 }
 
-/// What one piece costs: something, and at most [`MAX_PRICE`].
+/// A unit price: more than zero, and at most [`MAX_PRICE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Price(Money);
 
-/// Why an amount is no price.
+/// The reason why an amount is not a valid price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPrice {
-    /// Not even an amount of that currency.
+    /// The amount is not valid in its currency.
     #[error(transparent)]
     Amount(#[from] MoneyError),
-    /// Nobody can be charged nothing.
     #[error("must be more than 0")]
-    Nothing,
-    /// More than [`MAX_PRICE`].
+    Zero,
+    /// The amount is more than [`MAX_PRICE`].
     #[error("must be at most {MAX_PRICE} minor units (cents, for USD)")]
     TooHigh,
 }
 
 impl Price {
-    /// `amount` of `currency`.
     pub fn new(amount: Amount, currency: Currency) -> Result<Self, InvalidPrice> {
         let money = amount.of(currency)?;
         match money.minor() {
-            0 => Err(InvalidPrice::Nothing),
+            0 => Err(InvalidPrice::Zero),
             1..=MAX_PRICE => Ok(Self(money)),
             _ => Err(InvalidPrice::TooHigh),
         }
     }
 
-    /// Whether `amount` is a price in any currency.
-    pub fn is_possible(amount: Amount) -> Result<(), InvalidPrice> {
-        let of = |currency| Self::new(amount, currency).map(|_| ());
-        of(Currency::USD).or_else(|error| of(Currency::JPY).map_err(|_| error))
+    /// Checks that `amount` is a valid price in at least one currency, for an amount whose currency is not known.
+    pub fn check_in_any_currency(amount: Amount) -> Result<(), InvalidPrice> {
+        // USD has two decimals. JPY has none, so that its highest price is a larger number.
+        let check = |currency| Self::new(amount, currency).map(|_| ());
+        check(Currency::USD).or_else(|error| check(Currency::JPY).map_err(|_| error))
     }
 
-    /// As money.
     pub fn money(self) -> Money {
         self.0
     }
 }
 
-/// What an administrator says of a product.
+/// The part of a product that an administrator can change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
-    /// Its name.
     pub name: Name,
-    /// Its description.
     pub description: Description,
-    /// What one piece costs.
     pub price: Price,
 }
 
-/// What an administrator adds to the catalogue. Whether a request is a repeat
-/// is told by all of it.
+/// A product that an administrator adds to the catalogue. The fingerprint of the request covers all of its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addition {
-    /// What is said of the product.
+pub struct NewProduct {
     pub details: Details,
-    /// How many pieces there are to begin with.
+    /// The initial stock.
     pub units: Units,
 }
 
-/// A product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Made by us.
     pub id: ProductId,
-    /// What an administrator says of it.
     pub details: Details,
-    /// How many times the details were changed; guards against lost updates,
-    /// and against selling at a price that no longer holds. Sales don't touch
-    /// it: else nobody could change a product that sells well.
+    /// The version of the details: 1 at first, and one more with each change. It prevents lost updates, and sales at
+    /// an outdated price. A sale leaves the version as it is. Otherwise an administrator could hardly change a
+    /// product that sells well.
     pub version: u64,
-    /// How much of it is there.
     pub stock: Stock,
-    /// When it was added.
     pub created_at: Timestamp,
-    /// When its details were changed last.
+    /// The time of the last change of the details.
     pub updated_at: Timestamp,
 }
 
 impl Product {
-    /// The product as it was when it was added.
-    pub fn added(id: ProductId, addition: Addition, at: Timestamp) -> Self {
-        let Addition { details, units } = addition;
-        Self { id, details, version: 1, stock: Stock::of(units), created_at: at, updated_at: at }
+    pub fn new(id: ProductId, new: NewProduct, now: Timestamp) -> Self {
+        let NewProduct { details, units } = new;
+        Self { id, details, version: 1, stock: Stock::new(units), created_at: now, updated_at: now }
     }
 
-    /// The product with other details.
     #[must_use]
-    pub fn changed(&self, details: Details, now: Timestamp) -> Self {
+    pub fn with_details(&self, details: Details, now: Timestamp) -> Self {
         Self { details, version: self.version + 1, updated_at: now, ..self.clone() }
     }
 }
@@ -159,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_more_than_nothing_and_not_beyond_all_measure() {
-        assert_eq!(price("0.00"), Err(InvalidPrice::Nothing));
+    fn a_price_is_more_than_zero_and_at_most_100_million_dollars() {
+        assert_eq!(price("0.00"), Err(InvalidPrice::Zero));
         assert_eq!(price("0.01").unwrap().money().minor(), 1);
         assert!(price("100000000").is_ok());
         assert_eq!(price("100000000.01"), Err(InvalidPrice::TooHigh));

@@ -1,4 +1,4 @@
-//! What an order takes from stock, and at which price.
+//! Reservations of stock for orders, and the prices at which the stock is reserved.
 
 use std::collections::BTreeMap;
 
@@ -14,44 +14,38 @@ use super::{
 };
 
 typed_id!(
-    /// An order, as this service knows it: whoever holds a reservation.
+    /// The id of an order. An order has at most one reservation.
     OrderId,
     "ord"
 );
 
-/// The most lines of one order. All of them are reserved in one transaction,
-/// which DynamoDB limits to 100 actions; half of that leaves room for the
-/// reservation's own, and is more than anyone puts into a basket.
+/// The maximum number of lines of an order. One transaction writes all lines and the reservation, and DynamoDB limits
+/// a transaction to 100 actions. Half of that limit leaves room, and is more than a customer orders at once.
 pub const MAX_LINES: usize = 50;
 
-/// So many pieces of one product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Of what.
     pub product_id: ProductId,
-    /// How many.
     pub quantity: Quantity,
 }
 
-/// What an order wants: 1 to [`MAX_LINES`] products, each once (a transaction
-/// can't touch an item twice), sorted, so that the same wish always looks the
-/// same.
+/// The lines of an order: 1 to [`MAX_LINES`] lines, and each product once, because a transaction can't write an item
+/// twice. The lines are sorted by product, so that equal requests have equal lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines(Vec<Line>);
 
-/// Why lines can't be ordered together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLines {
-    /// None, or too many.
+    /// There are no lines, or more than [`MAX_LINES`].
     #[error("must have from 1 to {MAX_LINES} entries")]
     Count,
-    /// Several lines of one product, too much together.
+    /// Several lines of one product have more than [`MAX_QUANTITY`] in all.
     #[error("must have at most {MAX_QUANTITY} of {0} in all")]
     Quantity(ProductId),
 }
 
 impl Lines {
-    /// Adds up the lines of each product.
+    /// Merges the lines of the same product into one line.
     pub fn merge(lines: &[Line]) -> Result<Self, InvalidLines> {
         if !(1..=MAX_LINES).contains(&lines.len()) {
             return Err(InvalidLines::Count);
@@ -67,75 +61,67 @@ impl Lines {
         Ok(Self(merged.into_iter().map(|(product_id, quantity)| Line { product_id, quantity }).collect()))
     }
 
-    /// The lines, by product.
     pub fn iter(&self) -> impl Iterator<Item = &Line> {
         self.0.iter()
     }
 }
 
-/// A line at the price that was valid when it was reserved.
+/// A line with the unit price that was valid when the line was reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PricedLine {
-    /// Of what.
     pub product_id: ProductId,
-    /// What it was called.
     pub name: Name,
-    /// Which version of the product's details said so.
+    /// The version of the product's details that has this name and this unit price.
     pub version: u64,
-    /// How many.
     pub quantity: Quantity,
-    /// What one piece costs.
     pub unit_price: Money,
-    /// What all of them cost.
     pub line_total: Money,
 }
 
-/// What an order gets, and what it costs. Once reserved it stands, whatever
-/// the prices do.
+/// The priced lines of an order, and their total. A reserved quote stays valid when a product's price changes later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
-    /// The lines, by product.
+    /// Sorted by product.
     pub lines: Vec<PricedLine>,
-    /// Their sum.
     pub total: Money,
 }
 
 impl Quote {
-    /// Prices `lines` from `products`, if all of them are there.
-    pub fn of(lines: &Lines, products: &[Product]) -> Result<Self, Refusal> {
+    /// Prices `lines` from `products`. Refuses unknown products and a missing total before it checks the stock.
+    pub fn new(lines: &Lines, products: &[Product]) -> Result<Self, ReservationRefusal> {
         let products: BTreeMap<_, _> = products.iter().map(|product| (product.id, product)).collect();
         let mut unknown = Vec::new();
-        let mut lacking = Vec::new();
+        let mut shortages = Vec::new();
         let mut known = Vec::new();
         for line in lines.iter() {
             let Some(product) = products.get(&line.product_id) else {
                 unknown.push(line.product_id);
                 continue;
             };
-            if product.stock.taken(line.quantity).is_none() {
-                lacking.push(Lack { line: *line, available: product.stock.available });
+            if product.stock.after_reserve(line.quantity).is_none() {
+                shortages.push(Shortage { line: *line, available: product.stock.available });
             }
             known.push((line, product));
         }
         if !unknown.is_empty() {
-            return Err(Refusal::UnknownProducts(unknown));
+            return Err(ReservationRefusal::UnknownProducts(unknown));
         }
-        let lines = known.into_iter().map(|(line, product)| PricedLine::of(line, product));
+        let lines = known.into_iter().map(|(line, product)| PricedLine::new(line, product));
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         let currency = lines.first().map_or_else(Currency::default, |line| line.line_total.currency());
         let total = lines.iter().map(|line| line.line_total).try_fold(Money::zero(currency), Money::plus)?;
-        if lacking.is_empty() { Ok(Self { lines, total }) } else { Err(Refusal::OutOfStock(lacking)) }
+        if shortages.is_empty() { Ok(Self { lines, total }) } else { Err(ReservationRefusal::OutOfStock(shortages)) }
     }
 
-    /// Whether these are the lines that were asked for.
-    fn answers(&self, lines: &Lines) -> bool {
+    /// Returns `true` if this quote is for exactly these lines.
+    fn is_for(&self, lines: &Lines) -> bool {
         let quoted = self.lines.iter().map(|line| Line { product_id: line.product_id, quantity: line.quantity });
         quoted.eq(lines.iter().copied())
     }
 }
 
 impl PricedLine {
-    fn of(line: &Line, product: &Product) -> Result<Self, MoneyError> {
+    fn new(line: &Line, product: &Product) -> Result<Self, MoneyError> {
         let unit_price = product.details.price.money();
         Ok(Self {
             product_id: product.id,
@@ -148,52 +134,48 @@ impl PricedLine {
     }
 }
 
-/// A line that asks for more than there is.
+/// A line whose quantity is more than the available stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// What was asked for.
+pub struct Shortage {
     pub line: Line,
-    /// What there is.
     pub available: u64,
 }
 
-/// Why an order gets nothing.
+/// The reason why nothing is reserved for an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There are no such products.
+pub enum ReservationRefusal {
     #[error("unknown products: {0:?}")]
     UnknownProducts(Vec<ProductId>),
-    /// The prices have no sum: they are in several currencies.
+    /// The prices cannot be added: they are in several currencies.
     #[error(transparent)]
     NoTotal(#[from] MoneyError),
-    /// More than there is; all such lines.
+    /// All lines whose quantity is more than the available stock.
     #[error("out of stock: {0:?}")]
-    OutOfStock(Vec<Lack>),
-    /// The order's reservation was released, perhaps before it was made.
+    OutOfStock(Vec<Shortage>),
+    /// The order's reservation was released, perhaps before the reserve request arrived.
     #[error("the reservation was released")]
     Released,
-    /// The order reserved something else before.
+    /// The order has a reservation with other lines.
     #[error("the order has another reservation")]
     Mismatch,
 }
 
-/// What an order has. There is at most one, and it stays for good: a repeat
-/// finds its answer, and what came too late finds that it did.
+/// The reservation of an order. It is stored for good, so that a repeated reserve gets the first answer, and a reserve
+/// that arrives after the release is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
-    /// The pieces are the order's.
     Held(Quote),
-    /// They are no longer, or never were: the release came first.
+    /// The reservation was released. If the release arrived before the reserve, nothing was ever reserved.
     Released,
 }
 
 impl Reservation {
-    /// The answer to the same order asking for `lines` again.
-    pub fn again(self, lines: &Lines) -> Result<Quote, Refusal> {
+    /// The answer to another request of the same order to reserve `lines`.
+    pub fn answer_repeat(self, lines: &Lines) -> Result<Quote, ReservationRefusal> {
         match self {
-            Self::Held(quote) if quote.answers(lines) => Ok(quote),
-            Self::Held(_) => Err(Refusal::Mismatch),
-            Self::Released => Err(Refusal::Released),
+            Self::Held(quote) if quote.is_for(lines) => Ok(quote),
+            Self::Held(_) => Err(ReservationRefusal::Mismatch),
+            Self::Released => Err(ReservationRefusal::Released),
         }
     }
 }
@@ -206,7 +188,7 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::{InvalidLines, Lack, Line, Lines, MAX_LINES, Quote, Refusal, Reservation};
+    use super::{InvalidLines, Line, Lines, MAX_LINES, Quote, Reservation, ReservationRefusal, Shortage};
     use crate::domain::{Details, MAX_PRICE, MAX_QUANTITY, Price, Product, ProductId, Quantity, Stock};
 
     fn product(price: &str, currency: &str, available: u64) -> Product {
@@ -232,40 +214,44 @@ mod tests {
     #[test]
     fn three_mugs_at_19_99_are_59_97() {
         let mug = product("19.99", "USD", 3);
-        let quote = Quote::of(&lines(&[line(&mug, 3)]), std::slice::from_ref(&mug)).unwrap();
+        let quote = Quote::new(&lines(&[line(&mug, 3)]), std::slice::from_ref(&mug)).unwrap();
         assert_eq!(quote.total.to_string(), "59.97 USD");
         assert_eq!((quote.lines[0].version, quote.lines[0].line_total), (7, quote.total));
     }
 
     #[test]
-    fn every_line_that_lacks_stock_is_named_and_no_other() {
+    fn every_line_with_too_little_stock_is_named_and_no_other_line() {
         let (few, enough, none) = (product("1", "USD", 2), product("1", "USD", 9), product("1", "USD", 0));
-        let wanted = lines(&[line(&few, 3), line(&enough, 9), line(&none, 1)]);
-        let refusal = Quote::of(&wanted, &[none.clone(), few.clone(), enough]).unwrap_err();
-        let mut lacking = vec![Lack { line: line(&few, 3), available: 2 }, Lack { line: line(&none, 1), available: 0 }];
-        lacking.sort_by_key(|lack| lack.line.product_id);
-        assert_eq!(refusal, Refusal::OutOfStock(lacking));
+        let requested = lines(&[line(&few, 3), line(&enough, 9), line(&none, 1)]);
+        let refusal = Quote::new(&requested, &[none.clone(), few.clone(), enough]).unwrap_err();
+        let mut shortages =
+            vec![Shortage { line: line(&few, 3), available: 2 }, Shortage { line: line(&none, 1), available: 0 }];
+        shortages.sort_by_key(|shortage| shortage.line.product_id);
+        assert_eq!(refusal, ReservationRefusal::OutOfStock(shortages));
     }
 
     #[test]
-    fn lines_of_one_product_lack_stock_together() {
+    fn lines_of_one_product_are_added_before_the_stock_is_checked() {
         let mug = product("19.99", "USD", 3);
-        let wanted = lines(&[line(&mug, 2), line(&mug, 2)]);
-        let lacking = vec![Lack { line: line(&mug, 4), available: 3 }];
-        assert_eq!(Quote::of(&wanted, &[mug]), Err(Refusal::OutOfStock(lacking)));
+        let requested = lines(&[line(&mug, 2), line(&mug, 2)]);
+        let shortages = vec![Shortage { line: line(&mug, 4), available: 3 }];
+        assert_eq!(Quote::new(&requested, &[mug]), Err(ReservationRefusal::OutOfStock(shortages)));
     }
 
     #[test]
-    fn what_does_not_exist_and_what_has_no_sum_is_refused_before_stock_is_looked_at() {
+    fn unknown_products_and_mixed_currencies_are_refused_before_the_stock_is_checked() {
         let (usd, eur) = (product("1", "USD", 0), product("1", "EUR", 0));
-        let wanted = lines(&[line(&usd, 1), line(&eur, 1)]);
-        assert_eq!(Quote::of(&wanted, std::slice::from_ref(&eur)), Err(Refusal::UnknownProducts(vec![usd.id])));
-        let refusal = Quote::of(&wanted, &[usd, eur]);
-        assert!(matches!(refusal, Err(Refusal::NoTotal(MoneyError::MixedCurrencies(..)))), "{refusal:?}");
+        let requested = lines(&[line(&usd, 1), line(&eur, 1)]);
+        assert_eq!(
+            Quote::new(&requested, std::slice::from_ref(&eur)),
+            Err(ReservationRefusal::UnknownProducts(vec![usd.id]))
+        );
+        let refusal = Quote::new(&requested, &[usd, eur]);
+        assert!(matches!(refusal, Err(ReservationRefusal::NoTotal(MoneyError::MixedCurrencies(..)))), "{refusal:?}");
     }
 
     #[test]
-    fn there_are_1_to_50_lines_and_at_most_1000_of_a_product() {
+    fn an_order_has_1_to_50_lines_and_at_most_1000_of_a_product() {
         let mug = product("19.99", "USD", 3);
         assert_eq!(Lines::merge(&[]), Err(InvalidLines::Count));
         assert!(Lines::merge(&[line(&mug, 1); MAX_LINES]).is_ok());
@@ -275,27 +261,27 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_order_still_has_a_total() {
+    fn the_total_of_the_largest_order_is_valid_money() {
         assert!(MAX_PRICE * u64::from(MAX_QUANTITY) * MAX_LINES as u64 <= MAX_MINOR_UNITS);
     }
 
     #[test]
-    fn a_repeat_gets_what_was_said_before_and_another_wish_nothing() {
+    fn a_repeated_reserve_gets_the_first_quote_and_other_lines_are_refused() {
         let (mug, rope) = (product("19.99", "USD", 9), product("24.75", "USD", 9));
-        let wanted = lines(&[line(&mug, 1), line(&rope, 2)]);
-        let quote = Quote::of(&wanted, &[mug.clone(), rope.clone()]).unwrap();
+        let requested = lines(&[line(&mug, 1), line(&rope, 2)]);
+        let quote = Quote::new(&requested, &[mug.clone(), rope.clone()]).unwrap();
         let held = Reservation::Held(quote.clone());
-        assert_eq!(held.clone().again(&lines(&[line(&rope, 2), line(&mug, 1)])), Ok(quote));
+        assert_eq!(held.clone().answer_repeat(&lines(&[line(&rope, 2), line(&mug, 1)])), Ok(quote));
         for other in [lines(&[line(&mug, 1)]), lines(&[line(&mug, 2), line(&rope, 2)])] {
-            assert_eq!(held.clone().again(&other), Err(Refusal::Mismatch));
+            assert_eq!(held.clone().answer_repeat(&other), Err(ReservationRefusal::Mismatch));
         }
-        assert_eq!(Reservation::Released.again(&wanted), Err(Refusal::Released));
+        assert_eq!(Reservation::Released.answer_repeat(&requested), Err(ReservationRefusal::Released));
     }
 
     proptest! {
         #[test]
-        fn merging_keeps_each_products_sum_and_names_no_product_twice(
-            wanted in prop::collection::vec((0u128..5, 1u32..=20), 1..=MAX_LINES),
+        fn merging_keeps_the_sum_of_each_product_and_gives_one_line_per_product(
+            requested in prop::collection::vec((0u128..5, 1u32..=20), 1..=MAX_LINES),
         ) {
             let id = |number| ProductId::from_uuid(uuid::Uuid::from_u128(number));
             let entry = |(product, quantity): &(u128, u32)| Line {
@@ -303,30 +289,30 @@ mod tests {
                 quantity: Quantity::try_from(*quantity).unwrap(),
             };
             let mut expected = BTreeMap::<_, u32>::new();
-            for (product, quantity) in &wanted {
+            for (product, quantity) in &requested {
                 *expected.entry(id(*product)).or_default() += quantity;
             }
-            let merged = lines(&wanted.iter().map(entry).collect::<Vec<_>>());
+            let merged = lines(&requested.iter().map(entry).collect::<Vec<_>>());
             let found: Vec<_> = merged.iter().map(|line| (line.product_id, line.quantity.get())).collect();
             prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
-            // The order in which lines are written is not part of the wish.
-            let reversed = lines(&wanted.iter().rev().map(entry).collect::<Vec<_>>());
+            // The order of the lines in the request makes no difference.
+            let reversed = lines(&requested.iter().rev().map(entry).collect::<Vec<_>>());
             prop_assert_eq!(reversed, merged);
         }
 
         #[test]
-        fn a_total_is_the_sum_of_price_times_quantity(
-            wanted in prop::collection::vec((1u64..=MAX_PRICE, 1u32..=MAX_QUANTITY), 1..=MAX_LINES),
+        fn the_total_is_the_sum_of_unit_price_times_quantity(
+            requested in prop::collection::vec((1u64..=MAX_PRICE, 1u32..=MAX_QUANTITY), 1..=MAX_LINES),
         ) {
-            let (mut products, mut asked, mut expected) = (Vec::new(), Vec::new(), 0);
-            for (minor, quantity) in &wanted {
+            let (mut products, mut order_lines, mut expected) = (Vec::new(), Vec::new(), 0);
+            for (minor, quantity) in &requested {
                 let money = chassis::money::Money::from_minor(*minor, Currency::USD).unwrap();
                 let product = product(&money.amount().to_string(), "USD", u64::from(*quantity));
-                asked.push(line(&product, *quantity));
+                order_lines.push(line(&product, *quantity));
                 products.push(product);
                 expected += minor * u64::from(*quantity);
             }
-            let quote = Quote::of(&lines(&asked), &products).unwrap();
+            let quote = Quote::new(&lines(&order_lines), &products).unwrap();
             prop_assert_eq!(quote.total.minor(), expected);
         }
     }

@@ -1,4 +1,4 @@
-//! What is sold: adding, reading and changing products.
+//! The routes of the catalogue: to add, read, list and change products.
 
 use axum::{
     Json,
@@ -21,25 +21,25 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Addition, Description, Details, Name, Price, Product, ProductId, Units},
+    domain::{Description, Details, Name, NewProduct, Price, Product, ProductId, Units},
     openapi::{Changing, Creating, Listing, Reading},
-    service::{Change, Products},
+    service::{DetailsChange, Products},
 };
 
-/// What `POST /products` asks for.
 #[derive(Debug, ToSchema)]
-pub(crate) struct NewProduct {
+#[schema(as = NewProduct)]
+pub(super) struct NewProductRequest {
     name: Name,
     description: Description,
     price: Price,
     /// `USD` if left out.
-    // The price has it already.
+    // The field is only for the schema: `price` contains the currency.
     #[schema(value_type = Option<Currency>)]
     currency: (),
     stock: Units,
 }
 
-impl ReadBody for NewProduct {
+impl ReadBody for NewProductRequest {
     type Context = ();
 
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
@@ -48,42 +48,42 @@ impl ReadBody for NewProduct {
         let currency = body.optional_or("currency", Currency::default(), text);
         let price = amount.and_then(|amount| match currency {
             Some(currency) => body.check("price", Price::new(amount, currency)),
-            None => body.check("price", Price::is_possible(amount)).and(None),
+            None => body.check("price", Price::check_in_any_currency(amount)).and(None),
         });
         let stock = body.required("stock", whole);
         Some(Self { name: name?, description: description?, price: price?, currency: (), stock: stock? })
     }
 }
 
-/// What `PATCH /products/{id}` asks for.
 #[derive(Debug, ToSchema)]
-pub(crate) struct ProductChange {
+#[schema(as = ProductChange)]
+pub(super) struct ProductChangeRequest {
     name: Option<Name>,
     description: Option<Description>,
-    /// In the present currency, unless it comes with another.
+    /// Without a `currency`, the price is in the product's present currency.
     #[schema(value_type = Option<Price>)]
     price: Option<Amount>,
     /// Only together with a price.
     currency: Option<Currency>,
 }
 
-impl ReadBody for ProductChange {
+impl ReadBody for ProductChangeRequest {
     type Context = ();
 
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
         let (name, description) = (body.optional("name", text), body.optional("description", text));
         let (price, currency) = (body.optional("price", verbatim), body.optional("currency", text));
         if body.is_given("currency") && !body.is_given("price") {
-            let detail = "must come with a price: the same number of another currency is another price";
+            let detail = "must come with a price, because the same number in another currency is a different price";
             body.refuse("currency", detail);
         }
         if let Some(amount) = price {
-            let is_price = match currency {
+            let checked = match currency {
                 Some(currency) => Price::new(amount, currency).map(|_| ()),
-                // The product's present currency will say more.
-                None => Price::is_possible(amount),
+                // The service checks the price again, in the product's present currency.
+                None => Price::check_in_any_currency(amount),
             };
-            body.check("price", is_price);
+            body.check("price", checked);
         }
         Some(Self { name, description, price, currency })
     }
@@ -92,10 +92,10 @@ impl ReadBody for ProductChange {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// How many products to list at most.
+    /// The maximum number of products on the page.
     #[param(inline, required = false)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Cursor, required = false)]
     cursor: Option<Cursor>,
 }
@@ -115,22 +115,21 @@ pub(super) struct ProductDocument {
     #[schema(value_type = Price)]
     price: Amount,
     currency: Currency,
-    /// What can be ordered; what orders have reserved is theirs already.
+    /// The number of units that can be ordered, without the units that orders have reserved.
     stock: u64,
     created_at: Timestamp,
-    /// When the details were changed last. Sales don't count.
+    /// The time of the last change of the details. A sale does not change it.
     updated_at: Timestamp,
 }
 
 type ProductPage = Page<ProductDocument>;
 
-/// The headers that matter to whoever adds a product.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "the key is read as a part of the request; this is what the document says of it")]
+#[expect(dead_code, reason = "describes the header in the OpenAPI document; `Key` reads it")]
 struct CreateHeaders {
-    /// Your name for this request, in double quotes or without. A repeat under the same key adds nothing, and gets the
-    /// same answer, for seven days. **Without one, repeating a request may add the product twice.**
+    /// A key that you choose for this request, with or without double quotes. For seven days, a repeated request with the
+    /// same key adds nothing and gets the first answer. **Without a key, a repeated request may add a second product.**
     #[param(rename = "Idempotency-Key", inline, value_type = IdempotencyKey, required = false)]
     idempotency_key: Option<IdempotencyKey>,
 }
@@ -144,15 +143,14 @@ impl From<Product> for ProductDocument {
     }
 }
 
-/// The document with its ETag: the version of the details, which is what a
-/// change is checked against. Stock is not part of it, so it is no validator
-/// for caching the whole; answers are never stored anyway.
-fn tagged(product: Product) -> Result<Response, Problem> {
+/// The product's document with its ETag. The ETag is the version of the details, which a change is checked against. It
+/// does not cover the stock, so a cache can't use it to validate the document; answers are never cached anyway.
+fn with_etag(product: Product) -> Result<Response, Problem> {
     let tag = HeaderValue::from_str(&etag(product.version)).map_err(Problem::internal)?;
     Ok(([(header::ETAG, tag)], Json(ProductDocument::from(product))).into_response())
 }
 
-/// As the API's document calls it.
+/// The schema of the header `ETag`.
 struct ETag;
 
 schema!(
@@ -165,23 +163,22 @@ fn etag(version: u64) -> String {
     format!("\"{version}\"")
 }
 
-/// `If-Match`: the versions that a change may start from
-/// (RFC 9110, section 13.1.1). As a handler's argument: 428 without one.
+/// The entity tags in the header `If-Match`: the versions that a change may be based on (RFC 9110, section 13.1.1). A
+/// request without the header is answered with 428.
 #[derive(Debug)]
 pub(super) struct IfMatch(Vec<String>);
 
 impl IfMatch {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::IF_MATCH).iter();
-        // Our own tags have no comma in them; a stranger's matches neither
-        // whole nor in parts. What is empty in a list doesn't count (RFC 9110,
-        // section 5.6.1.2), and a header of nothing else is none.
+        // This service's own tags contain no comma. A foreign tag with a comma is split here, but no part of it matches.
+        // Empty elements of a list don't count (RFC 9110, section 5.6.1.2), so a header of empty elements is ignored.
         let tags = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
         let tags: Vec<_> = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         if tags.is_empty() { None } else { Some(Self(tags)) }
     }
 
-    fn includes(&self, version: u64) -> bool {
+    fn matches(&self, version: u64) -> bool {
         self.0.iter().any(|tag| tag == "*" || *tag == etag(version))
     }
 }
@@ -190,21 +187,21 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::of(&parts.headers).ok_or_else(no_precondition)
+        Self::of(&parts.headers).ok_or_else(precondition_required)
     }
 }
 
-fn no_precondition() -> Problem {
+fn precondition_required() -> Problem {
     Problem::new(
         StatusCode::PRECONDITION_REQUIRED,
         "precondition_required",
-        "Send the ETag of the product as you read it: `If-Match: \"1\"`.",
+        "Send the ETag of the product that you read, as in `If-Match: \"1\"`.",
     )
 }
 
 impl Problems for IfMatch {
     fn problems() -> Vec<Problem> {
-        vec![no_precondition()]
+        vec![precondition_required()]
     }
 }
 
@@ -212,38 +209,38 @@ impl Problems for IfMatch {
 ///
 /// For administrators.
 ///
-/// Send an `Idempotency-Key`, and repeat the request under it until there is an answer other than 429, 500 or 503: it adds
-/// one product, and each repeat is told how that one was added.
+/// Send an `Idempotency-Key`, and repeat the request with the same key until the answer is not 429, 500 or 503. The
+/// requests add one product, and each of them gets the same answer.
 #[utoipa::path(
     post,
     path = "/products",
     operation_id = "createProduct",
     tag = "Products",
     params(CreateHeaders),
-    request_body = NewProduct,
+    request_body = NewProductRequest,
     responses(
         (
             status = 201, body = ProductDocument, headers(("location" = inline(Location)), ("etag" = inline(ETag))),
             description = "The product.",
         ),
-        ProblemResponses<(Creating, Admin, Input<(Key, Body<NewProduct>)>)>,
+        ProblemResponses<(Creating, Admin, Input<(Key, Body<NewProductRequest>)>)>,
     ),
 )]
 pub(super) async fn create(
     State(products): State<Products>,
     Admin(caller): Admin,
-    Input((Key(key), Body(new))): Input<(Key, Body<NewProduct>)>,
+    Input((Key(key), Body(new))): Input<(Key, Body<NewProductRequest>)>,
 ) -> Result<Response, Problem> {
-    let NewProduct { name, description, price, currency: (), stock: units } = new;
-    let addition = Addition { details: Details { name, description, price }, units };
-    let product = products.create(caller.user_id, addition, key).await?;
+    let NewProductRequest { name, description, price, currency: (), stock: units } = new;
+    let new = NewProduct { details: Details { name, description, price }, units };
+    let product = products.create(caller.user_id, new, key).await?;
     let location = [(header::LOCATION, format!("products/{}", product.id))];
-    Ok((StatusCode::CREATED, location, tagged(product)?).into_response())
+    Ok((StatusCode::CREATED, location, with_etag(product)?).into_response())
 }
 
 /// List the catalogue
 ///
-/// Oldest first, a page at a time. What is added while you turn the pages comes at the end.
+/// The oldest product comes first. A product that is added while you read the pages appears on the last page.
 #[utoipa::path(
     get,
     path = "/products",
@@ -266,7 +263,8 @@ pub(super) async fn list(
 
 /// Read a product
 ///
-/// The ETag stands for the details, which is what a change is checked against: sales move the stock, not the ETag.
+/// The ETag identifies the version of the details, which a change is checked against. A sale changes the stock, but not
+/// the ETag.
 #[utoipa::path(
     get,
     path = "/products/{id}",
@@ -283,12 +281,12 @@ pub(super) async fn read(
     State(products): State<Products>,
     Input(Id(id)): Input<Id<ProductId>>,
 ) -> Result<Response, Problem> {
-    tagged(products.get(id).await?)
+    with_etag(products.get(id).await?)
 }
 
 /// Change a product's details
 ///
-/// For administrators. What is left out, or null, stays as it is. Orders placed before keep the price they were quoted.
+/// For administrators. A member that is absent or null leaves its value as it is. Earlier orders keep their prices.
 #[utoipa::path(
     patch,
     path = "/products/{id}",
@@ -298,25 +296,25 @@ pub(super) async fn read(
         ("id" = ProductId, Path),
         (
             "If-Match" = String, Header, example = json!("\"1\""),
-            description = "The ETag of the product as you read it, so that nobody's change is lost; `*` for any.",
+            description = "The ETag of the product that you read, so that no other change is lost. `*` matches every version.",
         ),
     ),
-    request_body = ProductChange,
+    request_body = ProductChangeRequest,
     responses(
         (
             status = 200, body = ProductDocument, headers(("etag" = inline(ETag))),
-            description = "The product as it stands now.",
+            description = "The changed product.",
         ),
-        ProblemResponses<(Changing, Admin, IfMatch, Input<(Id<ProductId>, Body<ProductChange>)>)>,
+        ProblemResponses<(Changing, Admin, IfMatch, Input<(Id<ProductId>, Body<ProductChangeRequest>)>)>,
     ),
 )]
 pub(super) async fn change(
     State(products): State<Products>,
     _: Admin,
     expected: IfMatch,
-    Input((Id(id), Body(change))): Input<(Id<ProductId>, Body<ProductChange>)>,
+    Input((Id(id), Body(change))): Input<(Id<ProductId>, Body<ProductChangeRequest>)>,
 ) -> Result<Response, Problem> {
-    let ProductChange { name, description, price, currency } = change;
-    let change = Change { name, description, price: price.map(|amount| (amount, currency)) };
-    tagged(products.change(id, |version| expected.includes(version), change).await?)
+    let ProductChangeRequest { name, description, price, currency } = change;
+    let change = DetailsChange { name, description, price: price.map(|amount| (amount, currency)) };
+    with_etag(products.change(id, |version| expected.matches(version), change).await?)
 }

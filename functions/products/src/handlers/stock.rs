@@ -1,4 +1,4 @@
-//! How much of it is there: adjusting, reserving and releasing stock.
+//! The routes of the stock: to adjust, reserve and release it.
 
 use axum::{Json, extract::State};
 use chassis::{
@@ -21,7 +21,6 @@ use crate::{
     service::{NewAdjustment, Products},
 };
 
-/// What `POST /products/{id}/stock-adjustments` asks for.
 #[derive(Debug, ToSchema)]
 #[schema(as = NewStockAdjustment)]
 pub(super) struct AdjustmentRequest {
@@ -47,7 +46,7 @@ pub(super) struct AdjustmentDocument {
     product_id: ProductId,
     delta: Delta,
     reason: Reason,
-    /// When it was applied, the first and only time.
+    /// The time at which the adjustment was applied. A repeated request does not change it.
     applied_at: Timestamp,
 }
 
@@ -125,10 +124,11 @@ pub(super) struct ReleaseDocument {
     status: &'static str,
 }
 
-/// Let pieces come or go
+/// Adjust the stock
 ///
-/// For administrators: a delivery, a breakage, a count. Applied once for each `adjustment_id`, however often it is
-/// sent; a repeat gets the first one's answer. What belongs to orders cannot go.
+/// For administrators: adds or removes units, for example after a delivery, a breakage or a stock count. An adjustment is
+/// applied once for each `adjustment_id`, and a repeated request gets the first answer. An adjustment cannot remove units
+/// that orders have reserved.
 #[utoipa::path(
     post,
     path = "/products/{id}/stock-adjustments",
@@ -137,7 +137,7 @@ pub(super) struct ReleaseDocument {
     params(("id" = ProductId, Path)),
     request_body = AdjustmentRequest,
     responses(
-        (status = 200, description = "The adjustment, applied.", body = AdjustmentDocument),
+        (status = 200, description = "The applied adjustment.", body = AdjustmentDocument),
         ProblemResponses<(Adjusting, Admin, Input<(Id<ProductId>, Body<AdjustmentRequest>)>)>,
     ),
 )]

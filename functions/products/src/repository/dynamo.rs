@@ -1,41 +1,39 @@
 //! Products in DynamoDB.
 //!
-//! A product with its stock is one item; each adjustment of it is one beside
-//! it; an order's reservation is an item by itself. Whatever moves stock is
-//! one transaction with the item that says why. See `docs/data-model.md`.
+//! A product and its stock are one item. Each adjustment is an item in the product's partition. A reservation is an item
+//! in a partition of its own. A change of stock is written in one transaction with its adjustment or its reservation. See
+//! `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
     dynamo::{self, Item, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number},
-    idempotency::InsertOutcome,
+    id::UserId,
+    idempotency::{InsertOutcome, KeyUse},
     page::{Cursor, Limit, ListError, Page},
     store::{SaveOutcome, StoreError},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{NamedUse, Repository};
+use super::Repository;
 use crate::domain::{
-    Addition, Adjustment, AdjustmentId, Description, Details, Name, OrderId, Price, Product, ProductId, Quote,
+    Adjustment, AdjustmentId, Description, Details, Name, NewProduct, OrderId, Price, Product, ProductId, Quote,
     Reservation, Stock,
 };
 
-/// The index of all products. It carries keys only, and none of them ever
-/// changes: so sales, which change a product's item all the time, write
-/// nothing to it.
+/// The index of all products. It contains only keys, and a product's keys never change. Therefore a sale, which changes
+/// the product's item, writes nothing to the index.
 const CATALOGUE_INDEX: &str = "catalogue";
-/// The index's partition key, and the one partition it has.
+/// The partition key of the index. All products are in one partition.
 const CATALOGUE_ATTRIBUTE: &str = "catalogue";
 const CATALOGUE: &str = "CATALOGUE";
 
-/// Products in one table.
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
     table: Table,
 }
 
 impl DynamoRepository {
-    /// On `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
     }
@@ -45,17 +43,23 @@ impl DynamoRepository {
 impl Repository for DynamoRepository {
     async fn create(&self, product: &Product) -> Result<(), StoreError> {
         match self.table.send(self.table.put_new(&ListedProduct::of(product))?).await? {
-            // Nobody else has this id: what stands in the way is this same
-            // product, whose first answer was lost.
+            // The id is new. If an item with this id exists, an earlier attempt of this write was successful, but its
+            // answer was lost.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 
-    async fn create_once(&self, product: &Product, used: &NamedUse) -> Result<InsertOutcome<Product>, StoreError> {
+    async fn create_once(
+        &self,
+        product: &Product,
+        new: &NewProduct,
+        administrator: UserId,
+        key: &KeyUse,
+    ) -> Result<InsertOutcome<Product>, StoreError> {
         let use_key = self
             .table
-            .put(&KeyRecord::of(product, used))?
-            // Expiry is tested here: TTL may delete an item days late.
+            .put(&KeyRecord::new(product, new, administrator, key))?
+            // The condition checks the expiry, because TTL may delete an expired item days later.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(product.created_at.as_second()));
         let add_product = self.table.put_new(&ListedProduct::of(product))?;
@@ -63,14 +67,17 @@ impl Repository for DynamoRepository {
             TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
             TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
             TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
-                return Err(StoreError::corrupt("products", "a key was refused without saying what stood in the way"));
+                return Err(StoreError::corrupt(
+                    "products",
+                    "the condition of a new key failed, but DynamoDB returned no item",
+                ));
             }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
         Ok(if earlier.product_id == product.id {
             InsertOutcome::Inserted
-        } else if earlier.fingerprint == used.key.fingerprint {
-            InsertOutcome::Repeated(Box::new(Product::added(earlier.product_id, earlier.addition, earlier.created_at)))
+        } else if earlier.fingerprint == key.fingerprint {
+            InsertOutcome::Repeated(Box::new(Product::new(earlier.product_id, earlier.new_product, earlier.created_at)))
         } else {
             InsertOutcome::KeyMismatch
         })
@@ -98,7 +105,7 @@ impl Repository for DynamoRepository {
         let keys: Page<Key> = self.table.list(list).await?;
         let records: Vec<ProductRecord> = self.table.get_all(keys.items).await?;
         let mut products: Vec<_> = records.into_iter().map(Product::from).collect();
-        // A batch comes back in any order; the index is in that of the ids.
+        // BatchGetItem returns items in any order; the index is sorted by product id.
         products.sort_unstable_by_key(|product| product.id);
         Ok(Page { items: products, next_cursor: keys.next_cursor })
     }
@@ -123,15 +130,19 @@ impl Repository for DynamoRepository {
             WriteOutcome::ConditionFailed(None) => SaveOutcome::Stale,
             WriteOutcome::ConditionFailed(Some(item)) => {
                 let found = product_of(item)?;
-                // This very change, whose first answer was lost?
-                let ours = (found.version, &found.details, found.updated_at)
+                // An earlier attempt of this write may have been successful, although its answer was lost.
+                let is_written = (found.version, &found.details, found.updated_at)
                     == (after.version, &after.details, after.updated_at);
-                if ours { SaveOutcome::Saved } else { SaveOutcome::Stale }
+                if is_written { SaveOutcome::Saved } else { SaveOutcome::Stale }
             }
         })
     }
 
-    async fn settled_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError> {
+    async fn transact_get_adjustment(
+        &self,
+        of: ProductId,
+        id: &AdjustmentId,
+    ) -> Result<Option<Adjustment>, StoreError> {
         let record: Option<AdjustmentRecord> = self.table.transact_get(&adjustment_key(of, id)).await?;
         Ok(record.map(|record| record.adjustment))
     }
@@ -144,11 +155,10 @@ impl Repository for DynamoRepository {
             .table
             .update(&product_key(id))
             .update_expression("SET available = available + :delta")
-            // Where there is no product there is nothing available either:
-            // the comparison fails.
-            .condition_expression("available >= :needed")
+            // If the product does not exist, the comparison fails.
+            .condition_expression("available >= :required")
             .expression_attribute_values(":delta", number(delta.get()))
-            .expression_attribute_values(":needed", number(delta.needs()));
+            .expression_attribute_values(":required", number(delta.required_units()));
         Ok(match self.table.transact(record, [update]).await? {
             TransactionOutcome::Written => SaveOutcome::Saved,
             TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
@@ -162,7 +172,7 @@ impl Repository for DynamoRepository {
         record.map(Reservation::try_from).transpose()
     }
 
-    async fn settled_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
+    async fn transact_get_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError> {
         let record: Option<ReservationRecord> = self.table.transact_get(&reservation_key(order)).await?;
         record.map(Reservation::try_from).transpose()
     }
@@ -173,8 +183,8 @@ impl Repository for DynamoRepository {
             self.table
                 .update(&product_key(line.product_id))
                 .update_expression("SET available = available - :quantity, reserved = reserved + :quantity")
-                // The version is the price's: nobody pays one that no longer
-                // holds. Where there is no product, both comparisons fail.
+                // The version is the version of the price, so that no customer pays an outdated price. If the product
+                // does not exist, both comparisons fail.
                 .condition_expression("version = :version AND available >= :quantity")
                 .expression_attribute_values(":quantity", number(line.quantity.get()))
                 .expression_attribute_values(":version", number(line.version))
@@ -207,15 +217,16 @@ impl Repository for DynamoRepository {
         match self.table.transact(reservation, lines).await? {
             TransactionOutcome::Written => Ok(SaveOutcome::Saved),
             TransactionOutcome::SubjectConditionFailed(_) => Ok(SaveOutcome::Stale),
-            // What a reservation holds was counted as reserved in the same
-            // transaction: reading again will not mend this.
-            TransactionOutcome::OtherConditionFailed => {
-                Err(StoreError::corrupt(self.table.name(), format!("{order} holds more than is reserved")))
-            }
+            // One transaction wrote the reservation and the reserved stock. If the table no longer shows that stock,
+            // another attempt cannot succeed.
+            TransactionOutcome::OtherConditionFailed => Err(StoreError::corrupt(
+                self.table.name(),
+                format!("the reservation of {order} has more units than the products show as reserved"),
+            )),
         }
     }
 
-    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError> {
+    async fn put_tombstone(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError> {
         Ok(match self.table.send(self.table.put_new(&ReservationRecord::tombstone(order, now))?).await? {
             WriteOutcome::Written => SaveOutcome::Saved,
             WriteOutcome::ConditionFailed(_) => SaveOutcome::Stale,
@@ -239,7 +250,7 @@ fn reservation_key(order: OrderId) -> Key {
     Key::new(format!("RESERVATION#{order}"), "RESERVATION")
 }
 
-/// A product as stored.
+/// The item of a product.
 #[derive(Debug, Serialize, Deserialize)]
 struct ProductRecord {
     #[serde(flatten)]
@@ -274,35 +285,34 @@ impl From<ProductRecord> for Product {
     }
 }
 
-/// The use of an idempotency key, scoped to its caller and its route, with all
-/// that the answer tells: the product itself changes, its first answer doesn't.
+/// The item of an idempotency key. Its key contains the administrator and the route. The item contains all values of the
+/// first answer, because the product may change before the request is repeated.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyRecord {
     #[serde(flatten)]
     key: Key,
     fingerprint: String,
     product_id: ProductId,
-    addition: Addition,
+    new_product: NewProduct,
     created_at: Timestamp,
-    /// Epoch seconds, for TTL.
+    /// Seconds since the Unix epoch, as TTL requires.
     expires_at: i64,
 }
 
 impl KeyRecord {
-    fn of(product: &Product, used: &NamedUse) -> Self {
-        let NamedUse { by, key, addition } = used;
+    fn new(product: &Product, new: &NewProduct, administrator: UserId, key: &KeyUse) -> Self {
         Self {
-            key: Key::new(format!("KEY#{by}#POST/products#{}", key.key.as_str()), "KEY"),
+            key: Key::new(format!("KEY#{administrator}#POST/products#{}", key.key.as_str()), "KEY"),
             fingerprint: key.fingerprint.clone(),
             product_id: product.id,
-            addition: addition.clone(),
+            new_product: new.clone(),
             created_at: product.created_at,
             expires_at: key.expires_at.as_second(),
         }
     }
 }
 
-/// A new product, and what puts it into the index of all.
+/// The item of a new product, with the attribute that puts it into the index of all products.
 #[derive(Debug, Serialize)]
 struct ListedProduct {
     #[serde(flatten)]
@@ -316,7 +326,7 @@ impl ListedProduct {
     }
 }
 
-/// An adjustment as stored.
+/// The item of an adjustment.
 #[derive(Debug, Serialize, Deserialize)]
 struct AdjustmentRecord {
     #[serde(flatten)]
@@ -325,7 +335,7 @@ struct AdjustmentRecord {
     adjustment: Adjustment,
 }
 
-/// What a reservation is, in a word that conditions can ask for.
+/// The status of a reservation, which the conditions of writes compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum Status {
@@ -333,14 +343,14 @@ enum Status {
     Released,
 }
 
-/// A reservation as stored.
+/// The item of a reservation.
 #[derive(Debug, Serialize, Deserialize)]
 struct ReservationRecord {
     #[serde(flatten)]
     key: Key,
     order_id: OrderId,
     status: Status,
-    /// What was reserved, as it was answered; a tombstone has none.
+    /// The quote that the reserve request was answered with. A tombstone has no quote.
     #[serde(skip_serializing_if = "Option::is_none")]
     quote: Option<Quote>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -380,7 +390,7 @@ impl TryFrom<ReservationRecord> for Reservation {
         match (record.status, record.quote) {
             (Status::Held, Some(quote)) => Ok(Self::Held(quote)),
             (Status::Released, _) => Ok(Self::Released),
-            (Status::Held, None) => Err(StoreError::corrupt("products", "a reservation of nothing")),
+            (Status::Held, None) => Err(StoreError::corrupt("products", "a held reservation has no quote")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where products, their stock and reservations of it are kept.
+//! The storage of products, their stock, adjustments and reservations.
 
 mod dynamo;
 
@@ -12,65 +12,56 @@ use chassis::{
 use jiff::Timestamp;
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Addition, Adjustment, AdjustmentId, OrderId, Product, ProductId, Quote, Reservation};
+use crate::domain::{Adjustment, AdjustmentId, NewProduct, OrderId, Product, ProductId, Quote, Reservation};
 
-/// The use of a key by somebody.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedUse {
-    /// Who.
-    pub by: UserId,
-    /// The key, and what for.
-    pub key: KeyUse,
-    /// What is added.
-    pub addition: Addition,
-}
-
-/// Keeps products. Every write is conditional on what it was decided on, and
-/// all or nothing: stock is never taken below zero, given back twice, or moved
-/// without the record that says why.
+/// Stores products. Each write is atomic, and conditional on the state that the decision was based on. Therefore the
+/// stock never falls below zero, is never released twice, and never changes without an adjustment or a reservation.
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// Writes a new product.
     async fn create(&self, product: &Product) -> Result<(), StoreError>;
 
-    /// Writes a new product together with the use of a key.
-    async fn create_once(&self, product: &Product, key: &NamedUse) -> Result<InsertOutcome<Product>, StoreError>;
+    /// Writes a new product together with the administrator's idempotency key.
+    async fn create_once(
+        &self,
+        product: &Product,
+        new: &NewProduct,
+        administrator: UserId,
+        key: &KeyUse,
+    ) -> Result<InsertOutcome<Product>, StoreError>;
 
-    /// Reads a product.
     async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError>;
 
-    /// Reads several products, in any order, without those that don't exist.
+    /// Reads several products, in any order. Products that don't exist are left out.
     async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError>;
 
-    /// Reads a page of all products, oldest first.
+    /// Reads a page of all products. The oldest product comes first.
     async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError>;
 
-    /// Writes the details of `after` where those of `before` still stand.
-    /// Leaves stock alone.
+    /// Writes the details of `after` if the stored version is the version of `before`. The stock stays as it is.
     async fn change(&self, before: &Product, after: &Product) -> Result<SaveOutcome, StoreError>;
 
-    /// Reads an adjustment of a product, and waits for whoever is writing it:
-    /// the stock may show it before it is there itself.
-    async fn settled_adjustment(&self, of: ProductId, id: &AdjustmentId) -> Result<Option<Adjustment>, StoreError>;
+    /// Reads an adjustment of a product. If a transaction is writing the adjustment, waits for the transaction:
+    /// otherwise a reader could see the changed stock, but not yet the adjustment.
+    async fn transact_get_adjustment(&self, of: ProductId, id: &AdjustmentId)
+    -> Result<Option<Adjustment>, StoreError>;
 
-    /// Records an adjustment that isn't there yet, and applies it.
+    /// Stores a new adjustment, and applies it to the product's stock.
     async fn adjust(&self, adjustment: &Adjustment) -> Result<SaveOutcome, StoreError>;
 
-    /// Reads what an order has.
+    /// Reads the reservation of an order.
     async fn find_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
 
-    /// The same, and waits for whoever is writing it: the stock may show a
-    /// reservation before it is there itself.
-    async fn settled_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
+    /// Reads the reservation of an order. If a transaction is writing the reservation, waits for the transaction:
+    /// otherwise a reader could see the changed stock, but not yet the reservation.
+    async fn transact_get_reservation(&self, order: OrderId) -> Result<Option<Reservation>, StoreError>;
 
-    /// Reserves what `quote` says for an order that has nothing yet, if there
-    /// is enough of everything and each price is still the quoted one.
+    /// Stores a new reservation and reserves the stock of all its lines, if all stock is available and each price is
+    /// still the quoted price.
     async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 
-    /// Gives back what `quote` says, for an order that still has it.
+    /// Releases a held reservation, and makes the stock of its lines available again.
     async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 
-    /// Leaves a tombstone for an order that has nothing yet, so that a reserve
-    /// that is still on its way comes too late.
-    async fn bury(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError>;
+    /// Stores a released reservation for an order that has none, so that a reserve that arrives later is refused.
+    async fn put_tombstone(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 }

@@ -1,8 +1,7 @@
 //! Users in DynamoDB.
 //!
-//! A user is two items: the user itself, and one whose key is the e-mail
-//! address. One transaction writes both, so that two users can't have the same
-//! address. See `docs/data-model.md`.
+//! A user has two items: the item of the user, and an item whose key is the e-mail address. One transaction writes both
+//! items, so that two users can't have the same address. See `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
@@ -15,36 +14,38 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Repository, SaveUserOutcome};
-use crate::domain::{Account, Name, Profile, User};
+use crate::domain::{Name, Profile, User, UserState};
 
-/// Users in one table.
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
     table: Table,
 }
 
 impl DynamoRepository {
-    /// Keeps users in `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
     }
 
-    /// Puts `user` where the stored version is `expected` (`None`: where
-    /// there is nothing).
-    fn put(&self, user: &User, expected: Option<u64>) -> Result<ItemWrite, StoreError> {
+    /// Puts the item of `user` on the condition that the stored version is `expected`. `None` means that there must be no
+    /// item.
+    fn put_if_version(&self, user: &User, expected: Option<u64>) -> Result<ItemWrite, StoreError> {
         Ok(match expected {
-            None => self.table.put_new(&Record::of(user))?,
+            None => self.table.put_new(&UserRecord::of(user))?,
             Some(version) => self
                 .table
-                .put(&Record::of(user))?
+                .put(&UserRecord::of(user))?
                 .condition_expression("version = :expected")
                 .expression_attribute_values(":expected", number(version)),
         })
     }
 
-    /// The writes, besides that of the user's own item, that make `email` the
-    /// address of `user`; or how the write ends without them.
-    async fn claim(&self, email: &Email, user: &User) -> Result<Result<Vec<ItemWrite>, SaveUserOutcome>, StoreError> {
+    /// The writes that make `email` the address of `user`, without the write of the user's own item. If `user` can't have
+    /// the address, the outcome of the whole write is returned instead.
+    async fn claim_email(
+        &self,
+        email: &Email,
+        user: &User,
+    ) -> Result<Result<Vec<ItemWrite>, SaveUserOutcome>, StoreError> {
         let owner: Option<EmailOwner> = self.table.get(&email_key(email)).await?;
         let claim = EmailOwner { key: email_key(email), user_id: user.id };
         let mut writes = vec![match &owner {
@@ -58,49 +59,49 @@ impl DynamoRepository {
         let Some(EmailOwner { user_id, .. }) = owner.filter(|owner| owner.user_id != user.id) else {
             return Ok(Ok(writes));
         };
-        // The address moves from one user to another. Where the owner's own item
-        // says otherwise, another transaction is moving it at this moment.
-        let (Some(before), Some(ours)) = (self.find(user_id).await?, user.profile()) else {
+        // The address belongs to another user, who loses it. If the item of that user does not have the address,
+        // another transaction has just changed the owner.
+        let (Some(before), Some(new_profile)) = (self.find(user_id).await?, user.profile()) else {
             return Ok(Err(SaveUserOutcome::Stale));
         };
-        let Some(theirs) = before.profile().filter(|_| before.email() == Some(email)) else {
+        let Some(old_profile) = before.profile().filter(|_| before.email() == Some(email)) else {
             return Ok(Err(SaveUserOutcome::Stale));
         };
-        if theirs.contact.as_of >= ours.contact.as_of {
+        if old_profile.contact.as_of >= new_profile.contact.as_of {
             return Ok(Err(SaveUserOutcome::EmailTaken));
         }
-        let after = before.changed(Account::Active(theirs.without_email()), user.updated_at);
-        writes.push(self.put(&after, Some(before.version))?);
+        let after = before.with_state(UserState::Active(old_profile.without_email()), user.updated_at);
+        writes.push(self.put_if_version(&after, Some(before.version))?);
         Ok(Ok(writes))
     }
 
-    fn disclaim(&self, email: &Email, id: UserId) -> ItemWrite {
+    fn release_email(&self, email: &Email, id: UserId) -> ItemWrite {
         self.table
             .delete(&email_key(email))
             .condition_expression("user_id = :owner")
             .expression_attribute_values(":owner", string(id.to_string()))
     }
 
-    /// Writes `user` where the stored version is `expected`, together with
-    /// whatever its address needs.
+    /// Writes `user` on the condition that the stored version is `expected`, together with the items of its old and its
+    /// new e-mail address.
     async fn write(
         &self,
         expected: Option<u64>,
         old: Option<&Email>,
         user: &User,
     ) -> Result<SaveUserOutcome, StoreError> {
-        let mut addresses = Vec::new();
+        let mut email_writes = Vec::new();
         let new = user.email();
         if let Some(email) = new.filter(|_| new != old) {
-            match self.claim(email, user).await? {
-                Ok(claim) => addresses.extend(claim),
-                Err(without) => return Ok(without),
+            match self.claim_email(email, user).await? {
+                Ok(claim) => email_writes.extend(claim),
+                Err(outcome) => return Ok(outcome),
             }
         }
-        addresses.extend(old.filter(|_| new != old).map(|email| self.disclaim(email, user.id)));
-        match self.table.transact(self.put(user, expected)?, addresses).await? {
+        email_writes.extend(old.filter(|_| new != old).map(|email| self.release_email(email, user.id)));
+        match self.table.transact(self.put_if_version(user, expected)?, email_writes).await? {
             TransactionOutcome::Written => Ok(SaveUserOutcome::Saved),
-            // Somebody else has changed the user, or moved an address.
+            // Another request has changed the user, or the owner of an address.
             TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
                 Ok(SaveUserOutcome::Stale)
             }
@@ -115,7 +116,7 @@ impl Repository for DynamoRepository {
     }
 
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let record: Option<Record> = self.table.get(&user_key(id)).await?;
+        let record: Option<UserRecord> = self.table.get(&user_key(id)).await?;
         record.map(User::try_from).transpose()
     }
 
@@ -123,7 +124,7 @@ impl Repository for DynamoRepository {
         if before.email() != after.email() {
             return self.write(Some(before.version), before.email(), after).await;
         }
-        Ok(match self.table.send(self.put(after, Some(before.version))?).await? {
+        Ok(match self.table.send(self.put_if_version(after, Some(before.version))?).await? {
             WriteOutcome::Written => SaveUserOutcome::Saved,
             WriteOutcome::ConditionFailed(_) => SaveUserOutcome::Stale,
         })
@@ -138,7 +139,7 @@ fn email_key(email: &Email) -> Key {
     Key::new(format!("EMAIL#{}", email.expose()), "EMAIL")
 }
 
-/// The item that makes an address unique: it names the one user who has it.
+/// The item that makes an e-mail address unique. It contains the id of the user who has the address.
 #[derive(Debug, Serialize, Deserialize)]
 struct EmailOwner {
     #[serde(flatten)]
@@ -146,9 +147,9 @@ struct EmailOwner {
     user_id: UserId,
 }
 
-/// A user as stored. An erased one has no profile.
+/// The item of a user. An erased user has no name and no contact details.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct UserRecord {
     #[serde(flatten)]
     key: Key,
     id: UserId,
@@ -156,7 +157,7 @@ struct Record {
     name: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contact: Option<VerifiedContact>,
-    /// Of an erased user: whether the other services were told.
+    /// Present only if the user is erased: `true` if the event `UserErased` was published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     erasure_announced: Option<bool>,
     version: u64,
@@ -164,11 +165,11 @@ struct Record {
     updated_at: Timestamp,
 }
 
-impl Record {
+impl UserRecord {
     fn of(user: &User) -> Self {
-        let (name, contact, erasure_announced) = match user.account.clone() {
-            Account::Active(Profile { name, contact }) => (Some(name), Some(contact), None),
-            Account::Erased { is_announced } => (None, None, Some(is_announced)),
+        let (name, contact, erasure_announced) = match user.state.clone() {
+            UserState::Active(Profile { name, contact }) => (Some(name), Some(contact), None),
+            UserState::Erased { is_announced } => (None, None, Some(is_announced)),
         };
         let key = user_key(user.id);
         let (id, version, created_at, updated_at) = (user.id, user.version, user.created_at, user.updated_at);
@@ -176,16 +177,16 @@ impl Record {
     }
 }
 
-impl TryFrom<Record> for User {
+impl TryFrom<UserRecord> for User {
     type Error = StoreError;
 
-    fn try_from(record: Record) -> Result<Self, StoreError> {
-        let account = match (record.name, record.contact, record.erasure_announced) {
-            (Some(name), Some(contact), None) => Account::Active(Profile { name, contact }),
-            (None, None, Some(is_announced)) => Account::Erased { is_announced },
-            _ => return Err(StoreError::corrupt("users", "a user with half a profile")),
+    fn try_from(record: UserRecord) -> Result<Self, StoreError> {
+        let state = match (record.name, record.contact, record.erasure_announced) {
+            (Some(name), Some(contact), None) => UserState::Active(Profile { name, contact }),
+            (None, None, Some(is_announced)) => UserState::Erased { is_announced },
+            _ => return Err(StoreError::corrupt("users", "the user is neither active nor erased")),
         };
-        let Record { id, version, created_at, updated_at, .. } = record;
-        Ok(Self { id, account, version, created_at, updated_at })
+        let UserRecord { id, version, created_at, updated_at, .. } = record;
+        Ok(Self { id, state, version, created_at, updated_at })
     }
 }

@@ -1,4 +1,4 @@
-//! Where users are kept.
+//! The storage of users.
 
 mod dynamo;
 
@@ -8,32 +8,29 @@ use chassis::{id::UserId, store::StoreError};
 pub use self::dynamo::DynamoRepository;
 use crate::domain::User;
 
-/// How a write ended.
+/// The outcome of writing a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum SaveUserOutcome {
-    /// Written.
     Saved,
-    /// Nothing is written: something was changed since it was read. Read
-    /// again, and decide again.
+    /// Nothing is written, because another request has changed the stored items since they were read.
     Stale,
-    /// Nothing is written: the e-mail address belongs to another active user,
-    /// and what is known of that user is not older.
+    /// Nothing is written, because the e-mail address belongs to another active user whose contact details are at least
+    /// as new.
     EmailTaken,
 }
 
-/// Keeps users, and keeps e-mail addresses unique among the active ones.
+/// Stores users, and keeps the e-mail addresses of the active users unique.
 ///
-/// The address of a written user is taken from any other user whose contact
-/// details are older: the user pool has verified it for another person since.
+/// If a user is written with an e-mail address that another user has, the user with the older contact details loses the
+/// address, because the user pool has verified it for the other person since.
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// Writes a user that isn't there yet.
+    /// Writes a new user.
     async fn create(&self, user: &User) -> Result<SaveUserOutcome, StoreError>;
 
-    /// Reads a user.
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
-    /// Writes `after` if `before` is what is stored.
+    /// Writes `after` if the stored version is the version of `before`.
     async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError>;
 }
