@@ -142,7 +142,7 @@ pub struct OrderCreated {
 }
 
 /// Why an order was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The card was declined.
@@ -237,19 +237,11 @@ pub struct Notification {
 }
 
 /// A way to reach somebody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Channel {
     /// An e-mail.
     Email,
     /// A text message.
     Sms,
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Email => "EMAIL",
-            Self::Sms => "SMS",
-        })
-    }
 }

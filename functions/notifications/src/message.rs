@@ -126,23 +126,10 @@ mod tests {
         id::UserId,
         money::{Currency, MAX_MINOR_UNITS, Money},
     };
+    use strum::VariantArray;
 
     use super::{Message, render};
     use crate::domain::{Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, Reason, Recipient, Refund};
-
-    const REASONS: [Reason; 11] = [
-        Reason::PaymentDeclined,
-        Reason::OutOfStock,
-        Reason::UnknownProduct,
-        Reason::MixedCurrencies,
-        Reason::UserInactive,
-        Reason::CustomerRequest,
-        Reason::CancelledByShop,
-        Reason::PriceChanged,
-        Reason::CaptureRefused,
-        Reason::TimedOut,
-        Reason::Other,
-    ];
 
     fn order_id() -> OrderId {
         "ord_0195a8e0-0000-7000-8000-000000000001".parse().unwrap()
@@ -193,7 +180,7 @@ mod tests {
             Notice::OrderCreated(OrderCreated { order_id: order_id(), lines, total: most, paid: false }),
             Notice::PaymentRefunded(refund(MAX_MINOR_UNITS)),
         ];
-        for reason in REASONS {
+        for &reason in Reason::VARIANTS {
             all.extend([cancelled(reason, true, Some(most)), cancelled(reason, false, None)]);
         }
         all

@@ -12,6 +12,7 @@ use chassis::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 typed_id!(
     /// An order. Version 7, so that a customer's orders sort by time.
@@ -245,8 +246,24 @@ pub struct Purchase {
 }
 
 /// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", parse_err_ty = InvalidState, parse_err_fn = InvalidState::of)]
 pub enum OrderState {
     /// Undecided.
     Pending,
@@ -262,30 +279,19 @@ pub enum OrderState {
 
 /// Why a text names no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of {}", OrderState::ALL.map(OrderState::name).join(", "))]
+#[error("must be one of {}", OrderState::VARIANTS.iter().map(|state| state.name()).collect::<Vec<_>>().join(", "))]
 pub struct InvalidState;
 
-impl FromStr for OrderState {
-    type Err = InvalidState;
-
-    fn from_str(name: &str) -> Result<Self, InvalidState> {
-        Self::ALL.into_iter().find(|state| state.name() == name).ok_or(InvalidState)
+impl InvalidState {
+    fn of(_: &str) -> Self {
+        Self
     }
 }
 
 impl OrderState {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Confirmed, Self::Done, Self::Cancelling, Self::Cancelled];
-
     /// As it is written in JSON and in the table.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Confirmed => "CONFIRMED",
-            Self::Done => "DONE",
-            Self::Cancelling => "CANCELLING",
-            Self::Cancelled => "CANCELLED",
-        }
+        self.into()
     }
 
     /// Whether an order may go from here to there. No way leads back, so a
@@ -307,12 +313,6 @@ impl OrderState {
     }
 }
 
-impl fmt::Display for OrderState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// A line that can't be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
@@ -325,8 +325,9 @@ pub struct Shortage {
 }
 
 /// Why an order is not, or no longer, carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// The customer has no profile.
     UserNotFound,
@@ -367,19 +368,7 @@ pub enum Refusal {
 impl Refusal {
     /// The stable code: in answers, in events, in the history.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::UserNotFound => "user_not_found",
-            Self::UserInactive => "user_inactive",
-            Self::UnknownProduct { .. } => "unknown_product",
-            Self::MixedCurrencies => "mixed_currencies",
-            Self::OutOfStock { .. } => "out_of_stock",
-            Self::PriceChanged { .. } => "price_changed",
-            Self::PaymentDeclined { .. } => "payment_declined",
-            Self::CaptureRefused => "capture_refused",
-            Self::TimedOut => "timed_out",
-            Self::CustomerRequest => "customer_request",
-            Self::CancelledByShop => "cancelled_by_shop",
-        }
+        self.into()
     }
 }
 
@@ -684,12 +673,12 @@ mod tests {
     #[test]
     fn no_way_leads_back_to_a_state_that_was_left() {
         fn reachable(from: OrderState, seen: &mut Vec<OrderState>) {
-            for next in OrderState::ALL.into_iter().filter(|next| from.may_become(*next)) {
+            for next in OrderState::VARIANTS.iter().copied().filter(|next| from.may_become(*next)) {
                 seen.push(next);
                 reachable(next, seen);
             }
         }
-        for state in OrderState::ALL {
+        for state in OrderState::VARIANTS.iter().copied() {
             let mut seen = Vec::new();
             reachable(state, &mut seen);
             assert!(!seen.contains(&state), "{state}");
@@ -698,8 +687,8 @@ mod tests {
 
     #[test]
     fn every_open_state_has_a_way_to_an_end_and_the_ends_have_only_cancellation() {
-        for state in OrderState::ALL {
-            let ways: Vec<_> = OrderState::ALL.into_iter().filter(|next| state.may_become(*next)).collect();
+        for state in OrderState::VARIANTS.iter().copied() {
+            let ways: Vec<_> = OrderState::VARIANTS.iter().copied().filter(|next| state.may_become(*next)).collect();
             match state {
                 OrderState::Cancelled => assert!(ways.is_empty()),
                 OrderState::Done => assert_eq!(ways, [OrderState::Cancelling]),
@@ -794,7 +783,7 @@ mod tests {
 
     #[test]
     fn a_state_has_one_name_wherever_it_is_written() {
-        for state in OrderState::ALL {
+        for state in OrderState::VARIANTS.iter().copied() {
             assert_eq!(serde_json::to_value(state).unwrap(), state.name());
             assert_eq!(state.to_string(), state.name());
         }

@@ -8,6 +8,7 @@ use chassis::{
     problem::Problem,
     problems, schema,
 };
+use strum::VariantArray;
 use utoipa::{
     ToSchema,
     openapi::{
@@ -29,7 +30,7 @@ use crate::{
 schema!(
     OrderState,
     "OrderStatus",
-    one_of(OrderState::ALL.map(OrderState::name)).description(Some(
+    one_of(OrderState::VARIANTS.iter().map(|state| state.name())).description(Some(
         "- `PENDING`: undecided\n\
          - `CONFIRMED`: stock is reserved, the payment authorised\n\
          - `DONE`: paid for, and announced\n\

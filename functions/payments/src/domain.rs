@@ -151,8 +151,21 @@ impl PaymentRequest {
 pub struct Fingerprint(String);
 
 /// A state's name, as it is stored and shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum PaymentStatus {
     /// Written down before the provider is asked: its answer isn't known.
     Intent,
@@ -172,10 +185,6 @@ pub enum PaymentStatus {
 }
 
 impl PaymentStatus {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Intent, Self::Authorised, Self::Declined, Self::Captured, Self::Voided, Self::Refunded, Self::Cancelled];
-
     /// The state machine: whether a payment in this state may come to `next`.
     pub fn may_become(self, next: Self) -> bool {
         matches!(
@@ -188,21 +197,7 @@ impl PaymentStatus {
 
     /// The name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Intent => "INTENT",
-            Self::Authorised => "AUTHORISED",
-            Self::Declined => "DECLINED",
-            Self::Captured => "CAPTURED",
-            Self::Voided => "VOIDED",
-            Self::Refunded => "REFUNDED",
-            Self::Cancelled => "CANCELLED",
-        }
-    }
-}
-
-impl fmt::Display for PaymentStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 
@@ -411,6 +406,7 @@ impl From<Payment> for Standing {
 mod tests {
     use chassis::money::{Currency, MAX_MINOR_UNITS};
     use proptest::prelude::*;
+    use strum::VariantArray;
 
     use super::*;
 
@@ -476,8 +472,8 @@ mod tests {
             (Authorised, Voided),
             (Captured, Refunded),
         ];
-        for from in PaymentStatus::ALL {
-            for to in PaymentStatus::ALL {
+        for from in PaymentStatus::VARIANTS.iter().copied() {
+            for to in PaymentStatus::VARIANTS.iter().copied() {
                 assert_eq!(from.may_become(to), edges.contains(&(from, to)), "{from} to {to}");
             }
         }
@@ -485,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_status_is_stored_and_shown_under_one_name() {
-        for status in PaymentStatus::ALL {
+        for status in PaymentStatus::VARIANTS.iter().copied() {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
         }
     }

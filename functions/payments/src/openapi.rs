@@ -1,6 +1,7 @@
 //! What the API's document says of this service's values and refusals.
 
 use chassis::{openapi::one_of, problems, schema};
+use strum::VariantArray;
 
 use crate::{domain::PaymentStatus, service::PaymentError};
 
@@ -9,7 +10,10 @@ schema!(
     "PaymentStatus",
     // A tombstone is no payment to anybody but the orders service.
     one_of(
-        PaymentStatus::ALL.into_iter().filter(|status| *status != PaymentStatus::Cancelled).map(PaymentStatus::as_str)
+        PaymentStatus::VARIANTS
+            .iter()
+            .filter(|status| **status != PaymentStatus::Cancelled)
+            .map(|status| status.as_str())
     )
     .description(Some(
         "- `INTENT`: the provider was asked, its answer is not known\n\

@@ -70,8 +70,9 @@ impl Behaviour {
 }
 
 /// Where a charge is, as the provider sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 enum ChargeStatus {
     /// Asked for, and failed on the way. Nothing is held.
     Attempted,
@@ -80,19 +81,6 @@ enum ChargeStatus {
     Captured,
     Voided,
     Refunded,
-}
-
-impl ChargeStatus {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Attempted => "ATTEMPTED",
-            Self::Authorised => "AUTHORISED",
-            Self::Declined => "DECLINED",
-            Self::Captured => "CAPTURED",
-            Self::Voided => "VOIDED",
-            Self::Refunded => "REFUNDED",
-        }
-    }
 }
 
 /// A line of the ledger.
@@ -177,7 +165,7 @@ impl SandboxProvider {
             Some(status) => put
                 .condition_expression("#status = :before")
                 .expression_attribute_names("#status", "status")
-                .expression_attribute_values(":before", string(status.as_str())),
+                .expression_attribute_values(":before", string(<&str>::from(status))),
         };
         Ok(self.ledger.send(put).await?)
     }
