@@ -1,16 +1,21 @@
-//! The e-mail that an emulator's SES was given. On AWS it goes to its addressees;
-//! emulators keep it, each in its own way.
+//! The e-mails that an emulator's SES has accepted. AWS sends an e-mail to its
+//! recipients; each emulator keeps it in its own format.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{shop::Http, stack::Stack};
+use crate::{
+    http::{self, TIMEOUT},
+    stack::Stack,
+};
 
-/// All e-mail of an emulator, for whomever.
+/// All e-mails of an emulator, to any recipient.
 pub struct Inbox {
     url: String,
-    read: fn(&Value) -> Option<Vec<Mail>>,
+    read: Reader,
 }
+
+type Reader = fn(&Value) -> Option<Vec<Mail>>;
 
 pub struct Mail {
     pub id: String,
@@ -27,14 +32,12 @@ impl Mail {
 }
 
 impl Inbox {
-    /// The one of the emulator that the stack is on; none if it has none, or one
-    /// that is not known here.
+    /// The inbox of the stack's emulator, unless its format is unknown.
     pub fn of(stack: &Stack) -> Result<Option<Self>> {
-        type Read = fn(&Value) -> Option<Vec<Mail>>;
-        let known: [(&str, Read); 2] = [("/_ministack/ses/messages", ministack), ("/_aws/ses", localstack)];
+        let known: [(&str, Reader); 2] = [("/_ministack/ses/messages", ministack), ("/_aws/ses", localstack)];
         for (path, read) in known {
             let inbox = Self { url: format!("{}{path}", stack.emulator_url), read };
-            let answer = Http::new().get(&inbox.url)?;
+            let answer = http::get(&inbox.url, TIMEOUT)?;
             if answer.is_success() && read(&answer.body).is_some() {
                 return Ok(Some(inbox));
             }
@@ -47,12 +50,12 @@ impl Inbox {
     }
 
     pub fn mails(&self) -> Result<Vec<Mail>> {
-        let answer = Http::new().get(&self.url)?.granted()?;
-        (self.read)(&answer).with_context(|| format!("{} looks different", self.url))
+        let answer = http::get(&self.url, TIMEOUT)?.success()?;
+        (self.read)(&answer).with_context(|| format!("the format of {} is unknown", self.url))
     }
 }
 
-/// By account.
+/// MiniStack groups the messages by account.
 fn ministack(answer: &Value) -> Option<Vec<Mail>> {
     let accounts = answer["messages"].as_object()?;
     let mails = accounts.values().filter_map(Value::as_array).flatten().map(|mail| Mail {
@@ -80,7 +83,7 @@ fn plain_list(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(plain).collect()
 }
 
-/// A text without its quotes.
+/// The text of a JSON string without quotes; other values as JSON.
 pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_emulators_tell_the_same_in_different_words() {
+    fn the_inboxes_of_two_emulators_are_read_alike() {
         let one = json!({ "messages": { "000000000000": [{
             "MessageId": "1", "Source": "shop@example.com", "To": ["Ada <ada@example.com>"],
             "Subject": "Thank you", "BodyText": "Soon.",
@@ -101,7 +104,7 @@ mod tests {
             "Id": "1", "Source": "shop@example.com", "Destination": { "ToAddresses": ["ada@example.com"] },
             "Subject": "Thank you", "Body": { "text_part": "Soon.", "html_part": null },
         }] });
-        for (read, answer) in [(ministack as fn(&Value) -> Option<Vec<Mail>>, &one), (localstack, &other)] {
+        for (read, answer) in [(ministack as Reader, &one), (localstack, &other)] {
             let mails = read(answer).expect("an inbox");
             let [mail] = mails.as_slice() else { panic!("{answer}") };
             assert!(mail.is_to("ada@example.com") && !mail.is_to("grace@example.com"));

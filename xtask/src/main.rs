@@ -1,64 +1,90 @@
-//! The project's tasks. The Makefile lists them; whatever needs a decision, a
-//! wait or an error message is here.
+//! The project's tasks. The Makefile lists them; `tasks` has a file for each task,
+//! and the other files are what the tasks share:
+//!
+//! | what | files |
+//! |---|---|
+//! | the user's screen | `output`, `progress` |
+//! | the checkout, and programs that run in it | `project`, `commands`, `tools`, `cargo_tools` |
+//! | the functions, and where they are deployed | `function_build`, `template_parameters`, `deployment_environment` |
+//! | an emulator | `emulator`, `process_groups`, `ports`, `emulator_deployment`, `cors_preflights`, `emulator_api`, `inbox` |
+//! | the deployed shop | `stack`, `http`, `service_health`, `demo_users`, `catalogue` |
+//! | functions that run outside the emulator | `function_environment`, `container_relay`, `local_servers` |
+//! | the tests | `test_stack`, `openapi_clients` |
+//!
+//! `xtask/python` has the programs that use SAM's own Python library, and
+//! `xtask/mutants` the patches for `make mutants`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cargo_tools;
-mod contract;
-mod demo;
-mod deploy;
+mod catalogue;
+mod commands;
+mod container_relay;
+mod cors_preflights;
+mod demo_users;
+mod deployment_environment;
 mod emulator;
-mod environment;
-mod functions;
-mod fuzz;
+mod emulator_api;
+mod emulator_deployment;
+mod function_build;
+mod function_environment;
+mod http;
 mod inbox;
-mod lint;
-mod logs;
-mod mutants;
-mod openapi;
+mod local_servers;
+mod openapi_clients;
 mod output;
-mod parameters;
-mod people;
-mod preflight;
-mod process;
+mod ports;
+mod process_groups;
 mod progress;
 mod project;
-mod record;
-mod redrive;
-mod relay;
-mod release;
-mod sam_local;
-mod shop;
+mod service_health;
 mod stack;
-mod test;
+mod template_parameters;
+mod test_stack;
 mod tools;
-mod up;
-mod watch;
-mod ways;
+
+mod tasks {
+    pub mod build;
+    pub mod demo;
+    pub mod deploy;
+    pub mod down;
+    pub mod fuzz;
+    pub mod lint;
+    pub mod logs;
+    pub mod mutants;
+    pub mod openapi;
+    pub mod record;
+    pub mod redrive;
+    pub mod sam_local;
+    pub mod test;
+    pub mod token;
+    pub mod up;
+    pub mod watch;
+}
 
 use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
 use crate::{
-    emulator::Emulator,
     output::{End, until_unread},
-    people::{Passwords, Person},
     project::Project,
-    stack::Stack,
+    tasks::*,
 };
 
-/// The tasks that only tell something. The others have work to do, which is
-/// unfinished when their reader goes away.
-const TELLS: [&str; 3] = ["token", "logs", "demo"];
-/// What a shell reports of a program that wrote into a closed pipe.
+/// The tasks that only print. The other tasks have work to do, which is unfinished
+/// when the reader of their output goes away.
+const PRINTING_TASKS: [&str; 3] = ["token", "logs", "demo"];
+/// The exit code that a shell reports for a program that wrote into a closed pipe.
 const UNREAD: u8 = 141;
 
 fn main() -> ExitCode {
-    match until_unread(run) {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match until_unread(|| run(&arguments)) {
         End::Finished(Ok(())) => ExitCode::SUCCESS,
-        // Who reads only the beginning of a log or of an order wants no more.
-        End::Unread if env::args().nth(1).is_some_and(|task| TELLS.contains(&task.as_str())) => ExitCode::SUCCESS,
+        // A user who reads only the beginning of a log wants no error.
+        End::Unread if arguments.first().is_some_and(|task| PRINTING_TASKS.contains(task)) => ExitCode::SUCCESS,
         End::Unread => ExitCode::from(UNREAD),
         End::Finished(Err(error)) => {
             complain!("\nerror: {error:#}");
@@ -67,70 +93,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let project = Project::find()?;
-    let words: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["up"] => up::up(&project),
-        ["build"] => release::build(&project),
-        ["deploy"] => release::deploy(&project),
-        ["demo"] => demo::demo(&project),
-        ["token"] => token(&project, Person::CUSTOMER),
-        ["token", "admin"] => token(&project, Person::ADMIN),
-        ["token", who] => bail!("there is no demo user `{who}`: leave WHO out for the customer, or say WHO=admin"),
-        ["logs"] => logs::follow(&project),
-        ["watch"] => watch::watch(&project),
-        ["sam-local"] => sam_local::sam_local(&project),
-        ["redrive"] => redrive::redrive(&project),
-        ["down"] => down(&project),
-        ["clean"] => clean(&project),
-        ["test"] => test::all(&project),
-        ["test-fast"] => test::without_emulator(&project),
-        ["fuzz"] => fuzz::run(&project),
-        ["faults"] => test::every_pair_of_faults(&project),
-        ["mutants"] => mutants::run(&project),
-        ["chaos"] => test::chaos(&project),
-        ["openapi"] => openapi::write(&project),
-        ["record"] => record::write(&project),
-        ["lint"] => lint::lint(&project),
+fn run(arguments: &[&str]) -> Result<()> {
+    let project = &Project::find()?;
+    match arguments {
+        ["up"] => up::run(project),
+        ["build"] => build::run(project),
+        ["deploy"] => deploy::run(project),
+        ["demo"] => demo::run(project),
+        ["token"] => token::run(project, None),
+        ["token", who] => token::run(project, Some(who)),
+        ["watch"] => watch::run(project),
+        ["sam-local"] => sam_local::run(project),
+        ["logs"] => logs::run(project),
+        ["redrive"] => redrive::run(project),
+        ["down"] => down::run(project),
+        ["clean"] => down::clean(project),
+        ["test"] => test::run(project),
+        ["test-fast"] => test::fast(project),
+        ["chaos"] => test::chaos(project),
+        ["faults"] => test::faults(project),
+        ["fuzz"] => fuzz::run(project),
+        ["mutants"] => mutants::run(project),
+        ["openapi"] => openapi::run(project),
+        ["record"] => record::run(project),
+        ["lint"] => lint::run(project),
         _ => bail!("no such task; `make help` lists them"),
     }
-}
-
-/// Prints a fresh token and nothing else, so that `$(make -s token)` is one.
-fn token(project: &Project, person: Person) -> Result<()> {
-    let stack = Stack::running(project)?;
-    say!("{}", Passwords::in_folder(&project.local()).sign_in(&stack, person)?);
-    Ok(())
-}
-
-fn down(project: &Project) -> Result<()> {
-    let mut stopped = Emulator::in_folder(project.local()).stop()?;
-    // What a test run left behind that was itself killed; not one at work.
-    let of_tests = Emulator::in_folder(project.local().join("test"));
-    if !of_tests.is_attended() {
-        stopped |= of_tests.stop()?;
-    }
-    let elsewhere = (!stopped).then(|| Stack::running(project).ok()).flatten();
-    Stack::forget(&project.local())?;
-    say!(
-        "{}",
-        match elsewhere {
-            _ if stopped => "Stopped, and all that it had started.".to_owned(),
-            Some(stack) =>
-                format!("Left the stack at {} as it is: what is there was not started here.", stack.emulator_url),
-            None => "Nothing was running.".to_owned(),
-        }
-    );
-    Ok(())
-}
-
-fn clean(project: &Project) -> Result<()> {
-    down(project)?;
-    for folder in [project.local(), project.root().join(".aws-sam")] {
-        project::remove(&folder)?;
-    }
-    say!("Removed .local and .aws-sam; what Cargo built is in target, for `cargo clean`.");
-    Ok(())
 }

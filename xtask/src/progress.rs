@@ -1,5 +1,5 @@
-//! What the user sees while it works: each step's name when it begins, and the
-//! time it took when it ends.
+//! Progress on the screen: the name of each step when it begins, and its
+//! duration when it ends.
 
 use std::{
     fmt::Display,
@@ -8,34 +8,33 @@ use std::{
 
 use crate::say;
 
-/// A step that has begun. One that fails is simply dropped: the error that
-/// follows says more than a cross would.
+/// A step that has begun. A step that fails is dropped; the error message
+/// follows.
 pub struct Step {
     began: Instant,
 }
 
 impl Step {
-    pub fn begin(what: impl Display) -> Self {
-        say!("▸ {what}");
+    pub fn begin(name: impl Display) -> Self {
+        say!("▸ {name}");
         Self { began: Instant::now() }
     }
 
-    /// Something worth knowing on the way.
-    pub fn note(&self, what: impl Display) {
-        for line in what.to_string().lines() {
+    pub fn note(&self, text: impl Display) {
+        for line in text.to_string().lines() {
             say!("{}", format!("    {line}").trim_end());
         }
     }
 
-    /// Ends the step; returns the time it took.
-    pub fn done(self, how: impl Display) -> Duration {
+    /// Ends the step and returns its duration.
+    pub fn done(self, result: impl Display) -> Duration {
         let took = self.began.elapsed();
-        say!("  ✓ {how} ({})", seconds(took));
+        say!("  ✓ {result} ({})", seconds(took));
         took
     }
 }
 
-/// A duration for people: `0.42 s`, `33.1 s`, `6 min 40 s`.
+/// Formats a duration for people: `0.42 s`, `33.1 s`, `6 min 40 s`.
 pub fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0..10 => format!("{:.2} s", time.as_secs_f64()),
@@ -49,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_times_are_in_minutes() {
+    fn long_durations_are_printed_in_minutes() {
         assert_eq!(seconds(Duration::from_millis(420)), "0.42 s");
         assert_eq!(seconds(Duration::from_millis(33_120)), "33.1 s");
         assert_eq!(seconds(Duration::from_secs(400)), "6 min 40 s");

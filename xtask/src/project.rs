@@ -1,4 +1,4 @@
-//! Where things are.
+//! The checkout, its folders, and the variables of `make`.
 
 use std::{
     env, fs, io,
@@ -7,17 +7,17 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// This checkout of the repository.
+#[derive(Clone)]
 pub struct Project {
     root: PathBuf,
 }
 
 impl Project {
-    /// The checkout that Cargo runs this in. Asked at run time: a path compiled
-    /// in would be wrong after the folder has moved.
+    /// Finds the checkout in which Cargo runs this program. A path that is
+    /// compiled in would be wrong after the folder has moved.
     pub fn find() -> Result<Self> {
-        let package = env::var_os("CARGO_MANIFEST_DIR").context("run me through `make` or `cargo run`")?;
-        let root = Path::new(&package).parent().context("the package is no folder of a workspace")?;
+        let package = env::var_os("CARGO_MANIFEST_DIR").context("run this program through `make` or `cargo run`")?;
+        let root = Path::new(&package).parent().context("the package has no parent folder")?;
         Ok(Self { root: root.to_path_buf() })
     }
 
@@ -25,14 +25,23 @@ impl Project {
         &self.root
     }
 
-    /// All that running the project leaves in the checkout, besides what Cargo
-    /// and SAM build. Not committed.
+    /// The folder for everything that the tasks leave in the checkout, besides
+    /// the build output of Cargo and SAM. Git ignores the folder.
     pub fn local(&self) -> PathBuf {
         self.root.join(".local")
     }
 }
 
-/// Removes a folder or file; that it isn't there is as good.
+/// Creates a folder and its parents.
+pub fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))
+}
+
+pub fn write_file(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes a folder or a file, if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
@@ -43,7 +52,7 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A variable of make's, if it was given.
-pub fn wanted(variable: &str) -> Option<String> {
-    env::var(variable).ok().filter(|value| !value.is_empty())
+/// The value of a variable on make's command line, unless it is empty.
+pub fn make_variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }

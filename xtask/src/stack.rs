@@ -1,22 +1,24 @@
-//! What has been deployed, and where: `.local/stack.json`.
+//! The deployed stack: its addresses and names, stored in `.local/stack.json`.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    emulator::{Emulator, local_url},
+    emulator::Emulator,
+    http::{self, Answer, TIMEOUT},
+    ports::local_url,
     project::{self, Project},
-    shop::{Answer, Http},
+    service_health::EMULATOR_TIMEOUT,
     tools::REGION,
 };
 
 const FILE: &str = "stack.json";
 
-/// A deployed stack. Tests and people's scripts read it as JSON, so these names
-/// are for keeps.
+/// The names of these fields stay as they are: tests and scripts of users read
+/// the file.
 #[derive(Serialize, Deserialize)]
 pub struct Stack {
     pub api_url: String,
@@ -25,52 +27,25 @@ pub struct Stack {
     pub region: String,
     pub user_pool_id: String,
     pub client_id: String,
-    pub tables: Tables,
-    pub queues: Queues,
-    pub functions: Functions,
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct Tables {
-    pub users: String,
-    pub products: String,
-    pub orders: String,
-    pub payments: String,
-    pub notifications: String,
-    pub sandbox_ledger: String,
-}
-
-/// The queues' addresses.
-#[derive(Serialize, Deserialize)]
-pub struct Queues {
-    pub order_events: String,
-    pub dead_letter: String,
-    pub user_events: String,
-    pub user_events_dead_letter: String,
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct Functions {
-    pub users: String,
-    pub products: String,
-    pub orders: String,
-    pub order_worker: String,
-    pub payments: String,
-    pub notifications: String,
-}
-
-impl Functions {
-    /// The physical names of all.
-    pub fn names(&self) -> [&str; 6] {
-        let Self { users, products, orders, order_worker, payments, notifications } = self;
-        [users, products, orders, order_worker, payments, notifications].map(String::as_str)
-    }
+    /// The physical names of the tables, by short names such as `sandbox_ledger`.
+    pub tables: BTreeMap<String, String>,
+    /// The addresses of the queues, by short names.
+    pub queues: BTreeMap<String, String>,
+    /// The physical names of the functions, by short names.
+    pub functions: BTreeMap<String, String>,
 }
 
 impl Stack {
-    /// From the outputs that the template declares.
-    pub fn from_outputs(emulator_url: &str, outputs: &HashMap<String, String>) -> Result<Self> {
+    /// Reads the outputs that the template declares, such as `UsersTableName`.
+    pub fn from_outputs(emulator_url: &str, outputs: &BTreeMap<String, String>) -> Result<Self> {
         let output = |name: &str| outputs.get(name).cloned().with_context(|| format!("the stack has no output {name}"));
+        let named = |ending: &str| -> Result<BTreeMap<String, String>> {
+            let short = |name: &str| name.strip_suffix(ending).map(snake_case);
+            let found: BTreeMap<_, _> =
+                outputs.iter().filter_map(|(name, value)| Some((short(name)?, value.clone()))).collect();
+            ensure!(!found.is_empty(), "the stack has no output that ends with {ending}");
+            Ok(found)
+        };
         Ok(Self {
             api_url: output("PublicApiUrl")?,
             internal_api_url: output("InternalApiUrl")?,
@@ -78,58 +53,82 @@ impl Stack {
             region: REGION.to_owned(),
             user_pool_id: output("UserPoolId")?,
             client_id: output("UserPoolClientId")?,
-            tables: Tables {
-                users: output("UsersTableName")?,
-                products: output("ProductsTableName")?,
-                orders: output("OrdersTableName")?,
-                payments: output("PaymentsTableName")?,
-                notifications: output("NotificationsTableName")?,
-                sandbox_ledger: output("SandboxLedgerTableName")?,
-            },
-            queues: Queues {
-                order_events: output("OrderEventsQueueUrl")?,
-                dead_letter: output("DeadLetterQueueUrl")?,
-                user_events: output("UserEventsQueueUrl")?,
-                user_events_dead_letter: output("UserEventsDeadLetterQueueUrl")?,
-            },
-            functions: Functions {
-                users: output("UsersFunction")?,
-                products: output("ProductsFunction")?,
-                orders: output("OrdersFunction")?,
-                order_worker: output("OrderWorkerFunction")?,
-                payments: output("PaymentsFunction")?,
-                notifications: output("NotificationsFunction")?,
-            },
+            tables: named("TableName")?,
+            queues: named("QueueUrl")?,
+            functions: named("Function")?,
         })
     }
 
-    /// The stack that `make up` has deployed, if what it was deployed to still
-    /// runs.
+    /// The stack that `make up` has deployed, if its emulator still answers.
     pub fn running(project: &Project) -> Result<Self> {
-        let Ok(text) = fs::read(project.local().join(FILE)) else {
+        let file = project.local().join(FILE);
+        if !file.exists() {
             bail!("no stack is running here; `make up` starts one");
-        };
-        let stack: Self = serde_json::from_slice(&text).context(".local/stack.json is no stack: `make up`")?;
+        }
+        let stack = Self::read(&file).context("`make up` deploys a new stack")?;
         let own = Emulator::in_folder(project.local()).port().map(local_url);
-        // Somebody else's emulator is there if it says anything at all.
-        let there = own.as_ref() == Some(&stack.emulator_url) || Http::unhurried().get(&stack.emulator_url).is_ok();
-        ensure!(there, "nobody answers at {}, where the stack was; `make up` starts another", stack.emulator_url);
+        // Any answer shows that an emulator of somebody else is there.
+        let answers =
+            own.as_ref() == Some(&stack.emulator_url) || http::get(&stack.emulator_url, EMULATOR_TIMEOUT).is_ok();
+        ensure!(answers, "no emulator answers at {}, where the stack was; `make up` starts one", stack.emulator_url);
         Ok(stack)
     }
 
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} does not describe a stack", file.display()))
+    }
+
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let file = folder.join(FILE);
-        let mut text = serde_json::to_string_pretty(self).context("cannot render the stack")?;
-        text.push('\n');
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+        let text = serde_json::to_string_pretty(self).context("the stack cannot be written as JSON")?;
+        project::write_file(&folder.join(FILE), text + "\n")
     }
 
     pub fn forget(folder: &Path) -> Result<()> {
         project::remove(&folder.join(FILE))
     }
 
-    /// A request through the public gateway.
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Result<Answer> {
-        Http::new().send(method, &format!("{}{path}", self.api_url), headers, body)
+    /// Sends a request through the public gateway.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Result<Answer> {
+        http::send(method, &format!("{}{path}", self.api_url), headers, body, TIMEOUT)
+    }
+
+    pub fn queue(&self, name: &str) -> Result<&str> {
+        self.queues.get(name).map(String::as_str).with_context(|| format!("the stack has no queue `{name}`"))
+    }
+}
+
+/// `OrderEvents` becomes `order_events`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for character in name.chars() {
+        if character.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(character.to_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_have_the_short_names_of_their_outputs() {
+        let names = [
+            "PublicApiUrl",
+            "InternalApiUrl",
+            "UserPoolId",
+            "UserPoolClientId",
+            "SandboxLedgerTableName",
+            "UserEventsDeadLetterQueueUrl",
+            "OrderWorkerFunction",
+        ];
+        let outputs = names.map(|name| (name.to_owned(), format!("the {name}"))).into();
+        let stack = Stack::from_outputs("http://localhost:4566", &outputs).expect("a stack");
+        assert_eq!(stack.tables["sandbox_ledger"], "the SandboxLedgerTableName");
+        assert_eq!(stack.queue("user_events_dead_letter").expect("a queue"), "the UserEventsDeadLetterQueueUrl");
+        assert_eq!(stack.functions["order_worker"], "the OrderWorkerFunction");
     }
 }

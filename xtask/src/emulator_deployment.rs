@@ -1,0 +1,42 @@
+//! Deploys the stack to an emulator, with the SAM that also deploys to AWS.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use xshell::cmd;
+
+use crate::{
+    commands::quiet,
+    cors_preflights,
+    progress::Step,
+    stack::Stack,
+    template_parameters::{Parameters, arguments},
+    tools::{Tools, architecture},
+};
+
+/// The stack's name. The names of its functions begin with it.
+pub const STACK: &str = "holdfast";
+
+/// Deploys the built functions to the emulator at `url`, with `parameters` besides
+/// the parameters that every emulator gets. CloudFormation leaves unchanged
+/// resources as they are.
+pub fn deploy(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
+    let step = Step::begin("Stack: sam deploy");
+    let mut all = Parameters::from(
+        // The data is lost anyway when the emulator stops.
+        [("LocalEndpoint", url), ("Architecture", architecture()), ("RetainData", "false")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    all.extend(parameters.clone());
+    let (cloud, overrides) = (tools.cloud(Some(url)), arguments(&all));
+    let output = quiet(cmd!(cloud, "sam deploy --config-env local --parameter-overrides {overrides...}"))?;
+    cors_preflights::complete(&cloud, STACK)?;
+
+    let query = "Stacks[0].Outputs[].[OutputKey, OutputValue]";
+    let describe = cmd!(cloud, "aws cloudformation describe-stacks --output json --stack-name {STACK} --query {query}");
+    let outputs: Vec<(String, String)> =
+        serde_json::from_str(&quiet(describe)?).context("the outputs of the stack cannot be read")?;
+    let stack = Stack::from_outputs(url, &BTreeMap::from_iter(outputs))?;
+    step.done(if output.contains("No changes to deploy") { "no changes" } else { "deployed" });
+    Ok(stack)
+}

@@ -1,0 +1,78 @@
+//! The environment variables of functions that run outside the emulator, over the
+//! tables, queues and user pool of the running stack.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::json;
+use xshell::cmd;
+
+use crate::{commands::quiet, project::write_file, stack::Stack, tools::Tools};
+
+/// The variables of all functions together: a variable has one meaning for all.
+pub struct FunctionEnvironment(BTreeMap<String, String>);
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+}
+
+impl FunctionEnvironment {
+    /// The variables of the deployed functions, except that the functions call each
+    /// other at `services`, where no gateway checks a signature.
+    pub fn of(tools: &Tools, stack: &Stack, services: &str) -> Result<Self> {
+        let query = "Functions[].{name: FunctionName, variables: Environment.Variables}";
+        let cloud = tools.cloud(Some(&stack.emulator_url));
+        let functions = quiet(cmd!(cloud, "aws lambda list-functions --output json --query {query}"))?;
+        let functions: Vec<Function> = serde_json::from_str(&functions).context("the functions cannot be read")?;
+        let own = functions.into_iter().filter(|function| stack.functions.values().any(|name| *name == function.name));
+        let mut variables: BTreeMap<String, String> = own.flat_map(|function| function.variables).collect();
+        let changed = [
+            ("USERS_URL", services),
+            ("PRODUCTS_URL", services),
+            ("PAYMENTS_URL", services),
+            ("INTERNAL_AUTH", "none"),
+            ("AWS_ENDPOINT_URL", &stack.emulator_url),
+            ("AWS_REGION", &stack.region),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ];
+        variables.extend(changed.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Ok(Self(variables))
+    }
+
+    /// Replaces one address by another in all values.
+    #[must_use]
+    pub fn with_address(self, from: &str, to: &str) -> Self {
+        Self(self.0.into_iter().map(|(name, value)| (name, value.replace(from, to))).collect())
+    }
+
+    /// Writes the file for `cargo lambda watch --env-file`.
+    pub fn write_env_file(&self, file: &Path) -> Result<()> {
+        let lines = self.0.iter().map(|(name, value)| format!("{name}={value}\n"));
+        write_file(file, lines.collect::<String>())
+    }
+
+    /// Writes the file for `sam local --env-vars`.
+    pub fn write_json(&self, file: &Path) -> Result<()> {
+        write_file(file, format!("{:#}\n", json!({ "Parameters": self.0 })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_replaced_wherever_it_occurs() {
+        let variables = [("A", "http://localhost:4566"), ("B", "http://localhost:4566/pool/keys"), ("C", "localhost")];
+        let environment = FunctionEnvironment(variables.map(|(name, value)| (name.into(), value.into())).into());
+        let FunctionEnvironment(variables) = environment.with_address("//localhost:", "//host.docker.internal:");
+        assert_eq!(variables["A"], "http://host.docker.internal:4566");
+        assert_eq!(variables["B"], "http://host.docker.internal:4566/pool/keys");
+        assert_eq!(variables["C"], "localhost");
+    }
+}

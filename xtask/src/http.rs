@@ -1,0 +1,101 @@
+//! HTTP requests with JSON bodies, to the shop and to an emulator. `ureq` sends
+//! them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use serde_json::Value;
+use ureq::{Agent, http::Request};
+
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An answer with any status.
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+    /// The body as received: `body` loses the order of members and the digits of
+    /// amounts.
+    pub text: String,
+    pub took: Duration,
+    request: String,
+}
+
+pub fn get(url: &str, timeout: Duration) -> Result<Answer> {
+    send("GET", url, &[], None, timeout)
+}
+
+pub fn send(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+    timeout: Duration,
+) -> Result<Answer> {
+    // The body of an error answer says what is wrong, so such an answer is no
+    // error here. A proxy of the user cannot reach this machine.
+    let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).proxy(None);
+    let agent: Agent = config.build().into();
+    let name = format!("{method} {url}");
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/json");
+    }
+    let began = Instant::now();
+    let answer = match body {
+        None => request.body(()).map(|request| agent.run(request)),
+        Some(body) => request.body(body.to_string()).map(|request| agent.run(request)),
+    };
+    let answer = answer.with_context(|| format!("{name} is no valid request"))?;
+    let mut answer = answer.with_context(|| format!("{name} got no answer"))?;
+    let text = answer.body_mut().read_to_string().with_context(|| format!("{name}: the answer is incomplete"))?;
+    // A body that is not JSON is shown as it is.
+    let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
+    Ok(Answer { status: answer.status().as_u16(), body, text, took: began.elapsed(), request: name })
+}
+
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Returns the body, or an error if the status reports a failure.
+    pub fn success(self) -> Result<Value> {
+        if self.is_success() { Ok(self.body) } else { Err(self.failure()) }
+    }
+
+    /// The problem document in a line, then a line for each invalid field.
+    fn failure(&self) -> Error {
+        let Self { status, body, request, .. } = self;
+        let description = match (body["code"].as_str(), body["detail"].as_str()) {
+            (Some(code), detail) => format!("{code}. {}", detail.unwrap_or_default()),
+            _ => body.to_string(),
+        };
+        let fields = body["errors"].as_array().into_iter().flatten().map(|error| format!("\n  {error}"));
+        anyhow!("{request} was refused with {status}: {description}{}", fields.collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_document_becomes_a_readable_error() {
+        let body = json!({
+            "code": "invalid_request", "detail": "Not valid: name",
+            "errors": [{ "field": "name", "detail": "must not be empty" }],
+        });
+        let (text, request) = (body.to_string(), "POST /users".to_owned());
+        let answer = Answer { status: 422, text, body, took: Duration::ZERO, request };
+        assert_eq!(
+            answer.success().expect_err("a failure").to_string(),
+            "POST /users was refused with 422: invalid_request. Not valid: name\n  \
+             {\"detail\":\"must not be empty\",\"field\":\"name\"}"
+        );
+    }
+}

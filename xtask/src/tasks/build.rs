@@ -1,0 +1,18 @@
+//! `make build`: the functions of an environment, as `make deploy` would deploy
+//! them.
+
+use anyhow::Result;
+
+use crate::{
+    deployment_environment::{DeploymentEnvironment, wanted_name},
+    function_build::build_all,
+    project::Project,
+    tools::Tools,
+};
+
+pub fn run(project: &Project) -> Result<()> {
+    let name = wanted_name("make build ENV=dev")?;
+    let tools = Tools::install(project)?;
+    let environment = DeploymentEnvironment::read(&tools, &name)?;
+    build_all(&tools, &environment.name, &environment.architecture)
+}

@@ -1,0 +1,129 @@
+//! `make redrive`: moves dead letters back to their queues.
+//!
+//! On AWS, `aws sqs start-message-move-task` does this; the emulator has no such
+//! action. A letter is first sent and then deleted, so an interruption loses no
+//! letter. A letter that is sent twice causes one message: the notifier remembers
+//! each event for longer than the queues keep it.
+
+use std::{env, path::Path};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{emulator_api::SQS, progress::Step, project::Project, stack::Stack};
+
+/// The maximum number of messages in one answer of SQS.
+const BATCH: usize = 10;
+/// For this time, no other consumer receives a letter that is being moved.
+const HIDDEN_SECONDS: u32 = 30;
+
+/// Moves the letters that are in the dead-letter queues now. A letter that dies
+/// again meanwhile stays in its dead-letter queue.
+pub fn run(project: &Project) -> Result<()> {
+    // Tests name the file of their own stack.
+    let stack = match env::var_os("HOLDFAST_STACK") {
+        Some(file) => Stack::read(Path::new(&file))?,
+        None => Stack::running(project)?,
+    };
+    move_letters(&stack, "Dead letters about orders", "dead_letter", "order_events")?;
+    move_letters(&stack, "Dead letters about users", "user_events_dead_letter", "user_events")
+}
+
+fn move_letters(stack: &Stack, name: &str, from: &str, to: &str) -> Result<()> {
+    let step = Step::begin(format!("{name}: back to the queue"));
+    let (dead_letters, queue) = (stack.queue(from)?, stack.queue(to)?);
+    let (waiting, hidden) = count(stack, dead_letters)?;
+    let mut moved = 0;
+    while moved < waiting {
+        let receive = json!({
+            "QueueUrl": dead_letters,
+            "MaxNumberOfMessages": BATCH.min(waiting - moved),
+            "VisibilityTimeout": HIDDEN_SECONDS,
+            "MessageAttributeNames": ["All"],
+            "MessageSystemAttributeNames": ["AWSTraceHeader"],
+        });
+        let mut received = SQS.call(stack, "ReceiveMessage", &receive)?;
+        // The count is approximate, and another consumer may receive letters, too:
+        // an answer without letters is the end.
+        let Value::Array(letters) = received["Messages"].take() else { break };
+        if letters.is_empty() {
+            break;
+        }
+        for letter in letters {
+            SQS.call(stack, "SendMessage", &sent_again(queue, &letter))?;
+            let delete = json!({ "QueueUrl": dead_letters, "ReceiptHandle": letter["ReceiptHandle"] });
+            SQS.call(stack, "DeleteMessage", &delete)?;
+            moved += 1;
+        }
+    }
+    if moved < waiting {
+        let missing = waiting - moved;
+        step.note(format!(
+            "{missing} counted letters were not received; `make redrive` again moves them if they exist"
+        ));
+    }
+    if hidden > 0 {
+        step.note(format!(
+            "another consumer has received {hidden}; those that it does not delete can be moved in {HIDDEN_SECONDS} s"
+        ));
+    }
+    step.done(match moved {
+        0 => "there is nothing to move".to_owned(),
+        1 => "1 letter moved".to_owned(),
+        _ => format!("{moved} letters moved"),
+    });
+    Ok(())
+}
+
+/// The number of messages that can be received, and the number of messages that a
+/// consumer has received but not deleted yet.
+fn count(stack: &Stack, queue: &str) -> Result<(usize, usize)> {
+    const WAITING: &str = "ApproximateNumberOfMessages";
+    const HIDDEN: &str = "ApproximateNumberOfMessagesNotVisible";
+    let request = json!({ "QueueUrl": queue, "AttributeNames": [WAITING, HIDDEN] });
+    let answer = SQS.call(stack, "GetQueueAttributes", &request)?;
+    let number = |name: &str| {
+        let number = answer["Attributes"][name].as_str().and_then(|number| number.parse().ok());
+        number.with_context(|| format!("the queue reports no {name}"))
+    };
+    Ok((number(WAITING)?, number(HIDDEN)?))
+}
+
+/// The request that sends a letter again, with its body and its attributes.
+fn sent_again(queue: &str, letter: &Value) -> Value {
+    let mut message = json!({ "QueueUrl": queue, "MessageBody": letter["Body"] });
+    if letter["MessageAttributes"].is_object() {
+        message["MessageAttributes"] = letter["MessageAttributes"].clone();
+    }
+    let trace = &letter["Attributes"]["AWSTraceHeader"];
+    if trace.is_string() {
+        message["MessageSystemAttributes"] =
+            json!({ "AWSTraceHeader": { "DataType": "String", "StringValue": trace } });
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_sent_again_with_its_attributes() {
+        let attributes = json!({ "tenant": { "DataType": "String", "StringValue": "one" } });
+        let letter = json!({
+            "MessageId": "m", "ReceiptHandle": "r", "Body": "{}",
+            "MessageAttributes": attributes, "Attributes": { "AWSTraceHeader": "Root=1-2-3" },
+        });
+        let again = json!({
+            "QueueUrl": "q", "MessageBody": "{}", "MessageAttributes": attributes,
+            "MessageSystemAttributes": { "AWSTraceHeader": { "DataType": "String", "StringValue": "Root=1-2-3" } },
+        });
+        assert_eq!(sent_again("q", &letter), again);
+    }
+
+    #[test]
+    fn a_letter_without_attributes_is_sent_again_as_its_body() {
+        let letter = json!({ "MessageId": "m", "ReceiptHandle": "r", "Body": "{}" });
+        assert_eq!(sent_again("q", &letter), json!({ "QueueUrl": "q", "MessageBody": "{}" }));
+    }
+}

@@ -1,0 +1,102 @@
+//! `make sam-local`: `sam local start-api` over the running stack.
+
+use std::{net::ToSocketAddrs, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use xshell::{Cmd, cmd};
+
+use crate::{
+    commands::quiet,
+    container_relay::{HOST, bridge, relay},
+    function_environment::FunctionEnvironment,
+    ports::{check_port, local_url, wanted_port},
+    progress::Step,
+    project::Project,
+    service_health,
+    stack::Stack,
+    tools::{Tools, architecture},
+};
+
+/// The default port of `sam local start-api`.
+const PORT: u16 = 3000;
+
+pub fn run(project: &Project) -> Result<()> {
+    let stack = Stack::running(project)?;
+    let port = wanted_port()?.unwrap_or(PORT);
+    check_port(port)?;
+    let tools = Tools::install(project)?;
+    check_engine(&tools)?;
+    ensure!(
+        project.root().join(".aws-sam/build/template.yaml").exists(),
+        "no function is built; `make up` or `sam build` builds them"
+    );
+    let step = Step::begin("Environment: tables, queues and user pool of the running stack");
+    let start = command(&tools, &stack, Path::new(".local/sam-local.json"), port)?;
+    step.done("in .local/sam-local.json");
+    service_health::serve(start, &local_url(port))
+}
+
+/// Checks that a Docker engine runs and has the functions' image; the error says
+/// how to install what is missing.
+pub fn check_engine(tools: &Tools) -> Result<()> {
+    let format = "{{.Server.Version}}";
+    if let Err(error) = quiet(cmd!(tools, "docker version --format {format}")) {
+        bail!(
+            "`sam local` runs the functions in containers, and no Docker engine answers here.\n\
+             Install Docker (https://docs.docker.com/engine/install/) and start it, or name another engine in \
+             DOCKER_HOST. `make watch` and `make up` need none.\n{error}"
+        );
+    }
+    let image = image();
+    if quiet(cmd!(tools, "docker image inspect {image}")).is_err() {
+        bail!("the image for functions is missing: docker pull {image}");
+    }
+    Ok(())
+}
+
+fn image() -> String {
+    format!("public.ecr.aws/lambda/provided:al2023-{}", architecture())
+}
+
+/// The command. Writes its environment into `env_file`, and starts the relays by
+/// which containers reach the emulator and each other.
+pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
+    let mut environment = FunctionEnvironment::of(tools, stack, &format!("http://{HOST}:{port}"))?;
+    let mut relayed = vec![port];
+    if let Some(emulator) = local_port(&stack.emulator_url)? {
+        environment = environment.with_address(&stack.emulator_url, &format!("http://{HOST}:{emulator}"));
+        relayed.push(emulator);
+    }
+    environment.write_json(env_file)?;
+    if let Some(bridge) = bridge(tools, &image())? {
+        relayed.into_iter().try_for_each(|port| relay(bridge, port))?;
+    }
+    let (port, parameter) = (port.to_string(), format!("Architecture={}", architecture()));
+    let start = cmd!(tools.cloud(Some(&stack.emulator_url)), "sam local start-api --port {port} --env-vars {env_file}");
+    // samconfig.toml has the other options.
+    Ok(start.args(["--parameter-overrides", &parameter]))
+}
+
+/// The port of an address of this machine; `None` for other machines. A container
+/// would take a loopback address for its own.
+fn local_port(url: &str) -> Result<Option<u16>> {
+    let no_port = || format!("{url} is no address with a port");
+    let (_, rest) = url.split_once("://").with_context(no_port)?;
+    let (host, port) = rest.rsplit_once(':').with_context(no_port)?;
+    let port = port.parse().with_context(no_port)?;
+    let mut found = (host, port).to_socket_addrs().with_context(|| format!("{host} is not known here"))?;
+    Ok(found.any(|address| address.ip().is_loopback()).then_some(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::local_port;
+
+    #[test]
+    fn an_address_of_this_machine_is_recognised() {
+        assert_eq!(local_port("http://localhost:4566").expect("an address"), Some(4566));
+        assert_eq!(local_port("http://127.0.0.1:4570").expect("an address"), Some(4570));
+        assert_eq!(local_port("http://192.0.2.1:4566").expect("an address"), None);
+        assert!(local_port("http://localhost").is_err());
+    }
+}

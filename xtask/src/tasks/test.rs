@@ -1,0 +1,83 @@
+//! `make test`, `make test-fast`, `make faults` and `make chaos`.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use xshell::cmd;
+
+use crate::{
+    commands::show,
+    local_servers::SamLocal,
+    openapi_clients,
+    progress::{Step, seconds},
+    project::Project,
+    say,
+    test_stack::TestFolder,
+    tools::Tools,
+};
+
+/// `make test`: all tests.
+pub fn run(project: &Project) -> Result<()> {
+    let folder = TestFolder::of(project).claim()?;
+    let tools = Tools::install(project)?;
+    let fast_tests = without_emulator(&tools)?;
+    let test_stack = folder.deploy(&tools)?;
+    say!(
+        "▸ So far: tests without an emulator {}, functions {}, a stack for the tests {}",
+        seconds(fast_tests),
+        seconds(test_stack.build),
+        seconds(test_stack.deployment)
+    );
+    let passwords = test_stack.add_users_and_products()?;
+    openapi_clients::test(&tools, &test_stack.stack, &passwords, &test_stack.folder)?;
+    let sam_local = test_stack.start_local_servers(&tools)?;
+    say!("▸ Tests on the stack");
+    // Cargo's summary comes last, where the user looks for it.
+    test_stack.test(&tools, &stack_tests(project)?, |tests| match sam_local {
+        SamLocal::Runs => tests,
+        SamLocal::IsMissing => tests.args(["--", "--skip", "sam_local"]),
+    })
+}
+
+/// `make test-fast`: the tests that need no emulator.
+pub fn fast(project: &Project) -> Result<()> {
+    without_emulator(&Tools::install(project)?)?;
+    Ok(())
+}
+
+/// `make faults`: every pair of faults in every scenario.
+pub fn faults(project: &Project) -> Result<()> {
+    let tools = Tools::install(project)?;
+    let tests = cmd!(tools, "cargo test --profile faults --package in-process-tests --test faults every_fault");
+    show(tests.env("HOLDFAST_PAIRS", "all"))
+}
+
+/// `make chaos`: hundreds of orders while functions are killed.
+pub fn chaos(project: &Project) -> Result<()> {
+    let folder = TestFolder::of(project).claim()?;
+    let tools = Tools::install(project)?;
+    let test_stack = folder.deploy(&tools)?;
+    say!("▸ Chaos: orders, kills and duplicates for a minute or two, then recovery");
+    test_stack
+        .test(&tools, &["chaos".to_owned()], |tests| tests.args(["--", "--nocapture"]).env("HOLDFAST_CHAOS", "long"))
+}
+
+fn without_emulator(tools: &Tools) -> Result<Duration> {
+    let step = Step::begin("Tests without an emulator");
+    show(cmd!(tools, "cargo test --workspace --exclude stack-tests"))?;
+    Ok(step.done("passed"))
+}
+
+/// The names of the tests that need a deployed stack.
+fn stack_tests(project: &Project) -> Result<Vec<String>> {
+    let folder = project.root().join("tests/stack/tests");
+    let cannot_read = || format!("cannot read {}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(cannot_read)? {
+        let path = entry.with_context(cannot_read)?.path();
+        names.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    names.sort();
+    ensure!(!names.is_empty(), "{} has no tests", folder.display());
+    Ok(names)
+}

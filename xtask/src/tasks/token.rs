@@ -1,0 +1,21 @@
+//! `make token`: prints a new ID token and nothing else, for `$(make -s token)`.
+
+use anyhow::{Result, bail};
+
+use crate::{
+    demo_users::{Passwords, Person},
+    project::Project,
+    say,
+    stack::Stack,
+};
+
+pub fn run(project: &Project, who: Option<&str>) -> Result<()> {
+    let person = match who {
+        None => Person::CUSTOMER,
+        Some("admin") => Person::ADMIN,
+        Some(who) => bail!("there is no demo user `{who}`: leave WHO out for the customer, or say WHO=admin"),
+    };
+    let stack = Stack::running(project)?;
+    say!("{}", Passwords::in_folder(&project.local()).sign_in(&stack, person)?);
+    Ok(())
+}

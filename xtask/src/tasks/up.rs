@@ -1,0 +1,110 @@
+//! `make up`: from a new checkout to an order whose e-mail has arrived.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    catalogue::{add_products, products},
+    demo_users::create_users,
+    emulator::{Emulator, Lifetime},
+    emulator_deployment::deploy,
+    function_build::build_for_emulator,
+    http,
+    inbox::Inbox,
+    ports::{check_port, local_url, wanted_port},
+    progress::{Step, seconds},
+    project::{Project, make_variable},
+    say,
+    service_health::EMULATOR_TIMEOUT,
+    stack::Stack,
+    tasks::demo::{Detail, place_order},
+    template_parameters::{Parameters, wanted_parameters},
+    tools::Tools,
+};
+
+/// The port at which AWS clients expect an emulator.
+const PORT: u16 = 4566;
+
+pub fn run(project: &Project) -> Result<()> {
+    match make_variable("ENDPOINT") {
+        None => on_own_emulator(project),
+        Some(url) => on_other_emulator(project, url.trim_end_matches('/')),
+    }
+}
+
+/// `make up ENDPOINT=…`: deploys to an emulator of any make that runs already.
+fn on_other_emulator(project: &Project, url: &str) -> Result<()> {
+    let began = Instant::now();
+    ensure!(url.starts_with("http://"), "ENDPOINT={url} is no address such as http://localhost:4566");
+    ensure!(make_variable("PORT").is_none(), "ENDPOINT names a running emulator, PORT starts one: use one of them");
+    // Fails now rather than after the long build.
+    http::get(url, EMULATOR_TIMEOUT).with_context(|| format!("no emulator answers at {url}"))?;
+    let own = Emulator::in_folder(project.local());
+    ensure!(own.port().is_none(), "an emulator of this project is running: `make down` first");
+    let tools = Tools::install(project)?;
+    let parameters = wanted_parameters(&tools)?;
+    build_for_emulator(&tools)?;
+    let stack = deploy_and_order(&tools, url, &parameters)?;
+    finish(&stack, began)
+}
+
+fn on_own_emulator(project: &Project) -> Result<()> {
+    let began = Instant::now();
+    let emulator = Emulator::in_folder(project.local());
+    let running = emulator.port();
+    let port = wanted_port()?.or(running).unwrap_or(PORT);
+    // Fails now rather than after the long build.
+    if running != Some(port) {
+        emulator.stop()?;
+        check_port(port)?;
+    }
+    let tools = Tools::install(project)?;
+    let parameters = wanted_parameters(&tools)?;
+    build_for_emulator(&tools)?;
+
+    let step = Step::begin(format!("Emulator: {}", local_url(port)));
+    let started = emulator.start(&tools, port, Lifetime::Background)?;
+    step.done(if started { "started; its log is .local/emulator.log" } else { "runs already" });
+
+    let stack = deploy_and_order(&tools, &local_url(port), &parameters).map_err(|error| emulator.explain(error))?;
+    finish(&stack, began)
+}
+
+fn deploy_and_order(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
+    let folder = tools.project.local();
+    let stack = deploy(tools, url, parameters)?;
+    stack.write(&folder)?;
+    let passwords = create_users(&stack, &folder)?;
+    add_products(&stack, &passwords)?;
+    place_order(&stack, &passwords, Detail::Brief)?;
+    Ok(stack)
+}
+
+/// Prints commands that the user can paste, with the addresses and ids of this
+/// stack.
+fn finish(stack: &Stack, began: Instant) -> Result<()> {
+    let products = products(stack)?;
+    let product = products.last().context("the shop has no products")?;
+    let product = product["id"].as_str().context("a product has no id")?;
+    say!(
+        r#"
+All of it took {took}. The shop is open at {url}
+
+  API={url}
+  curl -s $API/products
+  curl -s $API/orders -H "Authorization: Bearer $(make -s token)" -H "Content-Type: application/json" \
+    -d '{{"items":[{{"product_id":"{product}","quantity":2}}],"payment_method":"tok_accepted"}}'
+  curl -s $API/orders -H "Authorization: Bearer $(make -s token)"
+{inbox}
+
+`make demo` places one more order and shows each step, `make logs` shows the functions' logs, `make down` stops all."#,
+        took = seconds(began.elapsed()),
+        url = stack.api_url,
+        inbox = match Inbox::of(stack)? {
+            Some(inbox) => format!("  curl -s {}", inbox.url()),
+            None => format!("E-mails cannot be read: the inbox of {} is unknown here.", stack.emulator_url),
+        },
+    );
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `make watch`: `cargo lambda watch` over the running stack.
+
+use std::{
+    net::{Ipv6Addr, TcpListener, ToSocketAddrs},
+    path::Path,
+};
+
+use anyhow::Result;
+use xshell::{Cmd, cmd};
+
+use crate::{
+    function_environment::FunctionEnvironment,
+    ports::{check_port, local_url, wanted_port},
+    progress::Step,
+    project::Project,
+    service_health,
+    stack::Stack,
+    tools::Tools,
+};
+
+/// The port at which `cargo lambda watch` listens, and which `cargo lambda invoke`
+/// calls.
+const PORT: u16 = 9000;
+
+pub fn run(project: &Project) -> Result<()> {
+    let stack = Stack::running(project)?;
+    let port = wanted_port()?.unwrap_or(PORT);
+    check_port(port)?;
+    let tools = Tools::install(project)?;
+    let step = Step::begin("Environment: tables, queues and user pool of the running stack");
+    let watch = command(&tools, &stack, Path::new(".local/watch.env"), port)?;
+    step.done("in .local/watch.env");
+    service_health::serve(watch, &local_url(port))
+}
+
+/// The command of the README. Writes its environment into `env_file`.
+pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
+    FunctionEnvironment::of(tools, stack, &local_url(port))?.write_env_file(env_file)?;
+    let port = (port != PORT).then(|| format!("--invoke-port={port}"));
+    // Only this machine may connect: no gateway checks the callers of internal routes.
+    let address = loopback();
+    let watch = cmd!(tools, "cargo lambda watch --env-file {env_file} --invoke-address {address} {port...}");
+    // The user's AWS settings are not meant for the emulator.
+    Ok(watch.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN"))
+}
+
+/// The address that `cargo lambda invoke` calls: `::1`, unless this machine's
+/// `localhost` has no IPv6 address.
+fn loopback() -> &'static str {
+    let has_ipv6 = ("localhost", 0).to_socket_addrs().is_ok_and(|mut all| all.any(|address| address.is_ipv6()));
+    if has_ipv6 && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() { "::1" } else { "127.0.0.1" }
+}

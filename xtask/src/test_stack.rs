@@ -1,0 +1,142 @@
+//! A stack for the tests alone. The stack of `make up` is neither used nor
+//! disturbed.
+
+use std::{
+    path::PathBuf,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use xshell::{Cmd, cmd};
+
+use crate::{
+    catalogue::add_products,
+    commands::show,
+    complain,
+    demo_users::{Passwords, create_users},
+    emulator::{Emulator, Lifetime},
+    emulator_deployment::deploy,
+    function_build::build_for_emulator,
+    local_servers::{LocalServers, SamLocal},
+    ports::{free_port, local_url},
+    project::{Project, create_folder},
+    stack::Stack,
+    template_parameters::Parameters,
+    tools::Tools,
+};
+
+/// The folder of the test stack, and the stack's emulator.
+pub struct TestFolder {
+    folder: PathBuf,
+    emulator: Emulator,
+}
+
+/// The deployed stack, and how long its build and its deployment took. The stack
+/// stops when this value is dropped, and at a signal.
+pub struct TestStack {
+    pub stack: Stack,
+    pub folder: PathBuf,
+    pub build: Duration,
+    pub deployment: Duration,
+    running: Running,
+}
+
+impl TestFolder {
+    pub fn of(project: &Project) -> Self {
+        let folder = project.local().join("test");
+        Self { emulator: Emulator::in_folder(folder.clone()), folder }
+    }
+
+    /// Stops the emulator of a test run that was killed. Leaves the emulator of a
+    /// test run that goes on. Returns whether an emulator was stopped.
+    pub fn stop_abandoned_emulator(&self) -> Result<bool> {
+        Ok(!self.emulator.has_living_owner() && self.emulator.stop()?)
+    }
+
+    /// Prepares the folder; fails if another test run uses it.
+    pub fn claim(self) -> Result<Self> {
+        ensure!(!self.emulator.has_living_owner(), "the tests run already, in another window");
+        self.emulator.stop()?;
+        create_folder(&self.folder)?;
+        Ok(self)
+    }
+
+    pub fn deploy(self, tools: &Tools) -> Result<TestStack> {
+        let Self { folder, emulator } = self;
+        let began = Instant::now();
+        build_for_emulator(tools)?;
+        let build = began.elapsed();
+
+        let began = Instant::now();
+        let running = Running { emulator, local_servers: LocalServers::default() };
+        running.stop_at_signal()?;
+        let port = free_port()?;
+        running.emulator.start(tools, port, Lifetime::Task)?;
+        let stack = deploy(tools, &local_url(port), &Parameters::new())
+            .and_then(|stack| stack.write(&folder).map(|()| stack))
+            .map_err(|error| running.emulator.explain(error))?;
+        Ok(TestStack { stack, folder, build, deployment: began.elapsed(), running })
+    }
+}
+
+impl TestStack {
+    /// Creates users who can sign in, and products.
+    pub fn add_users_and_products(&self) -> Result<Passwords> {
+        let passwords = create_users(&self.stack, &self.folder)?;
+        add_products(&self.stack, &passwords)?;
+        Ok(passwords)
+    }
+
+    pub fn start_local_servers(&self, tools: &Tools) -> Result<SamLocal> {
+        self.running.local_servers.start(tools, &self.stack, &self.folder)
+    }
+
+    /// Runs tests of the stack. Compiles the whole workspace, although one package
+    /// has these tests: so Cargo uses the libraries that the other tests and `cargo
+    /// lambda watch` have compiled. For the package alone, Cargo would compile them
+    /// again with fewer features.
+    pub fn test(&self, tools: &Tools, names: &[String], configure: impl FnOnce(Cmd<'_>) -> Cmd<'_>) -> Result<()> {
+        let names = names.iter().flat_map(|name| ["--test", name]);
+        let tests = cmd!(tools, "cargo test --workspace {names...}")
+            .env("HOLDFAST_STACK", self.folder.join("stack.json"))
+            .envs(self.running.local_servers.variables());
+        show(configure(tests)).map_err(|error| self.running.emulator.explain(error))
+    }
+}
+
+/// What runs for the tests.
+#[derive(Clone)]
+struct Running {
+    emulator: Emulator,
+    local_servers: LocalServers,
+}
+
+impl Running {
+    fn stop_at_signal(&self) -> Result<()> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be watched")?;
+        let running = self.clone();
+        thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                drop(running);
+                process::exit(128 + signal);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.local_servers.stop() {
+            complain!("the servers that the tests had started could not be stopped: {error:#}");
+        }
+        if let Err(error) = self.emulator.stop() {
+            complain!("the tests' emulator could not be stopped: {error:#}");
+        }
+    }
+}
