@@ -46,6 +46,11 @@ impl World {
         self.send_with(caller, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
     }
 
+    /// Places an order that is confirmed. Returns the order.
+    pub async fn confirmed_order(&self, caller: &Caller, lines: &[(&str, u32)], key: &str) -> Value {
+        self.place(caller, order_request(lines, "tok_accepted"), key).await.expect(StatusCode::CREATED)
+    }
+
     /// Cancels the order that an answer shows or, in a problem, names.
     pub async fn cancel(&self, caller: &Caller, order: &Value) -> Answer {
         let id = order["id"].as_str().or(order["order_id"].as_str()).expect("an order");

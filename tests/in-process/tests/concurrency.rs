@@ -1,15 +1,20 @@
-//! Many at once: no interleaving sells a piece twice or takes money for
-//! nothing.
+//! Concurrent requests: whatever their interleaving, no stock is sold twice and
+//! no money is captured for nothing.
 //!
-//! Each test plays many seeds, each on one thread with a paused clock. A seed
-//! shuffles how long every call takes, and with it the order in which calls
-//! meet; the same seed is the same run.
+//! Each test runs once for each seed, on one thread with a paused clock. The seed
+//! determines the latency of every call, and so the order in which concurrent
+//! calls arrive. A run with the same seed is the same run.
 
 use std::{cell::Cell, future::Future, time::Duration};
 
 use chassis::clock::Clock;
-use http::{Method, StatusCode};
-use in_process_tests::{Answer, Caller, World, fault::FaultPlan, world};
+use http::StatusCode;
+use in_process_tests::{
+    Answer, Caller, World,
+    fault::FaultPlan,
+    shop::{number, order_request},
+    world,
+};
 use jiff::Timestamp;
 use orders::{
     domain::{LEASE, Lease},
@@ -17,7 +22,7 @@ use orders::{
 };
 use serde_json::{Value, json};
 
-/// How many seeds each test plays.
+/// The number of seeds with which each test runs.
 const SEEDS: u64 = 30;
 
 fn for_each_seed<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
@@ -34,86 +39,51 @@ fn for_each_seed<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
     }
 }
 
-async fn product(world: &World, stock: u32) -> String {
-    let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": stock });
-    let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
-    product["id"].as_str().unwrap().to_owned()
+async fn place(world: &World, caller: &Caller, product: &str, quantity: u32, key: &str) -> Answer {
+    world.place(caller, order_request(&[(product, quantity)], "tok_accepted"), key).await
 }
 
-async fn place(world: &World, person: &Caller, product: &str, quantity: u32, key: &str) -> Answer {
-    let body = json!({ "items": [{ "product_id": product, "quantity": quantity }], "payment_method": "tok_accepted" });
-    world.send_with(person, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
-}
-
-/// Lets everything come to an end, however long it takes.
+/// Lets time pass until no order is open and no message is queued.
 async fn recover(world: &World) {
     for _ in 0..40 {
         world.deliver_stream().await;
         world.deliver_messages().await;
-        let open = orders(world).iter().any(|order| order["check_shard"].is_object());
+        let open = world.stored_orders().iter().any(|order| order["check_shard"].is_object());
         if !open && world.cloud.queued_messages() == 0 {
             return;
         }
         tokio::time::advance(Duration::from_secs(65)).await;
         world.sweep().await;
     }
-    panic!("something stays open");
+    panic!("an order or a message stays open");
 }
 
-fn orders(world: &World) -> Vec<Value> {
-    world.cloud.scan("OrdersTable").into_iter().filter(|item| item["sk"]["S"] == "ORDER").collect()
-}
-
-fn count(world: &World, state: &str) -> u64 {
-    orders(world).iter().filter(|order| order["state"]["S"] == state).count() as u64
-}
-
-/// Whether an order ever came to a state.
-fn came_to(world: &World, state: &str) -> bool {
+/// Returns whether an order was ever in `state`.
+fn was_ever(world: &World, state: &str) -> bool {
     let of = |order: &Value| order["history"]["L"].as_array().cloned().unwrap_or_default();
-    orders(world).iter().flat_map(of).any(|entry| entry["M"]["status"]["S"] == state)
+    world.stored_orders().iter().flat_map(of).any(|entry| entry["M"]["status"]["S"] == state)
 }
 
-/// In how many seeds something happened.
+/// Counts the seeds with which a race ended in one of its two ways.
 #[derive(Default)]
-struct Seeds(Cell<u64>);
+struct RaceCount(Cell<u64>);
 
-impl Seeds {
+impl RaceCount {
     fn note(&self, happened: bool) {
         self.0.set(self.0.get() + u64::from(happened));
     }
 
-    /// A race that always ends the same way is none.
+    /// Asserts that the race did not end the same way with every seed.
     #[track_caller]
     fn expect_some_but_not_all(&self) {
         assert!((1..SEEDS).contains(&self.0.get()), "in {} of {SEEDS} seeds", self.0.get());
     }
 }
 
-fn number(attribute: &Value) -> i64 {
-    attribute["N"].as_str().unwrap().parse().unwrap()
-}
-
-/// Money captured and kept at the provider, in minor units.
-fn kept(world: &World) -> i64 {
-    let charges = world.cloud.scan("SandboxLedgerTable");
-    assert!(charges.iter().all(|charge| charge["status"]["S"] != "AUTHORISED"), "something stays authorised");
-    charges.iter().map(|charge| number(&charge["captured_minor"]) - number(&charge["refunded_minor"])).sum()
-}
-
-/// Available and reserved, over all products.
-fn stock(world: &World) -> (i64, i64) {
-    let products = world.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "PRODUCT");
-    products.fold((0, 0), |(available, reserved), item| {
-        assert!(number(&item["available"]) >= 0 && number(&item["reserved"]) >= 0, "{item}");
-        (available + number(&item["available"]), reserved + number(&item["reserved"]))
-    })
-}
-
 #[test]
-fn many_customers_on_few_pieces_get_each_piece_once() {
+fn concurrent_orders_for_scarce_stock_sell_each_unit_once() {
     for_each_seed(|world| async move {
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let mut customers = Vec::new();
         for n in 0..12 {
             customers.push(world.customer(&format!("Customer {n}")).await);
@@ -124,25 +94,26 @@ fn many_customers_on_few_pieces_get_each_piece_once() {
             assert!([201, 202, 409].contains(&answer.status.as_u16()), "{} {}", answer.status, answer.text);
         }
         recover(&world).await;
-        let done = count(&world, "DONE");
-        assert_eq!(stock(&world), (5 - done as i64, done as i64));
-        assert_eq!(kept(&world), done as i64 * 1999);
-        // Whoever was told yes has it, and nobody went away while pieces lay there.
-        assert!(done >= answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count() as u64);
+        let done = world.orders_in_state("DONE");
+        assert_eq!(world.stock_sums(), (5 - done, done));
+        assert_eq!(world.kept_money(), done * 1999);
+        // Every confirmed order is finished, and no order was refused while stock
+        // was left.
+        assert!(done >= answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count() as i64);
         assert_eq!(done, 5);
     });
 }
 
 #[test]
-fn one_key_from_many_clients_at_once_is_one_order() {
+fn concurrent_requests_with_one_idempotency_key_are_one_order() {
     for_each_seed(|world| async move {
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let ada = world.customer("Ada").await;
         let tries = (0..6).map(|_| place(&world, &ada, &teapot, 1, "the-key"));
         let answers = futures::future::join_all(tries).await;
         recover(&world).await;
-        assert_eq!(orders(&world).len(), 1);
-        assert_eq!((stock(&world), kept(&world)), ((4, 1), 1999));
+        assert_eq!(world.stored_orders().len(), 1);
+        assert_eq!((world.stock_sums(), world.kept_money()), ((4, 1), 1999));
         let last = place(&world, &ada, &teapot, 1, "the-key").await;
         for answer in answers {
             match answer.status.as_u16() {
@@ -155,118 +126,117 @@ fn one_key_from_many_clients_at_once_is_one_order() {
 }
 
 #[test]
-fn cancelling_against_confirming_leaves_all_or_nothing() {
-    let confirmed = Seeds::default();
+fn an_order_that_is_cancelled_while_it_is_confirmed_keeps_nothing() {
+    let confirmed = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let ada = world.customer("Ada").await;
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..250))).await;
             loop {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                let placed = orders(&world);
+                let placed = world.stored_orders();
                 if let Some(order) = placed.first() {
-                    let path = format!("/orders/{}/cancel", order["id"]["S"].as_str().unwrap());
-                    break world.send(&ada, Method::POST, &path, None).await;
+                    break world.cancel(&ada, &json!({ "id": order["id"]["S"] })).await;
                 }
             }
         };
         let (_, cancelled) = tokio::join!(place(&world, &ada, &teapot, 2, "k"), cancel);
         assert!(cancelled.status.is_success(), "{}", cancelled.text);
         recover(&world).await;
-        assert_eq!(count(&world, "CANCELLED"), 1);
-        assert_eq!((stock(&world), kept(&world)), ((5, 0), 0));
-        confirmed.note(came_to(&world, "CONFIRMED"));
+        assert_eq!(world.orders_in_state("CANCELLED"), 1);
+        assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
+        confirmed.note(was_ever(&world, "CONFIRMED"));
     });
     confirmed.expect_some_but_not_all();
 }
 
 #[test]
-fn cancelling_against_capturing_leaves_all_or_nothing() {
-    let captured = Seeds::default();
+fn an_order_that_is_cancelled_while_it_is_captured_keeps_nothing() {
+    let captured = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let ada = world.customer("Ada").await;
         place(&world, &ada, &teapot, 2, "k").await;
-        let placed = orders(&world);
-        let path = format!("/orders/{}/cancel", placed[0]["id"]["S"].as_str().unwrap());
+        let order = json!({ "id": world.stored_order()["id"]["S"] });
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
-            world.send(&ada, Method::POST, &path, None).await
+            world.cancel(&ada, &order).await
         };
         let (_, cancelled) = tokio::join!(world.deliver_stream(), cancel);
         assert!(cancelled.status.is_success(), "{}", cancelled.text);
         recover(&world).await;
-        assert_eq!(count(&world, "CANCELLED"), 1);
-        assert_eq!((stock(&world), kept(&world)), ((5, 0), 0));
+        assert_eq!(world.orders_in_state("CANCELLED"), 1);
+        assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
         let charges = world.cloud.scan("SandboxLedgerTable");
         captured.note(charges.iter().any(|charge| number(&charge["captured_minor"]) > 0));
     });
     captured.expect_some_but_not_all();
 }
 
-/// Takes every open order over within so many milliseconds, as if whoever has
-/// it had taken too long.
+/// Expires all leases after a random time below `within` milliseconds, and runs
+/// a sweep, which takes over every open order.
 async fn another_worker(world: &World, within: u64) {
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..within))).await;
     world.cloud.expire_leases();
     world.sweep().await;
 }
 
-/// A lease keeps workers from doing the same work, and nothing more: when it
-/// has ended too early, what they do must still come out once.
+/// A lease only prevents double work. If a lease ends too early and two workers
+/// process one order, every effect must still happen once.
 #[test]
-fn two_workers_on_one_order_finish_it_once() {
-    let together = Seeds::default();
+fn an_order_that_two_workers_finish_at_once_is_captured_and_announced_once() {
+    let raced = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let ada = world.customer("Ada").await;
-        place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
+        world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
         world.cloud.begin_trial(FaultPlan::none());
         tokio::join!(world.deliver_stream(), another_worker(&world, 120));
         let points = world.cloud.end_trial();
         let captures = points.iter().filter(|point| point.label == "order-worker → POST payments capture").count();
-        together.note(captures > 1);
+        raced.note(captures > 1);
         recover(&world).await;
-        assert_eq!(count(&world, "DONE"), 1);
-        assert_eq!((stock(&world), kept(&world)), ((3, 2), 2 * 1999));
+        assert_eq!(world.orders_in_state("DONE"), 1);
+        assert_eq!((world.stock_sums(), world.kept_money()), ((3, 2), 2 * 1999));
         assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
     });
-    together.expect_some_but_not_all();
+    raced.expect_some_but_not_all();
 }
 
 #[test]
-fn two_workers_on_one_order_undo_it_once() {
-    let together = Seeds::default();
+fn an_order_that_two_workers_compensate_at_once_is_refunded_and_announced_once() {
+    let raced = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let ada = world.customer("Ada").await;
-        place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
+        world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
         world.deliver_stream().await;
         world.deliver_messages().await;
-        let path = format!("/orders/{}/cancel", orders(&world)[0]["id"]["S"].as_str().unwrap());
+        let order = json!({ "id": world.stored_order()["id"]["S"] });
         world.cloud.begin_trial(FaultPlan::none());
-        let (cancelled, ()) = tokio::join!(world.send(&ada, Method::POST, &path, None), another_worker(&world, 160));
+        let (cancelled, ()) = tokio::join!(world.cancel(&ada, &order), another_worker(&world, 160));
         assert!(cancelled.status.is_success(), "{}", cancelled.text);
         let points = world.cloud.end_trial();
-        together.note(points.iter().any(|point| point.label == "order-worker → POST payments cancel"));
+        raced.note(points.iter().any(|point| point.label == "order-worker → POST payments cancel"));
         recover(&world).await;
-        assert_eq!(count(&world, "CANCELLED"), 1);
-        assert_eq!((stock(&world), kept(&world)), ((5, 0), 0));
-        // Confirmed, refunded, cancelled: each is told once by each channel.
+        assert_eq!(world.orders_in_state("CANCELLED"), 1);
+        assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
+        // The customer is notified once by each channel that the order is
+        // confirmed, refunded and cancelled.
         assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (3, 3));
     });
-    together.expect_some_but_not_all();
+    raced.expect_some_but_not_all();
 }
 
 #[test]
-fn stock_adjustments_against_orders_keep_the_sum() {
+fn concurrent_stock_adjustments_and_orders_keep_the_sum_of_the_stock() {
     for_each_seed(|world| async move {
-        let teapot = product(&world, 6).await;
+        let teapot = world.product("19.99", 6).await;
         let ada = world.customer("Ada").await;
         let admin = Caller::admin();
         let path = format!("/products/{teapot}/stock-adjustments");
@@ -281,36 +251,36 @@ fn stock_adjustments_against_orders_keep_the_sum() {
         let (adjusted, _) = tokio::join!(futures::future::join_all(adjustments), futures::future::join_all(placed));
         recover(&world).await;
         let applied: i64 = adjusted.iter().filter(|(_, status)| status.is_success()).map(|(delta, _)| delta).sum();
-        let (available, reserved) = stock(&world);
+        let (available, reserved) = world.stock_sums();
         assert_eq!(available + reserved, 6 + applied);
-        assert_eq!(reserved, count(&world, "DONE") as i64);
+        assert_eq!(reserved, world.orders_in_state("DONE"));
     });
 }
 
-/// The queue may deliver a message more than once, also at the same time.
+/// The queue may deliver a message more than once, even at the same time.
 #[test]
-fn an_event_that_is_delivered_twice_at_once_is_told_once() {
+fn an_event_that_is_delivered_twice_at_once_is_notified_once() {
     for_each_seed(|world| async move {
-        let teapot = product(&world, 5).await;
+        let teapot = world.product("19.99", 5).await;
         let ada = world.customer("Ada").await;
-        place(&world, &ada, &teapot, 2, "k").await.expect(StatusCode::CREATED);
+        world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
         world.deliver_stream().await;
         let messages = world.cloud.take_messages();
         for message in messages.iter().chain(&messages) {
             world.cloud.put_message(message);
         }
         recover(&world).await;
-        // Of the two events, PaymentCaptured needs no message.
+        // There are two events. The customer is not notified of PaymentCaptured.
         assert_eq!((messages.len(), world.cloud.mails().len(), world.cloud.texts().len()), (2, 1, 1));
         assert!(world.cloud.dead_letters().is_empty());
     });
 }
 
-/// Another order of the same product keeps what it has.
+/// The reservation of another order of the same product is kept.
 #[test]
-fn a_reservation_that_is_released_twice_at_once_comes_back_once() {
+fn a_reservation_that_is_released_three_times_at_once_returns_its_stock_once() {
     for_each_seed(|world| async move {
-        let teapot = product(&world, 9).await;
+        let teapot = world.product("19.99", 9).await;
         let [kept, released] = [(); 2].map(|()| format!("ord_{}", uuid::Uuid::now_v7()));
         for order in [&kept, &released] {
             let body = json!({ "order_id": order, "product_id": teapot, "quantity": 3 });
@@ -323,34 +293,34 @@ fn a_reservation_that_is_released_twice_at_once_comes_back_once() {
         for answer in [one, other, third] {
             answer.expect(StatusCode::OK);
         }
-        assert_eq!(stock(&world), (6, 3));
+        assert_eq!(world.stock_sums(), (6, 3));
     });
 }
 
-/// Whoever took an order over has it: who had it before, and only now learns
-/// that it could take it no further, gives nothing up.
+/// A worker that postpones an order releases only its own lease, not the lease
+/// of a worker that has taken over the order.
 #[tokio::test]
-async fn a_worker_that_was_overtaken_does_not_give_up_the_lease_of_the_next() {
+async fn a_worker_whose_lease_was_taken_over_does_not_release_the_new_lease() {
     let world = World::start().await;
-    let teapot = product(&world, 5).await;
+    let teapot = world.product("19.99", 5).await;
     let ada = world.customer("Ada").await;
-    place(&world, &ada, &teapot, 1, "k").await.expect(StatusCode::CREATED);
-    let id = orders(&world)[0]["id"]["S"].as_str().unwrap().parse().unwrap();
+    world.confirmed_order(&ada, &[(&teapot, 1)], "k").await;
+    let id = world.stored_orders()[0]["id"]["S"].as_str().unwrap().parse().unwrap();
     let table = world::table(world.cloud.clone(), "OrdersTable").await;
     let repository = DynamoRepository::new(table);
     let now = Timestamp::now();
     let later = now + LEASE;
-    let slow = repository.acquire(id, Lease::start(now), now).await.unwrap().expect("nobody has it");
-    let next = repository.acquire(id, Lease::start(later), later).await.unwrap().expect("the lease has ended");
-    let held = orders(&world);
+    let slow = repository.acquire(id, Lease::start(now), now).await.unwrap().expect("the order is not leased");
+    let next = repository.acquire(id, Lease::start(later), later).await.unwrap().expect("the lease has expired");
+    let held = world.stored_orders();
     for until in [
         Postponed::AtOnce { now: later },
         Postponed::Busy { next_check: later },
         Postponed::Failed { next_check: later },
     ] {
         repository.postpone(&slow, until).await.unwrap();
-        assert_eq!(orders(&world), held, "{until:?}");
+        assert_eq!(world.stored_orders(), held, "{until:?}");
     }
     repository.postpone(&next, Postponed::Failed { next_check: later }).await.unwrap();
-    assert!(orders(&world)[0]["lease"].is_null());
+    assert!(world.stored_orders()[0]["lease"].is_null());
 }
