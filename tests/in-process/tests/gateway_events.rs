@@ -1,5 +1,6 @@
-//! What clients can send through a gateway: whatever it is, the function answers
-//! the gateway's event. An invocation that fails would ring an alarm.
+//! Requests that clients can send through a gateway: a function answers every one
+//! of them. It never fails the invocation, since a failed invocation raises an
+//! alarm.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
@@ -9,17 +10,18 @@ use serde_json::{Value, json};
 
 const CUSTOMER: &str = "5f0b7a52-6c1e-4f0e-9a37-0d6b8f0c2a11";
 
-/// A shop in which Charles, whose requests are in `events/`, has a profile.
-struct Shop {
+/// A world in which Charles, the customer of the payloads in `events/`, has a
+/// profile.
+struct Api {
     world: World,
     id: String,
 }
 
-/// A request in one of the two forms in which gateways send it.
+/// The event of a request, in format 1.0 (REST API) or 2.0 (HTTP API).
 #[derive(Clone, Debug)]
 struct Event(Value);
 
-/// What a gateway makes of an answer.
+/// The answer that a gateway sends to the client.
 #[derive(Debug)]
 struct Answer {
     status: u64,
@@ -27,8 +29,8 @@ struct Answer {
     body: Value,
 }
 
-impl Shop {
-    async fn open() -> Self {
+impl Api {
+    async fn start() -> Self {
         let world = World::start().await;
         let charles = Caller::named("Charles").with_claim("sub", CUSTOMER);
         let body = json!({ "name": "Charles", "email": charles.email() });
@@ -40,16 +42,16 @@ impl Shop {
         format!("/users/{}", self.id)
     }
 
-    /// Asks for the profile, in both forms.
-    fn reads(&self) -> [Event; 2] {
+    /// The events of a request for the profile, in both formats.
+    fn read_events(&self) -> [Event; 2] {
         [Event::v1("GET", "/users/{id}", &self.path()), Event::v2("GET", "/users/{id}", &self.path())]
     }
 
     async fn answer(&self, function: &'static str, event: &Event) -> Answer {
-        self.answer_text(function, &event.0.to_string()).await
+        self.answer_to_text(function, &event.0.to_string()).await
     }
 
-    async fn answer_text(&self, function: &'static str, event: &str) -> Answer {
+    async fn answer_to_text(&self, function: &'static str, event: &str) -> Answer {
         let answer = self.world.invoke(function, event).await.unwrap_or_else(|error| panic!("{error}: {event}"));
         let headers = answer["headers"].as_object().expect("headers").iter();
         let mut headers: Vec<_> = headers.map(|(name, value)| (name.clone(), as_text(value))).collect();
@@ -66,13 +68,13 @@ impl Shop {
         answer
     }
 
-    async fn refuses(&self, function: &'static str, event: &Event, status: u64, code: &str) -> Answer {
+    async fn expect_refusal(&self, function: &'static str, event: &Event, status: u64, code: &str) -> Answer {
         let answer = self.answer(function, event).await;
         assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{event:?}");
         answer
     }
 
-    async fn serves(&self, event: &Event) {
+    async fn expect_served(&self, event: &Event) {
         let answer = self.answer("users", event).await;
         assert_eq!((answer.status, &answer.body["name"]), (200, &json!("Charles")), "{event:?}");
     }
@@ -89,7 +91,7 @@ impl Answer {
 }
 
 impl Event {
-    /// As a REST API sends it.
+    /// The event of a REST API.
     fn v1(method: &str, resource: &str, path: &str) -> Self {
         let mut event: Value =
             serde_json::from_str(include_str!("../../../events/users/http-v1-create-profile.json")).unwrap();
@@ -100,7 +102,7 @@ impl Event {
         Self(event)
     }
 
-    /// As an HTTP API sends it.
+    /// The event of an HTTP API.
     fn v2(method: &str, resource: &str, path: &str) -> Self {
         let mut event: Value =
             serde_json::from_str(include_str!("../../../events/users/http-v2-read-profile.json")).unwrap();
@@ -140,242 +142,245 @@ impl Event {
 }
 
 #[tokio::test]
-async fn a_header_with_control_characters_is_one_that_means_nothing() {
-    let shop = Shop::open().await;
-    for event in shop.reads() {
+async fn an_irrelevant_header_with_control_characters_is_ignored() {
+    let api = Api::start().await;
+    for event in api.read_events() {
         for value in ["\u{1}", "a\0b", "a\r\nb", "\u{7f}", "\u{80}", "é", "", " "] {
-            shop.serves(&event.clone().with_header("x-thing", value)).await;
+            api.expect_served(&event.clone().with_header("x-thing", value)).await;
         }
         for name in ["", "a b", "ä", "\u{1}", "a:b"] {
-            shop.serves(&event.clone().with_header(name, "x")).await;
+            api.expect_served(&event.clone().with_header(name, "x")).await;
         }
     }
 }
 
-/// Without its key, a request would take effect once more each time.
+/// If the key were ignored, each repeat of the request would take effect again.
 #[tokio::test]
-async fn a_header_that_matters_is_refused_and_not_left_out_if_it_has_control_characters() {
-    let shop = Shop::open().await;
+async fn an_idempotency_key_with_control_characters_is_refused() {
+    let api = Api::start().await;
     for event in [Event::v1("POST", "/orders", "/orders"), Event::v2("POST", "/orders", "/orders")] {
         let body = json!({ "items": [{ "product_id": format!("prod_{CUSTOMER}"), "quantity": 1 }], "payment_method": "tok_accepted" });
         let event = event.with_body(&body.to_string()).with_header("Idempotency-Key", "a\u{1}");
-        let answer = shop.refuses("orders", &event, 422, "invalid_request").await;
+        let answer = api.expect_refusal("orders", &event, 422, "invalid_request").await;
         assert_eq!(answer.body["errors"][0]["field"], "Idempotency-Key");
     }
 }
 
 #[tokio::test]
-async fn a_host_or_a_protocol_that_makes_no_address_is_no_matter() {
-    let shop = Shop::open().await;
-    for event in shop.reads() {
+async fn a_malformed_host_or_protocol_header_is_ignored() {
+    let api = Api::start().await;
+    for event in api.read_events() {
         for host in ["", "a b", "[", "a:b:c", "ä.example", "\u{1}", "http://a/b?c#d", "%"] {
-            shop.serves(&event.clone().with_header("host", host)).await;
-            shop.serves(&event.clone().with_header("Host", host)).await;
+            api.expect_served(&event.clone().with_header("host", host)).await;
+            api.expect_served(&event.clone().with_header("Host", host)).await;
         }
         for protocol in ["https,http", "", "h t", "\u{1}", "ws"] {
-            shop.serves(&event.clone().with_header("x-forwarded-proto", protocol)).await;
+            api.expect_served(&event.clone().with_header("x-forwarded-proto", protocol)).await;
         }
     }
 }
 
-/// `cargo lambda watch` reads an answer as this type, and takes none without all
-/// of its members.
+/// `cargo lambda watch` parses an answer as this type, and requires all of its
+/// members.
 #[tokio::test]
-async fn an_answer_can_be_read_as_the_published_type_for_its_form() {
-    let shop = Shop::open().await;
-    let [v1, v2] = shop.reads();
-    let answer = shop.world.invoke("users", &v1.0.to_string()).await.unwrap();
+async fn an_answer_parses_as_the_published_type_of_its_format() {
+    let api = Api::start().await;
+    let [v1, v2] = api.read_events();
+    let answer = api.world.invoke("users", &v1.0.to_string()).await.unwrap();
     let read: ApiGatewayProxyResponse = serde_json::from_value(answer).unwrap();
     assert_eq!(read.status_code, 200);
-    let answer = shop.world.invoke("users", &v2.0.to_string()).await.unwrap();
+    let answer = api.world.invoke("users", &v2.0.to_string()).await.unwrap();
     let read: ApiGatewayV2httpResponse = serde_json::from_value(answer).unwrap();
     assert_eq!(read.status_code, 200);
 }
 
 #[tokio::test]
-async fn members_that_are_null_missing_or_of_another_kind_are_as_good_as_empty() {
-    let shop = Shop::open().await;
+async fn event_members_that_are_missing_null_or_of_another_type_count_as_empty() {
+    let api = Api::start().await;
     let anywhere = ["/headers", "/pathParameters", "/stageVariables", "/body", "/isBase64Encoded"];
     let only_v1 = ["/multiValueHeaders", "/queryStringParameters", "/multiValueQueryStringParameters", "/resource"];
     let only_v2 = ["/version", "/routeKey", "/rawQueryString", "/cookies", "/requestContext/stage"];
     let context = ["/requestContext/identity", "/requestContext/requestTimeEpoch", "/requestContext/timeEpoch"];
-    for event in shop.reads() {
+    for event in api.read_events() {
         let own = if event.is_v1() { &only_v1[..] } else { &only_v2[..] };
         for member in [&anywhere[..], own, &context[..]].concat() {
-            shop.serves(&event.clone().without(member)).await;
+            api.expect_served(&event.clone().without(member)).await;
             for value in [json!(null), json!({}), json!([]), json!([null]), json!({ "a": null, "b": {} })] {
-                shop.serves(&event.clone().with(member, value)).await;
+                api.expect_served(&event.clone().with(member, value)).await;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn an_event_with_one_kind_of_headers_has_them_all() {
-    let shop = Shop::open().await;
+async fn either_list_of_headers_of_a_rest_api_is_enough() {
+    let api = Api::start().await;
     let event = Event::v1("POST", "/orders", "/orders").with_body("{}");
     for event in [event.clone().without("/multiValueHeaders"), event.clone().without("/headers")] {
-        // Without its type, the body would be refused.
-        shop.refuses("orders", &event, 422, "invalid_request").await;
+        // Without its content type, the body would be refused with another code.
+        api.expect_refusal("orders", &event, 422, "invalid_request").await;
     }
     let two = event.with("/multiValueHeaders/Idempotency-Key", json!(["a", "b"])).with("/headers/Idempotency-Key", "b");
-    let answer = shop.refuses("orders", &two, 422, "invalid_request").await;
+    let answer = api.expect_refusal("orders", &two, 422, "invalid_request").await;
     assert!(answer.body.to_string().contains("must be sent once"), "{answer:?}");
 }
 
 #[tokio::test]
-async fn a_path_is_not_read_as_an_address_again() {
-    let shop = Shop::open().await;
+async fn a_path_is_not_parsed_as_a_url() {
+    let api = Api::start().await;
     for ending in
         ["?x=1", "#x", "#", "?", "%3Fx=1", "%23", "%00", "\0", "\\", "%5C", "%", "%zz", " ", "\u{1}", "ä", ";x"]
     {
-        let path = format!("{}{ending}", shop.path());
+        let path = format!("{}{ending}", api.path());
         for event in [Event::v1("GET", "/users/{id}", &path), Event::v2("GET", "/users/{id}", &path)] {
-            let answer = shop.refuses("users", &event, 422, "invalid_request").await;
+            let answer = api.expect_refusal("users", &event, 422, "invalid_request").await;
             assert_eq!(answer.body["errors"][0]["field"], "id");
         }
-        // A function URL has no routes, and neither has `cargo lambda watch`.
+        // Function URLs and `cargo lambda watch` have no routes.
         let direct = Event::v2("GET", "/users/{id}", &path).with("/routeKey", "$default");
-        shop.refuses("users", &direct, 422, "invalid_request").await;
+        api.expect_refusal("users", &direct, 422, "invalid_request").await;
     }
 }
 
 #[tokio::test]
-async fn a_path_that_is_more_than_its_route_is_on_no_route() {
-    let shop = Shop::open().await;
+async fn a_path_that_is_longer_than_its_route_is_not_found() {
+    let api = Api::start().await;
     for ending in ["/validate", "/", "//", "/..", "/../..", "/%2e%2e"] {
-        let path = format!("{}{ending}", shop.path());
+        let path = format!("{}{ending}", api.path());
         for method in ["GET", "PATCH", "DELETE"] {
             for event in [Event::v1(method, "/users/{id}", &path), Event::v2(method, "/users/{id}", &path)] {
-                shop.refuses("users", &event, 404, "no_such_route").await;
+                api.expect_refusal("users", &event, 404, "no_such_route").await;
             }
         }
     }
     for path in ["", "users", "*", "http://users/x", "//", "/users//"] {
-        shop.refuses("users", &Event::v1("GET", "/users/{id}", path), 404, "no_such_route").await;
+        api.expect_refusal("users", &Event::v1("GET", "/users/{id}", path), 404, "no_such_route").await;
     }
 }
 
-/// To cancel nothing was a method that the route didn't have.
+/// A `?` in the id must not cut off the rest of the path.
 #[tokio::test]
-async fn an_id_may_look_like_the_beginning_of_a_query() {
-    let shop = Shop::open().await;
+async fn an_id_with_a_question_mark_is_a_bad_id_and_not_the_start_of_a_query() {
+    let api = Api::start().await;
     for id in ["ord_1?", "ord_1#", "?", "#"] {
         let path = format!("/orders/{id}/cancel");
         for event in [Event::v1("POST", "/orders/{id}/cancel", &path), Event::v2("POST", "/orders/{id}/cancel", &path)]
         {
-            shop.refuses("orders", &event, 422, "invalid_request").await;
+            api.expect_refusal("orders", &event, 422, "invalid_request").await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_query_is_what_the_client_has_sent() {
-    let shop = Shop::open().await;
+async fn a_query_is_read_from_each_format_as_the_client_sent_it() {
+    let api = Api::start().await;
     let (v1, v2) = (Event::v1("GET", "/orders", "/orders"), Event::v2("GET", "/orders", "/orders"));
     let once = v1.clone().with("/queryStringParameters", json!({ "limit": "0" }));
     let raw = v2.clone().with("/rawQueryString", "limit=0");
     let listed = v2.clone().without("/rawQueryString").with("/queryStringParameters", json!({ "limit": "0" }));
     for event in [once, raw, listed] {
-        assert_eq!(shop.refuses("orders", &event, 422, "invalid_request").await.body["errors"][0]["field"], "limit");
+        assert_eq!(
+            api.expect_refusal("orders", &event, 422, "invalid_request").await.body["errors"][0]["field"],
+            "limit"
+        );
     }
     let twice = v1
         .with("/queryStringParameters", json!({ "limit": "2" }))
         .with("/multiValueQueryStringParameters", json!({ "limit": ["1", "2"] }));
     for event in [twice, v2.clone().with("/rawQueryString", "limit=1&limit=2")] {
-        let answer = shop.refuses("orders", &event, 422, "invalid_request").await;
+        let answer = api.expect_refusal("orders", &event, 422, "invalid_request").await;
         assert!(answer.body.to_string().contains("must be given once"), "{answer:?}");
     }
     for query in ["%", "%zz", "a b", "a\u{1}", "ä=1", "#", "%00=%00", "=", "\"<>\\^`{|}"] {
-        shop.refuses("orders", &v2.clone().with("/rawQueryString", query), 422, "invalid_request").await;
+        api.expect_refusal("orders", &v2.clone().with("/rawQueryString", query), 422, "invalid_request").await;
     }
 }
 
 #[tokio::test]
-async fn a_body_in_a_coding_is_refused_with_the_one_that_would_be_taken() {
-    let shop = Shop::open().await;
+async fn an_encoded_body_is_refused_with_the_encoding_that_would_be_accepted() {
+    let api = Api::start().await;
     for event in [Event::v1("POST", "/orders", "/orders"), Event::v2("POST", "/orders", "/orders")] {
         for coding in ["gzip", "br", "identity, gzip", "x", "\u{1}", "GZIP"] {
             let event = event.clone().with_body("{}").with_header("content-encoding", coding);
-            let answer = shop.refuses("orders", &event, 415, "unsupported_content_encoding").await;
+            let answer = api.expect_refusal("orders", &event, 415, "unsupported_content_encoding").await;
             assert_eq!(answer.header("accept-encoding"), Some("identity"));
         }
         for coding in ["identity", "Identity", ""] {
             let event = event.clone().with_body("{}").with_header("content-encoding", coding);
-            shop.refuses("orders", &event, 422, "invalid_request").await;
+            api.expect_refusal("orders", &event, 422, "invalid_request").await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_body_in_base64_is_read_and_one_that_only_says_so_is_refused() {
-    let shop = Shop::open().await;
+async fn a_base64_body_is_decoded_and_an_invalid_one_is_refused() {
+    let api = Api::start().await;
     for event in [Event::v1("POST", "/orders", "/orders"), Event::v2("POST", "/orders", "/orders")] {
         let event = event.with_body(&STANDARD.encode("{}")).with("/isBase64Encoded", true);
-        shop.refuses("orders", &event, 422, "invalid_request").await;
+        api.expect_refusal("orders", &event, 422, "invalid_request").await;
         for body in ["{}", "e30", "e30=e30=", "ä", "\0"] {
-            shop.refuses("orders", &event.clone().with("/body", body), 400, "unreadable_body").await;
+            api.expect_refusal("orders", &event.clone().with("/body", body), 400, "unreadable_body").await;
         }
     }
 }
 
 #[tokio::test]
-async fn half_a_surrogate_pair_is_a_character_that_means_nothing() {
-    let shop = Shop::open().await;
-    for event in shop.reads() {
+async fn an_unpaired_surrogate_in_an_event_is_replaced() {
+    let api = Api::start().await;
+    for event in api.read_events() {
         let event = event.with_header("x-thing", "HERE").0.to_string();
         for text in [r"\udc80", r"\ud800", r"\ud83d\ude00\udfff", r"\\\ud800\\ud800", r"\ud800\ud800"] {
-            let answer = shop.answer_text("users", &event.replace("HERE", text)).await;
+            let answer = api.answer_to_text("users", &event.replace("HERE", text)).await;
             assert_eq!(answer.status, 200, "{text}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_method_of_any_name_is_answered() {
-    let shop = Shop::open().await;
+async fn an_unknown_method_is_answered_with_405() {
+    let api = Api::start().await;
     for method in ["BREW", "get", "G T", "", "\u{1}", "GÄT", "CONNECT", "TRACE"] {
-        let path = shop.path();
+        let path = api.path();
         for event in [Event::v1(method, "/users/{id}", &path), Event::v2(method, "/users/{id}", &path)] {
-            shop.refuses("users", &event, 405, "method_not_allowed").await;
+            api.expect_refusal("users", &event, 405, "method_not_allowed").await;
         }
     }
 }
 
 #[tokio::test]
-async fn more_than_a_gateway_lets_through_is_answered_too() {
-    let shop = Shop::open().await;
-    for event in shop.reads() {
+async fn a_path_or_headers_beyond_the_gateways_limits_are_answered() {
+    let api = Api::start().await;
+    for event in api.read_events() {
         let member = if event.is_v1() { "/path" } else { "/rawPath" };
         let path = format!("/users/{}", "ä".repeat(40_000));
-        shop.refuses("users", &event.clone().with(member, path), 414, "uri_too_long").await;
+        api.expect_refusal("users", &event.clone().with(member, path), 414, "uri_too_long").await;
         let headers: Value =
             (0..40_000).map(|n| (format!("x-{n}"), json!("x"))).collect::<serde_json::Map<_, _>>().into();
-        shop.refuses("users", &event.clone().with("/headers", headers), 431, "headers_too_large").await;
+        api.expect_refusal("users", &event.clone().with("/headers", headers), 431, "headers_too_large").await;
     }
 }
 
-/// The queue's consumer answers requests, too.
+/// The notifications function consumes a queue and answers requests.
 #[tokio::test]
-async fn the_notifier_answers_whatever_comes_as_well() {
-    let shop = Shop::open().await;
+async fn the_notifications_function_answers_malformed_requests_too() {
+    let api = Api::start().await;
     for event in [
         Event::v1("GET", "/health/notifications", "/health/notifications"),
         Event::v2("GET", "/health/notifications", "/health/notifications"),
     ] {
         let event = event.with_header("x-thing", "\u{1}").with_header("x-forwarded-proto", "https,http");
-        assert_eq!(shop.answer("notifications", &event).await.status, 200);
+        assert_eq!(api.answer("notifications", &event).await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_no_clients_doing_and_fails() {
-    let shop = Shop::open().await;
+async fn an_event_that_no_gateway_sends_fails_the_invocation() {
+    let api = Api::start().await;
     for event in
         ["", "null", "[]", "{}", "7", r#"{"Records":[]}"#, r#"{"requestContext":{"http":{}}}"#, r#"{"version":"2.0"}"#]
     {
         for function in ["users", "notifications"] {
-            assert!(shop.world.invoke(function, event).await.is_err(), "{event}");
+            assert!(api.world.invoke(function, event).await.is_err(), "{event}");
         }
     }
 }

@@ -1,31 +1,32 @@
-//! A wrong input at every door: each gets a clear answer, none gets through,
-//! and none leaves half of its work behind.
+//! Wrong input on every route: each wrong request is refused with a clear answer
+//! and changes nothing.
 
 use axum::body::Body;
 use http::Request;
 use in_process_tests::{Answer, Caller, World};
 use serde_json::{Value, json};
 
-/// A route that takes a body, who may use it, and a body that it accepts.
+/// A route that reads a body, a caller who may use the route, and a body that the
+/// route accepts.
 #[derive(Clone)]
-struct Door {
+struct Route {
     method: &'static str,
     path: String,
     caller: Caller,
     body: Value,
-    /// The members that can't be left out.
-    needs: &'static [&'static str],
+    /// The members that are required, in alphabetical order.
+    required: &'static [&'static str],
 }
 
-impl Door {
-    /// Whether it is for other services, not for clients.
+impl Route {
+    /// Returns whether the route is for other services, not for clients.
     fn is_internal(&self) -> bool {
         ["/products/reserve", "/payments"].contains(&self.path.as_str())
     }
 }
 
-/// Refusals that are about the request itself, before anything is done.
-const ABOUT_THE_REQUEST: [&str; 8] = [
+/// The codes of problems that refuse a request before any effect.
+const REQUEST_ERRORS: [&str; 8] = [
     "invalid_request",
     "malformed_json",
     "unsupported_media_type",
@@ -39,13 +40,14 @@ const ABOUT_THE_REQUEST: [&str; 8] = [
 const TABLES: [&str; 6] =
     ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable", "SandboxLedgerTable"];
 
-struct House {
+/// A world, and the routes that read a body.
+struct Api {
     world: World,
-    doors: Vec<Door>,
+    routes: Vec<Route>,
 }
 
-impl House {
-    async fn open() -> Self {
+impl Api {
+    async fn start() -> Self {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let newcomer = Caller::named("Grace");
@@ -54,59 +56,59 @@ impl House {
         let product = product["id"].as_str().unwrap().to_owned();
         let order = format!("ord_{}", uuid::Uuid::now_v7());
         let recipient = json!({ "name": "Ada", "email": ada.email(), "phone": ada.phone() });
-        let door = |method, path: &str, caller: &Caller, body, needs| Door {
+        let route = |method, path: &str, caller: &Caller, body, required| Route {
             method,
             path: path.to_owned(),
             caller: caller.clone(),
             body,
-            needs,
+            required,
         };
         let items = json!([{ "product_id": product, "quantity": 1 }]);
-        let doors = vec![
-            door(
+        let routes = vec![
+            route(
                 "POST",
                 "/users",
                 &newcomer,
                 json!({ "name": "Grace", "email": newcomer.email() }),
                 &["email", "name"],
             ),
-            door(
+            route(
                 "PATCH",
                 &format!("/users/{}", ada.id()),
                 &ada,
                 json!({ "name": "Countess", "email": ada.email() }),
                 &[],
             ),
-            door("POST", "/products", &Caller::admin(), details, &["description", "name", "price", "stock"]),
-            door(
+            route("POST", "/products", &Caller::admin(), details, &["description", "name", "price", "stock"]),
+            route(
                 "PATCH",
                 &format!("/products/{product}"),
                 &Caller::admin(),
                 json!({ "name": "Pot", "description": "Stout.", "price": 5 }),
                 &[],
             ),
-            door(
+            route(
                 "POST",
                 &format!("/products/{product}/stock-adjustments"),
                 &Caller::admin(),
                 json!({ "adjustment_id": "count-1", "delta": 1, "reason": "Counted" }),
                 &["adjustment_id", "delta", "reason"],
             ),
-            door(
+            route(
                 "POST",
                 "/orders",
                 &ada,
                 json!({ "user_id": ada.id(), "items": items, "payment_method": "tok_accepted" }),
                 &["items"],
             ),
-            door(
+            route(
                 "POST",
                 "/products/reserve",
                 &Caller::service(),
                 json!({ "order_id": order, "items": items }),
                 &["items", "order_id"],
             ),
-            door(
+            route(
                 "POST",
                 "/payments",
                 &Caller::service(),
@@ -117,37 +119,38 @@ impl House {
                 &["amount", "order_id", "recipient", "user_id"],
             ),
         ];
-        Self { world, doors }
+        Self { world, routes }
     }
 
-    async fn send(&self, door: &Door, content_type: Option<&str>, body: impl Into<Body>) -> Answer {
-        let mut request = Request::builder().method(door.method).uri(&door.path).header("if-match", "*");
+    async fn send(&self, route: &Route, content_type: Option<&str>, body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(route.method).uri(&route.path).header("if-match", "*");
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
-        self.world.send_raw(&door.caller, request.body(body.into()).unwrap()).await
+        self.world.send_raw(&route.caller, request.body(body.into()).unwrap()).await
     }
 
-    fn contents(&self) -> Vec<Value> {
+    /// All items of all tables.
+    fn stored_items(&self) -> Vec<Value> {
         TABLES.iter().flat_map(|table| self.world.cloud.scan(table)).collect()
     }
 
-    /// Sends what must be refused as a request; nothing may be left of it.
-    async fn expect_refused(&self, door: &Door, content_type: Option<&str>, body: Vec<u8>) {
-        let before = self.contents();
+    /// Sends a request, and asserts that it is refused and changes nothing.
+    async fn expect_refused(&self, route: &Route, content_type: Option<&str>, body: Vec<u8>) {
+        let before = self.stored_items();
         let shown = String::from_utf8_lossy(&body[..body.len().min(120)]).into_owned();
-        let answer = self.send(door, content_type, body).await;
-        let what = format!("{} {} {shown}: {} {}", door.method, door.path, answer.status, answer.text);
+        let answer = self.send(route, content_type, body).await;
+        let what = format!("{} {} {shown}: {} {}", route.method, route.path, answer.status, answer.text);
         assert!(answer.status.is_client_error(), "{what}");
         let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
-        assert!(ABOUT_THE_REQUEST.contains(&code.as_str()), "{what}");
+        assert!(REQUEST_ERRORS.contains(&code.as_str()), "{what}");
         answer.expect_problem(answer.status.as_u16(), &code);
-        assert_eq!(self.contents(), before, "something was done: {what}");
+        assert_eq!(self.stored_items(), before, "the request changed something: {what}");
     }
 }
 
-/// Texts that are no request for any of the routes.
-fn nonsense() -> Vec<Vec<u8>> {
+/// Bodies that no route accepts.
+fn malformed_bodies() -> Vec<Vec<u8>> {
     let texts = [
         "",
         " ",
@@ -183,8 +186,8 @@ fn nonsense() -> Vec<Vec<u8>> {
     all
 }
 
-/// What may stand where something else should.
-fn oddities() -> Vec<Value> {
+/// Values to put in the place of any member.
+fn odd_values() -> Vec<Value> {
     let mut all = vec![
         Value::Null,
         json!(true),
@@ -218,14 +221,14 @@ fn oddities() -> Vec<Value> {
     all
 }
 
-/// The places in a document, as JSON pointers.
-fn places(value: &Value, at: String, found: &mut Vec<String>) {
+/// Collects the JSON pointers to all values in a document.
+fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
-            members.iter().for_each(|(name, inner)| places(inner, format!("{at}/{name}"), found));
+            members.iter().for_each(|(name, inner)| pointers(inner, format!("{at}/{name}"), found));
         }
         Value::Array(entries) => {
-            entries.iter().enumerate().for_each(|(n, inner)| places(inner, format!("{at}/{n}"), found));
+            entries.iter().enumerate().for_each(|(n, inner)| pointers(inner, format!("{at}/{n}"), found));
         }
         _ => {}
     }
@@ -235,53 +238,53 @@ fn places(value: &Value, at: String, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn what_is_no_request_at_all_is_refused_at_every_door() {
-    let house = House::open().await;
-    for door in &house.doors {
-        for body in nonsense() {
-            // A change of nothing is one.
-            if door.method == "PATCH" && body == b"{}" {
+async fn a_malformed_body_is_refused_on_every_route() {
+    let api = Api::start().await;
+    for route in &api.routes {
+        for body in malformed_bodies() {
+            // An empty object is a valid change of nothing.
+            if route.method == "PATCH" && body == b"{}" {
                 continue;
             }
-            house.expect_refused(door, Some("application/json"), body).await;
+            api.expect_refused(route, Some("application/json"), body).await;
         }
-        let good = || door.body.to_string().into_bytes();
+        let good = || route.body.to_string().into_bytes();
         for content_type in [None, Some(""), Some("text/plain"), Some("application/xml"), Some("application/jsonx")] {
-            house.expect_refused(door, content_type, good()).await;
+            api.expect_refused(route, content_type, good()).await;
         }
         let mut large = good();
         large.extend(vec![b' '; 70_000]);
-        house.expect_refused(door, Some("application/json"), large).await;
+        api.expect_refused(route, Some("application/json"), large).await;
     }
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_is_named_in_one_answer() {
-    let house = House::open().await;
-    for door in &house.doors {
-        let what = format!("{} {}", door.method, door.path);
-        let names: Vec<_> = door.body.as_object().unwrap().keys().cloned().collect();
+async fn every_bad_member_is_named_in_one_answer() {
+    let api = Api::start().await;
+    for route in &api.routes {
+        let what = format!("{} {}", route.method, route.path);
+        let names: Vec<_> = route.body.as_object().unwrap().keys().cloned().collect();
         let send = async |body: String| {
-            let answer = house.send(door, Some("application/json"), body).await;
+            let answer = api.send(route, Some("application/json"), body).await;
             let mut bad = answer.bad_fields();
             bad.sort();
             bad
         };
-        // A kind of value that no member has.
+        // Each member has a value of a type that no member has.
         let wrong: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!([[1]]))).collect();
         let mut bad = send(Value::from(wrong).to_string()).await;
-        // A list that has but wrong entries is named by them.
+        // For a list, the answer names the bad entries instead of the list.
         bad.iter_mut().for_each(|name| name.truncate(name.find('[').unwrap_or(name.len())));
         assert_eq!(bad, names, "{what}");
-        // Each twice, the other one being right.
-        let text = door.body.to_string();
+        // Each member occurs twice, with a valid value.
+        let text = route.body.to_string();
         let bad = send(format!("{},{}", &text[..text.len() - 1], &text[1..])).await;
         assert_eq!(bad, names, "{what}");
-        // Each under another name: what has to be there is missing.
+        // Each member has another name, so that the required members are missing.
         let renamed: serde_json::Map<_, _> =
-            door.body.as_object().unwrap().iter().map(|(name, value)| (format!("x_{name}"), value.clone())).collect();
-        let mut expected: Vec<_> = door.needs.iter().map(|name| (*name).to_owned()).collect();
-        if !door.is_internal() {
+            route.body.as_object().unwrap().iter().map(|(name, value)| (format!("x_{name}"), value.clone())).collect();
+        let mut expected: Vec<_> = route.required.iter().map(|name| (*name).to_owned()).collect();
+        if !route.is_internal() {
             expected.extend(names.iter().map(|name| format!("x_{name}")));
         }
         let bad = send(Value::from(renamed).to_string()).await;
@@ -289,52 +292,52 @@ async fn whatever_is_wrong_is_named_in_one_answer() {
     }
 }
 
-/// Two versions of the services call each other while one is deployed.
+/// During a deployment, services of two versions call each other.
 #[tokio::test]
-async fn what_another_service_says_beyond_what_is_known_is_ignored() {
-    let house = House::open().await;
-    for door in house.doors.iter().filter(|door| door.is_internal()) {
-        let mut door = door.clone();
-        door.path += "?later=1";
-        door.body["later"] = json!({ "a": [1, 2] });
+async fn unknown_members_of_a_request_of_another_service_are_ignored() {
+    let api = Api::start().await;
+    for route in api.routes.iter().filter(|route| route.is_internal()) {
+        let mut route = route.clone();
+        route.path += "?later=1";
+        route.body["later"] = json!({ "a": [1, 2] });
         for inner in ["/recipient", "/items/0"] {
-            if let Some(inner) = door.body.pointer_mut(inner) {
+            if let Some(inner) = route.body.pointer_mut(inner) {
                 inner["later"] = json!(1);
             }
         }
-        let answer = house.send(&door, Some("application/json"), door.body.to_string()).await;
-        assert!(answer.status.is_success(), "{} {}: {}", door.method, door.path, answer.text);
+        let answer = api.send(&route, Some("application/json"), route.body.to_string()).await;
+        assert!(answer.status.is_success(), "{} {}: {}", route.method, route.path, answer.text);
     }
     let order = uuid::Uuid::now_v7();
     for (path, body) in [
-        (format!("/users/{}/validate", house.doors[1].caller.id()), json!({ "as_of": 0, "later": 1 })),
+        (format!("/users/{}/validate", api.routes[1].caller.id()), json!({ "as_of": 0, "later": 1 })),
         (format!("/reservations/ord_{order}/release"), json!({})),
         (format!("/payments/pay_{order}/cancel"), json!({})),
         (format!("/payments/pay_{order}/erase-recipient"), json!({})),
     ] {
-        let answer = house.world.post(&Caller::service(), &format!("{path}?later=1"), body).await;
+        let answer = api.world.post(&Caller::service(), &format!("{path}?later=1"), body).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.text);
     }
 }
 
-/// Whatever stands anywhere, the answer is a decision: never an error of ours,
-/// and a refusal of the request names a field and leaves nothing behind.
+/// For any value in any place, the answer is never a server error. A refusal of
+/// the request names a field and changes nothing.
 #[tokio::test]
-async fn whatever_stands_in_any_place_is_accepted_or_refused_but_never_breaks_anything() {
-    let house = House::open().await;
+async fn any_value_in_any_place_is_accepted_or_refused_but_never_a_server_error() {
+    let api = Api::start().await;
     let (mut accepted, mut refused) = (0, 0);
-    for door in &house.doors {
+    for route in &api.routes {
         let mut all = Vec::new();
-        places(&door.body, String::new(), &mut all);
-        for place in all {
-            for oddity in oddities() {
-                let mut body = door.body.clone();
-                *body.pointer_mut(&place).unwrap() = oddity.clone();
-                let before = house.contents();
-                let answer = house.send(door, Some("application/json"), body.to_string()).await;
-                let shown: String = oddity.to_string().chars().take(60).collect();
+        pointers(&route.body, String::new(), &mut all);
+        for pointer in all {
+            for odd in odd_values() {
+                let mut body = route.body.clone();
+                *body.pointer_mut(&pointer).unwrap() = odd.clone();
+                let before = api.stored_items();
+                let answer = api.send(route, Some("application/json"), body.to_string()).await;
+                let shown: String = odd.to_string().chars().take(60).collect();
                 let what =
-                    format!("{} {} {place} = {shown}: {} {}", door.method, door.path, answer.status, answer.text);
+                    format!("{} {} {pointer} = {shown}: {} {}", route.method, route.path, answer.status, answer.text);
                 assert!(!answer.status.is_server_error(), "{what}");
                 if answer.status.is_success() {
                     accepted += 1;
@@ -351,8 +354,8 @@ async fn whatever_stands_in_any_place_is_accepted_or_refused_but_never_breaks_an
                         "{what}"
                     );
                 }
-                if ABOUT_THE_REQUEST.contains(&code.as_str()) {
-                    assert_eq!(house.contents(), before, "something was done: {what}");
+                if REQUEST_ERRORS.contains(&code.as_str()) {
+                    assert_eq!(api.stored_items(), before, "the request changed something: {what}");
                 }
             }
         }
@@ -361,9 +364,9 @@ async fn whatever_stands_in_any_place_is_accepted_or_refused_but_never_breaks_an
 }
 
 #[tokio::test]
-async fn paths_queries_and_headers_are_input_too() {
-    let house = House::open().await;
-    let ada = &house.doors[1].caller;
+async fn bad_paths_queries_and_headers_are_refused() {
+    let api = Api::start().await;
+    let ada = &api.routes[1].caller;
     let paths = [
         "/orders/%00",
         "/orders/%ff%fe",
@@ -398,24 +401,24 @@ async fn paths_queries_and_headers_are_input_too() {
     ];
     let long = format!("/orders/ord_{}", "0".repeat(5_000));
     for path in paths.into_iter().chain([long.as_str()]) {
-        let answer = house.world.get(ada, path).await;
+        let answer = api.world.get(ada, path).await;
         assert!(answer.status.is_client_error(), "{path}: {} {}", answer.status, answer.text);
         let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
         answer.expect_problem(answer.status.as_u16(), &code);
     }
-    let order = house.doors.iter().find(|door| door.path == "/orders").unwrap();
-    let before = house.contents();
+    let order = api.routes.iter().find(|route| route.path == "/orders").unwrap();
+    let before = api.stored_items();
     for key in ["", " ", "\"\"", "a b", "\"unclosed", &"k".repeat(256), "sch\u{f6}n"] {
         let request = Request::post("/orders").header("content-type", "application/json");
         let request = request.header("idempotency-key", http::HeaderValue::from_bytes(key.as_bytes()).unwrap());
-        let answer = house.world.send_raw(ada, request.body(Body::from(order.body.to_string())).unwrap()).await;
+        let answer = api.world.send_raw(ada, request.body(Body::from(order.body.to_string())).unwrap()).await;
         answer.expect_bad_fields(&["Idempotency-Key"]);
     }
     for tag in ["", "1", "\"", "W/\"1\"", "\"x\"", "\"1\" \"2\"", "\u{f6}"] {
-        let request = Request::patch(&house.doors[3].path).header("content-type", "application/json");
+        let request = Request::patch(&api.routes[3].path).header("content-type", "application/json");
         let request = request.header("if-match", http::HeaderValue::from_bytes(tag.as_bytes()).unwrap());
-        let answer = house.world.send_raw(&Caller::admin(), request.body(Body::from(r#"{"price":1}"#)).unwrap()).await;
+        let answer = api.world.send_raw(&Caller::admin(), request.body(Body::from(r#"{"price":1}"#)).unwrap()).await;
         assert!([412, 422, 428].contains(&answer.status.as_u16()), "{tag}: {} {}", answer.status, answer.text);
     }
-    assert_eq!(house.contents(), before);
+    assert_eq!(api.stored_items(), before);
 }

@@ -1,13 +1,12 @@
-//! Bearer tokens where no gateway checked them, as under `sam local` and
-//! `cargo lambda watch`: genuine ones are believed, and nothing else is. And what
-//! is left to check behind a gateway.
+//! Bearer tokens. Without a gateway that has verified them (under `sam local` and
+//! `cargo lambda watch`), the services accept genuine tokens and no others.
+//! Behind a gateway, the services check what the gateway does not.
 
 use std::time::Duration;
 
 use aws_lc_rs::{encoding::AsDer, signature::KeyPair as _};
 use axum::body::Body;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chassis::clock::Clock;
 use http::{Method, Request, StatusCode};
 use in_process_tests::{
     Answer, Caller, World,
@@ -19,7 +18,8 @@ use serde_json::{Value, json};
 
 const SUBJECT: &str = "0195a8e0-0000-7000-8000-000000000001";
 
-/// What the pool says of Ada; `change` overrides, and null removes.
+/// The claims of a genuine token. The members of `change` replace claims; a null
+/// removes a claim.
 fn claims(change: Value) -> Value {
     let now = Timestamp::now().as_second();
     let mut claims = json!({
@@ -34,12 +34,12 @@ fn claims(change: Value) -> Value {
 }
 
 async fn world_with(keys: &[&Key]) -> World {
-    let world = World::start_at(Clock::tokio(Timestamp::now())).await;
+    let world = World::start_in_test_time().await;
     world.cloud.publish_keys(json!({ "keys": keys.iter().map(|key| key.published()).collect::<Vec<_>>() }));
     world
 }
 
-/// Asks for something that only a signed-in person gets.
+/// Requests a list of orders, which only a signed-in person gets.
 async fn orders(world: &World, authorization: &str) -> Answer {
     let request = Request::get("/orders").header("authorization", authorization).body(Body::empty()).unwrap();
     world.send_raw(&Caller::anonymous(), request).await
@@ -55,7 +55,7 @@ mod a_genuine_token {
     use super::*;
 
     #[tokio::test]
-    async fn is_believed_on_every_service() {
+    async fn is_accepted_by_every_service() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = format!("Bearer {}", key.sign(&claims(json!({}))));
@@ -67,7 +67,7 @@ mod a_genuine_token {
     }
 
     #[tokio::test]
-    async fn makes_an_administrator_only_by_its_group() {
+    async fn makes_an_administrator_only_of_a_member_of_the_admin_group() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let others = format!("/orders?user_id=user_{}", SUBJECT.replace("01", "02"));
@@ -80,7 +80,7 @@ mod a_genuine_token {
     }
 
     #[tokio::test]
-    async fn is_believed_whatever_the_spelling_of_the_scheme() {
+    async fn is_accepted_with_any_spelling_of_the_scheme() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = key.sign(&claims(json!({})));
@@ -94,7 +94,7 @@ mod a_token_is_refused {
     use super::*;
 
     #[tokio::test]
-    async fn that_is_expired_not_valid_yet_of_another_pool_for_another_client_or_no_id_token() {
+    async fn that_is_expired_not_valid_yet_of_another_pool_for_another_client_or_not_an_id_token() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let now = Timestamp::now().as_second();
@@ -120,7 +120,7 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn whose_algorithm_is_none_or_another_than_the_pools() {
+    async fn whose_algorithm_is_not_the_algorithm_of_the_pool() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         for alg in ["none", "None", "NONE", ""] {
@@ -132,9 +132,10 @@ mod a_token_is_refused {
         expect_refused(&orders(&world, &format!("Bearer {otherwise}")).await);
     }
 
-    /// The public key, which everybody has, taken for a shared secret.
+    /// Everybody knows the public key. A verifier that accepted HS256 would use it
+    /// as the shared secret.
     #[tokio::test]
-    async fn that_is_signed_with_the_public_key_as_a_secret() {
+    async fn that_is_signed_with_the_public_key_as_a_shared_secret() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let naked = unsigned(&json!({ "alg": "HS256", "kid": "k1" }), &claims(json!({})));
@@ -167,15 +168,15 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn that_another_pools_key_signed_under_a_known_id() {
+    async fn that_is_signed_with_an_unknown_key_under_a_known_key_id() {
         let (key, stolen_name) = (Key::generate("k1"), Key::generate("k1"));
         let world = world_with(&[&key]).await;
         expect_refused(&orders(&world, &format!("Bearer {}", stolen_name.sign(&claims(json!({}))))).await);
     }
 
-    /// Nothing in a token says where its key is to be found.
+    /// The service takes no key, and no address of a key, from a token.
     #[tokio::test]
-    async fn that_brings_its_own_key() {
+    async fn that_contains_its_own_key() {
         let (key, own) = (Key::generate("k1"), Key::generate("k2"));
         let world = world_with(&[&key]).await;
         for header in [
@@ -189,14 +190,14 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn even_where_anybody_may_read() {
+    async fn even_on_a_route_that_needs_no_token() {
         let world = world_with(&[]).await;
         let request = Request::get("/health/orders?deep=true").header("authorization", "Bearer a.b.c");
         expect_refused(&world.send_raw(&Caller::anonymous(), request.body(Body::empty()).unwrap()).await);
     }
 }
 
-mod keys {
+mod the_pools_keys {
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -211,7 +212,7 @@ mod keys {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn that_are_new_are_found_and_those_withdrawn_are_believed_for_an_hour_at_most() {
+    async fn are_fetched_again_for_a_new_key_and_accepted_for_an_hour_after_their_withdrawal() {
         let (old, new) = (Key::generate("k1"), Key::generate("k2"));
         let world = world_with(&[&old]).await;
         let by_old = format!("Bearer {}", old.sign(&claims(json!({}))));
@@ -226,7 +227,7 @@ mod keys {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_made_up_names_cause_no_fetch_each() {
+    async fn are_not_fetched_again_for_each_unknown_key_id() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         for n in 0..50 {
@@ -236,9 +237,10 @@ mod keys {
         assert_eq!(world.cloud.key_fetches(), 1);
     }
 
-    /// Whether the token is good is not known, so it is not refused either.
+    /// Without the keys, the service cannot know whether the token is genuine, so
+    /// the service neither accepts nor refuses the token.
     #[tokio::test(start_paused = true)]
-    async fn that_cannot_be_fetched_are_no_reason_to_call_a_token_bad_or_good() {
+    async fn that_cannot_be_fetched_make_the_answer_503() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         world.cloud.take_down(POOL);
@@ -247,8 +249,8 @@ mod keys {
             orders(&world, &token).await.expect_problem(503, "unavailable");
         }
         world.cloud.bring_back();
-        // Nobody asks again at once: a pool that is down must not hold up every
-        // request.
+        // The keys are not fetched again at once: a pool that is down must not
+        // delay every request.
         orders(&world, &token).await.expect_problem(503, "unavailable");
         assert_eq!(world.cloud.key_fetches(), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -256,7 +258,7 @@ mod keys {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_use_survive_an_outage_of_the_pool() {
+    async fn stay_in_use_during_an_outage_of_the_pool() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = format!("Bearer {}", key.sign(&claims(json!({ "exp": Timestamp::now().as_second() + 86_400 }))));
@@ -270,9 +272,9 @@ mod keys {
 mod behind_a_gateway {
     use super::*;
 
-    async fn add_product(world: &World, person: &Caller, headers: &[(&str, &str)]) -> Answer {
+    async fn add_product(world: &World, caller: &Caller, headers: &[(&str, &str)]) -> Answer {
         let body = json!({ "name": "Mug", "description": "Blue.", "price": 5, "stock": 1 });
-        world.send_with(person, Method::POST, "/products", Some(body), headers).await
+        world.send_with(caller, Method::POST, "/products", Some(body), headers).await
     }
 
     #[tokio::test]
@@ -295,7 +297,7 @@ mod behind_a_gateway {
     }
 
     #[tokio::test]
-    async fn the_group_of_administrators_is_found_however_the_gateway_writes_the_list() {
+    async fn the_admin_group_is_found_in_each_format_in_which_gateways_write_the_list() {
         let world = World::start().await;
         for claim in
             [json!("admin"), json!("[admin]"), json!("ops,admin"), json!("[admin ops]"), json!(["ops", "admin"])]
@@ -324,7 +326,7 @@ mod behind_a_gateway {
     }
 
     #[tokio::test]
-    async fn an_administrator_is_known_by_the_one_token_that_the_gateway_has_checked() {
+    async fn an_administrator_must_present_the_token_that_the_gateway_has_verified() {
         let world = World::start().await;
         let (admin, other) = (Caller::admin(), Caller::admin());
         let token = admin.token();
@@ -340,18 +342,18 @@ mod behind_a_gateway {
             let headers = [("authorization", first.as_str()), ("authorization", second.as_str())];
             expect_refused(&add_product(&world, &admin, &headers).await);
         }
-        // The gateway's word alone.
+        // The claim that the gateway passes on is not enough without the token.
         let claimed = Caller::named("Mallory").with_claim("cognito:groups", "admin");
         expect_refused(&add_product(&world, &claimed, &[]).await);
     }
 
     #[tokio::test]
-    async fn an_http_api_makes_an_administrator_of_nobody_else() {
+    async fn an_http_api_makes_an_administrator_only_of_a_member_of_the_admin_group() {
         let world = World::start().await;
-        let event = |person: &Caller, authorization: &str| {
+        let event = |caller: &Caller, authorization: &str| {
             let mut event: Value =
                 serde_json::from_str(include_str!("../../../events/orders/http-v2-list-orders.json")).unwrap();
-            event["requestContext"]["authorizer"]["jwt"]["claims"] = person.claims();
+            event["requestContext"]["authorizer"]["jwt"]["claims"] = caller.claims();
             event["headers"]["authorization"] = authorization.into();
             event["rawQueryString"] = format!("user_id={}", Caller::named("Ada").id()).into();
             event.to_string()
@@ -368,14 +370,15 @@ mod behind_a_gateway {
     }
 
     #[tokio::test]
-    async fn a_customers_request_waits_for_no_keys() {
+    async fn a_customers_request_needs_no_keys() {
         let world = World::start().await;
         world.cloud.take_down(POOL);
         let ada = world.customer("Ada").await;
         world.get(&ada, "/orders").await.expect(StatusCode::OK);
         let staff = ada.in_groups(&["staff"], "[staff]");
         add_product(&world, &staff, &[]).await.expect_problem(403, "forbidden");
-        // Whether it is an administrator is not known.
+        // Without the keys, the service cannot know whether the caller is an
+        // administrator.
         add_product(&world, &Caller::admin(), &[]).await.expect_problem(503, "unavailable");
         world.cloud.bring_back();
         assert_eq!(world.cloud.key_fetches(), 0);

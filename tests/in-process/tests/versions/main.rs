@@ -1,9 +1,10 @@
-//! Two versions at once: while a deployment shifts, services of the version
-//! before and of the one after speak with each other and read each other's items.
+//! Compatibility of versions: during a deployment, services of two successive
+//! versions call each other, and read each other's events and items.
 //!
-//! What a version says and stores is recorded in files. The code of today reads
-//! each of them, also with members that a later version may add; and it still
-//! says and stores all that the recorded versions read.
+//! The files in `recorded/` contain a sample of each request, answer, event and
+//! item of every version. The tests show that the current code reads every sample,
+//! also with members that a later version may add, and that the current code
+//! still writes every member that a recorded version reads.
 
 mod recording;
 
@@ -27,16 +28,17 @@ use serde_json::{Value, json};
 
 use crate::recording::{Recording, kind_of, shape, with_later_attributes, with_later_members};
 
-/// What a service answers to what it can't read, or has read and can't handle.
+/// The codes with which a service answers a request that it cannot read or cannot
+/// handle.
 const UNREAD: [&str; 5] =
     ["invalid_request", "malformed_json", "unsupported_media_type", "unreadable_body", "internal_error"];
 
-async fn open() -> World {
+async fn start() -> World {
     fastrand::seed(7);
     World::start_at(Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap())).await
 }
 
-/// Somebody whose claims are the same each time.
+/// A signed-in person whose claims are the same in every run.
 fn person(name: &str, sub: u128, phone: Option<&str>) -> Caller {
     let mut claims = json!({
         "sub": uuid::Uuid::from_u128(sub),
@@ -62,9 +64,9 @@ fn admin() -> Caller {
     person("Grace", 0x9, None).in_groups(&["admin"], "admin")
 }
 
-async fn join(world: &World, person: &Caller, name: &str) {
-    let body = json!({ "name": name, "email": person.email() });
-    world.post(person, "/users", body).await.expect(StatusCode::CREATED);
+async fn create_profile(world: &World, caller: &Caller, name: &str) {
+    let body = json!({ "name": name, "email": caller.email() });
+    world.post(caller, "/users", body).await.expect(StatusCode::CREATED);
 }
 
 async fn product(world: &World, name: &str, currency: &str, stock: u32, key: Option<&str>) -> String {
@@ -74,16 +76,16 @@ async fn product(world: &World, name: &str, currency: &str, stock: u32, key: Opt
     answer.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned()
 }
 
-async fn place(world: &World, person: &Caller, items: &[(&str, u32)], token: Option<&str>, key: &str) -> Answer {
+async fn place(world: &World, caller: &Caller, items: &[(&str, u32)], token: Option<&str>, key: &str) -> Answer {
     let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
     let mut body = json!({ "items": items.iter().map(line).collect::<Vec<_>>() });
     if let Some(token) = token {
         body["payment_method"] = token.into();
     }
-    world.send_with(person, Method::POST, "/orders", Some(body), &[("idempotency-key", key)]).await
+    world.place(caller, body, key).await
 }
 
-/// Everything that goes on by itself.
+/// Delivers the stream and both queues until their effects have settled.
 async fn settle(world: &World) {
     for _ in 0..3 {
         world.deliver_stream().await;
@@ -92,21 +94,19 @@ async fn settle(world: &World) {
     }
 }
 
-async fn cancel(world: &World, person: &Caller, placed: &Answer) {
-    let order = placed.json();
-    let id = order["id"].as_str().or(order["order_id"].as_str()).expect("an order");
-    let path = format!("/orders/{id}/cancel");
-    assert!(world.send(person, Method::POST, &path, None).await.status.is_success());
+async fn cancel(world: &World, caller: &Caller, placed: &Answer) {
+    assert!(world.cancel(caller, &placed.json()).await.status.is_success());
     settle(world).await;
 }
 
-/// A day in the shop on which everything happens.
-async fn today() -> Recording {
-    let world = open().await;
+/// Runs the current code through every kind of request, answer, event and item,
+/// and records all of them.
+async fn record_current() -> Recording {
+    let world = start().await;
     world.cloud.record_items();
     let (ada, bob) = (ada(), person("Bob", 0xb0b, None));
-    join(&world, &ada, "Ada").await;
-    join(&world, &bob, "Bob").await;
+    create_profile(&world, &ada, "Ada").await;
+    create_profile(&world, &bob, "Bob").await;
     let rope = product(&world, "Rope", "USD", 9, Some("the-rope")).await;
     let lamp = product(&world, "Lamp", "USD", 9, None).await;
     let krone = product(&world, "Krone", "SEK", 9, None).await;
@@ -123,7 +123,7 @@ async fn today() -> Recording {
     let confirmed = place(&world, &bob, &[(&rope, 1)], None, "confirmed").await;
     confirmed.expect(StatusCode::CREATED);
     cancel(&world, &admin(), &confirmed).await;
-    // What the provider holds it won't hand over; what it is asked is slow.
+    // The provider refuses to capture, answers slowly, and fails once.
     for token in ["tok_capture_refused", "tok_slow", "tok_flaky"] {
         place(&world, &ada, &[(&rope, 1)], Some(token), token).await.expect(StatusCode::CREATED);
         settle(&world).await;
@@ -139,16 +139,14 @@ async fn today() -> Recording {
         assert_eq!(refused.json()["code"], code, "{}", refused.text);
         settle(&world).await;
     }
-    // A price is not the one that was shown, and another is.
+    // One shown price is outdated, the other is current.
     for (price, status) in [(19, StatusCode::CONFLICT), (20, StatusCode::CREATED)] {
         let line = json!({ "product_id": rope, "quantity": 1, "unit_price": price });
         let body = json!({ "items": [line], "total": price, "currency": "USD" });
-        let key = format!("shown-{price}");
-        let headers = [("idempotency-key", key.as_str())];
-        world.send_with(&bob, Method::POST, "/orders", Some(body), &headers).await.expect(status);
+        world.place(&bob, body, &format!("shown-{price}")).await.expect(status);
         settle(&world).await;
     }
-    // Others are faster for a moment; and a customer cancels what is undecided.
+    // An order meets contention, and a customer cancels an undecided order.
     world.cloud.contend(&format!("PRODUCT#{rope}"), Duration::from_secs(1));
     place(&world, &bob, &[(&rope, 1)], None, "busy").await.expect(StatusCode::CREATED);
     let one = [(rope.as_str(), 1)];
@@ -164,7 +162,7 @@ async fn today() -> Recording {
     settle(&world).await;
     place(&world, &person("Stranger", 0x57, None), &[(&rope, 1)], None, "stranger").await;
     settle(&world).await;
-    // Mail is refused for good, and for now.
+    // SES refuses an e-mail permanently, and another one temporarily.
     for (status, error) in [(400, "BadRequestException"), (429, "TooManyRequestsException")] {
         world.cloud.answer_mail(move |_| Some((status, json!({ "__type": error, "message": "No." }))));
         place(&world, &bob, &[(&lamp, 1)], None, error).await.expect(StatusCode::CREATED);
@@ -172,7 +170,7 @@ async fn today() -> Recording {
     }
     world.cloud.answer_mail(|_| None);
     settle(&world).await;
-    // Nobody decides in time.
+    // An order is not decided in time.
     world.cloud.inject_fault("payments.internal", HostFault::Down);
     place(&world, &ada, &[(&lamp, 1)], Some("tok_accepted"), "late").await.expect(StatusCode::ACCEPTED);
     for _ in 0..4 {
@@ -186,12 +184,12 @@ async fn today() -> Recording {
         world.sweep().await;
         settle(&world).await;
     }
-    // An order is asked for whose reservation and payment were ended before.
+    // A reservation is released, and a payment is cancelled, before it exists.
     let ended = "ord_00000000-0000-7000-8000-00000000dead";
     let service = Caller::service();
     world.post(&service, &format!("/reservations/{ended}/release"), json!({})).await.expect(StatusCode::OK);
     world.post(&service, &format!("/payments/{}/cancel", ended.replace("ord", "pay")), json!({})).await;
-    // People move, and leave.
+    // One customer changes their address and name, another is erased.
     world
         .patch(
             &bob.with_claim("email", "robert@example.com"),
@@ -206,18 +204,18 @@ async fn today() -> Recording {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_present_version_is_recorded() {
-    let today = today().await;
+async fn the_current_version_is_recorded() {
+    let current = record_current().await;
     let version = env!("CARGO_PKG_VERSION");
     if std::env::var("HOLDFAST_UPDATE").as_deref() == Ok("recorded") {
-        today.write(version);
+        current.write(version);
     }
     let all = Recording::all();
     let recorded = all.get(version).unwrap_or_else(|| panic!("{version} is not recorded: make record"));
     for kind in recorded.0.keys() {
-        assert!(today.0.contains_key(kind), "nothing of the kind {kind} was seen today");
+        assert!(current.0.contains_key(kind), "the current code produced nothing of the kind {kind}");
     }
-    // Of each table, each route between services and each event there is something.
+    // Each table, each route between services, and each type of event is recorded.
     for table in tables::from_template().iter().filter_map(|request| request["TableName"].as_str()) {
         assert!(recorded.samples(&format!("items/{table} ")).next().is_some(), "{table}");
     }
@@ -233,30 +231,31 @@ async fn the_present_version_is_recorded() {
     }
 }
 
-/// Whoever reads what the code of today says and stores may be of a recorded
-/// version: what that one read is still there, and is of the same type.
+/// A service of a recorded version may read what the current code writes: every
+/// member of a recorded sample still exists and has its type.
 #[tokio::test(start_paused = true)]
-async fn what_a_recorded_version_reads_is_still_said_and_stored() {
-    let today = today().await;
+async fn every_recorded_member_is_still_written_with_its_type() {
+    let current = record_current().await;
     for (version, recorded) in Recording::all() {
         for (kind, sample) in recorded.samples("") {
-            let shapes: Vec<_> = today.samples(kind).filter(|(of, _)| *of == kind).map(|(_, now)| shape(now)).collect();
-            assert!(!shapes.is_empty(), "{version}: {kind}: nothing of this kind any more");
+            let shapes: Vec<_> =
+                current.samples(kind).filter(|(of, _)| *of == kind).map(|(_, now)| shape(now)).collect();
+            assert!(!shapes.is_empty(), "{version}: {kind}: this kind is no longer written");
             let wanted = shape(sample);
             let missing =
                 shapes.iter().map(|now| wanted.difference(now).collect::<Vec<_>>()).min_by_key(Vec::len).unwrap();
-            assert!(missing.is_empty(), "{version}: {kind}: {missing:?} is not there any more");
+            assert!(missing.is_empty(), "{version}: {kind}: {missing:?} are no longer written");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_of_another_version_is_read() {
+async fn a_request_of_another_version_is_understood() {
     for (version, recorded) in Recording::all() {
         for (kind, sample) in recorded.samples("exchanges/") {
             let mut answers = Vec::new();
             for request in [sample["request"].clone(), with_later_members(&sample["request"])] {
-                let world = open().await;
+                let world = start().await;
                 let mut ask = Request::builder().method(sample["method"].as_str().unwrap());
                 ask = ask.uri(sample["path"].as_str().unwrap()).header("content-type", "application/json");
                 let body = if request.is_null() { Body::empty() } else { Body::from(request.to_string()) };
@@ -272,19 +271,20 @@ async fn a_request_of_another_version_is_read() {
     }
 }
 
-/// How an order went: what its customer was told, and the states it came to,
-/// until it was cancelled.
+/// What became of an order that was placed and then cancelled.
 #[derive(Debug, PartialEq)]
-struct Course {
-    told: u16,
+struct OrderResult {
+    /// The status of the answer to the request that placed the order.
+    status: u16,
     states: Vec<String>,
-    open: bool,
+    is_open: bool,
 }
 
-/// The other services answer as they are recorded: one route as `sample`, the
-/// others as they do when all goes well.
-async fn course(recorded: &Recording, sample: &Value, later: bool) -> Course {
-    let world = open().await;
+/// Places and cancels an order while the other services give recorded answers:
+/// the route of `sample` gives its answer, every other route a successful answer.
+/// If `later` is true, the answers have members that a later version may add.
+async fn order_result(recorded: &Recording, sample: &Value, later: bool) -> OrderResult {
+    let world = start().await;
     let route = |method: &str, path: &str| {
         format!("{method} {}", path.split('/').filter(|part| !part.contains('_')).collect::<Vec<_>>().join("/"))
     };
@@ -300,7 +300,7 @@ async fn course(recorded: &Recording, sample: &Value, later: bool) -> Course {
             service,
             Router::new().fallback(move |request: Request<Body>| {
                 let asked = route(request.method().as_str(), request.uri().path());
-                let sample = answers.get(&asked).cloned().unwrap_or_else(|| panic!("nobody was ever asked {asked}"));
+                let sample = answers.get(&asked).cloned().unwrap_or_else(|| panic!("no answer to {asked} is recorded"));
                 async move {
                     let status =
                         StatusCode::from_u16(u16::try_from(sample["status"].as_u64().unwrap()).unwrap()).unwrap();
@@ -317,44 +317,45 @@ async fn course(recorded: &Recording, sample: &Value, later: bool) -> Course {
     let order = placed.json();
     let id =
         order["id"].as_str().or(order["order_id"].as_str()).unwrap_or_else(|| panic!("{}", placed.text)).to_owned();
-    world.send(&ada, Method::POST, &format!("/orders/{id}/cancel"), None).await;
+    world.cancel(&ada, &order).await;
     world.deliver_stream().await;
     let order = world.get(&ada, &format!("/orders/{id}")).await.expect(StatusCode::OK);
     let states = order["history"].as_array().unwrap().iter().map(|entry| entry["status"].as_str().unwrap().to_owned());
     let items = world.cloud.scan("OrdersTable");
-    let open = items.iter().any(|item| item["check_shard"].is_object());
-    Course { told: placed.status.as_u16(), states: states.collect(), open }
+    let is_open = items.iter().any(|item| item["check_shard"].is_object());
+    OrderResult { status: placed.status.as_u16(), states: states.collect(), is_open }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_another_version_is_read() {
+async fn an_answer_of_another_version_is_understood() {
     for (version, recorded) in Recording::all() {
         for (kind, sample) in recorded.samples("exchanges/") {
-            let (plain, later) = (course(&recorded, sample, false).await, course(&recorded, sample, true).await);
+            let (plain, later) =
+                (order_result(&recorded, sample, false).await, order_result(&recorded, sample, true).await);
             assert_eq!(plain, later, "{version}: {kind}");
-            // What nobody understands leaves an order undecided, or open.
+            // An answer that is not understood leaves the order undecided or open.
             let status = sample["status"].as_u64().unwrap();
             let path = sample["path"].as_str().unwrap();
             if status < 300 {
-                assert!(plain.told != 202 && !plain.open, "{version}: {kind}: {plain:?}");
+                assert!(plain.status != 202 && !plain.is_open, "{version}: {kind}: {plain:?}");
             } else if status < 500 && ["/payments", "/products/reserve"].contains(&path) {
-                // Neither is a refusal of the order.
+                // These three codes are no refusals of the order.
                 let is_refusal =
                     |code: &&str| !["reservation_released", "payment_cancelled", "contended"].contains(code);
                 let refusal = sample["answer"]["code"].as_str().filter(is_refusal);
-                assert!(refusal.is_none() || u64::from(plain.told) == status, "{version}: {kind}: {plain:?}");
+                assert!(refusal.is_none() || u64::from(plain.status) == status, "{version}: {kind}: {plain:?}");
             }
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_of_another_version_is_told() {
+async fn the_customer_is_notified_of_an_event_of_another_version() {
     for (version, recorded) in Recording::all() {
         for (kind, event) in recorded.samples("events/") {
-            let mut told = Vec::new();
+            let mut messages = Vec::new();
             for event in [event.clone(), with_later_members(event)] {
-                let world = open().await;
+                let world = start().await;
                 world.cloud.put_message(event.to_string());
                 let answer = world.deliver_messages().await;
                 assert_eq!(answer["batchItemFailures"], json!([]), "{version}: {kind}");
@@ -364,26 +365,26 @@ async fn an_event_of_another_version_is_told() {
                     assert_eq!(answer["batchItemFailures"], json!([]), "{version}: {kind}");
                 }
                 let texts = world.cloud.texts().iter().map(|text| text["Message"].clone()).collect::<Vec<_>>();
-                told.push((world.cloud.mails(), texts));
+                messages.push((world.cloud.mails(), texts));
             }
-            assert_eq!(told[0], told[1], "{version}: {kind}");
+            assert_eq!(messages[0], messages[1], "{version}: {kind}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_of_another_version_is_read() {
+async fn an_item_of_another_version_is_understood() {
     for (version, recorded) in Recording::all() {
         for (kind, item) in recorded.samples("items/") {
             let mut found = Vec::new();
             for item in [item.clone(), with_later_attributes(item)] {
-                let world = open().await;
-                // What belongs to it.
+                let world = start().await;
+                // The other recorded items include those that the item refers to.
                 for (kind, other) in recorded.samples("items/") {
                     world.cloud.put_item(table_of(kind), other.clone());
                 }
                 world.cloud.put_item(table_of(kind), item.clone());
-                let answer = probe(&world, &recorded, table_of(kind), &item).await;
+                let answer = read_through_service(&world, &recorded, table_of(kind), &item).await;
                 assert!(!answer.0.is_server_error(), "{version}: {kind}: {answer:?}");
                 found.push(answer);
             }
@@ -392,34 +393,34 @@ async fn an_item_of_another_version_is_read() {
     }
 }
 
-/// The version after may have written down more than this one knows.
+/// A later version may store attributes that the current code does not know.
 #[tokio::test(start_paused = true)]
-async fn what_a_later_version_has_written_of_an_order_stays_when_the_order_moves() {
-    let world = open().await;
+async fn unknown_attributes_of_an_order_are_kept_at_each_transition() {
+    let world = start().await;
     let ada = ada();
-    join(&world, &ada, "Ada").await;
+    create_profile(&world, &ada, "Ada").await;
     let rope = product(&world, "Rope", "USD", 9, None).await;
     let placed = place(&world, &ada, &[(&rope, 2)], Some("tok_accepted"), "k").await;
-    let order = || world.cloud.scan("OrdersTable").into_iter().find(|item| item["sk"]["S"] == "ORDER").unwrap();
+    let order = || world.stored_order();
     let later = with_later_attributes(&order());
     world.cloud.put_item("OrdersTable", later.clone());
     settle(&world).await;
     cancel(&world, &ada, &placed).await;
-    let moved = order();
-    assert_eq!(moved["state"]["S"], "CANCELLED");
-    assert_eq!(moved["added_later"], later["added_later"]);
+    let cancelled = order();
+    assert_eq!(cancelled["state"]["S"], "CANCELLED");
+    assert_eq!(cancelled["added_later"], later["added_later"]);
 }
 
 fn table_of(kind: &str) -> &str {
     kind.trim_start_matches("items/").split(' ').next().unwrap()
 }
 
-/// Asks something that can't be answered without reading the item.
-async fn probe(world: &World, recorded: &Recording, table: &str, item: &Value) -> (StatusCode, Value) {
+/// Sends a request that cannot be answered without reading the item.
+async fn read_through_service(world: &World, recorded: &Recording, table: &str, item: &Value) -> (StatusCode, Value) {
     let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
     let (pk, sk) = (text("pk"), text("sk"));
     let id = pk.split('#').nth(1).unwrap_or_default().to_owned();
-    // Whoever the key of an item names.
+    // The person whom the key of the item names.
     let owner = |id: &str| admin().with_claim("sub", id.trim_start_matches("user_"));
     let service = Caller::service();
     let kind = kind_of(item);
@@ -479,13 +480,13 @@ async fn probe(world: &World, recorded: &Recording, table: &str, item: &Value) -
             let answer = world.deliver_messages().await;
             return (StatusCode::OK, json!([answer, world.cloud.mails(), world.cloud.texts().len()]));
         }
-        other => panic!("{other:?}: how is it seen that such an item was read?"),
+        other => panic!("{other:?}: which request reads such an item?"),
     };
-    let mut told = answer.json();
-    for by_chance in ["instance", "id", "created_at", "updated_at"] {
-        if answer.status == StatusCode::CREATED || by_chance == "instance" {
-            told.as_object_mut().map(|told| told.remove(by_chance));
+    let mut body = answer.json();
+    for random in ["instance", "id", "created_at", "updated_at"] {
+        if answer.status == StatusCode::CREATED || random == "instance" {
+            body.as_object_mut().map(|body| body.remove(random));
         }
     }
-    (answer.status, told)
+    (answer.status, body)
 }

@@ -1,4 +1,4 @@
-//! What a version says and stores: samples of each kind, as files.
+//! Recordings: samples of what a version sends and stores, as files.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,12 +9,12 @@ use std::{
 use in_process_tests::World;
 use serde_json::{Value, json};
 
-/// Samples by their kind, which is also the name of their file. Of one kind
-/// there is one sample of each shape.
+/// Samples by their kind, which is also the name of their file. A kind has one
+/// sample for each shape.
 #[derive(Debug, Default, PartialEq)]
 pub struct Recording(pub BTreeMap<String, Vec<Value>>);
 
-/// Where the recordings are, a folder for each version.
+/// The folder of all recordings. It has a folder for each version.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded")
 }
@@ -42,13 +42,13 @@ impl Recording {
         Self(samples)
     }
 
-    /// Writes the files of a version that has none yet.
+    /// Writes the files of a version that has not been recorded.
     pub fn write(&self, version: &str) {
         let folder = folder().join(version);
         assert!(
             !folder.exists(),
-            "{version} is recorded, and code that reads and writes this is in use. Raise the version first. (Who knows \
-             that nobody has deployed {version} deletes its folder first.)"
+            "{version} is already recorded, and deployed code may read and write these formats. Raise the version \
+             first. If {version} was never deployed, delete its folder instead."
         );
         for (kind, samples) in &self.0 {
             let path = folder.join(format!("{kind}.json"));
@@ -58,8 +58,8 @@ impl Recording {
         }
     }
 
-    /// Everything that was said and stored in `world` since its items are
-    /// watched.
+    /// Every exchange and event of `world`, and every state of its items since
+    /// `record_items` was called.
     pub fn of(world: &World) -> Self {
         let mut recording = Self::default();
         for exchange in world.cloud.exchanges() {
@@ -83,13 +83,13 @@ impl Recording {
             recording.add(format!("events/{}{reason}", event["type"].as_str().expect("a type")), event);
         }
         for (table, mut item) in world.cloud.recorded_items() {
-            // Chance as well: it derives from the order's id.
+            // The shard follows from the order's id, which is random.
             if let Some(shard) = item.pointer_mut("/check_shard/S") {
                 *shard = "0".into();
             }
             recording.add(format!("items/{table} {}", kind_of(&item)), item);
         }
-        recording.without_chance()
+        recording.without_random_values()
     }
 
     fn add(&mut self, kind: String, sample: Value) {
@@ -99,12 +99,12 @@ impl Recording {
         }
     }
 
-    /// The same with ids, traces and digests that are the same each time.
-    fn without_chance(self) -> Self {
+    /// The recording with ids, traces and digests that are the same in every run.
+    fn without_random_values(self) -> Self {
         let mut names = HashMap::new();
         let mut counts = HashMap::<usize, usize>::new();
         let text = serde_json::to_string(&self.0).expect("JSON");
-        // Ids and digests have digits below `g`, and dashes.
+        // Ids and digests consist of hexadecimal digits and dashes.
         let is_part = |c: char| c.is_ascii_hexdigit() || c == '-';
         let mut steady = String::with_capacity(text.len());
         let mut rest = text.as_str();
@@ -119,14 +119,14 @@ impl Recording {
         Self(serde_json::from_str(&steady).expect("JSON"))
     }
 
-    /// Samples whose kind begins so.
+    /// The samples whose kind begins with `group`.
     pub fn samples<'a>(&'a self, group: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let of_group = self.0.iter().filter(move |(kind, _)| kind.starts_with(group));
         of_group.flat_map(|(kind, samples)| samples.iter().map(move |sample| (kind.as_str(), sample)))
     }
 }
 
-/// What an item is: its keys' first parts, and its state if it has one.
+/// The kind of an item: the first parts of its keys, and its state if it has one.
 pub fn kind_of(item: &Value) -> String {
     let first = |key: &str| item[key]["S"].as_str().and_then(|key| key.split('#').next()).unwrap_or("?").to_owned();
     let state = ["state", "status"].iter().find_map(|name| item[*name]["S"].as_str());
@@ -138,8 +138,8 @@ fn is_id(text: &str) -> bool {
     text.rsplit_once('_').is_some_and(|(_, id)| id.parse::<uuid::Uuid>().is_ok())
 }
 
-/// A UUID, or a number of 16, 32 or 64 hexadecimal digits, that chance or a digest
-/// has made: the first of its length is 1, the second 2.
+/// Replaces a random UUID, or a random number of 16, 32 or 64 hexadecimal digits,
+/// by a counter: the first value of its length becomes 1, the second becomes 2.
 fn steady_word(word: &str, names: &mut HashMap<String, String>, counts: &mut HashMap<usize, usize>) -> String {
     let is_uuid = word.len() == 36 && word.parse::<uuid::Uuid>().is_ok();
     if is_uuid || ([16, 32, 64].contains(&word.len()) && !word.contains('-')) {
@@ -160,7 +160,7 @@ fn steady_word(word: &str, names: &mut HashMap<String, String>, counts: &mut Has
     word.to_owned()
 }
 
-/// Which members a value has, at every level, and of which type each is.
+/// The path and the type of each value in a document.
 pub fn shape(value: &Value) -> BTreeSet<(String, &'static str)> {
     fn add(value: &Value, at: String, found: &mut BTreeSet<(String, &'static str)>) {
         let kind = match value {
@@ -184,13 +184,13 @@ pub fn shape(value: &Value) -> BTreeSet<(String, &'static str)> {
     found
 }
 
-/// Whether an object has entries under ids that somebody made, in place of
-/// members under names that the code knows: nobody adds a member there.
+/// Returns whether the names in an object are generated ids, not members that the
+/// code knows. A later version adds no member to such an object.
 fn is_map(object: &serde_json::Map<String, Value>) -> bool {
     !object.is_empty() && object.keys().all(|name| is_id(name))
 }
 
-/// The same with a member in every object that no code knows.
+/// The value with an unknown member in every object, as a later version may add.
 pub fn with_later_members(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -204,7 +204,7 @@ pub fn with_later_members(value: &Value) -> Value {
     }
 }
 
-/// The same of an item as DynamoDB has it.
+/// Like [`with_later_members`], for an item in DynamoDB's format.
 pub fn with_later_attributes(item: &Value) -> Value {
     let attribute = |value: &Value| -> Value {
         match (&value["M"], &value["L"]) {
