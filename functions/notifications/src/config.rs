@@ -1,4 +1,4 @@
-//! What can be set of the function.
+//! The configuration of the notifications function.
 
 use chassis::{
     config::{Configuration, Env},
@@ -11,13 +11,13 @@ use chassis::{
 /// The environment of the notifications function.
 #[derive(Debug)]
 pub struct Config {
-    /// As of every function.
+    /// The settings that every function has.
     pub function: FunctionConfig,
-    /// As of every function that answers requests.
+    /// The settings of every function that answers HTTP requests.
     pub http: HttpConfig,
-    /// Where it is kept what was told.
+    /// The table of claims and erased users.
     pub table: TableName,
-    /// Whom e-mails come from.
+    /// The address that e-mails come from.
     pub sender: Email,
 }
 

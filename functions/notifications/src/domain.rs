@@ -1,4 +1,4 @@
-//! What there is to tell, and to whom.
+//! Notifications: their content, their recipient, and the channels that they are sent on.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
@@ -12,24 +12,25 @@ use chassis::{
 use serde::{Deserialize, Deserializer, de};
 
 typed_id!(
-    /// An order.
+    /// The id of an order.
     OrderId,
     "ord"
 );
 
-/// The most characters of an event's id: it becomes part of a key.
+/// The maximum length of an event's id in characters. The id becomes part of a key.
 const MAX_EVENT_ID: usize = 256;
-/// The most characters of a name, whoever's. Who may be called what is for
-/// other services to say; here it only has to fit on a line.
+/// The maximum length of a person's or a product's name in characters. The
+/// services that own the names have stricter rules; here a name only has to fit
+/// on a line.
 const MAX_NAME: usize = 500;
 
-/// What tells one event from another, however often it is delivered. It stands
-/// in keys and in logs, so it is made of letters, digits, `-`, `_` and `:` only,
-/// a letter first: no address and no number can pass for one.
+/// The id of an event, which is the same at each delivery of the event. The id
+/// is written into keys and logs. It therefore begins with a letter and contains
+/// only letters, digits, `-`, `_` and `:`, so that no e-mail address and no phone
+/// number is accepted as an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId(String);
 
-/// Why a text is no event id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to {MAX_EVENT_ID} letters, digits, `-`, `_` and `:`, a letter first")]
 pub struct InvalidEventId;
@@ -51,7 +52,8 @@ impl fmt::Display for EventId {
     }
 }
 
-macro_rules! one_line {
+/// Implements reading of a text that has one line and at most [`MAX_NAME`] characters.
+macro_rules! single_line_text {
     ($name:ident) => {
         impl FromStr for $name {
             type Err = InvalidText;
@@ -69,31 +71,31 @@ macro_rules! one_line {
     };
 }
 
-/// What a person wants to be called, in one line.
+/// A person's name, in one line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name(String);
 
-one_line!(Name);
+single_line_text!(Name);
 
 impl Name {
-    /// The name itself, for the salutation.
+    /// Returns the name, for the salutation.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// Redacted, as all personal data is.
+/// `Debug` output never shows personal data.
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Name(redacted)")
     }
 }
 
-/// What a product is called, in one line.
+/// A product's name, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductName(String);
 
-one_line!(ProductName);
+single_line_text!(ProductName);
 
 impl fmt::Display for ProductName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,147 +103,130 @@ impl fmt::Display for ProductName {
     }
 }
 
-/// Whom to tell, and how to reach them.
+/// The person whom a notification is sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Recipient {
-    /// What to call them.
     pub name: Name,
-    /// Not everybody has a verified e-mail address.
+    /// Absent if the person has no verified e-mail address.
     #[serde(default)]
     pub email: Option<Email>,
-    /// Not everybody has a verified phone number.
+    /// Absent if the person has no verified phone number.
     #[serde(default)]
     pub phone: Option<Phone>,
 }
 
-/// What was ordered of one product.
+/// A line of an order: one product and its quantity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The product.
     pub name: ProductName,
-    /// How many.
     pub quantity: NonZeroU32,
-    /// What one costs.
     pub unit_price: Money,
-    /// What all of them cost. As the order has it: nothing is computed here,
-    /// so that nobody is told another sum than they pay.
+    /// The line's total as the event states it. This service computes no sums, so
+    /// that no message can state another sum than the customer pays.
     pub total: Money,
 }
 
-/// An order stands.
+/// An order was confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderCreated {
-    /// Which order.
     pub order_id: OrderId,
-    /// What was ordered; at least one line.
+    /// At least one line.
     pub lines: Vec<Line>,
-    /// What it costs.
     pub total: Money,
-    /// Whether the payment is captured.
+    /// `true` if the payment was captured.
     pub paid: bool,
 }
 
-/// Why an order was cancelled.
+/// The reason why an order was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The card was declined.
+pub enum CancellationReason {
     PaymentDeclined,
-    /// Not enough of a product is left.
     OutOfStock,
-    /// A product is not sold (any more).
+    /// A product does not exist, or is no longer sold.
     UnknownProduct,
-    /// One order can't have prices in several currencies.
+    /// The prices are in several currencies. An order can have only one currency.
     MixedCurrencies,
-    /// The customer left.
+    /// The customer's account was erased.
     UserInactive,
-    /// The customer cancelled it.
+    /// The customer cancelled the order.
     CustomerRequest,
-    /// An administrator cancelled it.
+    /// An administrator cancelled the order.
     CancelledByShop,
-    /// A price is not the one that the customer was shown.
+    /// A price differs from the price that the customer was shown.
     PriceChanged,
-    /// The money that was set aside could not be taken.
+    /// The payment provider refused to capture the authorised amount.
     CaptureRefused,
-    /// It was not decided in time.
+    /// The order was not confirmed in time.
     TimedOut,
-    /// A reason that this version has no words for. The customer is told of
-    /// the cancellation all the same.
+    /// A reason that this version of the code does not know. The customer is
+    /// still notified of the cancellation.
     #[serde(other)]
     Other,
 }
 
-/// An order doesn't stand, or no longer.
+/// An order was cancelled, or could not be placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderCancelled {
-    /// Which order.
     pub order_id: OrderId,
-    /// Why.
-    pub reason: Reason,
-    /// Whether it was ever confirmed to the customer.
+    pub reason: CancellationReason,
+    /// `true` if the order was confirmed before it was cancelled.
     pub confirmed: bool,
-    /// What it would have cost, if that was known by then.
+    /// The order's total, if it was known when the order was cancelled.
     pub total: Option<Money>,
 }
 
 impl OrderCancelled {
-    /// Whether an order that was placed is cancelled, rather than one that could
-    /// not be placed.
-    pub fn is_recalled(&self) -> bool {
-        self.confirmed || matches!(self.reason, Reason::CustomerRequest | Reason::CancelledByShop)
+    /// Returns `true` if the order was placed and then cancelled, and `false` if
+    /// the order could not be placed.
+    pub fn was_placed(&self) -> bool {
+        self.confirmed
+            || matches!(self.reason, CancellationReason::CustomerRequest | CancellationReason::CancelledByShop)
     }
 }
 
-/// A payment was given back.
+/// The payment of an order was refunded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refund {
-    /// For which order.
+pub struct PaymentRefunded {
     pub order_id: OrderId,
-    /// How much.
     pub amount: Money,
 }
 
-/// What happened.
+/// The facts that a notification informs its recipient of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// An order stands.
+pub enum NotificationContent {
     OrderCreated(OrderCreated),
-    /// An order doesn't stand, or no longer.
     OrderCancelled(OrderCancelled),
-    /// A payment was given back.
-    PaymentRefunded(Refund),
+    PaymentRefunded(PaymentRefunded),
 }
 
-/// What this service has to do about an event.
+/// The action that this service takes for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Tell somebody something.
-    Tell(Notification),
+pub enum EventAction {
+    /// Send a notification.
+    Notify(Notification),
     /// Send nothing to this customer from now on.
-    Forget(UserId),
-    /// Nothing: the customer knows it, or there is no customer left to tell.
-    Nothing,
+    EraseUser(UserId),
+    /// Do nothing: the customer has the information already, or the customer's
+    /// data was erased.
+    Ignore,
 }
 
-/// Something to tell somebody.
+/// A message for one person about one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// The same however often the event is delivered.
+    /// The id of the event, which is the same at each delivery of the event.
     pub event_id: EventId,
-    /// Which customer it is for.
+    /// The id of the customer whom the recipient's contact details belong to.
     pub user_id: UserId,
-    /// How to reach the customer.
     pub recipient: Recipient,
-    /// What.
-    pub notice: Notice,
+    pub content: NotificationContent,
 }
 
-/// A way to reach somebody.
+/// A way to reach a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "UPPERCASE")]
 pub enum Channel {
-    /// An e-mail.
     Email,
-    /// A text message.
     Sms,
 }

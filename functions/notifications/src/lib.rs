@@ -1,36 +1,39 @@
-//! The notifications service: tells customers by e-mail and SMS what became
-//! of their orders. Events come from a queue; each is told once.
+//! The notifications service: sends customers e-mails and text messages about their
+//! orders. The service consumes events from a queue, and sends one message for each
+//! event and channel.
 //!
-//! - [`domain`]: what there is to tell, without any technology
-//! - [`event`]: reading it from the queue's messages
-//! - [`message`]: how it is worded; the templates are in `templates/`
-//! - [`service`]: telling it once
-//! - [`repository`]: where it is kept what was told
-//! - [`channels`]: SES and SNS
-//! - [`handlers`]: the two kinds of invocation, a batch and a request
-//! - [`config`]: what can be set
+//! - [`domain`]: the content of notifications, without any technology
+//! - [`event_parser`]: parses the events in the queue's messages
+//! - [`templates`]: renders the texts; the template files are in `templates/`
+//! - [`service`]: sends the message about each event once on each channel
+//! - [`repository`]: stores which messages were sent, and which users were erased
+//! - [`email_and_sms`]: sends e-mails with SES and text messages with SNS
+//! - [`handlers`]: handles the two kinds of invocation, a batch from SQS (`sqs_batch`)
+//!   and an HTTP request
+//! - [`config`]: reads the configuration
 
-pub mod channels;
 pub mod config;
 pub mod domain;
-pub mod event;
+pub mod email_and_sms;
+pub mod event_parser;
 pub mod handlers;
-pub mod message;
 pub mod repository;
 pub mod service;
+pub mod templates;
 
 use chassis::{aws::Aws, clock::Clock, dynamo::Table};
 
 use crate::{
-    channels::Channels, config::Config, handlers::Function, repository::DynamoRepository, service::Notifications,
+    config::Config, email_and_sms::MessageSender, handlers::Function, repository::DynamoRepository,
+    service::Notifications,
 };
 
-/// Builds the whole function from its configuration: the queue's consumer, and
-/// its routes.
+/// Builds the whole function from its configuration: the queue's consumer and the
+/// HTTP routes.
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);
-    let channels = Channels::new(&aws.config, config.sender);
-    let notifications = Notifications::new(DynamoRepository::new(table.clone()), channels, clock);
+    let sender = MessageSender::new(&aws.config, config.sender);
+    let notifications = Notifications::new(DynamoRepository::new(table.clone()), sender, clock);
     Function::new(notifications, config.http.cors.around(handlers::router(table, authenticator)))
 }

@@ -1,4 +1,8 @@
-//! Telling each event once on each channel.
+//! Sends the message about each event once on each channel.
+//!
+//! Before a message is sent, the sending is claimed in the repository; afterwards the
+//! outcome is recorded there. A delivery of the same event that finds the claim or
+//! the outcome sends nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,109 +10,108 @@ use chassis::{clock::Clock, deadline::Deadline, id::UserId, metric, store::Store
 use jiff::Timestamp;
 
 use crate::{
-    channels::{Channels, SendError},
     domain::{Channel, Notification},
-    message,
-    repository::{Attempt, Claim, Repository},
+    email_and_sms::{MessageSender, SendError},
+    repository::{Attempt, ClaimOutcome, Repository},
+    templates,
 };
 
-/// Kept back at an invocation's end. Nothing is sent in it any more: it is
-/// for noting what was sent, and for the answer.
+/// The time that is reserved at the end of an invocation for recording what was
+/// sent, and for the answer. No message is sent in that time.
 pub const RESERVE: Duration = Duration::from_millis(1500);
-/// The part of [`RESERVE`] that is for the answer.
+/// The part of [`RESERVE`] that is reserved for the answer.
 const ANSWER_RESERVE: Duration = Duration::from_millis(300);
 
-/// Counts messages that may have reached somebody twice.
+/// Counts messages that a recipient may have received twice.
 const POSSIBLY_REPEATED: &str = "NotificationsPossiblyRepeated";
-/// Counts messages that the provider refused because of their recipient.
+/// Counts messages that the provider refused permanently because of the recipient.
 const REFUSED: &str = "NotificationsRefused";
 
-/// Why an event was not told, or not on every channel.
+/// The reason why a notification was not sent on every channel.
 #[derive(Debug, thiserror::Error)]
-pub enum Untold {
-    /// A template could not be filled in.
+pub enum NotifyError {
     #[error("the message cannot be rendered")]
     Unrenderable(#[from] askama::Error),
-    /// It can't be found out whether the customer was erased.
+    /// The repository cannot say whether the customer was erased.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The invocation ends.
-    #[error("no time left")]
+    /// The invocation is about to end.
+    #[error("no time is left")]
     NoTime,
-    /// On at least one channel; the log has said why.
-    #[error("not sent on every channel")]
+    /// Sending failed on at least one channel. The reason has been logged.
+    #[error("the notification was not sent on every channel")]
     Channel,
 }
 
-/// Why a message was not sent on a channel.
+/// The reason why a message was not sent on a channel.
 #[derive(Debug, thiserror::Error)]
-enum Unsent {
-    #[error("another delivery of the event is being sent")]
-    Busy,
-    #[error("no time left")]
+enum ChannelError {
+    #[error("another delivery of the event holds the claim")]
+    HeldByAnother,
+    #[error("no time is left")]
     NoTime,
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the provider answered {0}")]
-    Provider(#[from] SendError),
+    #[error(transparent)]
+    Send(#[from] SendError),
 }
 
-/// The use case.
+/// The use cases: to send a notification, and to stop sending to an erased user.
 #[derive(Clone)]
 pub struct Notifications {
     repository: Arc<dyn Repository>,
-    channels: Channels,
+    sender: MessageSender,
     clock: Clock,
 }
 
 impl Notifications {
-    /// On top of `repository` and `channels`.
-    pub fn new(repository: impl Repository + 'static, channels: Channels, clock: Clock) -> Self {
-        Self { repository: Arc::new(repository), channels, clock }
+    pub fn new(repository: impl Repository + 'static, sender: MessageSender, clock: Clock) -> Self {
+        Self { repository: Arc::new(repository), sender, clock }
     }
 
-    /// Sends nothing to this customer from now on.
-    pub async fn forget(&self, id: UserId) -> Result<(), StoreError> {
-        self.repository.remember_erased(id, self.clock.now()).await?;
-        tracing::info!(user = %id, "nothing is sent to this user any more");
+    /// Records that nothing is sent to this customer from now on.
+    pub async fn erase_user(&self, id: UserId) -> Result<(), StoreError> {
+        self.repository.put_erased_user(id, self.clock.now()).await?;
+        tracing::info!(user = %id, "nothing is sent to this user from now on");
         Ok(())
     }
 
-    /// Tells `notification` on every channel on which it hasn't been told,
-    /// unless its customer was erased. The channels don't depend on each other: what was sent on one stays
-    /// sent when another fails, and the next delivery only does the rest.
-    pub async fn tell(&self, notification: &Notification, deadline: Deadline) -> Result<(), Untold> {
-        // Rendered before anything is claimed, so that a fault in a template
-        // leaves no claim behind.
-        let message = message::render(notification)?;
+    /// Sends `notification` on each channel on which it has not been sent yet,
+    /// unless the customer was erased. The channels are independent: if one channel
+    /// fails, the next delivery of the event sends on that channel only.
+    pub async fn notify(&self, notification: &Notification, deadline: Deadline) -> Result<(), NotifyError> {
+        // The message is rendered before anything is claimed, so that an error in a
+        // template leaves no claim behind.
+        let message = templates::render(notification)?;
         let recipient = &notification.recipient;
-        let ask_by = deadline.earlier_by(RESERVE).instant();
-        let is_erased = tokio::time::timeout_at(ask_by, self.repository.is_erased(notification.user_id)).await;
-        if is_erased.map_err(|_| Untold::NoTime)?? {
-            tracing::info!("the customer was erased: nothing is sent");
+        let send_by = deadline.earlier_by(RESERVE).instant();
+        let is_erased = tokio::time::timeout_at(send_by, self.repository.is_user_erased(notification.user_id)).await;
+        if is_erased.map_err(|_| NotifyError::NoTime)?? {
+            tracing::info!("nothing is sent, because the customer was erased");
             return Ok(());
         }
-        // Made for this delivery of this message alone, whatever ids Lambda
-        // and SQS give: a retried invocation has the same.
+        // The owner is new for each delivery of each message. The ids of Lambda and SQS
+        // would not do: a retried invocation has the same ids.
         let owner = uuid::Uuid::now_v7().to_string();
         let attempt = |channel| Attempt { event_id: notification.event_id.clone(), channel, owner: owner.clone() };
 
         let email = async {
             let Some(address) = &recipient.email else { return true };
-            self.once(attempt(Channel::Email), deadline, self.channels.mail(address, &message.email)).await
+            self.send_once(attempt(Channel::Email), deadline, self.sender.send_email(address, &message.email)).await
         };
         let sms = async {
             let Some(phone) = &recipient.phone else { return true };
-            self.once(attempt(Channel::Sms), deadline, self.channels.text(phone, &message.sms)).await
+            self.send_once(attempt(Channel::Sms), deadline, self.sender.send_sms(phone, &message.sms)).await
         };
         match futures::join!(email, sms) {
             (true, true) => Ok(()),
-            _ => Err(Untold::Channel),
+            _ => Err(NotifyError::Channel),
         }
     }
 
-    /// Runs `send` unless that was done before. Whether it is done now.
-    async fn once(
+    /// Runs `send`, unless an earlier delivery did. Returns `true` if the channel needs
+    /// no further delivery.
+    async fn send_once(
         &self,
         attempt: Attempt,
         deadline: Deadline,
@@ -117,12 +120,12 @@ impl Notifications {
         let channel = attempt.channel;
         match self.claim_and_send(&attempt, deadline, send).await {
             Ok(()) => true,
-            Err(Unsent::Busy) => {
-                tracing::info!(%channel, "another delivery of the event is being sent; this one waits its turn");
+            Err(ChannelError::HeldByAnother) => {
+                tracing::info!(%channel, "another delivery of the event holds the claim; this delivery is repeated later");
                 false
             }
             Err(error) => {
-                tracing::error!(%channel, cause = telemetry::chain(&error), "not sent");
+                tracing::error!(%channel, cause = telemetry::chain(&error), "the message was not sent");
                 false
             }
         }
@@ -133,84 +136,86 @@ impl Notifications {
         attempt: &Attempt,
         deadline: Deadline,
         send: impl Future<Output = Result<String, SendError>>,
-    ) -> Result<(), Unsent> {
+    ) -> Result<(), ChannelError> {
         let channel = attempt.channel;
         let send_by = deadline.earlier_by(RESERVE).instant();
         let claim = tokio::time::timeout_at(send_by, self.repository.claim(attempt, self.clock.now()));
-        match claim.await.map_err(|_| Unsent::NoTime)?? {
-            Claim::Granted { perhaps_sent: false } => {}
-            Claim::Granted { perhaps_sent: true } => {
-                tracing::warn!(%channel, "an earlier delivery left no word whether it had sent; sending");
+        match claim.await.map_err(|_| ChannelError::NoTime)?? {
+            ClaimOutcome::Claimed { possibly_sent: false } => {}
+            ClaimOutcome::Claimed { possibly_sent: true } => {
+                tracing::warn!(%channel, "an earlier delivery may have sent the message; sending it again");
                 metric::count(POSSIBLY_REPEATED, 1);
             }
-            Claim::Sent => {
-                tracing::info!(%channel, "sent before");
+            ClaimOutcome::AlreadySent => {
+                tracing::info!(%channel, "the message was sent before");
                 return Ok(());
             }
-            Claim::RefusedForGood => {
-                tracing::info!(%channel, "refused for good before");
+            ClaimOutcome::PermanentlyRefused => {
+                tracing::info!(%channel, "the provider refused the recipient permanently before");
                 return Ok(());
             }
-            Claim::Busy => return Err(Unsent::Busy),
+            ClaimOutcome::HeldByAnother => return Err(ChannelError::HeldByAnother),
         }
         let sent = tokio::time::timeout_at(send_by, send).await;
-        match sent.unwrap_or_else(|_| Err(SendError::Unclear("no time left".into()))) {
+        match sent.unwrap_or_else(|_| Err(SendError::OutcomeUnknown("no time is left".into()))) {
             Ok(message_id) => {
-                tracing::info!(%channel, message_id, "sent");
-                self.note_sent(attempt, &message_id, self.clock.now(), deadline).await;
+                tracing::info!(%channel, message_id, "the message was sent");
+                self.record_sent(attempt, &message_id, self.clock.now(), deadline).await;
                 Ok(())
             }
-            Err(SendError::RefusedForGood { code }) => {
-                tracing::warn!(%channel, code, "the provider refuses this recipient for good");
+            Err(SendError::PermanentlyRefused { code }) => {
+                tracing::warn!(%channel, code, "the provider refused the recipient permanently");
                 metric::count(REFUSED, 1);
-                self.note_refused(attempt, &code, deadline).await;
+                self.record_permanent_refusal(attempt, &code, deadline).await;
                 Ok(())
             }
             Err(error) => {
-                // Without a clear answer the claim stays until its lease ends,
-                // and whoever takes it over counts a possible repetition.
-                if let SendError::Refused { .. } | SendError::NeverLeft(_) = error {
-                    self.give_back(attempt, deadline).await;
+                // If the outcome is unknown, the claim stays until its lease ends. The
+                // delivery that then takes over the claim counts a possible
+                // repetition.
+                if let SendError::Refused { .. } | SendError::NotSent(_) = error {
+                    self.release_claim(attempt, deadline).await;
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// It was sent: whatever happens here doesn't make that untrue. If it
-    /// can't be noted, another delivery of the same event may send it again.
-    async fn note_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp, deadline: Deadline) {
+    /// Records that the message was sent. If that fails, the message still counts as
+    /// sent, but another delivery of the same event may send it again.
+    async fn record_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp, deadline: Deadline) {
         let until = deadline.earlier_by(ANSWER_RESERVE).instant();
-        let noted = tokio::time::timeout_at(until, self.repository.mark_sent(attempt, message_id, now)).await;
-        let cause = match noted {
+        let recorded = tokio::time::timeout_at(until, self.repository.mark_sent(attempt, message_id, now)).await;
+        let cause = match recorded {
             Ok(Ok(true)) => return,
-            Ok(Ok(false)) => "the claim was taken over meanwhile".to_owned(),
+            Ok(Ok(false)) => "another delivery took over the claim meanwhile".to_owned(),
             Ok(Err(error)) => telemetry::chain(&error),
-            Err(_) => "no time left".to_owned(),
+            Err(_) => "no time is left".to_owned(),
         };
-        tracing::warn!(channel = %attempt.channel, cause, "sent, but that could not be noted");
+        tracing::warn!(channel = %attempt.channel, cause, "the message was sent, but that could not be recorded");
         metric::count(POSSIBLY_REPEATED, 1);
     }
 
-    /// It is refused, whatever happens here. If that can't be noted, another
-    /// delivery of the same event hears the same.
-    async fn note_refused(&self, attempt: &Attempt, code: &str, deadline: Deadline) {
+    /// Records that the provider refused the recipient permanently. If that fails,
+    /// another delivery of the same event gets the same refusal.
+    async fn record_permanent_refusal(&self, attempt: &Attempt, code: &str, deadline: Deadline) {
         let until = deadline.earlier_by(ANSWER_RESERVE).instant();
-        let cause = match tokio::time::timeout_at(until, self.repository.mark_refused(attempt, code)).await {
+        let cause = match tokio::time::timeout_at(until, self.repository.mark_permanently_refused(attempt, code)).await
+        {
             Ok(Ok(true)) => return,
-            Ok(Ok(false)) => "the claim was taken over meanwhile".to_owned(),
+            Ok(Ok(false)) => "another delivery took over the claim meanwhile".to_owned(),
             Ok(Err(error)) => telemetry::chain(&error),
-            Err(_) => "no time left".to_owned(),
+            Err(_) => "no time is left".to_owned(),
         };
-        tracing::warn!(channel = %attempt.channel, cause, "refused for good, but that could not be noted");
+        tracing::warn!(channel = %attempt.channel, cause, "the recipient was refused permanently, but that could not be recorded");
     }
 
-    async fn give_back(&self, attempt: &Attempt, deadline: Deadline) {
+    async fn release_claim(&self, attempt: &Attempt, deadline: Deadline) {
         let until = deadline.earlier_by(ANSWER_RESERVE).instant();
-        let given = tokio::time::timeout_at(until, self.repository.give_back(attempt)).await;
-        if let Ok(Err(error)) = given {
-            // The lease will end by itself.
-            tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "claim not given back");
+        let released = tokio::time::timeout_at(until, self.repository.release(attempt)).await;
+        if let Ok(Err(error)) = released {
+            // The claim's lease will end without a release.
+            tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "the claim could not be released");
         }
     }
 }

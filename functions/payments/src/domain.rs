@@ -126,7 +126,7 @@ pub struct PaymentRequest {
     /// Whom to tell.
     pub recipient: Recipient,
     /// Capture in the same request.
-    pub at_once: bool,
+    pub capture_immediately: bool,
 }
 
 impl PaymentRequest {
@@ -136,11 +136,11 @@ impl PaymentRequest {
     /// two tries still pays the same once.
     fn fingerprint(&self) -> Fingerprint {
         // Whoever adds a member is led here, and decides.
-        let Self { order_id, user_id, amount, method, recipient: _, at_once } = self;
+        let Self { order_id, user_id, amount, method, recipient: _, capture_immediately } = self;
         let method = method.as_ref().map_or("", PaymentMethod::expose);
         let (minor, currency) = (amount.minor(), amount.currency());
         // None of the parts contains a line break.
-        let text = format!("{order_id}\n{user_id}\n{minor} {currency}\n{method}\n{at_once}");
+        let text = format!("{order_id}\n{user_id}\n{minor} {currency}\n{method}\n{capture_immediately}");
         Fingerprint(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
@@ -186,7 +186,7 @@ pub enum PaymentStatus {
 
 impl PaymentStatus {
     /// The state machine: whether a payment in this state may come to `next`.
-    pub fn may_become(self, next: Self) -> bool {
+    pub fn can_transition_to(self, next: Self) -> bool {
         matches!(
             (self, next),
             (Self::Intent, Self::Authorised | Self::Declined)
@@ -257,7 +257,7 @@ impl State {
 /// A step that the state machine doesn't have: a mistake in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a payment that is {from} cannot become {to}")]
-pub struct NoSuchStep {
+pub struct InvalidTransition {
     /// The state it is in.
     pub from: PaymentStatus,
     /// The state it should have got into.
@@ -276,7 +276,7 @@ pub struct Payment {
     /// Whom to tell. Nobody, once the customer's data is erased.
     pub recipient: Option<Recipient>,
     /// Authorised and captured in one request.
-    pub at_once: bool,
+    pub capture_immediately: bool,
     /// What was asked for, to know a repeat.
     pub fingerprint: Fingerprint,
     /// The trace of the request that authorised it, for its events.
@@ -298,7 +298,7 @@ impl Payment {
             user_id: request.user_id,
             amount: request.amount,
             recipient: Some(request.recipient),
-            at_once: request.at_once,
+            capture_immediately: request.capture_immediately,
             fingerprint,
             trace,
             state: State::Intent { method: request.method },
@@ -313,7 +313,7 @@ impl Payment {
     }
 
     /// The provider holds the money, under the name `reference`.
-    pub fn authorised(&self, reference: String, now: Timestamp) -> Result<Self, NoSuchStep> {
+    pub fn authorised(&self, reference: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match &self.state {
             State::Intent { .. } => Ok(self.with(State::Authorised { reference, capture_refused: None }, now)),
             _ => self.refuse(PaymentStatus::Authorised),
@@ -321,7 +321,7 @@ impl Payment {
     }
 
     /// The provider said no.
-    pub fn declined(&self, reason: String, now: Timestamp) -> Result<Self, NoSuchStep> {
+    pub fn declined(&self, reason: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match &self.state {
             State::Intent { .. } => Ok(self.with(State::Declined { reason }, now)),
             _ => self.refuse(PaymentStatus::Declined),
@@ -330,7 +330,7 @@ impl Payment {
 
     /// The provider will never hand the money over. The payment stays
     /// authorised: the money is held until somebody cancels.
-    pub fn with_capture_refused(&self, reason: String, now: Timestamp) -> Result<Self, NoSuchStep> {
+    pub fn with_capture_refused(&self, reason: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, .. } => {
                 Ok(self.with(State::Authorised { reference, capture_refused: Some(reason) }, now))
@@ -340,7 +340,7 @@ impl Payment {
     }
 
     /// The money is ours.
-    pub fn captured(&self, now: Timestamp) -> Result<Self, NoSuchStep> {
+    pub fn captured(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, .. } => Ok(self.with(State::Captured { reference }, now)),
             _ => self.refuse(PaymentStatus::Captured),
@@ -348,7 +348,7 @@ impl Payment {
     }
 
     /// The hold was given up.
-    pub fn voided(&self, now: Timestamp) -> Result<Self, NoSuchStep> {
+    pub fn voided(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, capture_refused } => {
                 Ok(self.with(State::Voided { reference, capture_refused }, now))
@@ -358,7 +358,7 @@ impl Payment {
     }
 
     /// The money was given back.
-    pub fn refunded(&self, now: Timestamp) -> Result<Self, NoSuchStep> {
+    pub fn refunded(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Captured { reference } => Ok(self.with(State::Refunded { reference }, now)),
             _ => self.refuse(PaymentStatus::Refunded),
@@ -369,12 +369,12 @@ impl Payment {
         Self { state, updated_at: now, ..self.clone() }
     }
 
-    fn refuse(&self, to: PaymentStatus) -> Result<Self, NoSuchStep> {
-        Err(NoSuchStep { from: self.status(), to })
+    fn refuse(&self, to: PaymentStatus) -> Result<Self, InvalidTransition> {
+        Err(InvalidTransition { from: self.status(), to })
     }
 
     /// What we took and have not given back.
-    pub fn kept(&self) -> Money {
+    pub fn net_captured(&self) -> Money {
         match self.state {
             State::Captured { .. } => self.amount,
             _ => Money::zero(self.amount.currency()),
@@ -384,7 +384,7 @@ impl Payment {
 
 /// What stands under a payment's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum PaymentRecord {
     /// A payment.
     Payment(Box<Payment>),
     /// Nothing but the will that there be none.
@@ -396,7 +396,7 @@ pub enum Standing {
     },
 }
 
-impl From<Payment> for Standing {
+impl From<Payment> for PaymentRecord {
     fn from(payment: Payment) -> Self {
         Self::Payment(Box::new(payment))
     }
@@ -417,7 +417,7 @@ mod tests {
             amount: Money::from_minor(minor, Currency::USD).unwrap(),
             method: token.map(|token| token.parse().unwrap()),
             recipient: Recipient { name: "Ada".parse().unwrap(), email: "ada@example.com".parse().ok(), phone: None },
-            at_once: false,
+            capture_immediately: false,
         }
     }
 
@@ -437,7 +437,7 @@ mod tests {
     }
 
     impl Step {
-        fn attempt(self, payment: &Payment) -> Result<Payment, NoSuchStep> {
+        fn attempt(self, payment: &Payment) -> Result<Payment, InvalidTransition> {
             let now = Timestamp::UNIX_EPOCH;
             match self {
                 Self::Authorise => payment.authorised("r".into(), now),
@@ -474,7 +474,7 @@ mod tests {
         ];
         for from in PaymentStatus::VARIANTS.iter().copied() {
             for to in PaymentStatus::VARIANTS.iter().copied() {
-                assert_eq!(from.may_become(to), edges.contains(&(from, to)), "{from} to {to}");
+                assert_eq!(from.can_transition_to(to), edges.contains(&(from, to)), "{from} to {to}");
             }
         }
     }
@@ -519,7 +519,7 @@ mod tests {
             request(5998, Some("tok_a")),
             request(5997, Some("tok_b")),
             request(5997, None),
-            PaymentRequest { at_once: true, ..same.clone() },
+            PaymentRequest { capture_immediately: true, ..same.clone() },
             PaymentRequest { user_id: UserId::generate(), ..same.clone() },
             PaymentRequest { order_id: OrderId::generate(), ..same.clone() },
             PaymentRequest { amount: Money::from_minor(5997, "EUR".parse().unwrap()).unwrap(), ..same },
@@ -537,7 +537,7 @@ mod tests {
                 match step.attempt(&payment) {
                     Ok(next) => {
                         let noted = matches!(step, Step::RefuseCapture);
-                        prop_assert!(noted || payment.status().may_become(next.status()), "{step:?} of {payment:?}");
+                        prop_assert!(noted || payment.status().can_transition_to(next.status()), "{step:?} of {payment:?}");
                         prop_assert!(!noted || payment.status() == next.status());
                         payment = next;
                     }
@@ -559,8 +559,8 @@ mod tests {
                     authorised = minor;
                 }
                 prop_assert_eq!(payment.amount.minor(), minor);
-                prop_assert!(payment.kept().minor() <= authorised);
-                prop_assert!(payment.kept().minor() == 0 || payment.status() == PaymentStatus::Captured);
+                prop_assert!(payment.net_captured().minor() <= authorised);
+                prop_assert!(payment.net_captured().minor() == 0 || payment.status() == PaymentStatus::Captured);
             }
         }
     }

@@ -25,7 +25,7 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema, openapi};
 
 use crate::{
-    domain::{OrderId, Payment, PaymentId, PaymentRequest, PaymentStatus, Recipient, Standing},
+    domain::{OrderId, Payment, PaymentId, PaymentRecord, PaymentRequest, PaymentStatus, Recipient},
     openapi::Reading,
     provider::ProviderError,
     service::{PaymentError, Payments},
@@ -95,10 +95,10 @@ impl From<Payment> for PaymentDocument {
     }
 }
 
-fn document(standing: Standing) -> Response {
-    match standing {
-        Standing::Payment(payment) => Json(PaymentDocument::from(*payment)).into_response(),
-        Standing::Tombstone { id, .. } => {
+fn document(record: PaymentRecord) -> Response {
+    match record {
+        PaymentRecord::Payment(payment) => Json(PaymentDocument::from(*payment)).into_response(),
+        PaymentRecord::Tombstone { id, .. } => {
             Json(TombstoneDocument { id, status: PaymentStatus::Cancelled }).into_response()
         }
     }
@@ -119,14 +119,14 @@ impl ReadBody for PaymentRequest {
         let method = body.optional("payment_method", text);
         let recipient = body.required("recipient", |place| object(place, recipient));
         // Take the money in the same request?
-        let at_once = body.optional_or("capture", false, flag);
+        let capture_immediately = body.optional_or("capture", false, flag);
         Some(Self {
             order_id: order_id?,
             user_id: user_id?,
             amount: amount?,
             method,
             recipient: recipient?,
-            at_once: at_once?,
+            capture_immediately: capture_immediately?,
         })
     }
 }
@@ -218,11 +218,13 @@ impl From<PaymentError> for Problem {
             PaymentError::NotAuthorised => {
                 conflict("payment_not_authorised", "The payment is not authorised, so nothing can be captured.")
             }
-            PaymentError::Contended | PaymentError::Provider(ProviderError::Busy(_)) => Problem::contended(error),
+            PaymentError::Contended | PaymentError::Provider(ProviderError::Contended(_)) => Problem::contended(error),
             PaymentError::Publish(_) | PaymentError::Provider(ProviderError::Unavailable(_)) => {
                 Problem::unavailable(error)
             }
-            PaymentError::Step(_) | PaymentError::Provider(ProviderError::KeyConflict) => Problem::internal(error),
+            PaymentError::Transition(_) | PaymentError::Provider(ProviderError::KeyConflict) => {
+                Problem::internal(error)
+            }
             PaymentError::Store(error) => error.into(),
         }
     }

@@ -7,7 +7,7 @@
 //! 1. Write down what is about to happen, before the provider is asked.
 //! 2. Ask the provider, always under the same key: a repeat does nothing twice.
 //! 3. Publish the event, always under the same id: a repeat is known as one.
-//! 4. Record the state, if the one it leaves still stands. A recorded
+//! 4. PaymentItem the state, if the one it leaves still stands. A recorded
 //!    `CAPTURED` or `REFUNDED` thus implies that its event is out.
 //!
 //! A crash anywhere leaves a state from which the caller's repeat goes on. Who
@@ -28,7 +28,7 @@ use chassis::{
 use serde::Serialize;
 
 use crate::{
-    domain::{NoSuchStep, OrderId, Payment, PaymentId, PaymentRequest, Recipient, Standing, State},
+    domain::{InvalidTransition, OrderId, Payment, PaymentId, PaymentRecord, PaymentRequest, Recipient, State},
     provider::{
         AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, VoidOutcome,
     },
@@ -41,7 +41,7 @@ const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// provider answered.
 const RECORD_RESERVE: Duration = Duration::from_millis(1500);
 /// Steps within one request. The longest way without interference has four.
-const MAX_STEPS: usize = 8;
+const MAX_TRANSITIONS: usize = 8;
 
 /// Why a request about payments is refused.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ pub enum PaymentError {
     Publish(#[from] PublishError),
     /// 500.
     #[error(transparent)]
-    Step(#[from] NoSuchStep),
+    Transition(#[from] InvalidTransition),
     /// 503 or 500.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,25 +130,29 @@ impl Payments {
     ) -> Result<Payment, PaymentError> {
         let intent = Payment::intent(request, trace, self.clock.now());
         let (id, fingerprint) = (intent.id, intent.fingerprint.clone());
-        let intent = Standing::from(intent);
-        let mut standing = match self.repository.create(&intent).await? {
+        let intent = PaymentRecord::from(intent);
+        let mut record = match self.repository.create(&intent).await? {
             SaveOutcome::Saved => intent,
-            SaveOutcome::Stale => self.standing(id).await?,
+            SaveOutcome::Stale => self.find_existing(id).await?,
         };
-        for _ in 0..MAX_STEPS {
-            let payment = match standing {
-                Standing::Tombstone { .. } => return Err(PaymentError::Cancelled),
-                Standing::Payment(payment) => *payment,
+        for _ in 0..MAX_TRANSITIONS {
+            let payment = match record {
+                PaymentRecord::Tombstone { .. } => return Err(PaymentError::Cancelled),
+                PaymentRecord::Payment(payment) => *payment,
             };
             if payment.fingerprint != fingerprint {
                 return Err(PaymentError::Mismatch);
             }
-            standing = match (&payment.state, payment.at_once) {
-                (State::Intent { .. }, _) => self.resolve(&payment, deadline).await?,
-                (State::Authorised { capture_refused: None, .. }, true) => self.take(&payment, deadline).await?,
+            record = match (&payment.state, payment.capture_immediately) {
+                (State::Intent { .. }, _) => self.resolve_intent(&payment, deadline).await?,
+                (State::Authorised { capture_refused: None, .. }, true) => {
+                    self.capture_hold(&payment, deadline).await?
+                }
                 // Charged at once means all or nothing: what can't be taken
                 // isn't kept on hold.
-                (State::Authorised { capture_refused: Some(_), .. }, true) => self.release(&payment, deadline).await?,
+                (State::Authorised { capture_refused: Some(_), .. }, true) => {
+                    self.void_hold(&payment, deadline).await?
+                }
                 (State::Voided { capture_refused: Some(reason), .. }, true) => {
                     return Err(PaymentError::CaptureRefused { reason: reason.clone() });
                 }
@@ -162,18 +166,18 @@ impl Payments {
 
     /// Takes the money that is held.
     pub async fn capture(&self, id: PaymentId, deadline: Deadline) -> Result<Payment, PaymentError> {
-        let mut standing = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
-        for _ in 0..MAX_STEPS {
-            let payment = match standing {
-                Standing::Tombstone { .. } => return Err(PaymentError::Cancelled),
-                Standing::Payment(payment) => *payment,
+        let mut record = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
+        for _ in 0..MAX_TRANSITIONS {
+            let payment = match record {
+                PaymentRecord::Tombstone { .. } => return Err(PaymentError::Cancelled),
+                PaymentRecord::Payment(payment) => *payment,
             };
-            standing = match &payment.state {
+            record = match &payment.state {
                 State::Intent { .. } | State::Declined { .. } => return Err(PaymentError::NotAuthorised),
                 State::Authorised { capture_refused: Some(reason), .. } => {
                     return Err(PaymentError::CaptureRefused { reason: reason.clone() });
                 }
-                State::Authorised { .. } => self.take(&payment, deadline).await?,
+                State::Authorised { .. } => self.capture_hold(&payment, deadline).await?,
                 State::Captured { .. } => return Ok(payment),
                 State::Voided { .. } | State::Refunded { .. } => return Err(PaymentError::Cancelled),
             };
@@ -184,18 +188,18 @@ impl Payments {
     /// Makes sure that the customer pays nothing: voids or refunds, whichever
     /// it needs, and leaves a tombstone where there is nothing yet. What stands
     /// in the end.
-    pub async fn cancel(&self, id: PaymentId, deadline: Deadline) -> Result<Standing, PaymentError> {
-        let standing = match self.repository.find(id).await? {
-            Some(standing) => standing,
+    pub async fn cancel(&self, id: PaymentId, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
+        let record = match self.repository.find(id).await? {
+            Some(record) => record,
             None => {
-                let tombstone = Standing::Tombstone { id, since: self.clock.now() };
+                let tombstone = PaymentRecord::Tombstone { id, since: self.clock.now() };
                 match self.repository.create(&tombstone).await? {
                     SaveOutcome::Saved => tombstone,
-                    SaveOutcome::Stale => self.standing(id).await?,
+                    SaveOutcome::Stale => self.find_existing(id).await?,
                 }
             }
         };
-        self.undo(standing, deadline).await
+        self.void_or_refund(record, deadline).await
     }
 
     /// Erases the customer's name and addresses in a payment.
@@ -204,12 +208,12 @@ impl Payments {
     }
 
     /// Reads a payment, for its owner, an administrator or another service.
-    pub async fn get(&self, principal: &Principal, id: PaymentId) -> Result<Standing, PaymentError> {
-        let standing = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
-        match (principal, &standing) {
-            (Principal::Service, _) => Ok(standing),
-            (Principal::Person(caller), Standing::Payment(payment)) if caller.may_act_for(payment.user_id) => {
-                Ok(standing)
+    pub async fn get(&self, principal: &Principal, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
+        let record = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
+        match (principal, &record) {
+            (Principal::Service, _) => Ok(record),
+            (Principal::Person(caller), PaymentRecord::Payment(payment)) if caller.may_act_for(payment.user_id) => {
+                Ok(record)
             }
             // A tombstone has no owner, and is no payment to anybody.
             (Principal::Person(_), _) => Err(PaymentError::NotFound),
@@ -223,17 +227,21 @@ impl Payments {
     /// made again: then its key is used up and its outcome known. That is
     /// recorded before the hold is given up: a slow provider may use up a whole
     /// invocation for one answer, and the next must not begin anew.
-    async fn undo(&self, mut standing: Standing, deadline: Deadline) -> Result<Standing, PaymentError> {
-        for _ in 0..MAX_STEPS {
-            let payment = match &standing {
-                Standing::Tombstone { .. } => return Ok(standing),
-                Standing::Payment(payment) => payment,
+    async fn void_or_refund(
+        &self,
+        mut record: PaymentRecord,
+        deadline: Deadline,
+    ) -> Result<PaymentRecord, PaymentError> {
+        for _ in 0..MAX_TRANSITIONS {
+            let payment = match &record {
+                PaymentRecord::Tombstone { .. } => return Ok(record),
+                PaymentRecord::Payment(payment) => payment,
             };
-            standing = match &payment.state {
-                State::Intent { .. } => self.resolve(payment, deadline).await?,
-                State::Authorised { .. } => self.release(payment, deadline).await?,
-                State::Captured { .. } => self.refund(payment, deadline).await?,
-                State::Declined { .. } | State::Voided { .. } | State::Refunded { .. } => return Ok(standing),
+            record = match &payment.state {
+                State::Intent { .. } => self.resolve_intent(payment, deadline).await?,
+                State::Authorised { .. } => self.void_hold(payment, deadline).await?,
+                State::Captured { .. } => self.refund_capture(payment, deadline).await?,
+                State::Declined { .. } | State::Voided { .. } | State::Refunded { .. } => return Ok(record),
             };
         }
         Err(PaymentError::Contended)
@@ -241,8 +249,8 @@ impl Payments {
 
     /// From `INTENT`: asks the provider, perhaps again, and records what it
     /// says.
-    async fn resolve(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
-        let after = match self.ask_to_authorise(payment, deadline).await? {
+    async fn resolve_intent(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
+        let after = match self.authorise_at_provider(payment, deadline).await? {
             AuthoriseOutcome::Authorised { reference } => payment.authorised(reference, self.clock.now())?,
             AuthoriseOutcome::Declined { reason } => payment.declined(reason, self.clock.now())?,
         };
@@ -250,48 +258,48 @@ impl Payments {
     }
 
     /// From `AUTHORISED`: takes the money.
-    async fn take(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+    async fn capture_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
-        match self.ask(deadline, self.provider.capture(&key)).await? {
-            CaptureOutcome::Captured => self.announce_capture(payment, deadline).await,
+        match self.call_provider(deadline, self.provider.capture(&key)).await? {
+            CaptureOutcome::Captured => self.record_capture(payment, deadline).await,
             CaptureOutcome::Refused { reason } => {
                 self.record(payment, payment.with_capture_refused(reason, self.clock.now())?).await
             }
             // Somebody cancels at this moment, or has, and didn't get to
             // record it. No capture will succeed any more: finish the cancel.
-            CaptureOutcome::Released => self.undo(payment.clone().into(), deadline).await,
+            CaptureOutcome::Released => self.void_or_refund(payment.clone().into(), deadline).await,
         }
     }
 
     /// From `AUTHORISED`: gives up the hold. If it was taken meanwhile, that
     /// is recorded instead, and is the caller's to undo.
-    async fn release(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
-        match self.ask_to_void(payment, deadline).await? {
+    async fn void_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
+        match self.void_at_provider(payment, deadline).await? {
             VoidOutcome::Voided | VoidOutcome::NothingToVoid => {
                 self.record(payment, payment.voided(self.clock.now())?).await
             }
-            VoidOutcome::AlreadyCaptured => self.announce_capture(payment, deadline).await,
+            VoidOutcome::AlreadyCaptured => self.record_capture(payment, deadline).await,
         }
     }
 
     /// From `AUTHORISED`, when the provider has captured: publishes, then
     /// records.
-    async fn announce_capture(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+    async fn record_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let after = payment.captured(self.clock.now())?;
         self.publish("PaymentCaptured", &after, deadline).await?;
         self.record(payment, after).await
     }
 
     /// From `CAPTURED`: gives the money back, publishes, then records.
-    async fn refund(&self, payment: &Payment, deadline: Deadline) -> Result<Standing, PaymentError> {
+    async fn refund_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
-        match self.ask(deadline, self.provider.refund(&key)).await? {
+        match self.call_provider(deadline, self.provider.refund(&key)).await? {
             RefundOutcome::Refunded => {}
             RefundOutcome::NothingToRefund => {
                 // We were told otherwise once. Whoever is right, the customer
                 // must not be left with a hold.
                 tracing::error!(payment = %payment.id, "the provider knows of no capture; giving up any hold");
-                if self.ask_to_void(payment, deadline).await? == VoidOutcome::AlreadyCaptured {
+                if self.void_at_provider(payment, deadline).await? == VoidOutcome::AlreadyCaptured {
                     return Ok(payment.clone().into());
                 }
             }
@@ -302,23 +310,23 @@ impl Payments {
     }
 
     /// What stands under an id where something was seen.
-    async fn standing(&self, id: PaymentId) -> Result<Standing, PaymentError> {
+    async fn find_existing(&self, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
         self.repository.find(id).await?.ok_or(PaymentError::Contended)
     }
 
     /// Records `after` where the state of `before` still stands. What stands
     /// then: `after`, or what somebody else made of it.
-    async fn record(&self, before: &Payment, after: Payment) -> Result<Standing, PaymentError> {
+    async fn record(&self, before: &Payment, after: Payment) -> Result<PaymentRecord, PaymentError> {
         let (from, to) = (before.status(), after.status());
-        if from != to && !from.may_become(to) {
-            return Err(NoSuchStep { from, to }.into());
+        if from != to && !from.can_transition_to(to) {
+            return Err(InvalidTransition { from, to }.into());
         }
         match self.repository.advance(before, &after).await? {
             SaveOutcome::Saved => {
                 tracing::info!(payment = %after.id, %from, %to, "recorded");
                 Ok(after.into())
             }
-            SaveOutcome::Stale => self.standing(after.id).await,
+            SaveOutcome::Stale => self.find_existing(after.id).await,
         }
     }
 
@@ -335,19 +343,23 @@ impl Payments {
         Ok(self.publisher.publish(&event, deadline).await?)
     }
 
-    async fn ask_to_authorise(&self, payment: &Payment, deadline: Deadline) -> Result<AuthoriseOutcome, PaymentError> {
+    async fn authorise_at_provider(
+        &self,
+        payment: &Payment,
+        deadline: Deadline,
+    ) -> Result<AuthoriseOutcome, PaymentError> {
         let State::Intent { method } = &payment.state else { return Err(PaymentError::NotAuthorised) };
         let key = ProviderKey::from(payment.id);
-        self.ask(deadline, self.provider.authorise(&key, payment.amount, method.as_ref())).await
+        self.call_provider(deadline, self.provider.authorise(&key, payment.amount, method.as_ref())).await
     }
 
-    async fn ask_to_void(&self, payment: &Payment, deadline: Deadline) -> Result<VoidOutcome, PaymentError> {
-        self.ask(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
+    async fn void_at_provider(&self, payment: &Payment, deadline: Deadline) -> Result<VoidOutcome, PaymentError> {
+        self.call_provider(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
     }
 
     /// Waits for the provider, but only as long as there is time left to
     /// record what it says.
-    async fn ask<T>(
+    async fn call_provider<T>(
         &self,
         deadline: Deadline,
         call: impl Future<Output = Result<T, ProviderError>>,

@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_http::{Context, LambdaEvent};
 use notifications::{
     domain::Channel,
-    repository::{Attempt, Claim, DynamoRepository, LEASE, REMEMBERED, Repository},
+    repository::{Attempt, CLAIM_RETENTION, ClaimOutcome, DynamoRepository, LEASE, Repository},
 };
 use serde_json::{Value, json};
 
@@ -125,7 +125,7 @@ async fn what_was_sent_is_remembered_without_a_word_of_whom_it_was_for() {
     );
     for item in world.cloud.scan("NotificationsTable") {
         let expires_at: i64 = item["expires_at"]["N"].as_str().unwrap().parse().unwrap();
-        let expected = (Timestamp::now() + REMEMBERED).as_second();
+        let expected = (Timestamp::now() + CLAIM_RETENTION).as_second();
         assert!((expected - 60..=expected).contains(&expires_at), "{item}");
         assert!(!item["message_id"]["S"].as_str().unwrap().is_empty(), "{item}");
         let text = item.to_string();
@@ -478,25 +478,25 @@ async fn a_claim_is_its_owners_until_the_lease_runs_out_and_then_says_that_it_ma
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     let later = now + LEASE + SignedDuration::from_millis(1);
-    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
     // The SDK repeats a put whose answer was lost.
-    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
-    assert_eq!(claims.claim(&attempt("b"), now + LEASE).await.unwrap(), Claim::Busy);
-    assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
+    assert_eq!(claims.claim(&attempt("b"), now + LEASE).await.unwrap(), ClaimOutcome::HeldByAnother);
+    assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
     // Who lost it neither marks it nor gives it back.
     assert!(!claims.mark_sent(&attempt("a"), "ses-1", later).await.unwrap());
-    claims.give_back(&attempt("a")).await.unwrap();
-    assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), Claim::Busy);
+    claims.release(&attempt("a")).await.unwrap();
+    assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), ClaimOutcome::HeldByAnother);
     // Marking again changes nothing.
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
-    assert_eq!(claims.claim(&attempt("c"), later + LEASE * 9).await.unwrap(), Claim::Sent);
+    assert_eq!(claims.claim(&attempt("c"), later + LEASE * 9).await.unwrap(), ClaimOutcome::AlreadySent);
 }
 
 /// A claim of `a` whose lease has run out at the time that is returned.
 async fn abandoned(claims: &DynamoRepository) -> Timestamp {
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
-    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
     now + LEASE + SignedDuration::from_millis(1)
 }
 
@@ -510,8 +510,8 @@ async fn an_abandoned_claim_is_taken_over_by_one_of_two() {
     let (b, c) = (attempt("b"), attempt("c"));
     let (b, c) = tokio::join!(claims.claim(&b, later), claims.claim(&c, later));
     let mut outcomes = [b.unwrap(), c.unwrap()];
-    outcomes.sort_by_key(|claim| *claim == Claim::Busy);
-    assert_eq!(outcomes, [Claim::Granted { perhaps_sent: true }, Claim::Busy]);
+    outcomes.sort_by_key(|claim| *claim == ClaimOutcome::HeldByAnother);
+    assert_eq!(outcomes, [ClaimOutcome::Claimed { possibly_sent: true }, ClaimOutcome::HeldByAnother]);
 }
 
 #[tokio::test]
@@ -521,7 +521,7 @@ async fn a_takeover_whose_answer_was_lost_is_known_as_ones_own() {
     let later = abandoned(&claims).await;
     // The first call finds the claim, the second takes it over.
     world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ReplyLost));
-    assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
+    assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
     assert_eq!(world.cloud.end_trial().len(), 3);
 }
 
@@ -534,12 +534,12 @@ async fn who_comes_too_late_to_take_over_hears_that_it_is_sent() {
     let faster = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         world.cloud.set_latency("nobody", Duration::ZERO);
-        assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), Claim::Granted { perhaps_sent: true });
+        assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
         assert!(claims.mark_sent(&attempt("c"), "ses-1", later).await.unwrap());
     };
     let slow = attempt("b");
     let (slow, ()) = tokio::join!(claims.claim(&slow, later), faster);
-    assert_eq!(slow.unwrap(), Claim::Sent);
+    assert_eq!(slow.unwrap(), ClaimOutcome::AlreadySent);
 }
 
 #[tokio::test]
@@ -547,11 +547,11 @@ async fn a_claim_that_was_given_back_is_free_and_no_repetition() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
-    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
-    claims.give_back(&attempt("a")).await.unwrap();
-    claims.give_back(&attempt("a")).await.unwrap();
-    assert_eq!(claims.claim(&attempt("b"), now).await.unwrap(), Claim::Granted { perhaps_sent: false });
-    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), Claim::Busy);
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
+    claims.release(&attempt("a")).await.unwrap();
+    claims.release(&attempt("a")).await.unwrap();
+    assert_eq!(claims.claim(&attempt("b"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
+    assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::HeldByAnother);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use chassis::{
 use http::{Method, Request, StatusCode};
 use in_process_tests::{Answer, Caller, World, world};
 use payments::{
-    domain::{Payment, PaymentId, PaymentMethod, Standing},
+    domain::{Payment, PaymentId, PaymentMethod, PaymentRecord},
     provider::{
         AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, SandboxProvider,
         VoidOutcome,
@@ -42,16 +42,16 @@ struct Purchase {
     uuid: Uuid,
     customer: Caller,
     token: Option<&'static str>,
-    at_once: bool,
+    capture_immediately: bool,
 }
 
 impl Purchase {
     fn with(token: &'static str) -> Self {
-        Self { uuid: Uuid::now_v7(), customer: Caller::named("Ada"), token: Some(token), at_once: false }
+        Self { uuid: Uuid::now_v7(), customer: Caller::named("Ada"), token: Some(token), capture_immediately: false }
     }
 
-    fn at_once(token: &'static str) -> Self {
-        Self { at_once: true, ..Self::with(token) }
+    fn capture_immediately(token: &'static str) -> Self {
+        Self { capture_immediately: true, ..Self::with(token) }
     }
 
     fn order(&self) -> String {
@@ -77,7 +77,7 @@ impl Purchase {
         if let Some(token) = self.token {
             body["payment_method"] = token.into();
         }
-        if self.at_once {
+        if self.capture_immediately {
             body["capture"] = true.into();
         }
         body
@@ -280,11 +280,11 @@ impl PaymentProvider for Staged<SandboxProvider> {
 
 #[async_trait::async_trait]
 impl Repository for Staged<DynamoRepository> {
-    async fn create(&self, standing: &Standing) -> Result<SaveOutcome, StoreError> {
-        self.act("create", no_write, self.inner.create(standing)).await
+    async fn create(&self, record: &PaymentRecord) -> Result<SaveOutcome, StoreError> {
+        self.act("create", no_write, self.inner.create(record)).await
     }
 
-    async fn find(&self, id: PaymentId) -> Result<Option<Standing>, StoreError> {
+    async fn find(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError> {
         self.inner.find(id).await
     }
 
@@ -527,15 +527,15 @@ async fn cancel_before_anything_leaves_a_tombstone_that_refuses_a_late_authorisa
     assert_eq!(cancel(&world, &purchase).await.expect(StatusCode::OK), tombstone);
     authorise(&world, &purchase).await.expect_problem(409, "payment_cancelled");
     capture(&world, &purchase).await.expect_problem(409, "payment_cancelled");
-    let at_once = Purchase { at_once: true, ..purchase.clone() };
-    authorise(&world, &at_once).await.expect_problem(409, "payment_cancelled");
+    let capture_immediately = Purchase { capture_immediately: true, ..purchase.clone() };
+    authorise(&world, &capture_immediately).await.expect_problem(409, "payment_cancelled");
     assert_story(&world, &purchase, &take_events(&world), "CANCELLED");
 }
 
 #[tokio::test]
 async fn a_charge_at_once_is_captured_in_the_same_request_and_once() {
     let world = World::start().await;
-    let purchase = Purchase::at_once("tok_accepted");
+    let purchase = Purchase::capture_immediately("tok_accepted");
     let first = authorise(&world, &purchase).await;
     assert_eq!(first.expect(StatusCode::CREATED)["status"], "CAPTURED");
     assert_eq!(authorise(&world, &purchase).await.text, first.text);
@@ -549,7 +549,7 @@ async fn a_charge_at_once_is_captured_in_the_same_request_and_once() {
 #[tokio::test]
 async fn a_charge_at_once_that_cannot_be_captured_holds_nothing_and_keeps_its_refusal() {
     let world = World::start().await;
-    let purchase = Purchase::at_once("tok_capture_refused");
+    let purchase = Purchase::capture_immediately("tok_capture_refused");
     for _ in 0..2 {
         let problem = authorise(&world, &purchase).await.expect_problem(402, "capture_refused");
         assert_eq!(problem["reason"], "refused_by_issuer");
@@ -557,7 +557,7 @@ async fn a_charge_at_once_that_cannot_be_captured_holds_nothing_and_keeps_its_re
     }
     cancel(&world, &purchase).await.expect(StatusCode::OK);
     authorise(&world, &purchase).await.expect_problem(402, "capture_refused");
-    let declined = Purchase::at_once("tok_declined");
+    let declined = Purchase::capture_immediately("tok_declined");
     authorise(&world, &declined).await.expect_problem(402, "payment_declined");
     assert_story(&world, &declined, &take_events(&world), "DECLINED");
 }
@@ -998,8 +998,8 @@ async fn after_any_loss_at_any_point_the_same_request_again_ends_as_if_nothing_h
     use Start::{Authorised, Captured, Nothing, Unasked, Unheard};
 
     let accepted = || Purchase::with("tok_accepted");
-    let charge = || Purchase::at_once("tok_accepted");
-    let unchargeable = || Purchase::at_once("tok_capture_refused");
+    let charge = || Purchase::capture_immediately("tok_accepted");
+    let unchargeable = || Purchase::capture_immediately("tok_capture_refused");
     let uncapturable = || Purchase::with("tok_capture_refused");
     let declined = || Purchase::with("tok_declined");
     // The answer, the state in the end, and at how many points a message can
@@ -1057,8 +1057,8 @@ async fn a_cancel_after_any_loss_at_any_point_leaves_no_money_with_us() {
     use Operation::{Authorise, Capture};
 
     let accepted = || Purchase::with("tok_accepted");
-    let charge = || Purchase::at_once("tok_accepted");
-    let unchargeable = || Purchase::at_once("tok_capture_refused");
+    let charge = || Purchase::capture_immediately("tok_accepted");
+    let unchargeable = || Purchase::capture_immediately("tok_capture_refused");
     type Case = (fn() -> Purchase, Start, Operation);
     let cases: [Case; 4] = [
         (accepted, Start::Nothing, Authorise),
@@ -1095,8 +1095,8 @@ async fn two_operations_at_once_agree_and_a_cancel_among_them_leaves_no_money_wi
     let cases: [Case; 4] = [
         (|| Purchase::with("tok_accepted"), &[Nothing, Unasked, Unheard, Authorised, Captured]),
         (|| Purchase::with("tok_declined"), &[Nothing, Unheard]),
-        (|| Purchase::at_once("tok_accepted"), &[Nothing, Unheard]),
-        (|| Purchase::at_once("tok_capture_refused"), &[Nothing, Unheard]),
+        (|| Purchase::capture_immediately("tok_accepted"), &[Nothing, Unheard]),
+        (|| Purchase::capture_immediately("tok_capture_refused"), &[Nothing, Unheard]),
     ];
     let operations = [Authorise, Capture, Cancel];
     let pairs = operations.iter().flat_map(|&outer| operations.map(|inner| (outer, inner)));

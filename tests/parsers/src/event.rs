@@ -2,9 +2,9 @@
 //! the message is refused without a word of what stood in it.
 
 use notifications::{
-    domain::{Notice, Notification, Task},
-    event::{Incoming, parse},
-    message::render,
+    domain::{EventAction, Notification, NotificationContent},
+    event_parser::{ParsedEvent, parse},
+    templates::render,
 };
 
 /// The characters of a text message of one part (3GPP TS 23.038).
@@ -13,7 +13,7 @@ const SMS_LENGTH: usize = 160;
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(body) = std::str::from_utf8(bytes) else { return };
     match parse(body) {
-        Ok(Incoming { task: Task::Tell(notification), .. }) => {
+        Ok(ParsedEvent { action: EventAction::Notify(notification), .. }) => {
             let message = render(&notification).expect("words");
             let subject = &message.email.subject;
             assert!(!subject.is_empty() && !subject.contains(char::is_control), "{subject:?}");
@@ -23,7 +23,7 @@ pub(crate) fn check(bytes: &[u8]) {
             let sms = message.sms;
             assert!(sms.is_ascii() && sms.len() <= SMS_LENGTH, "{sms:?}");
         }
-        Ok(Incoming { task: Task::Forget(_) | Task::Nothing, .. }) => {}
+        Ok(ParsedEvent { action: EventAction::EraseUser(_) | EventAction::Ignore, .. }) => {}
         Err(error) => {
             let said = error.to_string();
             // A log line, and about nobody.
@@ -36,7 +36,7 @@ pub(crate) fn check(bytes: &[u8]) {
 /// The same, with harmless words for whatever people have typed.
 fn without_typed_text(mut notification: Notification) -> Notification {
     notification.recipient.name = "Ada".parse().expect("a name");
-    if let Notice::OrderCreated(order) = &mut notification.notice {
+    if let NotificationContent::OrderCreated(order) = &mut notification.content {
         for line in &mut order.lines {
             line.name = "Teapot".parse().expect("a product's name");
         }

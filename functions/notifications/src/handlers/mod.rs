@@ -1,7 +1,7 @@
-//! The two kinds of invocation: a batch from the queue, and an HTTP request
-//! for the health route.
+//! Handles the two kinds of invocation: a batch of messages from SQS, and an HTTP
+//! request to the health route.
 
-mod batch;
+mod sqs_batch;
 
 use axum::Router;
 use chassis::{
@@ -15,10 +15,10 @@ use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
 use utoipa::openapi::OpenApi;
 
-pub use self::batch::UnnamedFailure;
+pub use self::sqs_batch::UnnamedFailure;
 use crate::service::Notifications;
 
-/// How long an invocation may take where no Lambda says so.
+/// The time that an invocation has if the context states no deadline, as in tests.
 const DEFAULT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The HTTP routes, behind the HTTP edge.
@@ -26,12 +26,12 @@ pub fn router(table: Table, authenticator: Authenticator) -> Router {
     edge(health::routes("notifications", table), authenticator)
 }
 
-/// What the API's document says of them.
+/// The OpenAPI description of the HTTP routes.
 pub fn api() -> OpenApi {
     health::api("notifications")
 }
 
-/// The function: takes each payload to whom it is for.
+/// The Lambda function. It recognises the kind of each invocation from the payload.
 #[derive(Clone)]
 pub struct Function {
     notifications: Notifications,
@@ -39,7 +39,6 @@ pub struct Function {
 }
 
 impl Function {
-    /// Of both handlers.
     pub fn new(notifications: Notifications, router: Router) -> Self {
         Self { notifications, router }
     }
@@ -52,10 +51,10 @@ impl Function {
     /// Handles one invocation.
     pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Error> {
         let LambdaEvent { payload, context } = event;
-        match batch::records(payload.get()) {
+        match sqs_batch::records(payload.get()) {
             Some(records) => {
                 let deadline = Deadline::of_invocation(context.deadline, DEFAULT_TIME);
-                let response = batch::handle(&self.notifications, &records, deadline).await?;
+                let response = sqs_batch::handle(&self.notifications, &records, deadline).await?;
                 Ok(serde_json::to_value(response)?)
             }
             None => {

@@ -1,4 +1,5 @@
-//! Claims in DynamoDB: one item an event and channel. See `docs/data-model.md`.
+//! Stores the claims in DynamoDB, one item for each event and channel. See
+//! `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
@@ -9,27 +10,25 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, Claim, LEASE, REMEMBERED, Repository};
+use super::{Attempt, CLAIM_RETENTION, ClaimOutcome, LEASE, Repository};
 
-/// Claims in one table.
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
     table: Table,
 }
 
 impl DynamoRepository {
-    /// On `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
     }
 
-    /// Claims where there is nothing yet.
-    async fn put_first(&self, claimed: &Record) -> Result<WriteOutcome, StoreError> {
+    /// Puts a claim on the condition that no claim is stored.
+    async fn put_new(&self, claimed: &ClaimItem) -> Result<WriteOutcome, StoreError> {
         self.table.send(self.table.put(claimed)?.condition_expression("attribute_not_exists(pk)")).await
     }
 
-    /// Claims where `before` still stands.
-    async fn put_over(&self, before: &Record, claimed: &Record) -> Result<WriteOutcome, StoreError> {
+    /// Replaces the claim `before` on the condition that `before` is still stored.
+    async fn replace(&self, before: &ClaimItem, claimed: &ClaimItem) -> Result<WriteOutcome, StoreError> {
         let put = self
             .table
             .put(claimed)?
@@ -44,28 +43,30 @@ impl DynamoRepository {
 
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn claim(&self, attempt: &Attempt, now: Timestamp) -> Result<Claim, StoreError> {
-        let claimed = Record::claimed(attempt, now);
-        let WriteOutcome::ConditionFailed(item) = self.put_first(&claimed).await? else {
-            return Ok(Claim::Granted { perhaps_sent: false });
+    async fn claim(&self, attempt: &Attempt, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
+        let claimed = ClaimItem::claimed(attempt, now);
+        let WriteOutcome::ConditionFailed(item) = self.put_new(&claimed).await? else {
+            return Ok(ClaimOutcome::Claimed { possibly_sent: false });
         };
-        let Some(before) = read(item)? else { return Ok(Claim::Busy) };
-        let perhaps_sent = match before.state {
-            State::Sent => return Ok(Claim::Sent),
-            State::Refused => return Ok(Claim::RefusedForGood),
-            // The SDK repeated the put after a lost reply.
-            State::Claimed if before.owner == attempt.owner => return Ok(Claim::Granted { perhaps_sent: false }),
-            State::Claimed if before.lease_until >= now => return Ok(Claim::Busy),
-            State::Claimed => true,
-            State::Failed => false,
+        let Some(before) = read(item)? else { return Ok(ClaimOutcome::HeldByAnother) };
+        let possibly_sent = match before.state {
+            ClaimState::Sent => return Ok(ClaimOutcome::AlreadySent),
+            ClaimState::Refused => return Ok(ClaimOutcome::PermanentlyRefused),
+            // The SDK repeated the put, because the first answer was lost.
+            ClaimState::Claimed if before.owner == attempt.owner => {
+                return Ok(ClaimOutcome::Claimed { possibly_sent: false });
+            }
+            ClaimState::Claimed if before.lease_until >= now => return Ok(ClaimOutcome::HeldByAnother),
+            ClaimState::Claimed => true,
+            ClaimState::Failed => false,
         };
-        match self.put_over(&before, &claimed).await? {
-            WriteOutcome::Written => Ok(Claim::Granted { perhaps_sent }),
+        match self.replace(&before, &claimed).await? {
+            WriteOutcome::Written => Ok(ClaimOutcome::Claimed { possibly_sent }),
             WriteOutcome::ConditionFailed(item) => Ok(match read(item)? {
-                Some(now) if now.owner == attempt.owner => Claim::Granted { perhaps_sent },
-                Some(Record { state: State::Sent, .. }) => Claim::Sent,
-                Some(Record { state: State::Refused, .. }) => Claim::RefusedForGood,
-                _ => Claim::Busy,
+                Some(stored) if stored.owner == attempt.owner => ClaimOutcome::Claimed { possibly_sent },
+                Some(ClaimItem { state: ClaimState::Sent, .. }) => ClaimOutcome::AlreadySent,
+                Some(ClaimItem { state: ClaimState::Refused, .. }) => ClaimOutcome::PermanentlyRefused,
+                _ => ClaimOutcome::HeldByAnother,
             }),
         }
     }
@@ -78,14 +79,14 @@ impl Repository for DynamoRepository {
             .condition_expression("#owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":sent", attribute(&State::Sent)?)
+            .expression_attribute_values(":sent", attribute(&ClaimState::Sent)?)
             .expression_attribute_values(":now", attribute(&now)?)
             .expression_attribute_values(":message_id", string(message_id))
             .expression_attribute_values(":owner", string(&attempt.owner));
         Ok(matches!(self.table.send(update).await?, WriteOutcome::Written))
     }
 
-    async fn mark_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError> {
+    async fn mark_permanently_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError> {
         let update = self
             .table
             .update(&key(attempt))
@@ -93,25 +94,25 @@ impl Repository for DynamoRepository {
             .condition_expression("#owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":refused", attribute(&State::Refused)?)
+            .expression_attribute_values(":refused", attribute(&ClaimState::Refused)?)
             .expression_attribute_values(":code", string(code))
             .expression_attribute_values(":owner", string(&attempt.owner));
         Ok(matches!(self.table.send(update).await?, WriteOutcome::Written))
     }
 
-    async fn remember_erased(&self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+    async fn put_erased_user(&self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
         let put = self.table.put(&ErasedUser { key: erased_key(id), erased_at: now })?;
         match self.table.send(put).await? {
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 
-    async fn is_erased(&self, id: UserId) -> Result<bool, StoreError> {
+    async fn is_user_erased(&self, id: UserId) -> Result<bool, StoreError> {
         let erased: Option<ErasedUser> = self.table.get(&erased_key(id)).await?;
         Ok(erased.is_some())
     }
 
-    async fn give_back(&self, attempt: &Attempt) -> Result<(), StoreError> {
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
         let update = self
             .table
             .update(&key(attempt))
@@ -119,17 +120,18 @@ impl Repository for DynamoRepository {
             .condition_expression("#state = :claimed AND #owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":failed", attribute(&State::Failed)?)
-            .expression_attribute_values(":claimed", attribute(&State::Claimed)?)
+            .expression_attribute_values(":failed", attribute(&ClaimState::Failed)?)
+            .expression_attribute_values(":claimed", attribute(&ClaimState::Claimed)?)
             .expression_attribute_values(":owner", string(&attempt.owner));
-        // Refused: it is somebody else's by now, or the SDK repeated itself.
+        // If the condition failed, another attempt has taken over the claim, or the SDK
+        // repeated an update that had succeeded.
         match self.table.send(update).await? {
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 }
 
-fn read(item: Option<dynamo::Item>) -> Result<Option<Record>, StoreError> {
+fn read(item: Option<dynamo::Item>) -> Result<Option<ClaimItem>, StoreError> {
     item.map(dynamo::from_item).transpose()
 }
 
@@ -141,8 +143,9 @@ fn erased_key(id: UserId) -> Key {
     Key::new(format!("ERASED#{id}"), "ERASED")
 }
 
-/// A customer who was erased, as stored. It never expires: an order can be
-/// cancelled, and a dead letter sent again, long after its customer has left.
+/// The stored item of an erased user. The item never expires: an order can be
+/// cancelled, and a dead letter can be sent again, long after its customer was
+/// erased.
 #[derive(Debug, Serialize, Deserialize)]
 struct ErasedUser {
     #[serde(flatten)]
@@ -150,41 +153,39 @@ struct ErasedUser {
     erased_at: Timestamp,
 }
 
-/// How far it got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum State {
-    /// Somebody is about to send, or was.
+enum ClaimState {
+    /// An attempt is sending, or was interrupted while it was sending.
     Claimed,
-    /// Sent.
     Sent,
-    /// Not sent, and never to be: the provider refuses the recipient.
+    /// Not sent, and not tried again: the provider refused the recipient permanently.
     Refused,
-    /// Not sent, and known not to be.
+    /// Certainly not sent. The next attempt may claim the sending at once.
     Failed,
 }
 
-/// A claim as stored; mark_sent adds `sent_at` and `message_id`. No word of
-/// whom it is for.
+/// The stored item of a claim. `mark_sent` adds `sent_at` and `message_id`. The item
+/// contains no personal data.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct ClaimItem {
     #[serde(flatten)]
     key: Key,
-    state: State,
+    state: ClaimState,
     owner: String,
     lease_until: Timestamp,
-    /// In seconds, as DynamoDB's time to live wants it.
+    /// In epoch seconds, the unit of DynamoDB's time to live.
     expires_at: i64,
 }
 
-impl Record {
+impl ClaimItem {
     fn claimed(attempt: &Attempt, now: Timestamp) -> Self {
         Self {
             key: key(attempt),
-            state: State::Claimed,
+            state: ClaimState::Claimed,
             owner: attempt.owner.clone(),
             lease_until: now + LEASE,
-            expires_at: (now + REMEMBERED).as_second(),
+            expires_at: (now + CLAIM_RETENTION).as_second(),
         }
     }
 }

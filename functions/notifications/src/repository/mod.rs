@@ -1,4 +1,4 @@
-//! Where it is kept what was told.
+//! Stores which messages were claimed and sent, and which users were erased.
 
 mod dynamo;
 
@@ -9,72 +9,71 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{Channel, EventId};
 
-/// How long a claim keeps others away.
+/// The lease of a claim: no other attempt can take over the claim for that long.
 ///
-/// Twice the function's timeout: whoever claimed has been stopped by then,
-/// even by a clock that is half a minute ahead of theirs, and can't still be
-/// about to send. A third of the queue's visibility timeout: at the next
-/// delivery a claim that was left behind has run out.
+/// The lease is twice the function's timeout. When the lease ends, Lambda has
+/// stopped the invocation that made the claim, even if the clock of the other
+/// attempt is half a minute ahead, so that the invocation cannot send any more. The
+/// lease is a third of the queue's visibility timeout, so that an abandoned claim's
+/// lease has ended at the next delivery.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
 
-/// For how long it is remembered what was told. An event can come again for
-/// 28 days: 14 until the dead-letter queue drops it, and 14 more if somebody
-/// sends it to the queue again on the last of these.
-pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// The time that a claim and its outcome are stored. An event can be delivered for
+/// 28 days: the dead-letter queue keeps it for 14 days, and for 14 more days if
+/// an operator sends the event to the queue again on the last day.
+pub const CLAIM_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// One try at telling one event on one channel.
+/// One attempt to send the message about one event on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// What is told.
     pub event_id: EventId,
-    /// How.
     pub channel: Channel,
-    /// Whose try it is: another for each delivery of each message, so that
-    /// nobody takes somebody else's claim for their own.
+    /// The owner of the attempt's claim. It differs for each delivery of each message,
+    /// so that no attempt mistakes the claim of another attempt for its own.
     pub owner: String,
 }
 
-/// Whether an attempt may go on.
+/// The result of an attempt to claim the sending of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Claim {
-    /// It may send, and nobody else does.
-    Granted {
-        /// An earlier attempt ended without saying whether it had sent.
-        perhaps_sent: bool,
+pub enum ClaimOutcome {
+    /// The attempt holds the claim and may send the message.
+    Claimed {
+        /// `true` if an earlier attempt ended without a recorded outcome, and may
+        /// have sent the message.
+        possibly_sent: bool,
     },
-    /// It has been sent; there is nothing to do.
-    Sent,
-    /// The provider refuses this recipient for good; there is nothing to do.
-    RefusedForGood,
-    /// Another attempt is at it.
-    Busy,
+    /// An earlier attempt sent the message.
+    AlreadySent,
+    /// The provider refused the recipient permanently in an earlier attempt.
+    PermanentlyRefused,
+    /// Another attempt holds the claim.
+    HeldByAnother,
 }
 
-/// Keeps who is telling what, what has been told, and who must be told nothing
-/// any more.
+/// Stores the claims with their outcomes, and the erased users.
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// Claims the sending, before it begins.
-    async fn claim(&self, attempt: &Attempt, now: Timestamp) -> Result<Claim, StoreError>;
+    /// Claims the sending of a message, before the message is sent.
+    async fn claim(&self, attempt: &Attempt, now: Timestamp) -> Result<ClaimOutcome, StoreError>;
 
-    /// Notes that it was sent, and the provider's id for it. `false` if the
-    /// claim is no longer this attempt's.
+    /// Records that the message was sent, with its id at the provider. Returns `false`
+    /// if another attempt has taken over the claim.
     async fn mark_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Notes that the provider refuses the recipient for good, and its code for
-    /// it: no later delivery tries again. `false` if the claim is no longer this
-    /// attempt's.
-    async fn mark_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError>;
+    /// Records that the provider refused the recipient permanently, with the error
+    /// code: no later delivery tries again. Returns `false` if another attempt has
+    /// taken over the claim.
+    async fn mark_permanently_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError>;
 
-    /// Remembers, for good, that a customer was erased.
-    async fn remember_erased(&self, id: UserId, now: Timestamp) -> Result<(), StoreError>;
+    /// Records permanently that a user was erased.
+    async fn put_erased_user(&self, id: UserId, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Whether a customer was erased.
-    async fn is_erased(&self, id: UserId) -> Result<bool, StoreError>;
+    /// Returns `true` if the user was erased.
+    async fn is_user_erased(&self, id: UserId) -> Result<bool, StoreError>;
 
-    /// Gives the claim back, after a refusal that shows that nothing was
-    /// sent: the next attempt need not wait for the lease's end, nor take it
-    /// for a repetition.
-    async fn give_back(&self, attempt: &Attempt) -> Result<(), StoreError>;
+    /// Releases the claim, after a failure that shows that nothing was sent: the next
+    /// attempt need not wait for the end of the lease, and does not count as a
+    /// possible repetition.
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError>;
 }

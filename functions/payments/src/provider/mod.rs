@@ -86,7 +86,7 @@ pub enum ProviderError {
     /// The provider is well, and busy with others' requests for the same charge,
     /// or with too many requests. A repeat under the same key is welcome.
     #[error("the payment provider is busy: {0}")]
-    Busy(String),
+    Contended(String),
     /// No answer, or none that means anything: what was asked for may or may
     /// not have happened. A repeat under the same key finds out.
     #[error("the payment provider does not answer: {0}")]

@@ -98,12 +98,12 @@ struct Charge {
     method: Option<PaymentMethod>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decline_reason: Option<String>,
-    history: Vec<Entry>,
+    history: Vec<HistoryEntry>,
 }
 
 /// What happened to a charge, and when.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
+struct HistoryEntry {
     status: ChargeStatus,
     at: Timestamp,
 }
@@ -111,9 +111,9 @@ struct Entry {
 impl Charge {
     /// The charge one step further. It never comes back to a status, so that
     /// a status is all that a condition needs to compare.
-    fn moved(&self, status: ChargeStatus, at: Timestamp) -> Self {
+    fn with_status(&self, status: ChargeStatus, at: Timestamp) -> Self {
         let mut next = Self { status, ..self.clone() };
-        next.history.push(Entry { status, at });
+        next.history.push(HistoryEntry { status, at });
         match status {
             ChargeStatus::Captured => next.captured_minor = next.amount_minor,
             ChargeStatus::Refunded => next.refunded_minor = next.captured_minor,
@@ -138,13 +138,13 @@ fn charge_key(key: &ProviderKey) -> Key {
 impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
         let reason = telemetry::chain(&error);
-        if error.is_contended_or_throttled() { Self::Busy(reason) } else { Self::Unavailable(reason) }
+        if error.is_contended_or_throttled() { Self::Contended(reason) } else { Self::Unavailable(reason) }
     }
 }
 
 /// Others kept changing the charge.
-fn busy() -> ProviderError {
-    ProviderError::Busy("the charge keeps changing".into())
+fn contended() -> ProviderError {
+    ProviderError::Contended("the charge keeps changing".into())
 }
 
 impl SandboxProvider {
@@ -172,7 +172,7 @@ impl SandboxProvider {
 
     /// Brings a charge to `status` and tells whether it got there.
     async fn advance(&self, charge: &Charge, status: ChargeStatus) -> Result<bool, ProviderError> {
-        let written = self.write(Some(charge.status), &charge.moved(status, self.clock.now())).await?;
+        let written = self.write(Some(charge.status), &charge.with_status(status, self.clock.now())).await?;
         Ok(written == WriteOutcome::Written)
     }
 
@@ -195,7 +195,7 @@ impl SandboxProvider {
             refunded_minor: 0,
             method: method.cloned(),
             decline_reason,
-            history: vec![Entry { status, at: self.clock.now() }],
+            history: vec![HistoryEntry { status, at: self.clock.now() }],
         }
     }
 }
@@ -232,7 +232,7 @@ impl PaymentProvider for SandboxProvider {
                 return Ok(charge.authorisation());
             }
         }
-        Err(busy())
+        Err(contended())
     }
 
     async fn capture(&self, key: &ProviderKey) -> Result<CaptureOutcome, ProviderError> {
@@ -253,7 +253,7 @@ impl PaymentProvider for SandboxProvider {
                 }
             }
         }
-        Err(busy())
+        Err(contended())
     }
 
     async fn void(&self, key: &ProviderKey) -> Result<VoidOutcome, ProviderError> {
@@ -270,7 +270,7 @@ impl PaymentProvider for SandboxProvider {
                 }
             }
         }
-        Err(busy())
+        Err(contended())
     }
 
     async fn refund(&self, key: &ProviderKey) -> Result<RefundOutcome, ProviderError> {
@@ -286,6 +286,6 @@ impl PaymentProvider for SandboxProvider {
                 _ => return Ok(RefundOutcome::NothingToRefund),
             }
         }
-        Err(busy())
+        Err(contended())
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
-use crate::domain::{Fingerprint, Payment, PaymentId, PaymentMethod, PaymentStatus, Recipient, Standing, State};
+use crate::domain::{Fingerprint, Payment, PaymentId, PaymentMethod, PaymentRecord, PaymentStatus, Recipient, State};
 
 /// Payments in one table.
 #[derive(Clone, Debug)]
@@ -30,17 +30,17 @@ impl DynamoRepository {
 
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn create(&self, standing: &Standing) -> Result<SaveOutcome, StoreError> {
-        Ok(self.table.send(self.table.put_new(&Record::of(standing))?).await?.into())
+    async fn create(&self, record: &PaymentRecord) -> Result<SaveOutcome, StoreError> {
+        Ok(self.table.send(self.table.put_new(&PaymentItem::of(record))?).await?.into())
     }
 
-    async fn find(&self, id: PaymentId) -> Result<Option<Standing>, StoreError> {
-        let record: Option<Record> = self.table.get(&payment_key(id)).await?;
-        record.map(Standing::try_from).transpose()
+    async fn find(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError> {
+        let record: Option<PaymentItem> = self.table.get(&payment_key(id)).await?;
+        record.map(PaymentRecord::try_from).transpose()
     }
 
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError> {
-        let known = Known::of(&after.state);
+        let known = StateAttributes::of(&after.state);
         // What isn't known in the new state stays as it was: another request
         // may have noted it meanwhile.
         let learned: Vec<_> = [
@@ -75,8 +75,8 @@ impl Repository for DynamoRepository {
         let update = self
             .table
             .update(&payment_key(id))
-            .update_expression("REMOVE terms.recipient")
-            .condition_expression("attribute_exists(terms)");
+            .update_expression("REMOVE payment_request.recipient")
+            .condition_expression("attribute_exists(payment_request)");
         match self.table.send(update).await? {
             // Refused: there is no payment, or only a tombstone.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
@@ -90,7 +90,7 @@ fn payment_key(id: PaymentId) -> Key {
 
 /// What is stored of a state beside its name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Known {
+struct StateAttributes {
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_method: Option<PaymentMethod>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,7 @@ struct Known {
     decline_reason: Option<String>,
 }
 
-impl Known {
+impl StateAttributes {
     fn of(state: &State) -> Self {
         match state.clone() {
             State::Intent { method } => Self { payment_method: method, ..Self::default() },
@@ -115,17 +115,17 @@ impl Known {
     }
 }
 
-/// A payment or a tombstone as stored; a tombstone has no terms.
+/// A payment or a tombstone as stored; a tombstone has no `payment_request`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct PaymentItem {
     pk: String,
     sk: String,
     id: PaymentId,
     status: PaymentStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
-    terms: Option<Terms>,
+    payment_request: Option<StoredRequest>,
     #[serde(flatten)]
-    known: Known,
+    known: StateAttributes,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -133,33 +133,40 @@ struct Record {
 /// What never changes about a payment, but that its recipient is erased with the
 /// customer.
 #[derive(Debug, Serialize, Deserialize)]
-struct Terms {
+struct StoredRequest {
     user_id: UserId,
     amount: Money,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     recipient: Option<Recipient>,
-    at_once: bool,
+    capture_immediately: bool,
     fingerprint: Fingerprint,
     trace: TraceContext,
 }
 
-impl Record {
-    fn of(standing: &Standing) -> Self {
-        match standing {
-            Standing::Tombstone { id, since } => {
-                Self::under(*id, PaymentStatus::Cancelled, None, Known::default(), *since, *since)
+impl PaymentItem {
+    fn of(record: &PaymentRecord) -> Self {
+        match record {
+            PaymentRecord::Tombstone { id, since } => {
+                Self::under(*id, PaymentStatus::Cancelled, None, StateAttributes::default(), *since, *since)
             }
-            Standing::Payment(payment) => {
-                let terms = Terms {
+            PaymentRecord::Payment(payment) => {
+                let payment_request = StoredRequest {
                     user_id: payment.user_id,
                     amount: payment.amount,
                     recipient: payment.recipient.clone(),
-                    at_once: payment.at_once,
+                    capture_immediately: payment.capture_immediately,
                     fingerprint: payment.fingerprint.clone(),
                     trace: payment.trace.clone(),
                 };
-                let known = Known::of(&payment.state);
-                Self::under(payment.id, payment.status(), Some(terms), known, payment.created_at, payment.updated_at)
+                let known = StateAttributes::of(&payment.state);
+                Self::under(
+                    payment.id,
+                    payment.status(),
+                    Some(payment_request),
+                    known,
+                    payment.created_at,
+                    payment.updated_at,
+                )
             }
         }
     }
@@ -167,21 +174,21 @@ impl Record {
     fn under(
         id: PaymentId,
         status: PaymentStatus,
-        terms: Option<Terms>,
-        known: Known,
+        payment_request: Option<StoredRequest>,
+        known: StateAttributes,
         created_at: Timestamp,
         updated_at: Timestamp,
     ) -> Self {
         let Key { pk, sk } = payment_key(id);
-        Self { pk, sk, id, status, terms, known, created_at, updated_at }
+        Self { pk, sk, id, status, payment_request, known, created_at, updated_at }
     }
 }
 
-impl TryFrom<Record> for Standing {
+impl TryFrom<PaymentItem> for PaymentRecord {
     type Error = StoreError;
 
-    fn try_from(record: Record) -> Result<Self, StoreError> {
-        let Record { id, status, terms, known, created_at, updated_at, .. } = record;
+    fn try_from(record: PaymentItem) -> Result<Self, StoreError> {
+        let PaymentItem { id, status, payment_request, known, created_at, updated_at, .. } = record;
         let reference = known.provider_reference.ok_or(StoreError::corrupt("payments", "a charge without a reference"));
         let capture_refused = known.capture_refused;
         let state = match status {
@@ -197,10 +204,21 @@ impl TryFrom<Record> for Standing {
             PaymentStatus::Voided => State::Voided { reference: reference?, capture_refused },
             PaymentStatus::Refunded => State::Refunded { reference: reference? },
         };
-        let terms = terms.ok_or(StoreError::corrupt("payments", "a payment without terms"))?;
-        let Terms { user_id, amount, recipient, at_once, fingerprint, trace } = terms;
-        let payment =
-            Payment { id, user_id, amount, recipient, at_once, fingerprint, trace, state, created_at, updated_at };
+        let payment_request =
+            payment_request.ok_or(StoreError::corrupt("payments", "a payment without payment_request"))?;
+        let StoredRequest { user_id, amount, recipient, capture_immediately, fingerprint, trace } = payment_request;
+        let payment = Payment {
+            id,
+            user_id,
+            amount,
+            recipient,
+            capture_immediately,
+            fingerprint,
+            trace,
+            state,
+            created_at,
+            updated_at,
+        };
         Ok(payment.into())
     }
 }

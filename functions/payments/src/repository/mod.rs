@@ -6,16 +6,16 @@ use async_trait::async_trait;
 use chassis::store::{SaveOutcome, StoreError};
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Payment, PaymentId, Standing};
+use crate::domain::{Payment, PaymentId, PaymentRecord};
 
 /// Keeps payments, and what must never become one.
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Writes an intent or a tombstone where nothing stands.
-    async fn create(&self, standing: &Standing) -> Result<SaveOutcome, StoreError>;
+    async fn create(&self, record: &PaymentRecord) -> Result<SaveOutcome, StoreError>;
 
     /// Reads what stands under an id.
-    async fn find(&self, id: PaymentId) -> Result<Option<Standing>, StoreError>;
+    async fn find(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError>;
 
     /// Writes what is new in `after` where the state of `before` still stands.
     /// The payment token goes with the intent.

@@ -1,73 +1,70 @@
-//! Reading events from the queue's messages: strictly, and without a word in
-//! any error that could be somebody's data.
+//! Parses events from the bodies of the queue's messages, and decides what this
+//! service does about each event. The parser is strict, and no error text quotes
+//! a value from the event, since the value could be personal data.
 
 use chassis::{
     events::Event,
     id::UserId,
-    money::{Amount, Currency, Money, MoneyError},
+    money::{Amount, Currency, MoneyError},
     trace::TraceContext,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    EventId, Line, Notice, Notification, OrderCancelled, OrderCreated, OrderId, ProductName, Reason, Recipient, Refund,
-    Task,
+    CancellationReason, EventAction, EventId, Line, Notification, NotificationContent, OrderCancelled, OrderCreated,
+    OrderId, PaymentRefunded, ProductName, Recipient,
 };
 
-/// The only version of CloudEvents there is.
+/// The only existing version of CloudEvents.
 const SPECVERSION: &str = "1.0";
 
-/// A message that is no event of ours. Delivering it again won't help; the
-/// dead-letter queue keeps it for people to look at.
+/// A message that is not an event of this system. Another delivery would not
+/// help; the dead-letter queue keeps the message until a person looks at it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct InvalidEvent {
-    /// The event's id, as far as one can be made out.
+    /// The event's id, if the message has a valid one.
     pub event_id: Option<EventId>,
-    /// What is wrong.
     pub reason: InvalidReason,
 }
 
-/// What is wrong with a message.
+/// The reason why a message is not accepted as an event.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReason {
-    /// Not even an event. Says where it stops making sense.
+    /// The message is not a CloudEvent. The text says where parsing failed.
     #[error("the message is not an event: {0}")]
     Envelope(String),
-    /// No id, or one that can't be a key.
+    /// The event has no id, or an id that cannot become part of a key.
     #[error("the event's id cannot be used")]
     Id,
-    /// Another CloudEvents version.
     #[error("the event's specversion is not {SPECVERSION}")]
     Specversion,
-    /// An event type that nobody told this service of.
     #[error("the event's type is unknown")]
     Kind,
-    /// The `data` of a known event type is not what it should be.
+    /// The event's type is known, but its `data` is malformed.
     #[error("the event's data cannot be used: {0}")]
     Data(String),
 }
 
-/// An event that could be read.
+/// A valid event, and the action that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incoming {
-    /// The same however often the event is delivered.
+pub struct ParsedEvent {
+    /// The event's id, which is the same at each delivery of the event.
     pub event_id: EventId,
     /// The event's type.
     pub kind: String,
     /// The trace that the event belongs to.
     pub trace: TraceContext,
-    /// What to do about it.
-    pub task: Task,
+    pub action: EventAction,
 }
 
-/// Reads a message's body.
+/// Parses the body of a message.
 ///
 /// # Errors
 ///
-/// If it is not an event that this service knows.
-pub fn parse(body: &str) -> Result<Incoming, InvalidEvent> {
+/// If the body is not an event that this service knows.
+pub fn parse(body: &str) -> Result<ParsedEvent, InvalidEvent> {
     let event: Event<Box<RawValue>> = read(body)
         .map_err(|problem| InvalidEvent { event_id: id_alone(body), reason: InvalidReason::Envelope(problem) })?;
     let event_id: EventId = event.id.parse().map_err(|_| InvalidEvent { event_id: None, reason: InvalidReason::Id })?;
@@ -75,80 +72,80 @@ pub fn parse(body: &str) -> Result<Incoming, InvalidEvent> {
     if event.specversion != SPECVERSION {
         return Err(invalid(InvalidReason::Specversion));
     }
-    let told = told(&event.kind, event.data.get()).map_err(invalid)?;
-    let task = match told {
-        Told::Notice(Concerning { user_id, recipient: Some(recipient) }, notice) => {
-            Task::Tell(Notification { event_id: event_id.clone(), user_id, recipient, notice })
-        }
-        Told::Erasure(user_id) => Task::Forget(user_id),
-        // The customer's data is erased, or the customer knows it already.
-        Told::Notice(Concerning { recipient: None, .. }, _) | Told::Nothing => Task::Nothing,
-    };
-    // A trace context that cannot be read is dropped, not the event with it
-    // (W3C Trace Context, 4.3).
+    let action = action(&event_id, &event.kind, event.data.get()).map_err(invalid)?;
+    // If the trace context is malformed, only the trace context is dropped, not
+    // the event (W3C Trace Context, 4.3).
     let trace = TraceContext::parse(&event.traceparent.to_string()).unwrap_or_else(TraceContext::start);
-    Ok(Incoming { event_id, kind: event.kind, trace, task })
+    Ok(ParsedEvent { event_id, kind: event.kind, trace, action })
 }
 
-/// What the data of an event says.
-enum Told {
-    Notice(Concerning, Notice),
-    Erasure(UserId),
-    Nothing,
-}
-
-/// Whom an event is about.
+/// The person whom an event is about. `recipient` is absent if the person's data
+/// was erased before the event was published.
 #[derive(Deserialize)]
-struct Concerning {
+struct Addressee {
     user_id: UserId,
     #[serde(default)]
     recipient: Option<Recipient>,
 }
 
-fn told(kind: &str, data: &str) -> Result<Told, InvalidReason> {
+fn action(event_id: &EventId, kind: &str, data: &str) -> Result<EventAction, InvalidReason> {
+    let notify = |addressee: Addressee, content| match addressee.recipient {
+        Some(recipient) => EventAction::Notify(Notification {
+            event_id: event_id.clone(),
+            user_id: addressee.user_id,
+            recipient,
+            content,
+        }),
+        None => EventAction::Ignore,
+    };
     match kind {
         "OrderCreated" => {
             let data: OrderCreatedData = read(data).map_err(InvalidReason::Data)?;
-            let order = data.order().map_err(|error| InvalidReason::Data(error.to_string()))?;
+            let order = data.order().map_err(invalid_money)?;
             if order.lines.is_empty() {
                 return Err(InvalidReason::Data("lines: none".into()));
             }
-            Ok(Told::Notice(
-                Concerning { user_id: data.user_id, recipient: data.recipient },
-                Notice::OrderCreated(order),
-            ))
+            let addressee = Addressee { user_id: data.user_id, recipient: data.recipient };
+            Ok(notify(addressee, NotificationContent::OrderCreated(order)))
         }
         "OrderCancelled" => {
             let data: OrderCancelledData = read(data).map_err(InvalidReason::Data)?;
             let order = data.order()?;
-            // The answer to the request that placed the order said it.
+            // The customer knows of the refusal already, from the answer to the
+            // request that placed the order.
             if data.customer_told && !order.confirmed {
-                return Ok(Told::Nothing);
+                return Ok(EventAction::Ignore);
             }
-            let concerning = Concerning { user_id: data.user_id, recipient: data.recipient };
-            Ok(Told::Notice(concerning, Notice::OrderCancelled(order)))
+            let addressee = Addressee { user_id: data.user_id, recipient: data.recipient };
+            Ok(notify(addressee, NotificationContent::OrderCancelled(order)))
         }
-        // OrderCreated says it, too: one message is enough.
+        // The message about OrderCreated already says that the payment was
+        // received: one message is enough.
         "PaymentCaptured" => {
-            let _: Concerning = read(data).map_err(InvalidReason::Data)?;
-            Ok(Told::Nothing)
+            let _: Addressee = read(data).map_err(InvalidReason::Data)?;
+            Ok(EventAction::Ignore)
         }
         "PaymentRefunded" => {
             let data: PaymentData = read(data).map_err(InvalidReason::Data)?;
-            let amount = data.amount.of(data.currency).map_err(|error| InvalidReason::Data(error.to_string()))?;
-            let concerning = Concerning { user_id: data.user_id, recipient: data.recipient };
-            Ok(Told::Notice(concerning, Notice::PaymentRefunded(Refund { order_id: data.order_id, amount })))
+            let amount = data.amount.of(data.currency).map_err(invalid_money)?;
+            let addressee = Addressee { user_id: data.user_id, recipient: data.recipient };
+            let refund = PaymentRefunded { order_id: data.order_id, amount };
+            Ok(notify(addressee, NotificationContent::PaymentRefunded(refund)))
         }
         "UserErased" => {
-            let data: Concerning = read(data).map_err(InvalidReason::Data)?;
-            Ok(Told::Erasure(data.user_id))
+            let data: Addressee = read(data).map_err(InvalidReason::Data)?;
+            Ok(EventAction::EraseUser(data.user_id))
         }
         _ => Err(InvalidReason::Kind),
     }
 }
 
-// What this service needs of an event's data. Members that it doesn't know
-// are left alone: adding one must not stop the customers' mail.
+fn invalid_money(error: MoneyError) -> InvalidReason {
+    InvalidReason::Data(error.to_string())
+}
+
+// The members of each event's data that this service needs. Unknown members are
+// ignored, so that a new member does not stop the notifications.
 
 #[derive(Deserialize)]
 struct LineData {
@@ -192,8 +189,10 @@ struct OrderCancelledData {
     user_id: UserId,
     #[serde(default)]
     recipient: Option<Recipient>,
-    reason: Reason,
+    reason: CancellationReason,
     confirmed: bool,
+    /// `true` if the answer to the request that placed the order already said
+    /// that the order is cancelled.
     #[serde(default)]
     customer_told: bool,
     #[serde(default)]
@@ -205,11 +204,10 @@ struct OrderCancelledData {
 impl OrderCancelledData {
     fn order(&self) -> Result<OrderCancelled, InvalidReason> {
         let total = match (self.total, self.currency) {
-            (Some(total), Some(currency)) => Some(total.of(currency)),
+            (Some(total), Some(currency)) => Some(total.of(currency).map_err(invalid_money)?),
             (None, _) => None,
             (Some(_), None) => return Err(InvalidReason::Data("missing field `currency`".into())),
         };
-        let total: Option<Money> = total.transpose().map_err(|error| InvalidReason::Data(error.to_string()))?;
         Ok(OrderCancelled { order_id: self.order_id, reason: self.reason, confirmed: self.confirmed, total })
     }
 }
@@ -224,8 +222,8 @@ struct PaymentData {
     currency: Currency,
 }
 
-/// Reads JSON; says which member was wrong, but never what it was: that may
-/// be somebody's address.
+/// Reads JSON. The error names the member that is wrong but does not quote its
+/// value, since the value could be a person's address.
 fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -233,8 +231,8 @@ fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
         let error = error.into_inner();
         let message = error.to_string();
         match error.is_data() {
-            // The one message that is worth its words: it names a member of
-            // ours, and quotes nothing.
+            // This is the only message of serde that is passed on: it names a
+            // member of our own structs, and quotes no value.
             true if message.starts_with("missing field `") => {
                 format!("{path}: {}", message.split(" at line ").next().unwrap_or_default())
             }
@@ -250,7 +248,7 @@ fn not_json(error: &serde_json::Error) -> String {
     format!("not JSON, at line {} column {}", error.line(), error.column())
 }
 
-/// The id of something that is otherwise no event, for the log.
+/// Reads only the id of a message that is otherwise not an event, for the log.
 fn id_alone(body: &str) -> Option<EventId> {
     #[derive(Deserialize)]
     struct Id {
@@ -264,7 +262,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{InvalidReason, parse};
-    use crate::domain::{Notice, Reason, Task};
+    use crate::domain::{CancellationReason, EventAction, NotificationContent};
 
     fn event(kind: &str, data: Value) -> Value {
         json!({
@@ -288,80 +286,84 @@ mod tests {
         parse(&event.to_string()).unwrap_err().reason
     }
 
-    fn task(event: &Value) -> Task {
-        parse(&event.to_string()).unwrap().task
+    fn action(event: &Value) -> EventAction {
+        parse(&event.to_string()).unwrap().action
     }
 
-    fn notice(event: &Value) -> Notice {
-        match task(event) {
-            Task::Tell(notification) => notification.notice,
+    fn content(event: &Value) -> NotificationContent {
+        match action(event) {
+            EventAction::Notify(notification) => notification.content,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn an_order_is_read_with_its_lines_and_exact_money() {
-        let incoming = parse(&event("OrderCreated", created()).to_string()).unwrap();
+    fn an_order_is_parsed_with_its_lines_and_exact_money() {
+        let parsed = parse(&event("OrderCreated", created()).to_string()).unwrap();
         assert_eq!(
-            (incoming.event_id.to_string().as_str(), incoming.kind.as_str()),
+            (parsed.event_id.to_string().as_str(), parsed.kind.as_str()),
             ("ord_1:OrderCreated", "OrderCreated")
         );
-        let Notice::OrderCreated(order) = notice(&event("OrderCreated", created())) else { panic!("{incoming:?}") };
+        let NotificationContent::OrderCreated(order) = content(&event("OrderCreated", created())) else {
+            panic!("{parsed:?}")
+        };
         assert_eq!(order.total.to_string(), "59.97 USD");
         assert_eq!((order.lines[0].quantity.get(), order.lines[0].total.minor()), (3, 5997));
     }
 
     #[test]
-    fn a_cancellation_is_read_with_and_without_a_total_and_with_reasons_yet_unknown() {
-        for (name, expected) in [("out_of_stock", Reason::OutOfStock), ("moon_phase", Reason::Other)] {
+    fn a_cancellation_is_parsed_without_a_total_and_with_an_unknown_reason() {
+        for (name, expected) in
+            [("out_of_stock", CancellationReason::OutOfStock), ("moon_phase", CancellationReason::Other)]
+        {
             let mut data = created();
             data["reason"] = name.into();
             data["confirmed"] = false.into();
-            let Notice::OrderCancelled(order) = notice(&event("OrderCancelled", data.clone())) else {
+            let NotificationContent::OrderCancelled(order) = content(&event("OrderCancelled", data.clone())) else {
                 panic!("{name}")
             };
             assert_eq!((order.reason, order.total.map(|total| total.minor())), (expected, Some(5997)));
             data.as_object_mut().unwrap().remove("total");
-            let notice = notice(&event("OrderCancelled", data));
-            assert!(matches!(notice, Notice::OrderCancelled(order) if order.total.is_none()));
+            let content = content(&event("OrderCancelled", data));
+            assert!(matches!(content, NotificationContent::OrderCancelled(order) if order.total.is_none()));
         }
     }
 
     #[test]
-    fn a_refusal_that_the_customer_was_told_needs_no_message_unless_the_order_was_confirmed() {
-        for (told, confirmed, needs_message) in
+    fn a_refusal_that_the_customer_knows_of_is_ignored_unless_the_order_was_confirmed() {
+        for (customer_told, confirmed, expected) in
             [(true, false, false), (false, false, true), (true, true, true), (false, true, true)]
         {
             let mut data = created();
             data["reason"] = "payment_declined".into();
-            data["customer_told"] = told.into();
+            data["customer_told"] = customer_told.into();
             data["confirmed"] = confirmed.into();
-            let is_told = matches!(task(&event("OrderCancelled", data)), Task::Tell(_));
-            assert_eq!(is_told, needs_message, "told: {told}, confirmed: {confirmed}");
+            let notifies = matches!(action(&event("OrderCancelled", data)), EventAction::Notify(_));
+            assert_eq!(notifies, expected, "customer_told: {customer_told}, confirmed: {confirmed}");
         }
     }
 
     #[test]
-    fn an_event_without_a_recipient_and_a_captured_payment_need_no_message() {
+    fn an_event_without_a_recipient_is_ignored_and_so_is_a_captured_payment() {
         let mut data = created();
         data["amount"] = 59.97.into();
-        assert_eq!(task(&event("PaymentCaptured", data.clone())), Task::Nothing);
+        assert_eq!(action(&event("PaymentCaptured", data.clone())), EventAction::Ignore);
         data.as_object_mut().unwrap().remove("recipient");
         for kind in ["OrderCreated", "PaymentRefunded"] {
-            assert_eq!(task(&event(kind, data.clone())), Task::Nothing, "{kind}");
+            assert_eq!(action(&event(kind, data.clone())), EventAction::Ignore, "{kind}");
         }
     }
 
     #[test]
-    fn an_erased_user_is_to_be_forgotten() {
+    fn an_erased_user_is_erased_here_too() {
         let id = "user_0195a8e0-0000-7000-8000-000000000002";
-        let task = task(&event("UserErased", json!({ "user_id": id })));
-        assert_eq!(task, Task::Forget(id.parse().unwrap()));
+        let action = action(&event("UserErased", json!({ "user_id": id })));
+        assert_eq!(action, EventAction::EraseUser(id.parse().unwrap()));
         assert!(matches!(reason(&event("UserErased", json!({}))), InvalidReason::Data(_)));
     }
 
     #[test]
-    fn members_that_are_new_to_us_are_left_alone() {
+    fn unknown_members_are_ignored() {
         let mut data = created();
         data["gift"] = true.into();
         let mut event = event("OrderCreated", data);
@@ -370,33 +372,33 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_context_that_cannot_be_read_is_no_reason_to_stay_silent() {
+    fn an_event_with_a_malformed_trace_context_is_accepted() {
         let mut event = event("OrderCreated", created());
         event["traceparent"] = "nonsense\n".into();
         assert_ne!(parse(&event.to_string()).unwrap().trace.to_string(), "nonsense\n");
     }
 
     #[test]
-    fn what_is_no_event_of_ours_is_refused_by_what_is_wrong() {
+    fn a_message_that_is_not_an_event_is_refused_with_the_reason() {
         let good = event("OrderCreated", created());
-        let but = |member: &str, value: Value| {
+        let with = |member: &str, value: Value| {
             let mut event = good.clone();
             event[member] = value;
             reason(&event)
         };
-        assert_eq!(but("specversion", "0.3".into()), InvalidReason::Specversion);
-        assert_eq!(but("type", "OrderEaten".into()), InvalidReason::Kind);
-        assert_eq!(but("id", "".into()), InvalidReason::Id);
-        assert_eq!(but("id", "x".repeat(257).into()), InvalidReason::Id);
-        assert!(matches!(but("time", "yesterday".into()), InvalidReason::Envelope(_)));
+        assert_eq!(with("specversion", "0.3".into()), InvalidReason::Specversion);
+        assert_eq!(with("type", "OrderEaten".into()), InvalidReason::Kind);
+        assert_eq!(with("id", "".into()), InvalidReason::Id);
+        assert_eq!(with("id", "x".repeat(257).into()), InvalidReason::Id);
+        assert!(matches!(with("time", "yesterday".into()), InvalidReason::Envelope(_)));
         for body in ["", "{", "null", "[]", "{} {}", "\"text\""] {
             assert!(matches!(parse(body).unwrap_err().reason, InvalidReason::Envelope(_)), "{body}");
         }
     }
 
     #[test]
-    fn each_part_of_the_data_is_checked_and_named() {
-        let but = |path: &str, value: Value| {
+    fn each_invalid_member_of_the_data_is_named() {
+        let problem_with = |path: &str, value: Value| {
             let mut data = created();
             *data.pointer_mut(path).unwrap() = value;
             match reason(&event("OrderCreated", data)) {
@@ -404,7 +406,7 @@ mod tests {
                 other => panic!("{path}: {other}"),
             }
         };
-        for (path, value, named) in [
+        for (path, value, expected) in [
             ("/order_id", json!("order_7"), "order_id: "),
             ("/recipient/email", json!("secret@"), "recipient.email: "),
             ("/recipient/phone", json!("555"), "recipient.phone: "),
@@ -416,14 +418,14 @@ mod tests {
             ("/lines", json!([]), "lines: none"),
             ("/currency", json!("XXX"), "currency: "),
         ] {
-            let problem = but(path, value);
-            assert!(problem.starts_with(named), "{path}: {problem}");
+            let problem = problem_with(path, value);
+            assert!(problem.starts_with(expected), "{path}: {problem}");
         }
-        assert_eq!(but("/currency", json!("JPY")), "must have at most 0 decimals");
+        assert_eq!(problem_with("/currency", json!("JPY")), "must have at most 0 decimals");
     }
 
     #[test]
-    fn no_error_quotes_the_event() {
+    fn no_error_quotes_a_value_from_the_event() {
         for secret in ["ada@example.com@", "+15555550100x"] {
             for path in ["/recipient", "/recipient/email", "/recipient/phone", "/lines/0/quantity", "/total"] {
                 let mut data = created();
@@ -435,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_member_is_named_and_the_event_too() {
+    fn an_error_names_the_missing_member_and_the_event() {
         let mut data = created();
         data["recipient"].as_object_mut().unwrap().remove("name");
         let error = parse(&event("OrderCreated", data).to_string()).unwrap_err();
@@ -449,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_shows_nobody() {
+    fn debug_output_shows_no_personal_data() {
         let shown = format!("{:?}", parse(&event("OrderCreated", created()).to_string()).unwrap());
         assert!(!shown.contains("Ada") && !shown.contains("ada@") && !shown.contains("5555550100"), "{shown}");
     }

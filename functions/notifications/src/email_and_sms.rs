@@ -1,0 +1,173 @@
+//! Sends e-mails with Amazon SES and text messages with Amazon SNS.
+
+use std::time::Duration;
+
+use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_sesv2::{
+    error::{BuildError, ProvideErrorMetadata, SdkError},
+    types::{Body, Content, Destination, EmailContent, Message},
+};
+use aws_sdk_sns::types::MessageAttributeValue;
+use backon::{ExponentialBuilder, Retryable};
+use chassis::{
+    aws::never_left,
+    contact::{Email, Phone},
+    telemetry,
+};
+
+use crate::templates;
+
+/// The timeout of one attempt to send a message. The timeout is long, because
+/// after a timeout it is unknown whether the message was sent.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum number of retries for a message that was certainly not sent.
+const RETRIES: usize = 5;
+/// The error codes of SES that say that the recipient's address is malformed.
+/// All other refusals are about the sender, the account or its permissions, and
+/// an operator has to act on them. SES answers `MessageRejected`, too, for an
+/// identity that is not verified.
+/// <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
+const PERMANENT_EMAIL_REFUSALS: [&str; 1] = ["BadRequestException"];
+/// The error codes of SNS that say that the phone number is malformed, or that
+/// its owner has opted out of text messages. `InvalidParameter` can only be about
+/// the phone number, since all other parameters are the same for every recipient.
+/// <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
+const PERMANENT_SMS_REFUSALS: [&str; 4] =
+    ["InvalidParameter", "InvalidParameterValue", "OptedOut", "OptedOutException"];
+
+/// Sends e-mails and text messages.
+#[derive(Clone, Debug)]
+pub struct MessageSender {
+    ses: aws_sdk_sesv2::Client,
+    sns: aws_sdk_sns::Client,
+    sender: Email,
+}
+
+/// The message was not sent, or it is unknown whether the message was sent.
+///
+/// The text of a provider's refusal often quotes the recipient's address. A log
+/// must therefore contain neither that text nor the SDK's error, which includes
+/// that text. This is why the error keeps only codes and no source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The provider refused the message, and would refuse every retry, too: the
+    /// recipient cannot be reached on this channel.
+    #[error("the provider refused the recipient permanently, with {code}")]
+    PermanentlyRefused {
+        /// The provider's error code.
+        code: String,
+    },
+    /// The provider refused the message: nothing was sent.
+    #[error("the provider refused the message with {code}, status {status}")]
+    Refused {
+        /// The provider's error code.
+        code: String,
+        /// The HTTP status, or 0 if the SDK refused to build the request.
+        status: u16,
+    },
+    /// No request reached the provider: nothing was sent.
+    #[error("no connection to the provider: {0}")]
+    NotSent(String),
+    /// No answer shows whether the message was sent.
+    #[error("it is unknown whether the message was sent: {0}")]
+    OutcomeUnknown(String),
+}
+
+impl MessageSender {
+    /// Creates the clients from the SDK's shared configuration. `sender` is the
+    /// address that e-mails come from.
+    pub fn new(config: &SdkConfig, sender: Email) -> Self {
+        // Neither provider can distinguish a retry from a second message. A message
+        // that may have been sent is therefore left to the next delivery of the
+        // event, which counts a possible repetition. Only a message that was
+        // certainly not sent is retried here.
+        let retries = RetryConfig::disabled();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
+        let ses = aws_sdk_sesv2::config::Builder::from(config)
+            .retry_config(retries.clone())
+            .timeout_config(timeouts.clone())
+            .build();
+        let sns = aws_sdk_sns::config::Builder::from(config).retry_config(retries).timeout_config(timeouts).build();
+        Self { ses: aws_sdk_sesv2::Client::from_conf(ses), sns: aws_sdk_sns::Client::from_conf(sns), sender }
+    }
+
+    /// Sends an e-mail. Returns the message's id at SES.
+    pub async fn send_email(&self, to: &Email, email: &templates::Email) -> Result<String, SendError> {
+        let body = Body::builder().text(utf8(&email.text)?).html(utf8(&email.html)?).build();
+        let message = Message::builder().subject(utf8(&email.subject)?).body(body).build();
+        let request = self
+            .ses
+            .send_email()
+            .from_email_address(self.sender.expose())
+            .destination(Destination::builder().to_addresses(to.expose()).build())
+            .content(EmailContent::builder().simple(message).build());
+        let send = || async { request.clone().send().await };
+        let output = send.retry(backoff()).when(is_certainly_not_sent).await;
+        Ok(output.map_err(|error| classify(&error, &PERMANENT_EMAIL_REFUSALS))?.message_id.unwrap_or_default())
+    }
+
+    /// Sends a text message. Returns the message's id at SNS.
+    pub async fn send_sms(&self, to: &Phone, text: &str) -> Result<String, SendError> {
+        // SNS may delay promotional messages. The customer waits for this message.
+        let transactional = MessageAttributeValue::builder().data_type("String").string_value("Transactional").build();
+        let request = self
+            .sns
+            .publish()
+            .phone_number(to.expose())
+            .message(text)
+            .message_attributes("AWS.SNS.SMS.SMSType", transactional.map_err(unbuildable)?);
+        let send = || async { request.clone().send().await };
+        let output = send.retry(backoff()).when(is_certainly_not_sent).await;
+        Ok(output.map_err(|error| classify(&error, &PERMANENT_SMS_REFUSALS))?.message_id.unwrap_or_default())
+    }
+}
+
+fn utf8(text: &str) -> Result<Content, SendError> {
+    Content::builder().charset("UTF-8").data(text).build().map_err(unbuildable)
+}
+
+/// The SDK refused to build the request, so no request was sent.
+fn unbuildable(error: BuildError) -> SendError {
+    SendError::Refused { code: error.to_string(), status: 0 }
+}
+
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(4))
+        .with_max_times(RETRIES)
+        .with_jitter()
+}
+
+/// Returns `true` if the provider throttled the request or no request reached the
+/// provider: a retry cannot send the message twice.
+fn is_certainly_not_sent<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    let is_throttled = |code: &str| code.starts_with("Thrott") || code == "TooManyRequestsException";
+    error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(is_throttled) || never_left(error)
+}
+
+fn classify<E>(error: &SdkError<E>, permanent_refusals: &[&str]) -> SendError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(refusal) => {
+            let code = refusal.err().code().unwrap_or("no code").to_owned();
+            let status = refusal.raw().status();
+            if permanent_refusals.contains(&code.as_str()) {
+                SendError::PermanentlyRefused { code }
+            } else if status.is_client_error() {
+                SendError::Refused { code, status: status.as_u16() }
+            } else {
+                SendError::OutcomeUnknown(format!("{code}, status {}", status.as_u16()))
+            }
+        }
+        SdkError::ConstructionFailure(_) => {
+            SendError::Refused { code: "the request could not be built".into(), status: 0 }
+        }
+        // The remaining errors are about the connection, not about the request's
+        // content. Their texts contain host names at most.
+        error if never_left(error) => SendError::NotSent(telemetry::chain(error)),
+        error => SendError::OutcomeUnknown(telemetry::chain(error)),
+    }
+}

@@ -1,0 +1,142 @@
+//! Handles a batch of messages from SQS. Each message is handled by itself: if one
+//! message fails, even with a panic, the other messages are still handled.
+
+use std::panic::AssertUnwindSafe;
+
+use chassis::{
+    deadline::Deadline,
+    events::{BatchResponse, ItemFailure},
+    telemetry,
+};
+use futures::{FutureExt, StreamExt, stream};
+use serde::Deserialize;
+use serde_json::Value;
+use tracing::{Instrument, Span, field};
+
+use crate::{
+    domain::EventAction,
+    event_parser,
+    service::{Notifications, NotifyError, RESERVE},
+};
+
+/// The number of records that are handled concurrently. The number is small because
+/// SES and SNS limit the messages per second, and larger than one so that a slow
+/// record does not delay all others.
+const CONCURRENCY: usize = 4;
+
+/// A record failed that has no message id, so that a partial batch response cannot
+/// name the record.
+///
+/// The whole batch fails then. A response that omits the record would make SQS
+/// delete the message, and the event would be lost. The other records of the batch
+/// are delivered again, too, but their messages are marked as sent and not sent
+/// twice. SQS always gives a message id, but an emulator may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record without a message id failed, so the whole batch is to be delivered again")]
+pub struct UnnamedFailure;
+
+/// Returns the records of a payload, or `None` if the payload is not a batch from
+/// SQS. The records are not parsed yet, so that a malformed record fails alone.
+pub(super) fn records(payload: &str) -> Option<Vec<Value>> {
+    #[derive(Deserialize)]
+    struct Batch {
+        #[serde(rename = "Records")]
+        records: Vec<Value>,
+    }
+    let Batch { records } = serde_json::from_str(payload).ok()?;
+    records.iter().any(|record| record["eventSource"] == "aws:sqs").then_some(records)
+}
+
+/// Handles all `records` before `deadline`.
+pub(super) async fn handle(
+    notifications: &Notifications,
+    records: &[Value],
+    deadline: Deadline,
+) -> Result<BatchResponse, UnnamedFailure> {
+    // Erasures come first, so that a user who is erased in this batch gets no
+    // message from this batch.
+    let (erasures, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| is_erasure(record));
+    let mut outcomes = Vec::with_capacity(records.len());
+    for part in [erasures, others] {
+        let mut work = Vec::with_capacity(part.len());
+        for record in part {
+            let handled = async move {
+                let message_id = record["messageId"].as_str().filter(|id| !id.is_empty());
+                (message_id, handle_record(notifications, record, message_id, deadline).await)
+            };
+            work.push(handled);
+        }
+        outcomes.extend(stream::iter(work).buffer_unordered(CONCURRENCY).collect::<Vec<_>>().await);
+    }
+    let mut response = BatchResponse::default();
+    let mut unnamed = false;
+    for (message_id, is_done) in outcomes {
+        match message_id {
+            _ if is_done => {}
+            Some(id) => response.batch_item_failures.push(ItemFailure { item_identifier: id.to_owned() }),
+            None => unnamed = true,
+        }
+    }
+    if unnamed { Err(UnnamedFailure) } else { Ok(response) }
+}
+
+fn is_erasure(record: &Value) -> bool {
+    let event = event_parser::parse(record["body"].as_str().unwrap_or_default());
+    event.is_ok_and(|event| matches!(event.action, EventAction::EraseUser(_)))
+}
+
+/// Returns `true` if the record needs no further delivery.
+async fn handle_record(
+    notifications: &Notifications,
+    record: &Value,
+    message_id: Option<&str>,
+    deadline: Deadline,
+) -> bool {
+    let span = tracing::info_span!(
+        "record",
+        message_id,
+        event_id = field::Empty,
+        kind = field::Empty,
+        traceparent = field::Empty,
+    );
+    async {
+        if deadline.earlier_by(RESERVE).remaining().is_zero() {
+            tracing::warn!("no time is left for this record");
+            return false;
+        }
+        let done = AssertUnwindSafe(act_on(notifications, record, deadline)).catch_unwind().await;
+        // The panic's message is not logged, since it may quote personal data.
+        done.unwrap_or_else(|_| {
+            tracing::error!("the handling of the record panicked; SQS will deliver the record again");
+            false
+        })
+    }
+    .instrument(span)
+    .await
+}
+
+async fn act_on(notifications: &Notifications, record: &Value, deadline: Deadline) -> bool {
+    let event = match event_parser::parse(record["body"].as_str().unwrap_or_default()) {
+        Ok(event) => event,
+        Err(error) => {
+            if let Some(event_id) = &error.event_id {
+                Span::current().record("event_id", field::display(event_id));
+            }
+            tracing::error!(cause = telemetry::chain(&error), "the message is not a valid event");
+            return false;
+        }
+    };
+    Span::current()
+        .record("event_id", field::display(&event.event_id))
+        .record("kind", &event.kind)
+        .record("traceparent", field::display(&event.trace));
+    let done = match event.action {
+        EventAction::Ignore => Ok(()),
+        EventAction::Notify(notification) => notifications.notify(&notification, deadline).await,
+        EventAction::EraseUser(user_id) => notifications.erase_user(user_id).await.map_err(NotifyError::from),
+    };
+    done.inspect_err(|error| {
+        tracing::warn!(cause = telemetry::chain(error), "the record failed; SQS will deliver it again")
+    })
+    .is_ok()
+}
