@@ -10,7 +10,7 @@ use chassis::{
     contact::VerifiedContact,
     events::{Event, EventPublisher},
     id::UserId,
-    money::{Amount, Currency},
+    money::{Amount, Currency, Money},
     service_client::{CallError, ServiceClient},
 };
 use jiff::Timestamp;
@@ -18,10 +18,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    documents::{LineDocument, MoneyDocument},
-    domain::{
-        Item, Order, OrderId, OrderState, PaymentMethod, PricedLine, ProductId, Quantity, Quote, Recipient, Refusal,
-    },
+    documents::OrderLineDocument,
+    domain::{Item, Order, OrderId, OrderState, PaymentMethod, Quote, Recipient, Refusal},
     saga::{Participants, Run, StepError},
 };
 
@@ -128,50 +126,14 @@ struct Validation {
 #[derive(Serialize)]
 struct Reserve<'a> {
     order_id: OrderId,
-    items: &'a [Item],
-}
-
-#[derive(Deserialize)]
-struct Reserved {
-    lines: Vec<ReservedLine>,
-    total: Amount,
-    currency: Currency,
-}
-
-#[derive(Deserialize)]
-struct ReservedLine {
-    product_id: ProductId,
-    name: String,
-    quantity: Quantity,
-    unit_price: Amount,
-    line_total: Amount,
-}
-
-impl Reserved {
-    fn quote(self) -> Result<Quote, chassis::money::MoneyError> {
-        let currency = self.currency;
-        let line = |line: ReservedLine| {
-            Ok(PricedLine {
-                product_id: line.product_id,
-                name: line.name,
-                quantity: line.quantity,
-                unit_price: line.unit_price.of(currency)?,
-                line_total: line.line_total.of(currency)?,
-            })
-        };
-        Ok(Quote {
-            lines: self.lines.into_iter().map(line).collect::<Result<_, _>>()?,
-            total: self.total.of(currency)?,
-        })
-    }
+    lines: &'a [Item],
 }
 
 #[derive(Serialize)]
 struct Authorise<'a> {
     order_id: OrderId,
     user_id: UserId,
-    #[serde(flatten)]
-    amount: MoneyDocument,
+    amount: Money,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_method: &'a Option<PaymentMethod>,
     recipient: &'a Recipient,
@@ -188,7 +150,7 @@ struct OrderCreated<'a> {
     /// Absent once the customer's data is erased: there is nobody to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<&'a Recipient>,
-    lines: Vec<LineDocument>,
+    lines: Vec<OrderLineDocument>,
     total: Amount,
     currency: Currency,
     /// Whether the payment is captured. It isn't where the order is announced
@@ -239,10 +201,8 @@ impl Participants for Services {
     }
 
     async fn reserve_stock(&self, order: &Order, run: Run<'_>) -> Result<Quote, StepError> {
-        let body = Reserve { order_id: order.id, items: order.basket.items() };
-        let reserved: Reserved =
-            self.products.post("/products/reserve", &body, run.trace, run.deadline).await.map_err(refusal)?;
-        reserved.quote().map_err(|error| StepError::Unavailable(format!("products quoted nonsense: {error}")))
+        let body = Reserve { order_id: order.id, lines: order.basket.items() };
+        self.products.post("/products/reserve", &body, run.trace, run.deadline).await.map_err(refusal)
     }
 
     async fn release_stock(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
@@ -255,7 +215,7 @@ impl Participants for Services {
         let body = Authorise {
             order_id: order.id,
             user_id: order.user_id,
-            amount: known(&order.quote, "price")?.total.into(),
+            amount: known(&order.quote, "price")?.total,
             payment_method: &order.payment_method,
             recipient: known(&order.recipient, "recipient")?,
         };
@@ -287,7 +247,7 @@ impl Participants for Services {
             order_id: order.id,
             user_id: order.user_id,
             recipient: recipient(order)?,
-            lines: quote.lines.iter().map(LineDocument::from).collect(),
+            lines: quote.lines.iter().map(OrderLineDocument::from).collect(),
             total: quote.total.amount(),
             currency: quote.total.currency(),
             paid: order.state == OrderState::Confirmed,

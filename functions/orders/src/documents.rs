@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use chassis::{
     id::UserId,
-    money::{Amount, Currency, Money},
+    money::{Amount, Currency},
     problem::Problem,
 };
 use jiff::Timestamp;
@@ -19,58 +19,10 @@ use crate::{
     saga::engine::Decision,
 };
 
-/// Money on the wire.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct MoneyDocument {
-    amount: Amount,
-    currency: Currency,
-}
-
-impl From<Money> for MoneyDocument {
-    fn from(money: Money) -> Self {
-        Self { amount: money.amount(), currency: money.currency() }
-    }
-}
-
-/// A priced line.
-#[derive(Clone, Debug, Serialize)]
-pub struct LineDocument {
-    product_id: ProductId,
-    name: String,
-    quantity: Quantity,
-    unit_price: Amount,
-    line_total: Amount,
-}
-
-impl From<&PricedLine> for LineDocument {
-    fn from(line: &PricedLine) -> Self {
-        Self {
-            product_id: line.product_id,
-            name: line.name.clone(),
-            quantity: line.quantity,
-            unit_price: line.unit_price.amount(),
-            line_total: line.line_total.amount(),
-        }
-    }
-}
-
-/// What one piece costs now.
-#[derive(Clone, Debug, Serialize)]
-struct CurrentPrice {
-    product_id: ProductId,
-    unit_price: Amount,
-}
-
-impl From<&PricedLine> for CurrentPrice {
-    fn from(line: &PricedLine) -> Self {
-        Self { product_id: line.product_id, unit_price: line.unit_price.amount() }
-    }
-}
-
 /// A line of an order. Its name and prices are there once they are known.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = OrderLine)]
-struct ItemDocument {
+pub struct OrderLineDocument {
     product_id: ProductId,
     /// What the product was called when it was ordered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,14 +37,19 @@ struct ItemDocument {
     line_total: Option<Amount>,
 }
 
-impl From<&PricedLine> for ItemDocument {
+impl From<&PricedLine> for OrderLineDocument {
     fn from(line: &PricedLine) -> Self {
-        let LineDocument { product_id, name, quantity, unit_price, line_total } = line.into();
-        Self { product_id, name: Some(name), quantity, unit_price: Some(unit_price), line_total: Some(line_total) }
+        Self {
+            product_id: line.product_id,
+            name: Some(line.name.clone()),
+            quantity: line.quantity,
+            unit_price: Some(line.unit_price.amount()),
+            line_total: Some(line.line_total.amount()),
+        }
     }
 }
 
-impl From<&Item> for ItemDocument {
+impl From<&Item> for OrderLineDocument {
     fn from(item: &Item) -> Self {
         let Item { product_id, quantity } = *item;
         Self { product_id, name: None, quantity, unit_price: None, line_total: None }
@@ -125,7 +82,7 @@ pub struct OrderDocument {
     #[schema(value_type = UserId)]
     user_id: UserId,
     status: OrderState,
-    items: Vec<ItemDocument>,
+    items: Vec<OrderLineDocument>,
     /// There once the prices are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -150,8 +107,8 @@ pub struct OrderDocument {
 impl From<&Order> for OrderDocument {
     fn from(order: &Order) -> Self {
         let items = match &order.quote {
-            Some(quote) => quote.lines.iter().map(ItemDocument::from).collect(),
-            None => order.basket.items().iter().map(ItemDocument::from).collect(),
+            Some(quote) => quote.lines.iter().map(OrderLineDocument::from).collect(),
+            None => order.basket.items().iter().map(OrderLineDocument::from).collect(),
         };
         Self {
             id: order.id,
@@ -210,7 +167,9 @@ pub(crate) fn refused(refusal: &Refusal, order: OrderId) -> Problem {
                 .with("lines", json!(lines))
         }
         Refusal::PriceChanged { quote } => {
-            let prices: Vec<_> = quote.lines.iter().map(CurrentPrice::from).collect();
+            let price =
+                |line: &PricedLine| json!({ "product_id": line.product_id, "unit_price": line.unit_price.amount() });
+            let prices: Vec<_> = quote.lines.iter().map(price).collect();
             Problem::new(StatusCode::CONFLICT, "price_changed", "The prices are not the ones that you were shown.")
                 .with("prices", json!(prices))
                 .with("total", json!(quote.total.amount()))

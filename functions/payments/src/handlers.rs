@@ -13,9 +13,9 @@ use chassis::{
     health,
     http::edge,
     id::UserId,
-    input::{Body, Id, Input, Message, Object, ReadBody, flag, object, text, verbatim},
+    input::{Body, Id, Input, Message, Object, ReadBody, flag, object, text, whole},
     invocation::Invocation,
-    money::{Amount, Currency},
+    money::{Amount, Currency, Money},
     openapi::ProblemResponses,
     problem::Problem,
     trace::TraceContext,
@@ -109,13 +109,7 @@ impl ReadBody for PaymentRequest {
 
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
         let (order_id, user_id) = (body.required("order_id", text), body.required("user_id", text));
-        // Of a currency that can't be read, no amount is one.
-        let amount = body.required::<Amount>("amount", verbatim);
-        let currency = body.optional_or("currency", Currency::default(), text);
-        let amount = amount.zip(currency).and_then(|(amount, currency)| {
-            let money = body.check("amount", amount.of(currency))?;
-            body.check("amount", if money.minor() > 0 { Ok(money) } else { Err("must be more than 0") })
-        });
+        let amount = body.required("amount", |place| object(place, amount));
         let method = body.optional("payment_method", text);
         let recipient = body.required("recipient", |place| object(place, recipient));
         // Take the money in the same request?
@@ -129,6 +123,15 @@ impl ReadBody for PaymentRequest {
             capture_immediately: capture_immediately?,
         })
     }
+}
+
+fn amount(amount: &mut Object<'_, '_>) -> Option<Money> {
+    let (minor, currency) = (amount.required::<i64>("minor", whole), amount.required("currency", text));
+    let minor = minor.and_then(|minor| {
+        let positive = u64::try_from(minor).ok().filter(|minor| *minor > 0);
+        amount.check("minor", positive.ok_or("must be more than 0"))
+    });
+    amount.check("minor", Money::from_minor(minor?, currency?))
 }
 
 fn recipient(recipient: &mut Object<'_, '_>) -> Option<Recipient> {

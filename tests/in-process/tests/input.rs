@@ -105,15 +105,15 @@ impl Api {
                 "POST",
                 "/products/reserve",
                 &Caller::service(),
-                json!({ "order_id": order, "items": items }),
-                &["items", "order_id"],
+                json!({ "order_id": order, "lines": items }),
+                &["lines", "order_id"],
             ),
             route(
                 "POST",
                 "/payments",
                 &Caller::service(),
                 json!({
-                    "order_id": order, "user_id": ada.id(), "amount": 19.99, "currency": "USD",
+                    "order_id": order, "user_id": ada.id(), "amount": { "minor": 1999, "currency": "USD" },
                     "payment_method": "tok_accepted", "recipient": recipient, "capture": false,
                 }),
                 &["amount", "order_id", "recipient", "user_id"],

@@ -70,8 +70,7 @@ impl Purchase {
         let mut body = json!({
             "order_id": self.order(),
             "user_id": self.customer.id().to_string(),
-            "amount": 59.97,
-            "currency": "USD",
+            "amount": { "minor": 5997, "currency": "USD" },
             "recipient": self.recipient(),
         });
         if let Some(token) = self.token {
@@ -343,13 +342,10 @@ async fn an_authorised_payment_is_held_and_its_id_derives_from_the_orders() {
 }
 
 #[tokio::test]
-async fn without_a_token_the_customers_default_method_pays_and_without_a_currency_it_is_dollars() {
+async fn without_a_token_the_customers_default_method_pays() {
     let world = World::start().await;
     let purchase = Purchase { token: None, ..Purchase::with("") };
-    let mut body = purchase.body();
-    body.as_object_mut().unwrap().remove("currency");
-    let payment = world.post(&Caller::service(), "/payments", body).await.expect(StatusCode::CREATED);
-    assert_eq!(payment["currency"], "USD");
+    authorise(&world, &purchase).await.expect(StatusCode::CREATED);
     assert_story(&world, &purchase, &take_events(&world), "AUTHORISED");
 }
 
@@ -386,8 +382,8 @@ async fn another_request_for_the_same_order_is_a_conflict_wherever_the_payment_i
             body
         };
         [
-            change("amount", json!(59.98)),
-            change("currency", json!("EUR")),
+            change("amount", json!({ "minor": 5998, "currency": "USD" })),
+            change("amount", json!({ "minor": 5997, "currency": "EUR" })),
             change("payment_method", json!("tok_slow")),
             change("user_id", json!(Caller::named("Eve").id().to_string())),
             change("capture", json!(true)),
@@ -609,34 +605,44 @@ async fn every_bad_field_is_named_at_once() {
     let world = World::start().await;
     let service = Caller::service();
     let bad = json!({
-        "order_id": "ord_1", "user_id": "ada", "amount": 0, "currency": "USD", "payment_method": "tok accepted",
+        "order_id": "ord_1", "user_id": "ada", "payment_method": "tok accepted",
+        "amount": { "minor": 0, "currency": "USD" },
         "recipient": { "name": " ", "email": "ada", "phone": "1" },
     });
-    let fields =
-        ["order_id", "user_id", "amount", "payment_method", "recipient.name", "recipient.email", "recipient.phone"];
+    let fields = [
+        "order_id",
+        "user_id",
+        "amount.minor",
+        "payment_method",
+        "recipient.name",
+        "recipient.email",
+        "recipient.phone",
+    ];
     world.post(&service, "/payments", bad).await.expect_bad_fields(&fields);
 
     let good = Purchase::with("tok_accepted").body();
     for (field, value) in [
         ("order_id", json!(good["order_id"].as_str().unwrap().to_uppercase())),
         ("order_id", json!(7)),
-        ("amount", json!(0.00)),
-        ("amount", json!(-1)),
-        ("amount", json!(1.005)),
-        ("amount", json!("59.97")),
-        ("amount", json!(1e16)),
-        ("currency", json!("usd")),
-        ("currency", json!("XAU")),
+        ("amount", json!(59.97)),
+        ("amount.minor", json!(0)),
+        ("amount.minor", json!(-1)),
+        ("amount.minor", json!(1.005)),
+        ("amount.minor", json!("5997")),
+        ("amount.minor", json!(1e16)),
+        ("amount.currency", json!("usd")),
+        ("amount.currency", json!("XAU")),
         ("payment_method", json!("")),
         ("capture", json!("yes")),
     ] {
         let mut body = good.clone();
-        body[field] = value;
+        let place = match field.split_once('.') {
+            Some((outer, inner)) => &mut body[outer][inner],
+            None => &mut body[field],
+        };
+        *place = value;
         world.post(&service, "/payments", body).await.expect_bad_fields(&[field]);
     }
-    let mut yen = good.clone();
-    yen["currency"] = "JPY".into();
-    world.post(&service, "/payments", yen).await.expect_bad_fields(&["amount"]);
     for operation in ["capture", "cancel"] {
         let path = format!("/payments/42/{operation}");
         world.send(&service, Method::POST, &path, None).await.expect_bad_fields(&["id"]);

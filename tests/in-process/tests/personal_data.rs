@@ -137,7 +137,7 @@ impl Exercise {
         let order = format!("ord_{}", uuid::Uuid::now_v7());
         let recipient = json!({ "name": NAME, "email": self.ada.email(), "phone": self.ada.phone() });
         let request = json!({
-            "order_id": order, "user_id": self.ada.id(), "amount": 19.99, "currency": "USD",
+            "order_id": order, "user_id": self.ada.id(), "amount": { "minor": 1999, "currency": "USD" },
             "payment_method": TOKENS[4], "recipient": recipient,
         });
         self.send(&Caller::service(), "POST", "/payments", Some(request.clone())).await;

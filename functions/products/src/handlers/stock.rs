@@ -4,7 +4,6 @@ use axum::{Json, extract::State};
 use chassis::{
     caller::{Admin, Internal},
     input::{Body, Id, Input, Message, Object, ReadBody, list, object, text, whole},
-    money::{Amount, Currency},
     openapi::ProblemResponses,
     problem::Problem,
 };
@@ -13,10 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{
-        Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, Name, OrderId, PricedLine, ProductId, Quantity, Quote,
-        Reason,
-    },
+    domain::{Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, OrderId, ProductId, Quote, Reason},
     openapi::Adjusting,
     service::{NewAdjustment, Products},
 };
@@ -57,7 +53,7 @@ impl From<Adjustment> for AdjustmentDocument {
     }
 }
 
-/// What `POST /products/reserve` asks for: either `items`, or one product and
+/// What `POST /products/reserve` asks for: either `lines`, or one product and
 /// its quantity.
 #[derive(Debug)]
 pub(super) struct ReserveRequest {
@@ -70,18 +66,18 @@ impl ReadBody for ReserveRequest {
 
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
         let order_id = body.required("order_id", text);
-        let items = body.optional("items", |place| list(place, 1..=MAX_LINES, |place| object(place, line)));
+        let lines = body.optional("lines", |place| list(place, 1..=MAX_LINES, |place| object(place, line)));
         let (product_id, quantity) = (body.optional("product_id", text), body.optional("quantity", whole));
-        let given = ["items", "product_id", "quantity"].map(|name| body.is_given(name));
+        let given = ["lines", "product_id", "quantity"].map(|name| body.is_given(name));
         let (all, lines) = match given {
-            [true, false, false] => ("items", items.and_then(|lines| lines.into_iter().collect::<Option<Vec<_>>>())),
+            [true, false, false] => ("lines", lines.and_then(|lines| lines.into_iter().collect::<Option<Vec<_>>>())),
             [false, true, true] => {
                 let line = product_id.zip(quantity);
                 ("quantity", line.map(|(product_id, quantity)| vec![Line { product_id, quantity }]))
             }
             _ => {
-                body.refuse("items", "must be given, or else both product_id and quantity");
-                ("items", None)
+                body.refuse("lines", "must be given, or else both product_id and quantity");
+                ("lines", None)
             }
         };
         let lines = lines.and_then(|lines| body.check(all, Lines::merge(&lines)));
@@ -94,28 +90,12 @@ fn line(line: &mut Object<'_, '_>) -> Option<Line> {
     Some(Line { product_id: product_id?, quantity: quantity? })
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct LineDocument {
-    product_id: ProductId,
-    name: Name,
-    quantity: Quantity,
-    unit_price: Amount,
-    line_total: Amount,
-}
-
-impl From<PricedLine> for LineDocument {
-    fn from(line: PricedLine) -> Self {
-        let PricedLine { product_id, name, quantity, unit_price, line_total, version: _ } = line;
-        Self { product_id, name, quantity, unit_price: unit_price.amount(), line_total: line_total.amount() }
-    }
-}
-
+/// The orders service stores the quote as it receives it: money in minor units.
 #[derive(Debug, Serialize)]
 pub(super) struct ReservationDocument {
     order_id: OrderId,
-    lines: Vec<LineDocument>,
-    total: Amount,
-    currency: Currency,
+    #[serde(flatten)]
+    quote: Quote,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,13 +136,8 @@ pub(super) async fn reserve(
     Message(Body(request)): Message<Body<ReserveRequest>>,
 ) -> Result<Json<ReservationDocument>, Problem> {
     let ReserveRequest { order_id, lines } = request;
-    let Quote { lines, total } = products.reserve(order_id, &lines).await?;
-    Ok(Json(ReservationDocument {
-        order_id,
-        lines: lines.into_iter().map(LineDocument::from).collect(),
-        total: total.amount(),
-        currency: total.currency(),
-    }))
+    let quote = products.reserve(order_id, &lines).await?;
+    Ok(Json(ReservationDocument { order_id, quote }))
 }
 
 pub(super) async fn release(
