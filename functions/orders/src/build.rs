@@ -1,4 +1,4 @@
-//! Builds the two functions from their configuration.
+//! Builds the orders function and the order worker from their configuration.
 
 use axum::Router;
 use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
@@ -6,16 +6,15 @@ use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
 use crate::{
     clients::Services,
     config::{OrdersConfig, SagaConfig},
-    documents::write_answer,
     handlers::router,
-    repository::DynamoRepository,
+    repository::dynamo::DynamoRepository,
+    responses::write_answer,
     saga::{engine::Engine, steps::Saga},
     service::Orders,
     worker::Worker,
 };
 
-/// Builds the orders function: all its routes. New orders begin with the last of
-/// `sagas`.
+/// Builds all routes of the orders function. New orders begin with the last of `sagas`.
 pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Router {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.saga.table.clone());

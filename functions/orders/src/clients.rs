@@ -1,4 +1,4 @@
-//! The saga's participants, reached over HTTP and through the queue.
+//! Implements the saga's participants: calls the other services over HTTP, and publishes events to the queue.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use chassis::{
     contact::VerifiedContact,
     events::{Event, EventPublisher},
     id::UserId,
-    money::{Amount, Currency, Money},
+    money::Money,
     service_client::{CallError, ServiceClient},
 };
 use jiff::Timestamp;
@@ -18,26 +18,24 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    documents::OrderLineDocument,
-    domain::{Item, Order, OrderId, OrderState, PaymentMethod, Quote, Recipient, Refusal},
-    saga::{Participants, Run, StepError},
+    domain::{CancellationReason, Order, OrderId, OrderLine, OrderState, PaymentMethod, Quote, Recipient},
+    events::{OrderCancelled, OrderCreated},
+    responses::OrderLineDocument,
+    saga::{Participants, StepContext, StepError},
 };
 
-/// How long one call may take. A card network needs longer than a table.
+/// The timeout of one attempt of a call.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Card networks are slow.
 const PAYMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Where these events come from.
+/// The `source` of the events.
 const SOURCE: &str = "/orders";
 
-/// Where the other services are. Nothing else in this service knows how they
-/// are reached.
+/// The addresses of the other services. No other type of this crate knows how the services are reached.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// The users service.
     pub users: BaseUrl,
-    /// The products service.
     pub products: BaseUrl,
-    /// The payments service.
     pub payments: BaseUrl,
 }
 
@@ -50,7 +48,6 @@ impl Configuration for Addresses {
     }
 }
 
-/// The participants.
 #[derive(Debug)]
 pub struct Services {
     users: ServiceClient,
@@ -60,7 +57,6 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services at `addresses`, and the queue behind `events`.
     pub fn new(addresses: Addresses, events: EventPublisher, aws: &Aws, clock: Clock) -> Self {
         let client = |name, address, timeout| ServiceClient::new(name, address, timeout, aws, clock.clone());
         Self {
@@ -77,41 +73,56 @@ impl Services {
         kind: &str,
         at: Timestamp,
         data: D,
-        run: Run<'_>,
+        context: StepContext<'_>,
     ) -> Result<(), StepError> {
         let event = Event::new(SOURCE, kind, order.id, at, order.trace.clone(), data);
-        let published = self.events.publish(&event, run.deadline).await;
-        published.map_err(|error| StepError::Unavailable(error.to_string()))
+        let published = self.events.publish(&event, context.deadline).await;
+        published.map_err(|error| StepError::Unavailable(error.into()))
     }
 }
 
-/// Reads a refusal's extension member; what can't be read is left empty, since
-/// the refusal itself is certain.
-fn member<T: DeserializeOwned + Default>(members: &serde_json::Map<String, Value>, name: &str) -> T {
-    members.get(name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
+/// Posts `body` to `path`.
+async fn post<A: DeserializeOwned>(
+    client: &ServiceClient,
+    path: &str,
+    body: &(impl Serialize + Sync),
+    context: StepContext<'_>,
+) -> Result<A, StepError> {
+    client.post(path, body, context.trace, context.deadline).await.map_err(step_error)
 }
 
-/// Translates what a service refused with. A code that isn't known here is no
-/// decision about the order.
-fn refusal(error: CallError) -> StepError {
+/// Posts an empty body to `path`. Only the status of the answer matters.
+async fn command(client: &ServiceClient, path: String, context: StepContext<'_>) -> Result<(), StepError> {
+    let Acknowledged {} = post(client, &path, &json!({}), context).await?;
+    Ok(())
+}
+
+/// Translates the code of a refusal. A refusal with an unknown code decides nothing about the order.
+fn step_error(error: CallError) -> StepError {
     let problem = match &error {
         CallError::Refused { problem, .. } => problem,
-        CallError::Contended { .. } => return StepError::Busy(error.to_string()),
-        CallError::Unavailable { .. } => return StepError::Unavailable(error.to_string()),
+        CallError::Contended { .. } => return StepError::Contended(error.into()),
+        CallError::Unavailable { .. } => return StepError::Unavailable(error.into()),
     };
     let members = &problem.members;
-    match problem.code.as_str() {
-        "out_of_stock" => StepError::Refused(Refusal::OutOfStock { lines: member(members, "lines") }),
-        "unknown_product" => StepError::Refused(Refusal::UnknownProduct { products: member(members, "products") }),
-        "mixed_currencies" => StepError::Refused(Refusal::MixedCurrencies),
-        "payment_declined" => StepError::Refused(Refusal::PaymentDeclined { reason: member(members, "reason") }),
-        "capture_refused" => StepError::Refused(Refusal::CaptureRefused),
-        "reservation_released" | "payment_cancelled" => StepError::Overtaken,
-        _ => {
-            tracing::error!(%error, "a refusal that means nothing for an order");
-            StepError::Unavailable(error.to_string())
+    StepError::Refused(match problem.code.as_str() {
+        "out_of_stock" => CancellationReason::OutOfStock { lines: member(members, "lines") },
+        "unknown_product" => CancellationReason::UnknownProduct { products: member(members, "products") },
+        "mixed_currencies" => CancellationReason::MixedCurrencies,
+        "payment_declined" => CancellationReason::PaymentDeclined { reason: member(members, "reason") },
+        "capture_refused" => CancellationReason::CaptureRefused,
+        "reservation_released" | "payment_cancelled" => return StepError::Overtaken,
+        code => {
+            tracing::error!(code, "a service refused a step with a code that is not known here");
+            return StepError::Unavailable(error.into());
         }
-    }
+    })
+}
+
+/// Reads an extension member of a refusal. A member that cannot be read is left empty, because the refusal itself is
+/// certain.
+fn member<T: DeserializeOwned + Default>(members: &serde_json::Map<String, Value>, name: &str) -> T {
+    members.get(name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -126,7 +137,7 @@ struct Validation {
 #[derive(Serialize)]
 struct Reserve<'a> {
     order_id: OrderId,
-    lines: &'a [Item],
+    lines: &'a [OrderLine],
 }
 
 #[derive(Serialize)]
@@ -139,127 +150,82 @@ struct Authorise<'a> {
     recipient: &'a Recipient,
 }
 
-/// An answer of which only the status counts.
+/// An answer of which only the status matters.
 #[derive(Deserialize)]
 struct Acknowledged {}
 
-#[derive(Serialize)]
-struct OrderCreated<'a> {
-    order_id: OrderId,
-    user_id: UserId,
-    /// Absent once the customer's data is erased: there is nobody to tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recipient: Option<&'a Recipient>,
-    lines: Vec<OrderLineDocument>,
-    total: Amount,
-    currency: Currency,
-    /// Whether the payment is captured. It isn't where the order is announced
-    /// only to be recalled.
-    paid: bool,
-}
-
-#[derive(Serialize)]
-struct OrderCancelled<'a> {
-    order_id: OrderId,
-    user_id: UserId,
-    /// Absent once the customer's data is erased: there is nobody to tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recipient: Option<&'a Recipient>,
-    reason: &'static str,
-    /// Whether it was ever announced with OrderCreated.
-    confirmed: bool,
-    /// Whether the request that placed the order has told the customer.
-    customer_told: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<Amount>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    currency: Option<Currency>,
-}
-
-/// What a later step needs and an earlier one found out.
-fn known<'a, T>(fact: &'a Option<T>, what: &str) -> Result<&'a T, StepError> {
-    fact.as_ref().ok_or_else(|| StepError::Unavailable(format!("the order's {what} is not known")))
-}
-
-/// Whom to tell about an order; nobody, once the customer's data is erased.
-fn recipient(order: &Order) -> Result<Option<&Recipient>, StepError> {
-    if order.is_erased { Ok(None) } else { known(&order.recipient, "recipient").map(Some) }
+/// Returns the output of an earlier step.
+fn output<'a, T>(output: &'a Option<T>, name: &str) -> Result<&'a T, StepError> {
+    output.as_ref().ok_or_else(|| StepError::Unavailable(format!("the order has no {name}").into()))
 }
 
 #[async_trait]
 impl Participants for Services {
-    async fn validate_user(&self, order: &Order, run: Run<'_>) -> Result<Recipient, StepError> {
+    async fn validate_user(&self, order: &Order, context: StepContext<'_>) -> Result<Recipient, StepError> {
         let path = format!("/users/{}/validate", order.user_id);
-        let heard = order.contact.as_ref().unwrap_or(&VerifiedContact::UNKNOWN);
-        let answer: Validation = self.users.post(&path, heard, run.trace, run.deadline).await.map_err(refusal)?;
+        let contact = order.contact.as_ref().unwrap_or(&VerifiedContact::UNKNOWN);
+        let answer: Validation = post(&self.users, &path, contact, context).await?;
         match (answer.valid, answer.recipient, answer.reason.as_deref()) {
             (true, Some(recipient), _) => Ok(recipient),
-            (false, _, Some("user_not_found")) => Err(StepError::Refused(Refusal::UserNotFound)),
-            (false, _, Some("user_inactive")) => Err(StepError::Refused(Refusal::UserInactive)),
-            _ => Err(StepError::Unavailable("users gave an answer that means nothing".into())),
+            (false, _, Some("user_not_found")) => Err(StepError::Refused(CancellationReason::UserNotFound)),
+            (false, _, Some("user_inactive")) => Err(StepError::Refused(CancellationReason::UserInactive)),
+            _ => Err(StepError::Unavailable("the answer of the users service is not understood".into())),
         }
     }
 
-    async fn reserve_stock(&self, order: &Order, run: Run<'_>) -> Result<Quote, StepError> {
-        let body = Reserve { order_id: order.id, lines: order.basket.items() };
-        self.products.post("/products/reserve", &body, run.trace, run.deadline).await.map_err(refusal)
+    async fn reserve_stock(&self, order: &Order, context: StepContext<'_>) -> Result<Quote, StepError> {
+        let body = Reserve { order_id: order.id, lines: order.lines.as_slice() };
+        post(&self.products, "/products/reserve", &body, context).await
     }
 
-    async fn release_stock(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
-        let path = format!("/reservations/{}/release", order.id);
-        let Acknowledged {} = self.products.post(&path, &json!({}), run.trace, run.deadline).await.map_err(refusal)?;
-        Ok(())
+    async fn release_stock(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
+        command(&self.products, format!("/reservations/{}/release", order.id), context).await
     }
 
-    async fn authorise_payment(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
+    async fn authorise_payment(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
         let body = Authorise {
             order_id: order.id,
             user_id: order.user_id,
-            amount: known(&order.quote, "price")?.total,
+            amount: output(&order.quote, "quote")?.total,
             payment_method: &order.payment_method,
-            recipient: known(&order.recipient, "recipient")?,
+            recipient: output(&order.recipient, "recipient")?,
         };
-        let Acknowledged {} = self.payments.post("/payments", &body, run.trace, run.deadline).await.map_err(refusal)?;
+        let Acknowledged {} = post(&self.payments, "/payments", &body, context).await?;
         Ok(())
     }
 
-    async fn capture_payment(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
-        let path = format!("/payments/{}/capture", order.id.payment());
-        let Acknowledged {} = self.payments.post(&path, &json!({}), run.trace, run.deadline).await.map_err(refusal)?;
-        Ok(())
+    async fn capture_payment(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
+        command(&self.payments, format!("/payments/{}/capture", order.id.payment()), context).await
     }
 
-    async fn cancel_payment(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
-        let path = format!("/payments/{}/cancel", order.id.payment());
-        let Acknowledged {} = self.payments.post(&path, &json!({}), run.trace, run.deadline).await.map_err(refusal)?;
-        Ok(())
+    async fn cancel_payment(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
+        command(&self.payments, format!("/payments/{}/cancel", order.id.payment()), context).await
     }
 
-    async fn erase_recipient(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
-        let path = format!("/payments/{}/erase-recipient", order.id.payment());
-        let Acknowledged {} = self.payments.post(&path, &json!({}), run.trace, run.deadline).await.map_err(refusal)?;
-        Ok(())
+    async fn erase_recipient(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
+        command(&self.payments, format!("/payments/{}/erase-recipient", order.id.payment()), context).await
     }
 
-    async fn publish_order_created(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
-        let quote = known(&order.quote, "price")?;
+    async fn publish_order_created(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
+        let quote = output(&order.quote, "quote")?;
+        let recipient = if order.is_erased { None } else { Some(output(&order.recipient, "recipient")?) };
         let data = OrderCreated {
             order_id: order.id,
             user_id: order.user_id,
-            recipient: recipient(order)?,
+            recipient,
             lines: quote.lines.iter().map(OrderLineDocument::from).collect(),
             total: quote.total.amount(),
             currency: quote.total.currency(),
             paid: order.state == OrderState::Confirmed,
         };
         let at = order.confirmed_at.unwrap_or(order.updated_at);
-        self.publish(order, "OrderCreated", at, data, run).await
+        self.publish(order, "OrderCreated", at, data, context).await
     }
 
-    async fn publish_order_cancelled(&self, order: &Order, run: Run<'_>) -> Result<(), StepError> {
+    async fn publish_order_cancelled(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
         if order.recipient.is_none() && !order.is_erased {
-            // Without a profile there is nobody to tell.
-            tracing::info!(order = %order.id, "cancelled without an event: its customer is not known");
+            // The customer has no active profile, so there is nobody to notify.
+            tracing::info!(order = %order.id, "no event for the cancellation: the order has no recipient");
             return Ok(());
         }
         let total = order.quote.as_ref().map(|quote| quote.total);
@@ -267,12 +233,12 @@ impl Participants for Services {
             order_id: order.id,
             user_id: order.user_id,
             recipient: order.recipient.as_ref(),
-            reason: known(&order.refusal, "reason to be cancelled")?.code(),
+            reason: output(&order.cancellation_reason, "cancellation reason")?.code(),
             confirmed: order.confirmed_at.is_some(),
-            customer_told: order.is_customer_told,
+            customer_told: order.is_refusal_answered,
             total: total.map(|total| total.amount()),
             currency: total.map(|total| total.currency()),
         };
-        self.publish(order, "OrderCancelled", order.updated_at, data, run).await
+        self.publish(order, "OrderCancelled", order.updated_at, data, context).await
     }
 }

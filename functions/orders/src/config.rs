@@ -1,4 +1,4 @@
-//! What can be set of the two functions.
+//! The environment variables of the orders function and of the order worker.
 
 use std::time::Duration;
 
@@ -12,30 +12,22 @@ use chassis::{
 
 use crate::clients::Addresses;
 
-/// The environment of the orders function.
 #[derive(Debug)]
 pub struct OrdersConfig {
-    /// What it has in common with the worker.
     pub saga: SagaConfig,
-    /// As of every function that answers requests.
     pub http: HttpConfig,
-    /// For how long an order can be cancelled.
+    /// The time after placing an order during which it can be cancelled.
     pub cancellation_window: Duration,
 }
 
-/// The environment of the order worker.
 pub type OrderWorkerConfig = SagaConfig;
 
-/// What is needed to run the saga.
+/// The variables that the orders function and the order worker have in common.
 #[derive(Debug)]
 pub struct SagaConfig {
-    /// As of every function.
     pub function: FunctionConfig,
-    /// Where orders are kept.
     pub table: TableName,
-    /// Where the other services are.
     pub services: Addresses,
-    /// Where events go.
     pub events: QueueUrl,
 }
 

@@ -1,4 +1,4 @@
-//! Erasing what orders and their payments know of a customer who has left.
+//! Erases the personal data of a customer in the customer's orders and payments, after the customer has left.
 
 use chassis::{
     id::UserId,
@@ -12,55 +12,51 @@ use futures::{StreamExt, stream};
 use crate::{
     domain::OrderId,
     repository::OrderList,
-    saga::{Run, StepError, engine::RECORD_RESERVE},
+    saga::{StepContext, StepError, engine::RECORD_RESERVE},
     worker::Worker,
 };
 
-/// How many orders are erased at once.
+/// The number of orders that are erased side by side.
 const CONCURRENCY: usize = 8;
 
-/// Why a customer's data is not erased everywhere yet. All of it is safe to
-/// repeat.
+/// The reason for which some data is not erased yet. The erasure is safe to repeat.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
-    /// Orders that may still make a payment with the customer's data.
+    /// The payment of an open order may still be made with the customer's data.
     #[error("{0} orders of the customer are still open")]
     StillOpen(usize),
-    /// There are too many orders for one invocation.
+    /// The customer has too many orders for one invocation.
     #[error("no time left for the rest of the customer's orders")]
     NoTime,
-    /// The orders can't be listed.
     #[error(transparent)]
     List(#[from] ListError),
-    /// An order can't be erased.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A payment can't be erased.
-    #[error(transparent)]
+    #[error("the payment could not be erased")]
     Payment(#[from] StepError),
 }
 
 impl Worker {
-    /// Erases a customer's name and addresses in all their orders, and in the
-    /// payments of those that are at an end.
+    /// Erases a customer's name and addresses in all orders of the customer, and in the payments of the orders that are in
+    /// a final state.
     ///
-    /// The data of an open order is erased in the order at once, but its
-    /// payment may still be on its way: an error then asks for a repetition.
+    /// The data of an open order is erased in the order at once, but the order's payment may still be on its way. The
+    /// error [`ErasureError::StillOpen`] then asks for a repetition.
     pub async fn erase_customer(
         &self,
         customer: UserId,
         trace: &TraceContext,
         invocation: &Invocation,
     ) -> Result<(), ErasureError> {
-        let run = Run { deadline: invocation.deadline.earlier_by(RECORD_RESERVE), trace };
+        let context = StepContext { deadline: invocation.deadline.earlier_by(RECORD_RESERVE), trace };
         let mut list = OrderList { user_id: customer, status: None, limit: Limit::MAX, cursor: None };
         let mut still_open = 0;
         loop {
             let page = self.engine.repository.list(&list).await?;
-            let erased = stream::iter(page.items).map(|order| self.erase_order(order.id, run));
+            let erased = stream::iter(page.items).map(|order| self.erase_order(order.id, context));
             let erased: Vec<_> = erased.buffer_unordered(CONCURRENCY).collect().await;
-            for is_closed in erased {
-                still_open += usize::from(!is_closed?);
+            for is_finished in erased {
+                still_open += usize::from(!is_finished?);
             }
             match page.next_cursor {
                 Some(cursor) => list.cursor = Some(cursor.parse().map_err(ListError::from)?),
@@ -70,16 +66,16 @@ impl Worker {
         }
     }
 
-    /// Returns whether the order is at an end, so that nothing of it will come.
-    async fn erase_order(&self, id: OrderId, run: Run<'_>) -> Result<bool, ErasureError> {
-        if run.deadline.remaining().is_zero() {
+    /// Returns whether the order is in a final state, so that no later step writes personal data.
+    async fn erase_order(&self, id: OrderId, context: StepContext<'_>) -> Result<bool, ErasureError> {
+        if context.deadline.remaining().is_zero() {
             return Err(ErasureError::NoTime);
         }
         let Some(order) = self.engine.repository.erase_customer(id).await? else { return Ok(true) };
-        let is_closed = !order.state.is_open();
-        if is_closed {
-            self.engine.participants.erase_recipient(&order, run).await?;
+        let is_finished = !order.state.is_open();
+        if is_finished {
+            self.engine.participants.erase_recipient(&order, context).await?;
         }
-        Ok(is_closed)
+        Ok(is_finished)
     }
 }

@@ -1,79 +1,48 @@
-//! What customers can do with orders.
+//! The use cases of the orders function: place, read, list and cancel orders.
 
 use std::time::Duration;
 
 use chassis::{
     contact::VerifiedContact,
     id::UserId,
-    idempotency::{self, IdempotencyKey, InsertOutcome, KEY_KEPT, KeyUse},
+    idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
     invocation::Invocation,
     page::{ListError, Page},
     store::StoreError,
     telemetry,
     trace::TraceContext,
 };
-use serde::Serialize;
 
 use crate::{
-    domain::{
-        Answer, Basket, IllegalMove, Lease, Order, OrderId, OrderState, PaymentMethod, Purchase, Refusal, ShownPrices,
-    },
+    domain::{Answer, CancellationReason, IllegalTransition, Lease, Order, OrderId, OrderState, Purchase},
     repository::{OrderList, Postponed},
     saga::engine::{Engine, Unfinished},
 };
 
-/// How long before an invocation's end a write that doesn't come to an end is
-/// given up, and after it the attempt to wake the worker: in time to say how
-/// far the order got, before the edge says that there was no time.
+/// The time before the end of an invocation at which the request gives up an unfinished write, and the time at which it
+/// gives up the attempt to wake the worker. The request must answer how far the order got before the HTTP edge answers
+/// that there was no time.
 const ANSWER_RESERVE: Duration = Duration::from_millis(1000);
 const WAKE_RESERVE: Duration = Duration::from_millis(700);
-/// How often a cancellation is tried when the order moves meanwhile.
+/// The number of attempts to cancel an order that makes transitions meanwhile.
 const CANCEL_TRIES: usize = 4;
 
 /// A request to place an order.
 #[derive(Clone, Debug)]
 pub struct PlaceOrder {
-    /// Who orders.
     pub user_id: UserId,
-    /// How their token says that they can be reached.
+    /// The addresses in the customer's token.
     pub contact: VerifiedContact,
-    /// What.
-    pub basket: Basket,
-    /// Which prices they were shown, as far as the client says so.
-    pub shown: Option<ShownPrices>,
-    /// Paid how; the provider's default for this customer if not given.
-    pub payment_method: Option<PaymentMethod>,
-    /// The client's name for this request.
+    pub purchase: Purchase,
     pub key: Option<IdempotencyKey>,
-    /// The request's trace.
     pub trace: TraceContext,
 }
 
-impl PlaceOrder {
-    /// A digest of what is asked for: the same for two spellings of one
-    /// request, another for another request.
-    fn fingerprint(&self) -> Result<String, serde_json::Error> {
-        #[derive(Serialize)]
-        struct Payload<'a> {
-            basket: &'a Basket,
-            payment_method: &'a Option<PaymentMethod>,
-            // A request without it has the fingerprint that it had before there
-            // was such a member.
-            #[serde(skip_serializing_if = "Option::is_none")]
-            shown: &'a Option<ShownPrices>,
-        }
-        // Whoever adds a member is led here, and decides.
-        let Self { user_id: _, contact: _, basket, shown, payment_method, key: _, trace: _ } = self;
-        idempotency::fingerprint(&Payload { basket, payment_method, shown })
-    }
-}
-
-/// Who asks about an order.
+/// The person who reads or cancels an order.
 #[derive(Clone, Copy, Debug)]
 pub struct Viewer {
-    /// The person.
     pub id: UserId,
-    /// Whether the person may see and cancel everybody's orders.
+    /// Administrators may see and cancel all orders.
     pub is_administrator: bool,
 }
 
@@ -82,48 +51,41 @@ impl Viewer {
         self.is_administrator || self.id == owner
     }
 
-    /// Why an order is cancelled that this person cancels.
-    fn cancels(self, owner: UserId) -> Refusal {
-        if self.id == owner { Refusal::CustomerRequest } else { Refusal::CancelledByShop }
+    fn cancellation_reason(self, owner: UserId) -> CancellationReason {
+        if self.id == owner { CancellationReason::CustomerRequest } else { CancellationReason::CancelledByShop }
     }
 }
 
-/// How placing an order ended.
+/// The result of placing an order.
 #[derive(Debug)]
-pub enum Placed {
-    /// Decided: these bytes are the answer, now and on every repeat.
-    Decided {
-        /// The order's id.
-        id: OrderId,
-        /// The answer.
-        answer: Answer,
-    },
-    /// Not decided yet; the worker will.
+pub enum PlaceOutcome {
+    /// The answer is the same for every repeat of the request.
+    Decided { id: OrderId, answer: Answer },
+    /// The worker will decide the order.
     Undecided(Box<Order>),
 }
 
-/// Why a request about orders is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
-    /// 404: no such order, or somebody else's.
+    /// 404: the order does not exist, or belongs to another customer.
     #[error("no such order")]
     NotFound,
-    /// 409: the same request is being worked on at this moment.
+    /// 409: another invocation is working on the same request.
     #[error("the same request is being worked on")]
     InFlight,
-    /// 422: the key was used for another request.
+    /// 422.
     #[error("the key was used for another request")]
     KeyMismatch,
-    /// 409: too late to cancel.
+    /// 409: the cancellation window has passed.
     #[error("the order can no longer be cancelled")]
     CancellationClosed,
-    /// 409: the order moves faster than we read it.
-    #[error("the order keeps moving")]
-    KeepsMoving,
+    /// 409: the order made a transition during each attempt.
+    #[error("the order keeps changing")]
+    KeepsChanging,
     /// 500: a bug.
     #[error(transparent)]
-    Illegal(#[from] IllegalMove),
-    /// 500: a request that can't be digested.
+    Illegal(#[from] IllegalTransition),
+    /// 500: the purchase has no fingerprint.
     #[error(transparent)]
     Fingerprint(#[from] serde_json::Error),
     /// 400 or 503.
@@ -134,7 +96,6 @@ pub enum OrderError {
     Store(#[from] StoreError),
 }
 
-/// The use cases.
 #[derive(Clone)]
 pub struct Orders {
     engine: Engine,
@@ -142,67 +103,58 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// On top of `engine`; orders can be cancelled for `cancellation_window`
-    /// after they were placed.
+    /// Orders can be cancelled for `cancellation_window` after they were placed.
     pub fn new(engine: Engine, cancellation_window: Duration) -> Self {
         Self { engine, cancellation_window }
     }
 
-    /// Places an order and takes it as far as it gets in this request.
-    pub async fn place(&self, request: PlaceOrder, invocation: &Invocation) -> Result<Placed, OrderError> {
+    /// Places an order, and takes it as far as possible in this request.
+    pub async fn place(&self, request: PlaceOrder, invocation: &Invocation) -> Result<PlaceOutcome, OrderError> {
+        let PlaceOrder { user_id, contact, purchase, key, trace } = request;
         let now = self.engine.clock.now();
-        let fingerprint = request.fingerprint()?;
-        let key = request.key.map(|key| KeyUse { key, fingerprint, expires_at: now + KEY_KEPT });
-        let order = Order::place(
-            request.user_id,
-            request.contact,
-            Purchase { basket: request.basket, shown: request.shown, payment_method: request.payment_method },
-            self.engine.saga_version(),
-            request.trace,
-            now,
-        );
-        let begun = self.engine.repository.begin(&order, key.as_ref(), now).await;
-        match begun.map_err(|error| match error {
-            // Nobody else writes this order or this key.
+        let key = key.map(|key| KeyUse::new(key, &purchase, now)).transpose()?;
+        let order = Order::place(user_id, contact, purchase, self.engine.saga_version(), trace, now);
+        let inserted = self.engine.repository.insert(&order, key.as_ref(), now).await;
+        match inserted.map_err(|error| match error {
+            // Only a repeat of this request writes this key.
             StoreError::Contended { .. } => OrderError::InFlight,
             error => error.into(),
         })? {
             InsertOutcome::Inserted => Ok(self.work_on(order, invocation).await),
             InsertOutcome::KeyMismatch => Err(OrderError::KeyMismatch),
             InsertOutcome::Repeated(order) => match order.answer {
-                Some(answer) => Ok(Placed::Decided { id: order.id, answer }),
+                Some(answer) => Ok(PlaceOutcome::Decided { id: order.id, answer }),
                 None if order.is_leased(now) => Err(OrderError::InFlight),
-                None => Ok(Placed::Undecided(order)),
+                None => Ok(PlaceOutcome::Undecided(order)),
             },
         }
     }
 
-    /// From here on the order is recorded: whatever goes wrong, it is not
-    /// lost, and the answer is never worse than "not decided yet".
-    async fn work_on(&self, order: Order, invocation: &Invocation) -> Placed {
+    /// From here on the order is recorded. Whatever fails, the order is not lost, and the worst answer is "not decided
+    /// yet".
+    async fn work_on(&self, order: Order, invocation: &Invocation) -> PlaceOutcome {
         let undecided = order.clone();
         match in_time(self.engine.decide(order, invocation), invocation).await {
             Ok(order) => {
-                let Some(answer) = order.answer.clone() else { return Placed::Undecided(Box::new(order)) };
+                let Some(answer) = order.answer.clone() else { return PlaceOutcome::Undecided(Box::new(order)) };
                 let id = order.id;
-                // Only who wrote the refusal undoes the order; where somebody
-                // else did, they are at it.
-                let ours = order.lease.as_ref().map(|lease| &lease.owner) == undecided.lease.as_ref().map(|l| &l.owner);
-                if order.state == OrderState::Cancelling && ours {
+                // If a worker or another request wrote the refusal, it also undoes the order.
+                let owner = |order: &Order| order.lease.as_ref().map(|lease| lease.owner.clone());
+                if order.state == OrderState::Cancelling && owner(&order) == owner(&undecided) {
                     let undone = self.engine.undo_refused(order.clone(), invocation);
                     self.undo_now(order, undone, invocation).await;
                 }
-                Placed::Decided { id, answer }
+                PlaceOutcome::Decided { id, answer }
             }
             Err(reason) => {
                 self.leave_to_worker(&undecided, &reason, invocation).await;
-                Placed::Undecided(Box::new(undecided))
+                PlaceOutcome::Undecided(Box::new(undecided))
             }
         }
     }
 
-    /// Undoes an order within the request, by `undone`, so that what it held is
-    /// free for the next order. The worker does what doesn't fit.
+    /// Waits for `undone` in the request, so that the next order can have the stock that this order releases. If the time
+    /// does not suffice, the worker continues.
     async fn undo_now(
         &self,
         order: Order,
@@ -222,7 +174,7 @@ impl Orders {
         tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
         let wake = self.engine.repository.postpone(order, Postponed::AtOnce { now: self.engine.clock.now() });
         let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE).instant();
-        // Otherwise the lease ends by itself, and the sweep finds the order then.
+        // If the worker is not woken, the sweep finds the order when the lease has ended.
         match tokio::time::timeout_at(wake_by, wake).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -232,19 +184,18 @@ impl Orders {
         }
     }
 
-    /// Reads an order, for its customer or an administrator.
+    /// Reads an order. Only its customer and administrators can read it.
     pub async fn get(&self, id: OrderId, viewer: Viewer) -> Result<Order, OrderError> {
         let order = self.engine.repository.find(id).await?;
         order.filter(|order| viewer.may_see(order.user_id)).ok_or(OrderError::NotFound)
     }
 
-    /// One page of a customer's orders, newest first.
+    /// Reads a page of a customer's orders, newest first.
     pub async fn list(&self, list: &OrderList) -> Result<Page<Order>, OrderError> {
         Ok(self.engine.repository.list(list).await?)
     }
 
-    /// Cancels an order, and undoes it as far as it gets in this request.
-    /// Cancelling again changes nothing.
+    /// Cancels an order, and undoes it as far as possible in this request. Cancelling an order again changes nothing.
     pub async fn cancel(&self, id: OrderId, viewer: Viewer, invocation: &Invocation) -> Result<Order, OrderError> {
         for _ in 0..CANCEL_TRIES {
             let order = self.get(id, viewer).await?;
@@ -256,8 +207,8 @@ impl Orders {
                 }
                 OrderState::Pending | OrderState::Confirmed | OrderState::Done => {}
             }
-            let mut next =
-                self.engine.cancelling(&order, viewer.cancels(order.user_id), invocation.request_id.as_str())?;
+            let reason = viewer.cancellation_reason(order.user_id);
+            let mut next = self.engine.cancelling(&order, reason, invocation.request_id.as_str())?;
             let lease = Lease::start(now);
             next.next_check = Some(lease.until);
             next.lease = Some(lease);
@@ -268,14 +219,14 @@ impl Orders {
                 }
                 Ok(None) => {}
                 Err(Unfinished::Store(error)) => return Err(error.into()),
-                Err(_) => return Err(OrderError::KeepsMoving),
+                Err(_) => return Err(OrderError::KeepsChanging),
             }
         }
-        Err(OrderError::KeepsMoving)
+        Err(OrderError::KeepsChanging)
     }
 }
 
-/// Gives `work` up where its outcome could no longer be told.
+/// Gives up `work` when too little time is left to answer with its result.
 async fn in_time(
     work: impl Future<Output = Result<Order, Unfinished>>,
     invocation: &Invocation,

@@ -1,8 +1,7 @@
-//! Finishing or undoing what requests left open.
+//! The worker finishes or undoes the orders that requests left open.
 //!
-//! Started by the orders table's stream for an order that should be taken
-//! further at once, and every minute by a schedule for those whose time to be
-//! looked at has come. Both find the same work; doing it twice is safe.
+//! Two sources start it: the stream of the orders table for an order that must continue at once, and a schedule every
+//! minute for the orders whose `next_check` has passed. Both may name the same order; working on an order twice is safe.
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
@@ -12,51 +11,47 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
-    repository::{Due, Look, Postponed, SHARDS},
+    repository::{DueOrder, DuePage, Postponed, SHARDS},
     saga::engine::{Engine, RECORD_RESERVE, Unfinished},
 };
 
-/// How many orders are worked on at once; so many has the stream in a batch.
+/// The number of orders that the worker works on side by side: the batch size of the stream.
 const CONCURRENCY: usize = 8;
-/// How many orders of a shard one look takes on.
+/// The maximum number of orders that one pass of a sweep reads from a shard.
 const SWEEP_LIMIT: u32 = 50;
-/// After how long a sweep that had to postpone orders looks again, and what it
-/// must have left for that.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-const ROUND_TAKES: Duration = Duration::from_secs(15);
-/// First and longest pause after a failure.
+/// The pause before another pass, after a pass that had to postpone orders.
+const PASS_PAUSE: Duration = Duration::from_secs(5);
+/// The time that another pass must have.
+const PASS_TIME: Duration = Duration::from_secs(15);
+/// The first pause and the longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// The longest pause after somebody was busy; it is of another length each time,
-/// so that those who met don't meet again. It doesn't grow: a rush passes by
-/// itself, and the order may be the last one in it.
-const BUSY_PAUSE: Duration = Duration::from_secs(4);
-/// An order that is open for longer than this needs a person. It is never
-/// given up: the worker goes on trying.
+/// The longest pause after contention. The pause is random, so that orders which met do not meet again. It does not grow:
+/// contention passes by itself, and the order may be the last of the orders that contend.
+const CONTENTION_PAUSE: Duration = Duration::from_secs(4);
+/// An order that is open for longer than this needs a person. The worker never gives the order up.
 pub const OVERDUE_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
-/// What a piece of work came to: what became last of each order.
+/// The number of orders by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Orders taken to an end.
+pub struct WorkSummary {
+    /// The order is in a final state now.
     pub finished: u64,
-    /// Orders that stay open for now.
+    /// The order stays open for now.
     pub postponed: u64,
-    /// Orders that others have, that were at an end already, or for which
-    /// there was no time.
+    /// Another worker had the order's lease, the order was in a final state before, or there was no time for it.
     pub skipped: u64,
-    /// Of all of them: open for longer than [`OVERDUE_AFTER`], even if they
-    /// came to their end now; or unreadable.
+    /// The order was open for longer than [`OVERDUE_AFTER`], whatever its outcome; or it could not be read.
     pub overdue: u64,
 }
 
-impl Outcome {
-    fn of(orders: impl IntoIterator<Item = Worked>) -> Self {
+impl WorkSummary {
+    fn of(results: impl IntoIterator<Item = OrderResult>) -> Self {
         let mut sum = Self::default();
-        for Worked { fate, overdue } in orders {
-            match fate {
-                Fate::Finished => sum.finished += 1,
-                Fate::Postponed => sum.postponed += 1,
-                Fate::Skipped => sum.skipped += 1,
+        for OrderResult { outcome, overdue } in results {
+            match outcome {
+                OrderOutcome::Finished => sum.finished += 1,
+                OrderOutcome::Postponed => sum.postponed += 1,
+                OrderOutcome::Skipped => sum.skipped += 1,
             }
             sum.overdue += u64::from(overdue);
         }
@@ -64,176 +59,173 @@ impl Outcome {
     }
 }
 
-/// What became of one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum OrderOutcome {
     Finished,
     Postponed,
     Skipped,
 }
 
 #[derive(Clone, Copy)]
-struct Worked {
-    fate: Fate,
+struct OrderResult {
+    outcome: OrderOutcome,
     overdue: bool,
 }
 
-impl Worked {
-    /// What is known of an order after another look at it.
+impl OrderResult {
+    /// The result of an order that a later pass worked on again.
     fn and_then(self, later: Self) -> Self {
-        let fate = match (self.fate, later.fate) {
-            // The index, which is a little late, named it once more.
-            (Fate::Finished, Fate::Skipped) => Fate::Finished,
-            (_, fate) => fate,
+        let outcome = match (self.outcome, later.outcome) {
+            // The index is eventually consistent and named the finished order again.
+            (OrderOutcome::Finished, OrderOutcome::Skipped) => OrderOutcome::Finished,
+            (_, outcome) => outcome,
         };
-        Self { fate, overdue: self.overdue || later.overdue }
+        Self { outcome, overdue: self.overdue || later.overdue }
     }
 }
 
-/// What one look at the open orders came to.
-struct Round {
-    orders: Vec<(OrderId, Worked)>,
-    /// How many open orders could not even be told apart.
+/// The results of one pass over all shards.
+struct SweepPass {
+    orders: Vec<(OrderId, OrderResult)>,
+    /// The number of entries in the index from which no order's id can be read.
     unreadable: u64,
-    /// Some shard has more than a look takes on.
+    /// A shard has more due orders than the pass has read.
     has_more: bool,
 }
 
-/// The worker.
 #[derive(Clone)]
 pub struct Worker {
     pub(crate) engine: Engine,
 }
 
 impl Worker {
-    /// Around `engine`.
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 
-    /// Works on these orders, several at a time.
-    pub async fn work(&self, ids: Vec<OrderId>, invocation: &Invocation) -> Outcome {
+    /// Works on the named orders.
+    pub async fn work(&self, ids: Vec<OrderId>, invocation: &Invocation) -> WorkSummary {
         let since = self.engine.clock.now();
-        let due = ids.into_iter().map(|id| Due { id, since }).collect();
-        Outcome::of(self.work_through(due, invocation).await.into_iter().map(|(_, worked)| worked))
+        let due = ids.into_iter().map(|id| DueOrder { id, since }).collect();
+        WorkSummary::of(self.work_through(due, invocation).await.into_iter().map(|(_, result)| result))
     }
 
-    /// Works on all open orders whose time has come, the longest waiting first.
+    /// Works on all open orders whose `next_check` has passed, the longest waiting order first.
     ///
-    /// It goes on as long as the invocation lasts. At once while there are more
-    /// than it took on: what waits for the next sweep may be too old by then.
-    /// After a pause where some had to be postponed: one of seconds means
-    /// nothing where nobody looks for a minute.
-    pub async fn sweep(&self, invocation: &Invocation) -> Result<Outcome, StoreError> {
-        let Round { orders, mut unreadable, mut has_more } = self.round(invocation).await?;
-        let mut worked: HashMap<_, _> = orders.into_iter().collect();
-        let mut is_getting_on = worked.values().any(|order| order.fate == Fate::Finished);
+    /// The sweep makes passes as long as the invocation lasts. If a pass could not read all due orders, the next pass
+    /// follows at once, because the rest may be too old when the next sweep comes. If a pass postponed orders, the next
+    /// pass follows after [`PASS_PAUSE`], because the orders' own pauses may end long before the next sweep.
+    pub async fn sweep(&self, invocation: &Invocation) -> Result<WorkSummary, StoreError> {
+        let SweepPass { orders, mut unreadable, mut has_more } = self.sweep_pass(invocation).await?;
+        let mut results: HashMap<_, _> = orders.into_iter().collect();
+        let mut has_finished_any = results.values().any(|result| result.outcome == OrderOutcome::Finished);
         loop {
-            let pause = if has_more && is_getting_on {
+            let pause = if has_more && has_finished_any {
                 Duration::ZERO
-            } else if worked.values().any(|order| order.fate == Fate::Postponed) {
-                LOOK_AGAIN_AFTER
+            } else if results.values().any(|result| result.outcome == OrderOutcome::Postponed) {
+                PASS_PAUSE
             } else {
                 break;
             };
-            if invocation.deadline.remaining() <= pause + ROUND_TAKES {
+            if invocation.deadline.remaining() <= pause + PASS_TIME {
                 break;
             }
             tokio::time::sleep(pause).await;
-            let round = match self.round(invocation).await {
-                Ok(round) => round,
-                // What was counted before must still be told.
+            let pass = match self.sweep_pass(invocation).await {
+                Ok(pass) => pass,
+                // The summary of the earlier passes must still be reported.
                 Err(error) => {
-                    tracing::error!(cause = telemetry::chain(&error), "could not look again; the next sweep will");
+                    tracing::error!(
+                        cause = telemetry::chain(&error),
+                        "another pass failed; the next sweep will repeat it"
+                    );
                     break;
                 }
             };
-            has_more = round.has_more;
-            unreadable = unreadable.max(round.unreadable);
-            is_getting_on = round.orders.iter().any(|(_, order)| order.fate == Fate::Finished);
-            for (id, later) in round.orders {
-                worked.entry(id).and_modify(|order| *order = order.and_then(later)).or_insert(later);
+            has_more = pass.has_more;
+            unreadable = unreadable.max(pass.unreadable);
+            has_finished_any = pass.orders.iter().any(|(_, result)| result.outcome == OrderOutcome::Finished);
+            for (id, later) in pass.orders {
+                results.entry(id).and_modify(|result| *result = result.and_then(later)).or_insert(later);
             }
         }
-        let mut outcome = Outcome::of(worked.into_values());
-        outcome.overdue += unreadable;
-        Ok(outcome)
+        let mut summary = WorkSummary::of(results.into_values());
+        summary.overdue += unreadable;
+        Ok(summary)
     }
 
-    async fn round(&self, invocation: &Invocation) -> Result<Round, StoreError> {
+    async fn sweep_pass(&self, invocation: &Invocation) -> Result<SweepPass, StoreError> {
         let now = self.engine.clock.now();
         let shards = (0..SHARDS).map(|shard| self.engine.repository.due(shard, now, SWEEP_LIMIT));
-        let shards = futures::future::try_join_all(shards).await?;
-        let (mut all, mut unreadable, mut has_more) = (Vec::new(), 0, false);
-        for Look { due, unreadable: more, has_more: is_full } in shards {
-            all.extend(due);
-            unreadable += more;
-            has_more |= is_full;
+        let pages = futures::future::try_join_all(shards).await?;
+        let (mut due, mut unreadable, mut has_more) = (Vec::new(), 0, false);
+        for page in pages {
+            let DuePage { orders, unreadable: unreadable_of_page, has_more: page_has_more } = page;
+            due.extend(orders);
+            unreadable += unreadable_of_page;
+            has_more |= page_has_more;
         }
-        all.sort_unstable_by_key(|due| due.since);
-        Ok(Round { orders: self.work_through(all, invocation).await, unreadable, has_more })
+        due.sort_unstable_by_key(|order: &DueOrder| order.since);
+        Ok(SweepPass { orders: self.work_through(due, invocation).await, unreadable, has_more })
     }
 
-    async fn work_through(&self, due: Vec<Due>, invocation: &Invocation) -> Vec<(OrderId, Worked)> {
+    async fn work_through(&self, due: Vec<DueOrder>, invocation: &Invocation) -> Vec<(OrderId, OrderResult)> {
         let work = stream::iter(due).map(|due| async move { (due.id, self.work_on(due, invocation).await) });
         work.buffer_unordered(CONCURRENCY).collect().await
     }
 
-    /// Whatever is wrong with one order, a panic included, its neighbours are
-    /// worked on.
-    async fn work_on(&self, due: Due, invocation: &Invocation) -> Worked {
-        let Due { id: order, since } = due;
-        // Its lease, if it has one, ends by itself.
-        let worked = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
-            Ok(Ok(worked)) => worked,
+    /// Works on one order. Whatever fails, even with a panic, the worker continues with the other orders, and the order's
+    /// lease ends by itself.
+    async fn work_on(&self, due: DueOrder, invocation: &Invocation) -> OrderResult {
+        let DueOrder { id: order, since } = due;
+        let result = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
+            Ok(Ok(result)) => result,
             Ok(Err(error)) => {
                 let cause = telemetry::chain(&error);
                 if error.is_contended_or_throttled() {
-                    tracing::info!(%order, cause, "order left for the next look: others were faster");
+                    tracing::info!(%order, cause, "contention; the order is left to the next pass");
                 } else {
                     tracing::error!(%order, cause, "order could not be worked on");
                 }
-                // What can't be read doesn't mend by being read again: that
-                // needs a person at once.
+                // A record that cannot be read needs a person at once: no repeat will be able to read it.
                 let is_corrupt = matches!(error, StoreError::Corrupt { .. });
-                Worked { fate: Fate::Postponed, overdue: is_corrupt || self.is_overdue(since) }
+                OrderResult { outcome: OrderOutcome::Postponed, overdue: is_corrupt || self.is_overdue(since) }
             }
             Err(_) => {
                 tracing::error!(%order, "panic over an order");
-                Worked { fate: Fate::Postponed, overdue: true }
+                OrderResult { outcome: OrderOutcome::Postponed, overdue: true }
             }
         };
-        if worked.overdue {
-            tracing::error!(%order, fate = ?worked.fate, "order overdue");
+        if result.overdue {
+            tracing::error!(%order, outcome = ?result.outcome, "order overdue");
         }
-        worked
+        result
     }
 
     fn is_overdue(&self, open_since: Timestamp) -> bool {
         self.engine.clock.now().duration_since(open_since) > OVERDUE_AFTER
     }
 
-    async fn try_work_on(&self, due: Due, invocation: &Invocation) -> Result<Worked, StoreError> {
+    async fn try_work_on(&self, due: DueOrder, invocation: &Invocation) -> Result<OrderResult, StoreError> {
         let now = self.engine.clock.now();
-        // It stays due, and the next sweep has time for it; unless there are
-        // too many for all sweeps.
+        // The order stays due, and the next sweep has time for it, unless all sweeps have too many orders.
         if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
-            return Ok(Worked { fate: Fate::Skipped, overdue: self.is_overdue(due.since) });
+            return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: self.is_overdue(due.since) });
         }
         let Some(order) = self.engine.repository.acquire(due.id, Lease::start(now), now).await? else {
-            return Ok(Worked { fate: Fate::Skipped, overdue: false });
+            return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: false });
         };
         let overdue = self.is_overdue(order.open_since());
-        let fate = match self.engine.finish(order.clone(), invocation).await {
-            Ok(_) => Fate::Finished,
+        let outcome = match self.engine.finish(order.clone(), invocation).await {
+            Ok(_) => OrderOutcome::Finished,
             Err(reason) => {
                 if let Err(error) = self.postpone(&order, &reason, invocation).await {
                     tracing::error!(order = %order.id, cause = telemetry::chain(&error), "order not postponed");
                 }
-                Fate::Postponed
+                OrderOutcome::Postponed
             }
         };
-        Ok(Worked { fate, overdue })
+        Ok(OrderResult { outcome, overdue })
     }
 
     async fn postpone(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) -> Result<(), StoreError> {
@@ -241,31 +233,31 @@ impl Worker {
         let cause = telemetry::chain(reason);
         let is_cut_short = invocation.deadline.remaining() <= RECORD_RESERVE;
         if is_cut_short || matches!(reason, Unfinished::NoTime) {
-            // Nothing has failed: another invocation goes on with it at once.
+            // Nothing has failed: another invocation continues at once.
             tracing::info!(order = %order.id, cause, "left to another invocation");
             return self.engine.repository.postpone(order, Postponed::AtOnce { now }).await;
         }
-        let pause = if reason.is_busy() { busy_pause() } else { backoff(order.failures) };
+        let pause = if reason.is_contended() { contention_pause() } else { backoff(order.failures) };
         let mut next_check = now + pause;
-        if order.state == OrderState::Pending && !order.is_past_decision(now) {
-            // Whoever waits for the decision waits no longer than was promised.
-            next_check = next_check.min(order.decide_by());
+        if order.state == OrderState::Pending && !order.is_past_decision_deadline(now) {
+            // An undecided order must not wait beyond its decision deadline.
+            next_check = next_check.min(order.decision_deadline());
         }
-        if reason.is_busy() {
-            tracing::info!(order = %order.id, cause, ?pause, "order postponed: others were faster");
-            return self.engine.repository.postpone(order, Postponed::Busy { next_check }).await;
+        if reason.is_contended() {
+            tracing::info!(order = %order.id, cause, ?pause, "order postponed after contention");
+            return self.engine.repository.postpone(order, Postponed::Contended { next_check }).await;
         }
-        tracing::warn!(order = %order.id, cause, ?pause, "order postponed");
+        tracing::warn!(order = %order.id, cause, ?pause, "order postponed after a failure");
         self.engine.repository.postpone(order, Postponed::Failed { next_check }).await
     }
 }
 
-fn busy_pause() -> Duration {
-    BUSY_PAUSE.mul_f64(0.25 + 0.75 * fastrand::f64())
+fn contention_pause() -> Duration {
+    CONTENTION_PAUSE.mul_f64(0.25 + 0.75 * fastrand::f64())
 }
 
-/// Doubles with each failure, up to the longest; with jitter, so that orders
-/// that failed together don't come back together.
+/// The pause doubles with each failure, up to the longest pause. It has jitter, so that orders which failed together are
+/// not repeated together.
 fn backoff(failures: u32) -> Duration {
     let (first, longest) = BACKOFF;
     let pause = first.saturating_mul(2u32.saturating_pow(failures)).min(longest);
@@ -281,9 +273,9 @@ mod tests {
         let (first, longest) = BACKOFF;
         for (failures, whole) in [(0, first), (1, first * 2), (3, first * 8), (u32::MAX, longest)] {
             let pauses: Vec<_> = (0..1000).map(|_| backoff(failures)).collect();
-            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
-            assert!((whole.mul_f64(0.75)..whole.mul_f64(0.77)).contains(least), "{failures}: {least:?}");
-            assert!((whole.mul_f64(0.98)..=whole).contains(most), "{failures}: {most:?}");
+            let (min, max) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!((whole.mul_f64(0.75)..whole.mul_f64(0.77)).contains(min), "{failures}: {min:?}");
+            assert!((whole.mul_f64(0.98)..=whole).contains(max), "{failures}: {max:?}");
         }
     }
 }

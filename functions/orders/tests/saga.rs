@@ -1,5 +1,4 @@
-//! The engine and the table, with participants that do as they are told: no
-//! SDK, no HTTP, no store.
+//! The engine and the step table with fake participants and a fake store: no SDK, no HTTP.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,147 +27,170 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
-        Answer, Basket, DECIDE_WITHIN, Fact, Item, Lease, Order, OrderId, OrderState, ProductId, Purchase, Quote,
-        Recipient, Refusal,
+        Answer, CancellationReason, DECIDE_WITHIN, Lease, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId,
+        Purchase, Quantity, Quote, Recipient, StepOutput,
     },
-    repository::{Due, Look, OrderList, Postponed, Repository},
+    repository::{DueOrder, DuePage, OrderList, Postponed, Repository},
     saga::{
-        Participants, Run, StepError,
-        engine::{Decision, Engine, RECORD_RESERVE, Unfinished},
-        steps::{PLACE_ORDER, SAGAS, Saga, Step},
+        Participants, StepContext, StepError,
+        engine::{Engine, RECORD_RESERVE, Unfinished},
+        steps::{Compensation, PLACE_ORDER, SAGAS, Saga, Step},
     },
-    worker::{Outcome, Worker},
+    worker::{WorkSummary, Worker},
 };
 
-/// Plays all participants and the store; notes what was asked.
+type MakeError = fn() -> StepError;
+
+/// Fakes all participants and the store, and records the calls.
 #[derive(Clone, Default)]
-struct Cast {
-    asked: Arc<Mutex<Vec<&'static str>>>,
-    failures: Arc<Mutex<HashMap<&'static str, StepError>>>,
+struct Fakes {
+    calls: Arc<Mutex<Vec<&'static str>>>,
+    failures: Arc<Mutex<HashMap<&'static str, MakeError>>>,
     orders: Arc<Mutex<HashMap<OrderId, Order>>>,
-    /// The step that panics, once.
+    /// The step that panics once.
     panics: Arc<Mutex<Option<&'static str>>>,
-    /// What somebody else makes of the order while a step runs.
+    /// A step, and the order that another request or worker stores while the step runs.
     meanwhile: Arc<Mutex<Option<(&'static str, Order)>>>,
-    /// What is found in the first shard, one look after another.
-    looks: Arc<Mutex<VecDeque<Look>>>,
-    /// The writes of the worker that the store refuses.
-    refused_writes: Vec<&'static str>,
+    /// The pages of due orders that the first shard returns, one after another.
+    due_pages: Arc<Mutex<VecDeque<DuePage>>>,
+    /// The writes of the worker that fail.
+    failing_writes: Vec<&'static str>,
     acquired: Arc<Mutex<Vec<OrderId>>>,
     postponed: Arc<Mutex<Vec<Postponed>>>,
 }
 
-impl Cast {
-    fn failing(self, step: &'static str, error: StepError) -> Self {
+impl Fakes {
+    fn failing(self, step: &'static str, error: MakeError) -> Self {
         self.failures.lock().unwrap().insert(step, error);
         self
     }
 
-    fn ask(&self, step: &'static str) -> Result<(), StepError> {
-        self.asked.lock().unwrap().push(step);
+    fn call(&self, step: &'static str) -> Result<(), StepError> {
+        self.calls.lock().unwrap().push(step);
         let panics = self.panics.lock().unwrap().take_if(|during| *during == step);
-        assert!(panics.is_none(), "as told");
+        assert!(panics.is_none(), "the test asked for this panic");
         if let Some((_, order)) = self.meanwhile.lock().unwrap().take_if(|(during, _)| *during == step) {
-            self.keep(&order);
+            self.store(&order);
         }
-        self.failures.lock().unwrap().get(step).cloned().map_or(Ok(()), Err)
+        self.failures.lock().unwrap().get(step).map_or(Ok(()), |error| Err(error()))
     }
 
-    /// What was asked since the last time, in order.
-    fn asked(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    /// Removes and returns the calls since the last time, in order.
+    fn take_calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.calls.lock().unwrap())
     }
 
     fn engine(&self, sagas: &'static [&'static Saga]) -> Engine {
-        Engine::new(self.clone(), self.clone(), sagas, write_answer, Clock::tokio(began()))
+        Engine::new(self.clone(), self.clone(), sagas, write_answer, Clock::tokio(start()))
     }
 
-    fn keep(&self, order: &Order) -> Order {
+    fn store(&self, order: &Order) -> Order {
         self.orders.lock().unwrap().insert(order.id, order.clone());
         order.clone()
     }
 
-    fn kept(&self, order: &Order) -> Order {
+    fn stored(&self, order: &Order) -> Order {
         self.orders.lock().unwrap()[&order.id].clone()
     }
 
-    /// Confirmed orders that the first look finds, due for so many minutes.
+    /// Stores a confirmed order for each number, and a page of due orders on which each is due for that many minutes.
     async fn confirmed(self, minutes: &[i64]) -> Self {
-        let mut look = Look::default();
+        let mut page = DuePage::default();
         for minutes in minutes {
-            let order = self.engine(SAGAS).decide(self.keep(&order()), &invocation()).await.unwrap();
-            look.due.push(Due { id: order.id, since: began() - SignedDuration::from_mins(*minutes) });
+            let order = self.engine(SAGAS).decide(self.store(&order()), &invocation()).await.unwrap();
+            page.orders.push(DueOrder { id: order.id, since: start() - SignedDuration::from_mins(*minutes) });
         }
-        self.asked();
-        self.looks.lock().unwrap().push_back(look);
+        self.take_calls();
+        self.due_pages.lock().unwrap().push_back(page);
         self
     }
 
-    async fn sweep(&self) -> Outcome {
+    async fn sweep(&self) -> WorkSummary {
         Worker::new(self.engine(SAGAS)).sweep(&invocation()).await.unwrap()
     }
 
-    fn write(&self, what: &'static str) -> Result<(), StoreError> {
-        if self.refused_writes.contains(&what) {
+    fn write(&self, name: &'static str) -> Result<(), StoreError> {
+        if self.failing_writes.contains(&name) {
             return Err(StoreError::unavailable("orders", "no writes"));
         }
         Ok(())
     }
 }
 
-fn write_answer(_: &Order, decision: Decision<'_>, _: &str) -> Answer {
-    match decision {
-        Decision::Confirmed => Answer { status: 201, body: "yes".into() },
-        Decision::Refused(refusal) => Answer { status: 402, body: refusal.code().into() },
+fn write_answer(order: &Order, _: &str) -> Answer {
+    match &order.cancellation_reason {
+        None => Answer { status: 201, body: "yes".into() },
+        Some(reason) => Answer { status: 402, body: reason.code().into() },
     }
 }
 
-fn began() -> Timestamp {
+fn start() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
+fn contended() -> StepError {
+    StepError::Contended("contention".into())
+}
+
+fn mixed_currencies() -> StepError {
+    StepError::Refused(CancellationReason::MixedCurrencies)
+}
+
+fn capture_refused() -> StepError {
+    StepError::Refused(CancellationReason::CaptureRefused)
+}
+
+fn overtaken() -> StepError {
+    StepError::Overtaken
+}
+
 fn unavailable() -> StepError {
-    StepError::Unavailable("nobody there".into())
+    StepError::Unavailable("no answer".into())
 }
 
 #[async_trait]
-impl Participants for Cast {
-    async fn validate_user(&self, _: &Order, _: Run<'_>) -> Result<Recipient, StepError> {
-        self.ask("validate")?;
+impl Participants for Fakes {
+    async fn validate_user(&self, _: &Order, _: StepContext<'_>) -> Result<Recipient, StepError> {
+        self.call("validate")?;
         Ok(Recipient { name: "Ada".into(), email: "ada@example.com".parse().ok(), phone: None })
     }
-    async fn reserve_stock(&self, _: &Order, _: Run<'_>) -> Result<Quote, StepError> {
-        self.ask("reserve")?;
+    async fn reserve_stock(&self, _: &Order, _: StepContext<'_>) -> Result<Quote, StepError> {
+        self.call("reserve")?;
         Ok(Quote { lines: Vec::new(), total: Money::from_minor(1999, "USD".parse().unwrap()).unwrap() })
     }
-    async fn release_stock(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
-        self.ask("release")
+    async fn release_stock(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("release")
     }
-    async fn authorise_payment(&self, order: &Order, _: Run<'_>) -> Result<(), StepError> {
-        assert!(order.quote.is_some() && order.recipient.is_some(), "what was found out is passed on");
-        self.ask("authorise")
+    async fn authorise_payment(&self, order: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        assert!(order.quote.is_some() && order.recipient.is_some(), "the outputs of earlier steps are in the order");
+        self.call("authorise")
     }
-    async fn capture_payment(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
-        self.ask("capture")
+    async fn capture_payment(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("capture")
     }
-    async fn cancel_payment(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
-        self.ask("cancel payment")
+    async fn cancel_payment(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("cancel payment")
     }
-    async fn erase_recipient(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
-        self.ask("erase recipient")
+    async fn erase_recipient(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("erase recipient")
     }
-    async fn publish_order_created(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
-        self.ask("OrderCreated")
+    async fn publish_order_created(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("OrderCreated")
     }
-    async fn publish_order_cancelled(&self, _: &Order, _: Run<'_>) -> Result<(), StepError> {
-        self.ask("OrderCancelled")
+    async fn publish_order_cancelled(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("OrderCancelled")
     }
 }
 
 #[async_trait]
-impl Repository for Cast {
-    async fn begin(&self, order: &Order, _: Option<&KeyUse>, _: Timestamp) -> Result<InsertOutcome<Order>, StoreError> {
-        self.keep(order);
+impl Repository for Fakes {
+    async fn insert(
+        &self,
+        order: &Order,
+        _: Option<&KeyUse>,
+        _: Timestamp,
+    ) -> Result<InsertOutcome<Order>, StoreError> {
+        self.store(order);
         Ok(InsertOutcome::Inserted)
     }
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
@@ -178,15 +200,15 @@ impl Repository for Cast {
         unreachable!("the engine lists nothing")
     }
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError> {
-        if self.kept(next).state != from {
+        if self.stored(next).state != from {
             return Ok(SaveOutcome::Stale);
         }
-        self.keep(next);
+        self.store(next);
         Ok(SaveOutcome::Saved)
     }
-    async fn record_told(&self, order: &Order) -> Result<(), StoreError> {
-        self.write("record told")?;
-        self.keep(&Order { is_customer_told: true, ..order.clone() });
+    async fn record_refusal_answered(&self, order: &Order) -> Result<(), StoreError> {
+        self.write("record refusal answered")?;
+        self.store(&Order { is_refusal_answered: true, ..order.clone() });
         Ok(())
     }
     async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
@@ -201,17 +223,17 @@ impl Repository for Cast {
         self.postponed.lock().unwrap().push(until);
         self.write("postpone")
     }
-    async fn due(&self, shard: u8, _: Timestamp, _: u32) -> Result<Look, StoreError> {
-        let look = if shard == 0 { self.looks.lock().unwrap().pop_front() } else { None };
-        Ok(look.unwrap_or_default())
+    async fn due(&self, shard: u8, _: Timestamp, _: u32) -> Result<DuePage, StoreError> {
+        let page = if shard == 0 { self.due_pages.lock().unwrap().pop_front() } else { None };
+        Ok(page.unwrap_or_default())
     }
 }
 
 fn order_of_version(version: u32) -> Order {
-    let line = Item { product_id: ProductId::generate(), quantity: 1_u32.try_into().unwrap() };
-    let basket = Basket::of([Some(line)]).unwrap();
-    let purchase = Purchase { basket, shown: None, payment_method: None };
-    Order::place(UserId::generate(), VerifiedContact::UNKNOWN, purchase, version, TraceContext::start(), began())
+    let line = OrderLine { product_id: ProductId::generate(), quantity: Quantity::ONE };
+    let lines = OrderLines::merge([Some(line)]).unwrap();
+    let purchase = Purchase { lines, shown_prices: None, payment_method: None };
+    Order::place(UserId::generate(), VerifiedContact::UNKNOWN, purchase, version, TraceContext::start(), start())
 }
 
 fn order() -> Order {
@@ -226,117 +248,117 @@ fn history(order: &Order) -> Vec<OrderState> {
     order.history.iter().map(|entry| entry.status).collect()
 }
 
-mod an_order_that_nobody_refuses {
+mod an_order_without_a_refusal {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn is_decided_by_the_steps_before_the_pivot_and_finished_by_those_after_it() {
-        let cast = Cast::default();
-        let engine = cast.engine(SAGAS);
-        let decided = engine.decide(cast.keep(&order()), &invocation()).await.unwrap();
-        assert_eq!(cast.asked(), ["validate", "reserve", "authorise"]);
+        let fakes = Fakes::default();
+        let engine = fakes.engine(SAGAS);
+        let decided = engine.decide(fakes.store(&order()), &invocation()).await.unwrap();
+        assert_eq!(fakes.take_calls(), ["validate", "reserve", "authorise"]);
         assert_eq!(decided.state, Confirmed);
         assert_eq!(decided.answer.as_ref().unwrap().status, 201);
         let done = engine.finish(decided, &invocation()).await.unwrap();
-        assert_eq!(cast.asked(), ["capture", "OrderCreated"]);
+        assert_eq!(fakes.take_calls(), ["capture", "OrderCreated"]);
         assert_eq!(history(&done), [Pending, Confirmed, Done]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_given_to_the_worker_at_once_when_the_request_has_its_answer() {
-        let cast = Cast::default();
-        let decided = cast.engine(SAGAS).decide(cast.keep(&order()), &invocation()).await.unwrap();
-        assert_eq!((decided.lease, decided.next_check), (None, Some(began())));
+    async fn has_no_lease_once_the_request_has_decided_it_so_that_the_worker_continues() {
+        let fakes = Fakes::default();
+        let decided = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap();
+        assert_eq!((decided.lease, decided.next_check), (None, Some(start())));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stays_the_workers_until_it_is_done_where_the_worker_decides_it() {
-        let cast = Cast::default().failing("capture", unavailable());
-        let order = cast.keep(&order());
-        cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
-        assert_eq!(cast.kept(&order).lease, order.lease);
+    async fn keeps_the_workers_lease_if_the_worker_decides_it() {
+        let fakes = Fakes::default().failing("capture", unavailable);
+        let order = fakes.store(&order());
+        fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
+        assert_eq!(fakes.stored(&order).lease, order.lease);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_over_one_order_leaves_the_others_to_be_finished_and_asks_for_a_person() {
-    let cast = Cast::default();
-    *cast.panics.lock().unwrap() = Some("authorise");
-    let ids = [cast.keep(&order()).id, cast.keep(&order()).id].into();
-    let outcome = Worker::new(cast.engine(SAGAS)).work(ids, &invocation()).await;
-    assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, skipped: 0 });
+async fn after_a_panic_over_one_order_the_other_orders_are_finished_and_the_order_counts_as_overdue() {
+    let fakes = Fakes::default();
+    *fakes.panics.lock().unwrap() = Some("authorise");
+    let ids = [fakes.store(&order()).id, fakes.store(&order()).id].into();
+    let summary = Worker::new(fakes.engine(SAGAS)).work(ids, &invocation()).await;
+    assert_eq!(summary, WorkSummary { finished: 1, postponed: 1, overdue: 1, skipped: 0 });
 }
 
 mod a_sweep {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn begins_with_what_has_waited_longest() {
-        let cast = Cast::default().confirmed(&[1, 3, 2]).await;
-        let due: Vec<_> = cast.looks.lock().unwrap()[0].due.iter().map(|due| due.id).collect();
-        assert_eq!(cast.sweep().await, Outcome { finished: 3, ..Outcome::default() });
-        assert_eq!(*cast.acquired.lock().unwrap(), [due[1], due[2], due[0]]);
+    async fn begins_with_the_order_that_has_waited_longest() {
+        let fakes = Fakes::default().confirmed(&[1, 3, 2]).await;
+        let due: Vec<_> = fakes.due_pages.lock().unwrap()[0].orders.iter().map(|due| due.id).collect();
+        assert_eq!(fakes.sweep().await, WorkSummary { finished: 3, ..WorkSummary::default() });
+        assert_eq!(*fakes.acquired.lock().unwrap(), [due[1], due[2], due[0]]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn says_that_orders_are_overdue_where_the_store_takes_no_writes() {
-        let cast = Cast { refused_writes: ["acquire"].into(), ..Cast::default() }.confirmed(&[14, 16]).await;
-        assert_eq!(cast.sweep().await, Outcome { postponed: 2, overdue: 1, ..Outcome::default() });
+    async fn counts_overdue_orders_even_if_every_write_fails() {
+        let fakes = Fakes { failing_writes: ["acquire"].into(), ..Fakes::default() }.confirmed(&[14, 16]).await;
+        assert_eq!(fakes.sweep().await, WorkSummary { postponed: 2, overdue: 1, ..WorkSummary::default() });
     }
 
     #[tokio::test(start_paused = true)]
-    async fn counts_a_failure_where_something_has_failed_and_none_where_somebody_was_busy() {
-        for (error, is_failure) in [(StepError::Busy("others were faster".into()), false), (unavailable(), true)] {
-            let cast = Cast::default().confirmed(&[0]).await.failing("capture", error);
-            assert_eq!(cast.sweep().await, Outcome { postponed: 1, ..Outcome::default() });
-            let postponed = cast.postponed.lock().unwrap().clone();
+    async fn counts_a_failure_after_an_error_and_none_after_contention() {
+        for (error, is_failure) in [(contended as MakeError, false), (unavailable, true)] {
+            let fakes = Fakes::default().confirmed(&[0]).await.failing("capture", error);
+            assert_eq!(fakes.sweep().await, WorkSummary { postponed: 1, ..WorkSummary::default() });
+            let postponed = fakes.postponed.lock().unwrap().clone();
             assert_eq!(postponed.len(), 1);
             assert_eq!(matches!(postponed[0], Postponed::Failed { .. }), is_failure, "{postponed:?}");
-            assert_eq!(matches!(postponed[0], Postponed::Busy { .. }), !is_failure, "{postponed:?}");
+            assert_eq!(matches!(postponed[0], Postponed::Contended { .. }), !is_failure, "{postponed:?}");
         }
     }
 
-    /// What has failed needs a longer pause than what was only busy.
+    /// A failure needs a longer pause than contention.
     #[tokio::test(start_paused = true)]
-    async fn counts_a_failure_beside_which_somebody_was_busy() {
-        for (busy, failed) in [("validate", "reserve"), ("reserve", "validate")] {
-            let cast = Cast::default().failing(busy, StepError::Busy("b".into())).failing(failed, unavailable());
-            let stop = cast.engine(SAGAS).decide(cast.keep(&order()), &invocation()).await.unwrap_err();
-            assert!(!stop.is_busy(), "{stop:?}");
+    async fn counts_a_failure_beside_contention() {
+        for (contended_step, failing_step) in [("validate", "reserve"), ("reserve", "validate")] {
+            let fakes = Fakes::default().failing(contended_step, contended).failing(failing_step, unavailable);
+            let error = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap_err();
+            assert!(!error.is_contended(), "{error:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn says_that_an_order_is_overdue_that_can_be_neither_finished_nor_postponed() {
-        let cast = Cast { refused_writes: ["postpone"].into(), ..Cast::default() };
-        let cast = cast.failing("capture", unavailable()).confirmed(&[0]).await;
-        let worker = Worker::new(cast.engine(SAGAS));
+    async fn counts_an_overdue_order_that_can_be_neither_finished_nor_postponed() {
+        let fakes = Fakes { failing_writes: ["postpone"].into(), ..Fakes::default() };
+        let fakes = fakes.failing("capture", unavailable).confirmed(&[0]).await;
+        let worker = Worker::new(fakes.engine(SAGAS));
         tokio::time::advance(Duration::from_secs(16 * 60)).await;
         assert_eq!(
             worker.sweep(&invocation()).await.unwrap(),
-            Outcome { postponed: 1, overdue: 1, ..Outcome::default() }
+            WorkSummary { postponed: 1, overdue: 1, ..WorkSummary::default() }
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asks_for_a_person_where_the_index_names_what_is_no_order() {
-        let cast = Cast::default().confirmed(&[1]).await;
-        let first = cast.looks.lock().unwrap().pop_front().unwrap();
-        // Seen twice, and two all the same.
-        let full = Look { unreadable: 2, has_more: true, ..first };
-        cast.looks.lock().unwrap().extend([full, Look { unreadable: 2, ..Look::default() }]);
-        assert_eq!(cast.sweep().await, Outcome { finished: 1, overdue: 2, ..Outcome::default() });
-        assert!(cast.looks.lock().unwrap().is_empty());
+    async fn counts_unreadable_entries_of_the_index_as_overdue() {
+        let fakes = Fakes::default().confirmed(&[1]).await;
+        let first = fakes.due_pages.lock().unwrap().pop_front().unwrap();
+        // Both passes find the same two entries.
+        let full = DuePage { unreadable: 2, has_more: true, ..first };
+        fakes.due_pages.lock().unwrap().extend([full, DuePage { unreadable: 2, ..DuePage::default() }]);
+        assert_eq!(fakes.sweep().await, WorkSummary { finished: 1, overdue: 2, ..WorkSummary::default() });
+        assert!(fakes.due_pages.lock().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn counts_an_order_once_that_the_index_still_names_when_it_is_finished() {
-        let cast = Cast::default().confirmed(&[1]).await;
-        let due = cast.looks.lock().unwrap()[0].due.clone();
-        cast.looks.lock().unwrap()[0].has_more = true;
-        cast.looks.lock().unwrap().push_back(Look { due, ..Look::default() });
-        assert_eq!(cast.sweep().await, Outcome { finished: 1, ..Outcome::default() });
-        assert_eq!(cast.acquired.lock().unwrap().len(), 2);
+    async fn counts_a_finished_order_once_even_if_the_index_still_names_it() {
+        let fakes = Fakes::default().confirmed(&[1]).await;
+        let orders = fakes.due_pages.lock().unwrap()[0].orders.clone();
+        fakes.due_pages.lock().unwrap()[0].has_more = true;
+        fakes.due_pages.lock().unwrap().push_back(DuePage { orders, ..DuePage::default() });
+        assert_eq!(fakes.sweep().await, WorkSummary { finished: 1, ..WorkSummary::default() });
+        assert_eq!(fakes.acquired.lock().unwrap().len(), 2);
     }
 }
 
@@ -344,34 +366,32 @@ mod a_step_without_an_answer {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn decides_nothing() {
+    async fn leaves_the_order_undecided() {
         for step in ["validate", "reserve", "authorise"] {
-            let cast = Cast::default().failing(step, unavailable());
-            let order = cast.keep(&order());
-            let reason = cast.engine(SAGAS).decide(order.clone(), &invocation()).await.unwrap_err();
+            let fakes = Fakes::default().failing(step, unavailable);
+            let order = fakes.store(&order());
+            let reason = fakes.engine(SAGAS).decide(order.clone(), &invocation()).await.unwrap_err();
             assert!(matches!(reason, Unfinished::Step { .. }), "{reason}");
-            assert_eq!(cast.kept(&order), order, "{step}");
+            assert_eq!(fakes.stored(&order), order, "{step}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_pivot_is_repeated_and_nothing_is_undone() {
+    async fn after_the_pivot_leaves_the_order_confirmed_and_undoes_nothing() {
         for step in ["capture", "OrderCreated"] {
-            let cast = Cast::default().failing(step, unavailable());
-            let order = cast.keep(&order());
-            cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
-            assert!(!cast.asked().contains(&"cancel payment"));
-            assert_eq!(cast.kept(&order).state, Confirmed);
+            let fakes = Fakes::default().failing(step, unavailable);
+            let order = fakes.store(&order());
+            fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
+            assert!(!fakes.take_calls().contains(&"cancel payment"));
+            assert_eq!(fakes.stored(&order).state, Confirmed);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn counts_less_than_a_refusal_beside_it() {
-        let cast = Cast::default()
-            .failing("validate", unavailable())
-            .failing("reserve", StepError::Refused(Refusal::MixedCurrencies));
-        let order = cast.engine(SAGAS).decide(cast.keep(&order()), &invocation()).await.unwrap();
-        assert_eq!((order.state, order.refusal), (Cancelling, Some(Refusal::MixedCurrencies)));
+    async fn ranks_below_a_refusal_beside_it() {
+        let fakes = Fakes::default().failing("validate", unavailable).failing("reserve", mixed_currencies);
+        let order = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap();
+        assert_eq!((order.state, order.cancellation_reason), (Cancelling, Some(CancellationReason::MixedCurrencies)));
     }
 }
 
@@ -379,158 +399,157 @@ mod a_refusal {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn undoes_every_step_also_those_that_never_ran() {
-        let cast = Cast::default().failing("reserve", StepError::Refused(Refusal::MixedCurrencies));
-        let engine = cast.engine(SAGAS);
-        let refused = engine.decide(cast.keep(&order()), &invocation()).await.unwrap();
+    async fn undoes_all_steps_even_steps_that_never_ran() {
+        let fakes = Fakes::default().failing("reserve", mixed_currencies);
+        let engine = fakes.engine(SAGAS);
+        let refused = engine.decide(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!(refused.answer.as_ref().unwrap().body, "mixed_currencies");
-        cast.asked();
+        fakes.take_calls();
         let cancelled = engine.finish(refused, &invocation()).await.unwrap();
-        assert_eq!(cast.asked(), ["release", "cancel payment", "OrderCancelled"]);
+        assert_eq!(fakes.take_calls(), ["release", "cancel payment", "OrderCancelled"]);
         assert_eq!(history(&cancelled), [Pending, Cancelling, Cancelled]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_pivot_announces_the_order_before_it_recalls_it_and_keeps_the_first_answer() {
-        let cast = Cast::default().failing("capture", StepError::Refused(Refusal::CaptureRefused));
-        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order()), &invocation()).await.unwrap();
+    async fn after_the_pivot_announces_the_order_before_its_cancellation_and_keeps_the_first_answer() {
+        let fakes = Fakes::default().failing("capture", capture_refused);
+        let cancelled = fakes.engine(SAGAS).finish(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!(history(&cancelled), [Pending, Confirmed, Cancelling, Cancelled]);
-        assert_eq!(cast.asked()[4..], ["release", "cancel payment", "OrderCreated", "OrderCancelled"]);
+        assert_eq!(fakes.take_calls()[4..], ["release", "cancel payment", "OrderCreated", "OrderCancelled"]);
         assert_eq!(cancelled.answer.unwrap().status, 201);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn before_its_customer_was_known_looks_for_whom_to_tell() {
-        let cast = Cast::default();
-        let order = order().cancelling(Refusal::TimedOut, began()).unwrap();
-        let cancelled = cast.engine(SAGAS).finish(cast.keep(&order), &invocation()).await.unwrap();
+    async fn before_the_customer_is_known_looks_for_the_recipient() {
+        let fakes = Fakes::default();
+        let order = order().cancelling(CancellationReason::TimedOut, start()).unwrap();
+        let cancelled = fakes.engine(SAGAS).finish(fakes.store(&order), &invocation()).await.unwrap();
         assert_eq!(history(&cancelled), [Pending, Cancelling, Cancelled]);
-        assert_eq!(cast.asked(), ["release", "cancel payment", "validate", "OrderCancelled"]);
+        assert_eq!(fakes.take_calls(), ["release", "cancel payment", "validate", "OrderCancelled"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_an_order_that_was_announced_long_ago_does_not_announce_it_again() {
-        let cast = Cast::default();
-        let engine = cast.engine(SAGAS);
-        let done = engine.finish(cast.keep(&order()), &invocation()).await.unwrap();
-        cast.asked();
-        let cancelling = done.cancelling(Refusal::CustomerRequest, began()).unwrap();
-        engine.finish(cast.keep(&cancelling), &invocation()).await.unwrap();
-        assert_eq!(cast.asked(), ["release", "cancel payment", "OrderCancelled"]);
+    async fn of_an_announced_order_does_not_announce_it_again() {
+        let fakes = Fakes::default();
+        let engine = fakes.engine(SAGAS);
+        let done = engine.finish(fakes.store(&order()), &invocation()).await.unwrap();
+        fakes.take_calls();
+        let cancelling = done.cancelling(CancellationReason::CustomerRequest, start()).unwrap();
+        engine.finish(fakes.store(&cancelling), &invocation()).await.unwrap();
+        assert_eq!(fakes.take_calls(), ["release", "cancel payment", "OrderCancelled"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_a_compensation_leaves_the_order_open() {
-        for error in [unavailable(), StepError::Refused(Refusal::CaptureRefused), StepError::Overtaken] {
-            let cast = Cast::default()
-                .failing("reserve", StepError::Refused(Refusal::MixedCurrencies))
-                .failing("release", error);
-            let order = cast.keep(&order());
-            cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
-            assert_eq!(cast.kept(&order).state, Cancelling);
-            assert!(!cast.asked().contains(&"OrderCancelled"));
+        for error in [unavailable as MakeError, capture_refused, overtaken] {
+            let fakes = Fakes::default().failing("reserve", mixed_currencies).failing("release", error);
+            let order = fakes.store(&order());
+            fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
+            assert_eq!(fakes.stored(&order).state, Cancelling);
+            assert!(!fakes.take_calls().contains(&"OrderCancelled"));
         }
     }
 }
 
-mod an_order_that_somebody_else_moves_meanwhile {
+mod an_order_that_changes_during_a_step {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn is_gone_on_with_from_where_it_is() {
-        let cast = Cast::default();
-        let order = cast.keep(&order());
-        let cancelling = order.clone().cancelling(Refusal::CustomerRequest, began()).unwrap();
-        *cast.meanwhile.lock().unwrap() = Some(("authorise", cancelling));
-        let end = cast.engine(SAGAS).finish(order, &invocation()).await.unwrap();
+    async fn continues_from_its_new_state() {
+        let fakes = Fakes::default();
+        let order = fakes.store(&order());
+        let cancelling = order.clone().cancelling(CancellationReason::CustomerRequest, start()).unwrap();
+        *fakes.meanwhile.lock().unwrap() = Some(("authorise", cancelling));
+        let end = fakes.engine(SAGAS).finish(order, &invocation()).await.unwrap();
         assert_eq!(history(&end), [Pending, Cancelling, Cancelled]);
-        assert_eq!(end.refusal, Some(Refusal::CustomerRequest));
+        assert_eq!(end.cancellation_reason, Some(CancellationReason::CustomerRequest));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_read_again_where_a_step_meets_the_tombstone() {
-        let cast = Cast::default().failing("authorise", StepError::Overtaken);
-        let order = cast.keep(&order());
-        let cancelling = order.clone().cancelling(Refusal::CustomerRequest, began()).unwrap();
-        *cast.meanwhile.lock().unwrap() = Some(("reserve", cancelling));
-        let end = cast.engine(SAGAS).finish(order, &invocation()).await.unwrap();
+    async fn is_read_again_if_a_step_meets_a_tombstone() {
+        let fakes = Fakes::default().failing("authorise", overtaken);
+        let order = fakes.store(&order());
+        let cancelling = order.clone().cancelling(CancellationReason::CustomerRequest, start()).unwrap();
+        *fakes.meanwhile.lock().unwrap() = Some(("reserve", cancelling));
+        let end = fakes.engine(SAGAS).finish(order, &invocation()).await.unwrap();
         assert_eq!(end.state, Cancelled);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_left_alone_where_a_tombstone_was_met_but_no_cancellation_is_recorded() {
-        let cast = Cast::default().failing("authorise", StepError::Overtaken);
-        let order = cast.keep(&order());
-        cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
-        assert_eq!(cast.kept(&order).state, Pending);
+    async fn stays_as_it_is_if_a_step_meets_a_tombstone_but_no_cancellation_is_recorded() {
+        let fakes = Fakes::default().failing("authorise", overtaken);
+        let order = fakes.store(&order());
+        fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
+        assert_eq!(fakes.stored(&order).state, Pending);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_undone_where_its_payment_is_gone_although_nobody_cancelled() {
-        let cast = Cast::default().failing("capture", StepError::Overtaken);
-        let end = cast.engine(SAGAS).finish(cast.keep(&order()), &invocation()).await.unwrap();
-        assert_eq!((end.state, end.refusal), (Cancelled, Some(Refusal::CaptureRefused)));
+    async fn is_cancelled_if_its_payment_no_longer_exists_although_nobody_cancelled_the_order() {
+        let fakes = Fakes::default().failing("capture", overtaken);
+        let end = fakes.engine(SAGAS).finish(fakes.store(&order()), &invocation()).await.unwrap();
+        assert_eq!((end.state, end.cancellation_reason), (Cancelled, Some(CancellationReason::CaptureRefused)));
     }
 }
 
-mod time {
+mod the_deadline {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn that_would_not_suffice_to_record_a_step_starts_none() {
-        let cast = Cast::default();
+    async fn starts_no_step_whose_outcome_could_not_be_recorded() {
+        let fakes = Fakes::default();
         let deadline = Deadline::after(RECORD_RESERVE + Duration::from_millis(200));
         let soon = Invocation::new("r", deadline);
-        let reason = cast.engine(SAGAS).finish(cast.keep(&order()), &soon).await.unwrap_err();
+        let reason = fakes.engine(SAGAS).finish(fakes.store(&order()), &soon).await.unwrap_err();
         assert!(matches!(reason, Unfinished::NoTime), "{reason}");
-        assert!(cast.asked().is_empty());
+        assert!(fakes.take_calls().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn to_decide_ends_and_then_no_step_is_tried_forward() {
-        let cast = Cast::default();
-        let engine = cast.engine(SAGAS);
-        let order = cast.keep(&order());
+    async fn of_the_decision_cancels_the_order_without_trying_a_step() {
+        let fakes = Fakes::default();
+        let engine = fakes.engine(SAGAS);
+        let order = fakes.store(&order());
         tokio::time::advance(DECIDE_WITHIN).await;
         let end = engine.finish(order, &invocation()).await.unwrap();
-        assert_eq!((end.state, end.refusal), (Cancelled, Some(Refusal::TimedOut)));
-        assert_eq!(cast.asked(), ["release", "cancel payment", "validate", "OrderCancelled"]);
+        assert_eq!((end.state, end.cancellation_reason), (Cancelled, Some(CancellationReason::TimedOut)));
+        assert_eq!(fakes.take_calls(), ["release", "cancel payment", "validate", "OrderCancelled"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_moment_before_its_end_is_still_enough_to_decide() {
-        let cast = Cast::default();
-        let engine = cast.engine(SAGAS);
-        let order = cast.keep(&order());
+    async fn of_the_decision_has_not_passed_a_moment_before_it() {
+        let fakes = Fakes::default();
+        let engine = fakes.engine(SAGAS);
+        let order = fakes.store(&order());
         tokio::time::advance(DECIDE_WITHIN - Duration::from_millis(2)).await;
         assert_eq!(engine.decide(order, &invocation()).await.unwrap().state, Confirmed);
     }
 }
 
-/// The next version wraps what was ordered, as `docs/adding-a-step.md` has it.
+/// The next version of the saga wraps the ordered products, as in `docs/adding-a-step.md`.
 mod a_step_that_a_new_version_adds {
     use super::*;
 
-    static HAPPENED: Mutex<Vec<(OrderId, &str)>> = Mutex::new(Vec::new());
+    static ACTIONS: Mutex<Vec<(OrderId, &str)>> = Mutex::new(Vec::new());
 
-    type Outcome<'a> = BoxFuture<'a, Result<Fact, StepError>>;
+    type StepFuture<'a> = BoxFuture<'a, Result<StepOutput, StepError>>;
 
-    fn note<'a>(order: &Order, what: &'static str) -> Outcome<'a> {
-        HAPPENED.lock().unwrap().push((order.id, what));
-        Box::pin(async { Ok(Fact::Nothing) })
+    fn record<'a>(order: &Order, action: &'static str) -> StepFuture<'a> {
+        ACTIONS.lock().unwrap().push((order.id, action));
+        Box::pin(async { Ok(StepOutput::Nothing) })
     }
 
-    fn wrap<'a>(_: &'a dyn Participants, order: &'a Order, _: Run<'a>) -> Outcome<'a> {
-        note(order, "wrapped")
+    fn wrap<'a>(_: &'a dyn Participants, order: &'a Order, _: StepContext<'a>) -> StepFuture<'a> {
+        record(order, "wrapped")
     }
 
-    fn unwrap<'a>(_: &'a dyn Participants, order: &'a Order, _: Run<'a>) -> Outcome<'a> {
-        note(order, "unwrapped")
+    fn unwrap<'a>(_: &'a dyn Participants, order: &'a Order, _: StepContext<'a>) -> StepFuture<'a> {
+        record(order, "unwrapped")
     }
 
     const NOW: u32 = PLACE_ORDER.version;
     const NEXT: u32 = NOW + 1;
-    static WRAP: Step = Step { name: "wrap", forward: wrap, compensation: Some(unwrap) };
+    const UNWRAP: Compensation = Compensation { name: "unwrap", action: unwrap };
+    static WRAP: Step = Step { name: "wrap", action: wrap, compensation: Some(UNWRAP) };
     static WITH_WRAPPING: LazyLock<Saga> = LazyLock::new(|| Saga {
         version: NEXT,
         before_the_pivot: PLACE_ORDER.before_the_pivot,
@@ -539,65 +558,65 @@ mod a_step_that_a_new_version_adds {
     });
     static BOTH: LazyLock<[&Saga; 2]> = LazyLock::new(|| [&PLACE_ORDER, &WITH_WRAPPING]);
 
-    fn happened_to(order: &Order) -> Vec<&'static str> {
-        HAPPENED.lock().unwrap().iter().filter(|(id, _)| *id == order.id).map(|(_, what)| *what).collect()
+    fn actions_on(order: &Order) -> Vec<&'static str> {
+        ACTIONS.lock().unwrap().iter().filter(|(id, _)| *id == order.id).map(|(_, action)| *action).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_run_for_new_orders_only() {
-        let cast = Cast::default();
-        let engine = cast.engine(&*BOTH);
+    async fn runs_for_new_orders_only() {
+        let fakes = Fakes::default();
+        let engine = fakes.engine(&*BOTH);
         assert_eq!(engine.saga_version(), NEXT);
         for (version, expected) in [(NOW, vec![]), (NEXT, vec!["wrapped"])] {
-            let order = cast.keep(&order_of_version(version));
+            let order = fakes.store(&order_of_version(version));
             assert_eq!(engine.finish(order.clone(), &invocation()).await.unwrap().state, Done);
-            assert_eq!(happened_to(&order), expected);
+            assert_eq!(actions_on(&order), expected);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_undone_for_orders_that_began_with_it() {
-        let cast = Cast::default();
-        let engine = cast.engine(&*BOTH);
+    async fn is_undone_for_orders_that_began_with_the_version() {
+        let fakes = Fakes::default();
+        let engine = fakes.engine(&*BOTH);
         for (version, expected) in [(NOW, vec![]), (NEXT, vec!["unwrapped"])] {
             let mut order = order_of_version(version);
-            order.learn(Fact::Recipient(cast.validate_user(&order, run()).await.unwrap()));
-            let order = cast.keep(&order.cancelling(Refusal::CustomerRequest, began()).unwrap());
+            order.apply(StepOutput::Recipient(fakes.validate_user(&order, context()).await.unwrap()));
+            let order = fakes.store(&order.cancelling(CancellationReason::CustomerRequest, start()).unwrap());
             assert_eq!(engine.finish(order.clone(), &invocation()).await.unwrap().state, Cancelled);
-            assert_eq!(happened_to(&order), expected);
+            assert_eq!(actions_on(&order), expected);
         }
     }
 
-    /// After a rollback, say.
+    /// For example after a rollback.
     #[tokio::test(start_paused = true)]
-    async fn keeps_those_who_do_not_know_it_from_touching_the_order() {
-        let cast = Cast::default();
-        let order = cast.keep(&order_of_version(NEXT));
-        let reason = cast.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
+    async fn keeps_code_that_does_not_know_the_version_from_working_on_the_order() {
+        let fakes = Fakes::default();
+        let order = fakes.store(&order_of_version(NEXT));
+        let reason = fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
         assert!(matches!(reason, Unfinished::UnknownSaga(NEXT)), "{reason}");
-        assert!(cast.asked().is_empty());
-        assert_eq!(cast.kept(&order), order);
+        assert!(fakes.take_calls().is_empty());
+        assert_eq!(fakes.stored(&order), order);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_those_who_do_not_know_it_from_cancelling_the_order() {
-        let cast = Cast::default();
-        let order = cast.keep(&order_of_version(NEXT));
-        let engine = cast.engine(SAGAS);
-        let next = engine.cancelling(&order, Refusal::CustomerRequest, "r-1").unwrap();
+    async fn keeps_code_that_does_not_know_the_version_from_cancelling_the_order() {
+        let fakes = Fakes::default();
+        let order = fakes.store(&order_of_version(NEXT));
+        let engine = fakes.engine(SAGAS);
+        let next = engine.cancelling(&order, CancellationReason::CustomerRequest, "r-1").unwrap();
         let reason = engine.record(order.state, next).await.unwrap_err();
         assert!(matches!(reason, Unfinished::UnknownSaga(NEXT)), "{reason}");
-        assert_eq!(cast.kept(&order), order);
+        assert_eq!(fakes.stored(&order), order);
     }
 
-    fn run<'a>() -> Run<'a> {
+    fn context<'a>() -> StepContext<'a> {
         static TRACE: LazyLock<TraceContext> = LazyLock::new(TraceContext::start);
-        Run { deadline: Deadline::after(Duration::from_secs(20)), trace: &TRACE }
+        StepContext { deadline: Deadline::after(Duration::from_secs(20)), trace: &TRACE }
     }
 }
 
 #[test]
-fn versions_are_in_order_so_that_new_orders_begin_with_the_newest() {
+fn the_versions_are_sorted_so_that_new_orders_begin_with_the_newest_version() {
     let versions: Vec<_> = SAGAS.iter().map(|saga| saga.version).collect();
     assert!(versions.is_sorted_by(|one, next| one < next), "{versions:?}");
 }

@@ -1,4 +1,4 @@
-//! What the programs do with an environment in which they can't work.
+//! The programs stop if environment variables are missing or invalid.
 
 use std::process::Command;
 
@@ -10,8 +10,8 @@ fn start(program: &str, variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_function_that_lacks_variables_stops_and_names_them_all_with_what_was_expected() {
-    let said = start(env!("CARGO_BIN_EXE_orders"), &[("USERS_URL", "users"), ("RUST_LOG", "orders=loud")]);
+fn a_function_without_its_variables_stops_and_names_every_variable_and_its_expected_value() {
+    let stderr = start(env!("CARGO_BIN_EXE_orders"), &[("USERS_URL", "users"), ("RUST_LOG", "orders=loud")]);
     for fault in [
         "RUST_LOG cannot be used; expected what to log, such as info or warn,orders=debug",
         "ORDERS_TABLE is missing; expected the name of a DynamoDB table",
@@ -21,13 +21,13 @@ fn a_function_that_lacks_variables_stops_and_names_them_all_with_what_was_expect
         "AUTH_AUDIENCE is missing; expected the id of the user pool's client",
         "CANCELLATION_WINDOW_HOURS is missing; expected for how many hours an order can be cancelled",
     ] {
-        assert!(said.contains(fault), "{fault}\n{said}");
+        assert!(stderr.contains(fault), "{fault}\n{stderr}");
     }
 }
 
 #[test]
-fn the_worker_does_not_ask_for_what_only_requests_need() {
-    let said = start(env!("CARGO_BIN_EXE_order-worker"), &[("ORDERS_TABLE", "no table")]);
-    assert!(said.contains("ORDERS_TABLE cannot be used"), "{said}");
-    assert!(!said.contains("AUTH_") && !said.contains("CANCELLATION_WINDOW_HOURS"), "{said}");
+fn the_worker_does_not_require_the_variables_that_only_requests_need() {
+    let stderr = start(env!("CARGO_BIN_EXE_order-worker"), &[("ORDERS_TABLE", "no table")]);
+    assert!(stderr.contains("ORDERS_TABLE cannot be used"), "{stderr}");
+    assert!(!stderr.contains("AUTH_") && !stderr.contains("CANCELLATION_WINDOW_HOURS"), "{stderr}");
 }

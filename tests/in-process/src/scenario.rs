@@ -438,7 +438,7 @@ impl ScenarioRun<'_> {
     /// never arrive, and an erased customer cannot order.
     fn check_outcome(&mut self, order: &Value, states: &[OrderState]) {
         let expected = self.scenario.kind.expected();
-        let reason = order["refusal"]["M"]["code"]["S"].as_str();
+        let reason = order["cancellation_reason"]["M"]["code"]["S"].as_str();
         if (states, reason) == (expected.states, expected.cancellation_reason) {
             return;
         }

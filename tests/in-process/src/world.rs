@@ -28,8 +28,8 @@ use lambda_http::{
 use orders::{
     domain::OrderId,
     saga::steps::{SAGAS, Saga},
-    trigger::{self, Trigger},
-    worker::{Outcome, Worker},
+    worker::{WorkSummary, Worker},
+    worker_event::{self, WorkerEvent},
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -171,11 +171,11 @@ impl World {
         }
         let records: Vec<_> =
             new.iter().map(|item| json!({ "dynamodb": { "Keys": { "pk": item["pk"], "sk": item["sk"] } } })).collect();
-        let trigger: Trigger = serde_json::from_value(json!({ "Records": records })).expect("a stream's event");
+        let event: WorkerEvent = serde_json::from_value(json!({ "Records": records })).expect("a stream's event");
         let worker = self.worker.clone();
-        let event = LambdaEvent::new(trigger, lambda_context("order-worker"));
+        let event = LambdaEvent::new(event, lambda_context("order-worker"));
         let handled =
-            self.cloud.start_function("order-worker").run(async move { trigger::handle(&worker, event).await });
+            self.cloud.start_function("order-worker").run(async move { worker_event::handle(&worker, event).await });
         if let Ok(answer) = handled.await {
             answer.expect("the worker acknowledges every record of the stream");
         }
@@ -184,12 +184,12 @@ impl World {
 
     /// Does what the schedule does each minute: runs the worker's sweep. Nothing
     /// reports a sweep that fails, since the next sweep follows.
-    pub async fn sweep(&self) -> Outcome {
+    pub async fn sweep(&self) -> WorkSummary {
         self.sweep_within(Duration::from_secs(60)).await
     }
 
     /// Makes the worker process these orders, as if the stream had named them.
-    pub async fn work(&self, ids: Vec<OrderId>) -> Outcome {
+    pub async fn work(&self, ids: Vec<OrderId>) -> WorkSummary {
         let worker = self.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(Duration::from_secs(60)));
         let run = async move { worker.work(ids, &invocation).await };
@@ -197,7 +197,7 @@ impl World {
     }
 
     /// Runs a sweep in an invocation that ends after `time`.
-    pub async fn sweep_within(&self, time: Duration) -> Outcome {
+    pub async fn sweep_within(&self, time: Duration) -> WorkSummary {
         let worker = self.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(time));
         let run =
@@ -205,7 +205,7 @@ impl World {
         match self.cloud.start_function("order-worker").run(run).await {
             Ok(Ok(Ok(outcome))) => outcome,
             // The sweep failed, ran out of time, or was killed.
-            _ => Outcome::default(),
+            _ => WorkSummary::default(),
         }
     }
 
@@ -222,11 +222,11 @@ impl World {
         let running = self.cloud.start_function(function);
         let answer = match function {
             "order-worker" => {
-                let trigger: Trigger = serde_json::from_str(&event)?;
+                let event: WorkerEvent = serde_json::from_str(&event)?;
                 let worker = self.worker.clone();
                 running
                     .run(async move {
-                        let answer = trigger::handle(&worker, LambdaEvent::new(trigger, context)).await?;
+                        let answer = worker_event::handle(&worker, LambdaEvent::new(event, context)).await?;
                         Ok(serde_json::to_value(answer)?)
                     })
                     .await

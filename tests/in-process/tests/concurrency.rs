@@ -18,7 +18,7 @@ use in_process_tests::{
 use jiff::Timestamp;
 use orders::{
     domain::{LEASE, Lease},
-    repository::{DynamoRepository, Postponed, Repository},
+    repository::{Postponed, Repository, dynamo::DynamoRepository},
 };
 use serde_json::{Value, json};
 
@@ -315,7 +315,7 @@ async fn a_worker_whose_lease_was_taken_over_does_not_release_the_new_lease() {
     let held = world.stored_orders();
     for until in [
         Postponed::AtOnce { now: later },
-        Postponed::Busy { next_check: later },
+        Postponed::Contended { next_check: later },
         Postponed::Failed { next_check: later },
     ] {
         repository.postpone(&slow, until).await.unwrap();

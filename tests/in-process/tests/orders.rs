@@ -23,9 +23,11 @@ use in_process_tests::{
 };
 use jiff::Timestamp;
 use orders::{
-    domain::{Basket, DECIDE_WITHIN, Item, Order, OrderId, OrderState, ProductId, Purchase, Quantity, Refusal},
-    repository::{DynamoRepository, Repository},
-    worker::Outcome,
+    domain::{
+        CancellationReason, DECIDE_WITHIN, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase, Quantity,
+    },
+    repository::{Repository, dynamo::DynamoRepository},
+    worker::WorkSummary,
 };
 use serde_json::{Value, json};
 
@@ -607,7 +609,7 @@ mod the_worker {
             let pause = u64::try_from(next - clock.now().as_millisecond()).unwrap();
             let whole = 2_000 * 2_u64.pow(failures);
             assert!((whole * 3 / 4..=whole).contains(&pause), "{pause} ms after {failures} failures");
-            assert_eq!(world.sweep_within(Duration::from_secs(19)).await, Outcome::default());
+            assert_eq!(world.sweep_within(Duration::from_secs(19)).await, WorkSummary::default());
             tokio::time::advance(Duration::from_millis(pause)).await;
         }
     }
@@ -649,7 +651,7 @@ mod the_workers_summary {
         world
     }
 
-    async fn sweep_a_minute_later(world: &World) -> Outcome {
+    async fn sweep_a_minute_later(world: &World) -> WorkSummary {
         tokio::time::advance(Duration::from_secs(65)).await;
         world.sweep().await
     }
@@ -658,15 +660,15 @@ mod the_workers_summary {
     async fn counts_finished_postponed_and_overdue_orders() {
         let world = confirmed(3).await;
         world.cloud.inject_fault("payments", HostFault::Down);
-        assert_eq!(sweep_a_minute_later(&world).await, Outcome { postponed: 3, ..Outcome::default() });
+        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { postponed: 3, ..WorkSummary::default() });
         tokio::time::advance(Duration::from_secs(16 * 60)).await;
-        assert_eq!(sweep_a_minute_later(&world).await, Outcome { postponed: 3, overdue: 3, ..Outcome::default() });
+        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { postponed: 3, overdue: 3, ..WorkSummary::default() });
         world.cloud.bring_back();
         tokio::time::advance(Duration::from_secs(10 * 60)).await;
         // The orders were open for half an hour. They are reported as overdue
         // although the worker has now finished them.
-        assert_eq!(sweep_a_minute_later(&world).await, Outcome { finished: 3, overdue: 3, ..Outcome::default() });
-        assert_eq!(sweep_a_minute_later(&world).await, Outcome::default());
+        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() });
+        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary::default());
     }
 
     /// As many orders as may arrive while a service is down for a minute.
@@ -684,11 +686,11 @@ mod the_workers_summary {
             item["id"] = json!({ "S": id });
             item["check_shard"] = json!({ "S": "0" });
             item["state"] = json!({ "S": "CANCELLING" });
-            item["refusal"] = json!({ "M": { "code": { "S": "timed_out" } } });
+            item["cancellation_reason"] = json!({ "M": { "code": { "S": "timed_out" } } });
             world.cloud.put_item("OrdersTable", item.clone());
         }
         let began = tokio::time::Instant::now();
-        assert_eq!(world.sweep().await, Outcome { finished: MANY + 1, ..Outcome::default() });
+        assert_eq!(world.sweep().await, WorkSummary { finished: MANY + 1, ..WorkSummary::default() });
         assert!(began.elapsed() < Duration::from_secs(5), "the sweep paused: {:?}", began.elapsed());
     }
 
@@ -702,7 +704,7 @@ mod the_workers_summary {
             let world = confirmed(1).await;
             world.cloud.set_latency("order-worker", Duration::from_secs(1));
             let outcome = world.sweep_within(Duration::from_millis(millis)).await;
-            assert_eq!(outcome, Outcome { postponed: 1, ..Outcome::default() });
+            assert_eq!(outcome, WorkSummary { postponed: 1, ..WorkSummary::default() });
             let find = || world.stored_orders().remove(0);
             assert_eq!((&find()["failures"]["N"], &find()["wake"]["S"]), (&json!("0"), &json!("now")), "{millis}");
             assert_eq!(world.deliver_stream().await, 1);
@@ -721,7 +723,7 @@ mod the_workers_summary {
         };
         tokio::time::advance(Duration::from_secs(65)).await;
         let (outcome, ()) = tokio::join!(world.sweep(), back);
-        assert_eq!(outcome, Outcome { finished: 4, ..Outcome::default() });
+        assert_eq!(outcome, WorkSummary { finished: 4, ..WorkSummary::default() });
     }
 
     #[tokio::test(start_paused = true)]
@@ -729,10 +731,10 @@ mod the_workers_summary {
         let world = confirmed(2).await;
         let mut item = world.stored_orders().remove(0);
         item["state"] = json!({ "S": "CONFIRMED" });
-        item["basket"] = json!({ "S": "of a later version" });
+        item["lines"] = json!({ "S": "of a later version" });
         world.cloud.put_item("OrdersTable", item);
         let outcome = sweep_a_minute_later(&world).await;
-        assert_eq!(outcome, Outcome { finished: 1, postponed: 1, overdue: 1, ..Outcome::default() });
+        assert_eq!(outcome, WorkSummary { finished: 1, postponed: 1, overdue: 1, ..WorkSummary::default() });
     }
 
     #[tokio::test(start_paused = true)]
@@ -743,7 +745,7 @@ mod the_workers_summary {
             "check_shard": { "S": "0" }, "next_check": { "N": "0" },
         });
         world.cloud.put_item("OrdersTable", stranger);
-        assert_eq!(sweep_a_minute_later(&world).await, Outcome { finished: 2, overdue: 1, ..Outcome::default() });
+        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { finished: 2, overdue: 1, ..WorkSummary::default() });
     }
 
     #[tokio::test(start_paused = true)]
@@ -751,14 +753,14 @@ mod the_workers_summary {
         let world = confirmed(3).await;
         world.settle().await;
         let ids = world.stored_orders().iter().map(|item| item["id"]["S"].as_str().unwrap().parse().unwrap()).collect();
-        assert_eq!(world.work(ids).await, Outcome { skipped: 3, ..Outcome::default() });
+        assert_eq!(world.work(ids).await, WorkSummary { skipped: 3, ..WorkSummary::default() });
     }
 
     #[tokio::test(start_paused = true)]
     async fn is_empty_and_immediate_if_no_order_is_due() {
         let world = confirmed(0).await;
         let began = tokio::time::Instant::now();
-        assert_eq!(world.sweep().await, Outcome::default());
+        assert_eq!(world.sweep().await, WorkSummary::default());
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
@@ -774,7 +776,7 @@ mod the_workers_summary {
             };
             tokio::time::advance(Duration::from_secs(65)).await;
             let (outcome, ()) = tokio::join!(world.sweep_within(Duration::from_secs(seconds)), back);
-            assert_eq!(outcome, Outcome { finished, postponed, ..Outcome::default() }, "{seconds} s");
+            assert_eq!(outcome, WorkSummary { finished, postponed, ..WorkSummary::default() }, "{seconds} s");
         }
     }
 
@@ -784,16 +786,16 @@ mod the_workers_summary {
         let world = confirmed(3).await;
         tokio::time::advance(Duration::from_secs(65)).await;
         let outcome = world.sweep_within(Duration::from_millis(2_900)).await;
-        assert_eq!(outcome, Outcome { skipped: 3, ..Outcome::default() });
+        assert_eq!(outcome, WorkSummary { skipped: 3, ..WorkSummary::default() });
         // Skipped orders are reported as overdue, too.
         tokio::time::advance(Duration::from_secs(15 * 60)).await;
         let outcome = world.sweep_within(Duration::from_millis(2_900)).await;
-        assert_eq!(outcome, Outcome { skipped: 3, overdue: 3, ..Outcome::default() });
-        assert_eq!(sweep_a_minute_later(&world).await, Outcome { finished: 3, overdue: 3, ..Outcome::default() });
+        assert_eq!(outcome, WorkSummary { skipped: 3, overdue: 3, ..WorkSummary::default() });
+        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() });
         // Three seconds are enough to process the orders.
         let world = confirmed(3).await;
         tokio::time::advance(Duration::from_secs(65)).await;
-        assert_eq!(world.sweep_within(Duration::from_secs(3)).await, Outcome { finished: 3, ..Outcome::default() });
+        assert_eq!(world.sweep_within(Duration::from_secs(3)).await, WorkSummary { finished: 3, ..WorkSummary::default() });
     }
 }
 
@@ -824,14 +826,14 @@ async fn a_transition_from_a_state_that_the_order_has_left_is_refused() {
     let orders = DynamoRepository::new(world::table(world.cloud.clone(), "OrdersTable").await);
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let (customer, product_id) = (UserId::generate(), ProductId::generate());
-    let line = Item { product_id, quantity: Quantity::try_from(1_u32).unwrap() };
-    let basket = Basket::of([Some(line)]).unwrap();
+    let line = OrderLine { product_id, quantity: Quantity::ONE };
+    let lines = OrderLines::merge([Some(line)]).unwrap();
     let contact = VerifiedContact::UNKNOWN;
-    let purchase = Purchase { basket, shown: None, payment_method: None };
+    let purchase = Purchase { lines, shown_prices: None, payment_method: None };
     let order = Order::place(customer, contact, purchase, 1, TraceContext::start(), now);
-    assert!(matches!(orders.begin(&order, None, now).await.unwrap(), InsertOutcome::Inserted));
+    assert!(matches!(orders.insert(&order, None, now).await.unwrap(), InsertOutcome::Inserted));
     let confirmed = order.clone().confirmed(now).unwrap();
-    let cancelling = order.cancelling(Refusal::TimedOut, now).unwrap();
+    let cancelling = order.cancelling(CancellationReason::TimedOut, now).unwrap();
     assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), SaveOutcome::Saved);
     assert_eq!(orders.transition(OrderState::Pending, &cancelling).await.unwrap(), SaveOutcome::Stale);
     // The SDK repeats a put whose answer was lost, so a repeated put succeeds.

@@ -5,7 +5,7 @@ use chassis::id::UserId;
 use futures::FutureExt;
 use http::header;
 use http_body_util::BodyExt;
-use orders::{domain::MAX_LINES, handlers::read_order};
+use orders::{domain::MAX_LINES, requests::read_order};
 use serde_json::{Value, json};
 
 const CALLER: &str = "user_0195a8e0-0000-7000-8000-000000000001";
@@ -13,14 +13,15 @@ const CALLER: &str = "user_0195a8e0-0000-7000-8000-000000000001";
 pub(crate) fn check(body: &[u8]) {
     let caller: UserId = CALLER.parse().expect("an id");
     match read_order(body, caller) {
-        Ok((basket, payment_method)) => {
-            let items = basket.items();
+        Ok(purchase) => {
+            let items = purchase.lines.as_slice();
             assert!((1..=MAX_LINES).contains(&items.len()));
             assert!(items.windows(2).all(|pair| pair[0].product_id < pair[1].product_id), "twice the same product");
             // What was understood, said plainly, is understood in the same way.
-            let again = json!({ "user_id": CALLER, "items": basket, "payment_method": payment_method });
+            let again =
+                json!({ "user_id": CALLER, "items": purchase.lines, "payment_method": purchase.payment_method });
             let again = read_order(again.to_string().as_bytes(), caller).expect("the same order");
-            assert_eq!(again, (basket, payment_method));
+            assert_eq!((again.lines, again.payment_method), (purchase.lines, purchase.payment_method));
         }
         Err(problem) => {
             let response = problem.respond("the-request");

@@ -1,15 +1,15 @@
-//! The order worker: it takes orders that requests left open to an end.
+//! The order worker.
 
 use chassis::{clock::Clock, function};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use orders::{
     saga::steps::SAGAS,
-    trigger::{Trigger, handle},
+    worker_event::{WorkerEvent, handle},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let (config, aws) = function::start().await?;
     let worker = orders::build_worker(config, &aws, Clock::System, SAGAS);
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Trigger>| handle(&worker, event))).await
+    lambda_runtime::run(service_fn(|event: LambdaEvent<WorkerEvent>| handle(&worker, event))).await
 }

@@ -1,4 +1,4 @@
-//! Orders in DynamoDB. See `docs/data-model.md`.
+//! Orders in DynamoDB. `docs/data-model.md` describes the items and indexes.
 
 use async_trait::async_trait;
 use chassis::{
@@ -12,30 +12,28 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Due, Look, OrderList, Postponed, Repository, SHARDS};
+use super::{DueOrder, DuePage, OrderList, Postponed, Repository, SHARDS};
 use crate::domain::{Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";
 const BY_USER_AND_STATUS: &str = "by_user_and_status";
 const OPEN_ORDERS: &str = "open_orders";
 
-/// Orders in one table.
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
     table: Table,
 }
 
 impl DynamoRepository {
-    /// On `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
     }
 
-    async fn begin_without_key(&self, order: &Order) -> Result<InsertOutcome<Order>, StoreError> {
+    async fn insert_without_key(&self, order: &Order) -> Result<InsertOutcome<Order>, StoreError> {
         match self.table.send(self.table.put_new(&Record::of(order))?).await? {
             WriteOutcome::Written => Ok(InsertOutcome::Inserted),
-            // The id is random and ours alone: what stands there is this very
-            // order, written by a try whose answer was lost.
+            // The id is random, and only this request has it. So the stored item is this order: an earlier attempt wrote
+            // it, and the answer to that attempt was lost.
             WriteOutcome::ConditionFailed(_) => Ok(InsertOutcome::Inserted),
         }
     }
@@ -43,18 +41,18 @@ impl DynamoRepository {
 
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn begin(
+    async fn insert(
         &self,
         order: &Order,
         key: Option<&KeyUse>,
         now: Timestamp,
     ) -> Result<InsertOutcome<Order>, StoreError> {
-        let Some(key) = key else { return self.begin_without_key(order).await };
+        let Some(key) = key else { return self.insert_without_key(order).await };
         let used = KeyRecord::of(order, key);
         let use_key = self
             .table
             .put(&used)?
-            // Expiry is tested here: TTL may delete an item days late.
+            // The condition compares the expiry, because TTL may delete an item days late.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(now.as_second()));
         let place_order = self.table.put_new(&Record::of(order))?;
@@ -62,7 +60,7 @@ impl Repository for DynamoRepository {
             TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
             TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
             TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
-                return Err(StoreError::corrupt("orders", "a key was refused without saying what stood in the way"));
+                return Err(StoreError::corrupt("orders", "a key was refused, but the stored key was not returned"));
             }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
@@ -73,13 +71,13 @@ impl Repository for DynamoRepository {
             return Ok(InsertOutcome::KeyMismatch);
         }
         let order = match self.find(earlier.order_id).await? {
-            // The key is there already, and its order not yet?
+            // The transaction that wrote the key may still be writing the order.
             None => self.table.transact_get(&order_key(earlier.order_id)).await?.map(|record: Record| record.order),
             found => found,
         };
         match order {
             Some(order) => Ok(InsertOutcome::Repeated(Box::new(order))),
-            None => Err(StoreError::corrupt("orders", "a key names an order that is not there")),
+            None => Err(StoreError::corrupt("orders", "a key names an order that does not exist")),
         }
     }
 
@@ -110,8 +108,8 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":is_erased", dynamo::attribute(&next.is_erased)?);
         match self.table.send(put).await? {
             WriteOutcome::Written => Ok(SaveOutcome::Saved),
-            // Possibly our own write, whose answer was lost and which the SDK
-            // repeated: then what stands there is what we wanted.
+            // The answer to this very write may have been lost, and the SDK may have repeated the write. Then the stored
+            // order has the history of `next`.
             WriteOutcome::ConditionFailed(Some(item))
                 if dynamo::from_item::<Record>(item.clone())?.order.history == next.history =>
             {
@@ -121,25 +119,24 @@ impl Repository for DynamoRepository {
         }
     }
 
-    async fn record_told(&self, order: &Order) -> Result<(), StoreError> {
+    async fn record_refusal_answered(&self, order: &Order) -> Result<(), StoreError> {
         let Some(lease) = &order.lease else { return Ok(()) };
         let update = self
             .table
             .update(&order_key(order.id))
-            .update_expression("SET is_customer_told = :told")
+            .update_expression("SET is_refusal_answered = :answered")
             .condition_expression("#state = :cancelling AND #lease.#owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#lease", "lease")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":told", dynamo::attribute(&true)?)
+            .expression_attribute_values(":answered", dynamo::attribute(&true)?)
             .expression_attribute_values(":cancelling", string(OrderState::Cancelling.name()))
             .expression_attribute_values(":owner", string(&lease.owner));
         match self.table.send(update).await? {
             WriteOutcome::Written => Ok(()),
-            // Somebody else has taken the order over, and may have published
-            // already that the customer doesn't know.
+            // The worker has the order now, and may have published already that the customer has no answer.
             WriteOutcome::ConditionFailed(_) => {
-                Err(StoreError::unavailable("orders", "the order is leased to somebody else"))
+                Err(StoreError::unavailable("orders", "another request or worker has the order's lease"))
             }
         }
     }
@@ -170,19 +167,16 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":owner", string(&lease.owner))
             .expression_attribute_values(":until", number(lease.until.as_millisecond()))
             .expression_attribute_values(":now", number(now.as_millisecond()));
-        match self.table.send_returning::<Record>(update).await? {
-            Some(record) => Ok(Some(record.order)),
-            None => Ok(None),
-        }
+        Ok(self.table.send_returning::<Record>(update).await?.map(|record| record.order))
     }
 
     async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError> {
         let Some(lease) = &order.lease else { return Ok(()) };
-        let (next_check, expression, more) = match until {
+        let (next_check, expression, value) = match until {
             Postponed::AtOnce { now } => {
                 (now, "SET next_check = :check, wake = :wake REMOVE #lease", Some((":wake", string(WAKE))))
             }
-            Postponed::Busy { next_check } => (next_check, "SET next_check = :check REMOVE #lease", None),
+            Postponed::Contended { next_check } => (next_check, "SET next_check = :check REMOVE #lease", None),
             Postponed::Failed { next_check } => {
                 (next_check, "SET next_check = :check ADD failures :one REMOVE #lease", Some((":one", number(1))))
             }
@@ -191,21 +185,20 @@ impl Repository for DynamoRepository {
             .table
             .update(&order_key(order.id))
             .update_expression(expression)
-            // Only while it is ours, and still open.
             .condition_expression("#lease.#owner = :owner AND attribute_exists(next_check)")
             .expression_attribute_names("#lease", "lease")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":owner", string(&lease.owner))
             .expression_attribute_values(":check", number(next_check.as_millisecond()));
         let update =
-            more.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
+            value.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
         match self.table.send(update).await? {
-            // Refused: somebody else has it, or it came to an end.
+            // The condition fails if another worker has the lease, or if the order is in a final state. Both are fine.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
 
-    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Look, StoreError> {
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<DuePage, StoreError> {
         let query = self
             .table
             .query()
@@ -215,24 +208,24 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":now", number(now.as_millisecond()))
             .limit(limit as i32);
         let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
-        let mut look = Look { has_more: output.last_evaluated_key.is_some(), ..Look::default() };
+        let mut page = DuePage { has_more: output.last_evaluated_key.is_some(), ..DuePage::default() };
         for item in output.items.unwrap_or_default() {
             match DueRecord::read(item) {
-                Ok(due) => look.due.push(due),
-                // It must not hold up those that can be read.
+                Ok(due) => page.orders.push(due),
+                // An unreadable entry must not keep the worker from the readable entries.
                 Err(error) => {
-                    tracing::error!(cause = chain(&error), "no order can be read from the index of open orders");
-                    look.unreadable += 1;
+                    tracing::error!(cause = chain(&error), "an entry in the index of open orders cannot be read");
+                    page.unreadable += 1;
                 }
             }
         }
-        Ok(look)
+        Ok(page)
     }
 }
 
 const ORDER_PREFIX: &str = "ORDER#";
 
-/// The value of `wake` for which the stream's filter in `template.yaml` looks.
+/// The value of `wake` that the stream's filter in `template.yaml` selects.
 const WAKE: &str = "now";
 
 fn order_key(id: OrderId) -> Key {
@@ -243,7 +236,7 @@ fn user_status(user_id: UserId, status: OrderState) -> String {
     format!("{user_id}#{status}")
 }
 
-/// An order as stored, with what the indexes need.
+/// A stored order, with the attributes of the indexes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     #[serde(flatten)]
@@ -251,10 +244,10 @@ struct Record {
     #[serde(flatten)]
     order: Order,
     user_status: String,
-    /// Only while open, so that the index holds open orders only.
+    /// Absent if the order is in a final state, so that the index holds open orders only.
     #[serde(skip_serializing_if = "Option::is_none")]
     check_shard: Option<String>,
-    /// Set by a write that wants the worker at once.
+    /// Present if the write must wake the worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     wake: Option<String>,
 }
@@ -273,7 +266,7 @@ impl Record {
     }
 }
 
-/// What the index of open orders knows of one.
+/// An entry in the index of open orders.
 #[derive(Debug, Deserialize)]
 struct DueRecord {
     #[serde(flatten)]
@@ -283,22 +276,22 @@ struct DueRecord {
 }
 
 impl DueRecord {
-    fn read(item: Item) -> Result<Due, StoreError> {
+    fn read(item: Item) -> Result<DueOrder, StoreError> {
         let Self { key, next_check: since } = dynamo::from_item(item)?;
         let id = key.pk.strip_prefix(ORDER_PREFIX).and_then(|id| id.parse().ok());
-        let id = id.ok_or_else(|| StoreError::corrupt("orders", "an open order without an order's key"))?;
-        Ok(Due { id, since })
+        let id = id.ok_or_else(|| StoreError::corrupt("orders", "an open order does not have the key of an order"))?;
+        Ok(DueOrder { id, since })
     }
 }
 
-/// The use of an idempotency key, scoped to its caller and its route.
+/// The use of an idempotency key. The item's key has the caller and the route, so each caller has keys of their own.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyRecord {
     #[serde(flatten)]
     key: Key,
     fingerprint: String,
     order_id: OrderId,
-    /// Epoch seconds, for TTL.
+    /// In epoch seconds, for TTL.
     expires_at: i64,
 }
 

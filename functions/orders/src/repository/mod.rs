@@ -1,7 +1,7 @@
-//! Where orders are kept.
+//! The interface to the store of orders. [`dynamo`] implements it with DynamoDB.
 
 #[cfg(feature = "lambda")]
-mod dynamo;
+pub mod dynamo;
 
 use async_trait::async_trait;
 use chassis::{
@@ -12,106 +12,89 @@ use chassis::{
 };
 use jiff::Timestamp;
 
-#[cfg(feature = "lambda")]
-pub use self::dynamo::DynamoRepository;
 use crate::domain::{Lease, Order, OrderId, OrderState};
 
-/// When an order that could not be taken further is looked at again.
+/// The time at which the worker continues with an order that it could not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Postponed {
-    /// At once, through the stream: nothing has failed, but there was no time.
-    AtOnce {
-        /// The time.
-        now: Timestamp,
-    },
-    /// A little later: somebody was busy.
-    Busy {
-        /// When to look at it again.
-        next_check: Timestamp,
-    },
-    /// After a failure, which is counted: the pauses grow with their number.
-    Failed {
-        /// When to look at it again.
-        next_check: Timestamp,
-    },
+    /// At once, through the table's stream: nothing has failed, but the invocation had no time left.
+    AtOnce { now: Timestamp },
+    /// After a short pause, because a participant or the table reported contention.
+    Contended { next_check: Timestamp },
+    /// After a failure. The failure is counted, because the pauses grow with the number of failures.
+    Failed { next_check: Timestamp },
 }
 
-/// What a list of orders shows.
+/// The parameters of a list of orders.
 #[derive(Clone, Debug)]
 pub struct OrderList {
-    /// Whose orders.
     pub user_id: UserId,
-    /// In which state; all if not given.
+    /// If absent, orders in all states are listed.
     pub status: Option<OrderState>,
-    /// How many a page.
     pub limit: Limit,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub cursor: Option<Cursor>,
 }
 
-/// An open order whose time to be looked at has come.
+/// An open order whose `next_check` has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Which.
+pub struct DueOrder {
     pub id: OrderId,
-    /// Since when.
+    /// The order's `next_check`.
     pub since: Timestamp,
 }
 
-/// What a look at one of [`SHARDS`] finds.
+/// A page of due orders of one shard.
 #[derive(Debug, Default)]
-pub struct Look {
-    /// Open orders whose time has come, the longest waiting first.
-    pub due: Vec<Due>,
-    /// How many more there are that no order's key can be read from.
+pub struct DuePage {
+    /// Sorted by the time since which the orders are due.
+    pub orders: Vec<DueOrder>,
+    /// The number of entries in the index from which no order's id can be read.
     pub unreadable: u64,
-    /// There are more than were looked for.
+    /// The shard has more due orders than the page.
     pub has_more: bool,
 }
 
-/// Keeps orders.
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// Records a new order, together with the use of its key.
-    async fn begin(
+    /// Inserts a new order together with the use of its key.
+    async fn insert(
         &self,
         order: &Order,
         key: Option<&KeyUse>,
         now: Timestamp,
     ) -> Result<InsertOutcome<Order>, StoreError>;
 
-    /// Reads an order.
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
 
-    /// One page of a customer's orders, newest first.
+    /// Reads a page of a customer's orders, newest first.
     async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError>;
 
-    /// Writes `next` where the order is still in the state `from`, and the
-    /// customer's data was not erased since it was read. An order that is open
-    /// and leased to nobody wakes the worker.
+    /// Writes `next` if the stored order is still in the state `from`, and if the customer's data was not erased since the
+    /// order was read. If `next` is open and has no lease, the write wakes the worker.
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError>;
 
-    /// Records that the customer was told of the refusal of this order, which
-    /// is being cancelled and leased.
-    async fn record_told(&self, order: &Order) -> Result<(), StoreError>;
+    /// Records that the request which placed the order answers with the refusal. The order is `CANCELLING` and leased.
+    ///
+    /// # Errors
+    ///
+    /// Also if another request or worker has the lease.
+    async fn record_refusal_answered(&self, order: &Order) -> Result<(), StoreError>;
 
-    /// Erases the customer's personal data in an order, for good: no later
-    /// transition writes it again. Returns the order as it is now.
+    /// Erases the customer's personal data in an order, for good: no later transition writes the data again. Returns the
+    /// order after the write.
     async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
 
-    /// Leases an open order that nobody has; `None` if somebody does, or it
-    /// is at an end.
+    /// Leases an open order that has no lease. Returns `None` if the order has a lease or is in a final state.
     async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
 
-    /// Gives up the lease of an order that could not be taken further, if it is
-    /// still the one that `order` has.
+    /// Ends the lease of an order that could not be finished, if the stored order still has the lease of `order`.
     async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError>;
 
-    /// At most `limit` open orders of a shard whose time to be looked at has
-    /// come.
-    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<Look, StoreError>;
+    /// Reads at most `limit` due orders of a shard.
+    async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<DuePage, StoreError>;
 }
 
-/// Over how many partitions of the index the open orders are spread, so that
-/// no single one of them bounds how many orders a second can be taken.
+/// The number of partitions of the index of open orders. With a single partition, the partition's write limit would limit
+/// the number of orders per second.
 pub const SHARDS: u8 = 8;

@@ -1,9 +1,8 @@
 //! Runs the step table.
 //!
-//! The engine holds nothing between calls: all that is known of an order is in
-//! its record, so that a request, a worker, and a worker after a crash all go
-//! on from the same place. Whoever finds the order in another state than
-//! expected reads it again and goes on from there.
+//! The engine keeps no state between calls. All that is known about an order is in its record, so a request, a worker and
+//! a worker after a crash all continue from the same record. If the engine finds the order in another state than expected,
+//! it reads the order again and continues from the state that it finds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,120 +15,106 @@ use chassis::{
 use futures::future::join_all;
 
 use super::{
-    Participants, Run, StepError,
+    Participants, StepContext, StepError,
     steps::{Action, Saga, Stage},
 };
 use crate::{
-    domain::{Answer, Fact, IllegalMove, Order, OrderState, Refusal},
+    domain::{Answer, CancellationReason, IllegalTransition, Order, OrderState},
     repository::Repository,
 };
 
-/// Kept back at the end of an invocation for recording an outcome. No step
-/// starts that could not be recorded.
+/// The time at the end of an invocation that is reserved for recording an outcome. The engine starts no step whose outcome
+/// could not be recorded.
 pub const RECORD_RESERVE: Duration = Duration::from_millis(1500);
-/// Less than this is not worth starting a step for.
-const LEAST_TIME: Duration = Duration::from_millis(250);
-/// More moves than any order makes; ends a loop that a bug would make endless.
-const MOST_MOVES: usize = 16;
+/// The engine starts no step with less time than this.
+const MIN_STEP_TIME: Duration = Duration::from_millis(250);
+/// More transitions than any order makes. The limit ends a loop that a bug would make endless.
+const MAX_TRANSITIONS: usize = 16;
 
-/// What the engine decided, for whoever writes the answer.
-#[derive(Clone, Copy, Debug)]
-pub enum Decision<'a> {
-    /// The order goes through.
-    Confirmed,
-    /// It doesn't.
-    Refused(&'a Refusal),
-}
+/// Writes the answer to the request that placed the order, once the order is decided: a refusal if the order has a
+/// cancellation reason, else a confirmation. The last argument is the id of the deciding request.
+pub type WriteAnswer = fn(&Order, &str) -> Answer;
 
-/// Writes the answer to the request that placed an order: the order as it
-/// stands after the decision, and the id of the deciding request.
-pub type WriteAnswer = fn(&Order, Decision<'_>, &str) -> Answer;
-
-/// Why an order is left open. It stays as it was recorded last.
+/// The reason for which an order stays open, as it was recorded last.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfinished {
-    /// A participant has no answer.
-    #[error("{step}: {reason}")]
-    Step {
-        /// Which step.
-        step: &'static str,
-        /// For the log.
-        reason: String,
-    },
-    /// A participant is busy with others. Nothing has failed.
-    #[error("{step}: {reason}")]
-    Busy {
-        /// Which step.
-        step: &'static str,
-        /// For the log.
-        reason: String,
-    },
+    /// A step or a compensation failed.
+    #[error("{step}")]
+    Step { step: &'static str, source: StepError },
+    /// A step met a tombstone, but no cancellation of the order is recorded.
+    #[error("a tombstone exists, but the order is not cancelled")]
+    UnexplainedTombstone,
     /// The invocation ends.
     #[error("no time left for another step")]
     NoTime,
-    /// The order began with a version of the saga that isn't known here: a
-    /// newer deployment's, that was rolled back. Hands off, and be heard.
+    /// The order began with a version of the saga that this version of the code does not know: a newer version was
+    /// deployed and rolled back. The order must not be touched, and a person must look at it.
     #[error("version {0} of the saga is not known here")]
     UnknownSaga(u32),
-    /// The order is not there any more, or never was.
     #[error("no such order")]
-    Gone,
-    /// The table has no answer.
+    NotFound,
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A bug: a move that no edge allows, or moves without end.
+    /// A bug.
     #[error(transparent)]
-    Illegal(#[from] IllegalMove),
-    /// As above.
-    #[error("the order keeps moving")]
+    Illegal(#[from] IllegalTransition),
+    /// A bug.
+    #[error("the order makes transitions without end")]
     Endless,
 }
 
 impl Unfinished {
-    /// Whether somebody was only busy: a participant, or the table.
-    pub fn is_busy(&self) -> bool {
+    /// Returns whether a participant or the table reports contention, which is no failure.
+    pub fn is_contended(&self) -> bool {
         match self {
-            Self::Busy { .. } => true,
+            Self::Step { source, .. } => matches!(source, StepError::Contended(_)),
             Self::Store(error) => error.is_contended_or_throttled(),
             _ => false,
         }
     }
+
+    /// If several steps of a stage fail, the error with the highest rank counts. A refusal ranks above a missing answer,
+    /// because all steps will be undone anyway. A failure ranks above contention, because a failure needs a longer pause.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Step { source: StepError::Overtaken, .. } => 3,
+            Self::Step { source: StepError::Refused(_), .. } => 2,
+            error if error.is_contended() => 0,
+            _ => 1,
+        }
+    }
 }
 
-/// The engine.
+/// The state up to which the caller runs the engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunUntil {
+    /// Until the pivot.
+    Decision,
+    /// Until `DONE` or `CANCELLED`.
+    FinalState,
+    /// Until `CANCELLED`, while the request that placed the order answers with the refusal.
+    CancelledWithAnswer,
+}
+
+/// The result of the steps before the pivot.
+enum PivotDecision {
+    Confirm,
+    Cancel(CancellationReason),
+    /// Another request or worker decided the order meanwhile.
+    AlreadyMade,
+}
+
 #[derive(Clone)]
 pub struct Engine {
-    /// Where orders are kept.
     pub repository: Arc<dyn Repository>,
-    /// The other services, and the queue.
     pub participants: Arc<dyn Participants>,
     sagas: &'static [&'static Saga],
     write_answer: WriteAnswer,
-    /// The time.
     pub clock: Clock,
 }
 
-/// How far whoever runs the engine wants to take the order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Goal {
-    /// The pivot.
-    Decision,
-    /// `DONE` or `CANCELLED`.
-    End,
-    /// `CANCELLED`, while the request that placed the order answers with the
-    /// refusal.
-    EndOfRefused,
-}
-
-/// How the steps before the pivot went.
-enum Verdict {
-    Confirm,
-    Refuse(Refusal),
-}
-
 impl Engine {
-    /// An engine for orders of any version of `sagas`; new ones begin with the
-    /// last.
+    /// An engine for orders of all versions in `sagas`. New orders begin with the last version.
     pub fn new(
         repository: impl Repository + 'static,
         participants: impl Participants + 'static,
@@ -150,94 +135,103 @@ impl Engine {
         saga.copied().ok_or(Unfinished::UnknownSaga(order.saga_version))
     }
 
-    /// Takes an order to its decision; returns it in whatever state follows.
+    /// Takes an order to its decision, and returns the order in the state that follows.
     pub async fn decide(&self, mut order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
-        for _ in 0..MOST_MOVES {
+        for _ in 0..MAX_TRANSITIONS {
             if order.state != OrderState::Pending {
                 return Ok(order);
             }
-            order = self.advance(order, Goal::Decision, invocation).await?;
+            order = self.advance(order, RunUntil::Decision, invocation).await?;
         }
         Err(Unfinished::Endless)
     }
 
-    /// Takes an order to an end: `DONE` or `CANCELLED`.
+    /// Takes an order to a final state: `DONE` or `CANCELLED`.
     pub async fn finish(&self, order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
-        self.to_the_end(order, Goal::End, invocation).await
+        self.run_to_final_state(order, RunUntil::FinalState, invocation).await
     }
 
-    /// Undoes a refused order on behalf of the request that placed it and that
-    /// answers with the refusal. That is recorded before anything is published,
-    /// so that nobody sends a message about what the customer knows.
+    /// Undoes a refused order for the request that placed the order and that answers with the refusal. The engine records
+    /// that before it publishes anything, so that the customer gets no message about a refusal that the customer knows.
     ///
-    /// The record is a write of its own, because the write of the refusal can
-    /// succeed while the request runs out of time and answers "not decided yet".
+    /// The record is a write of its own, because the write of the refusal can succeed while the request runs out of time
+    /// and answers "not decided yet".
     pub async fn undo_refused(&self, order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
-        self.to_the_end(order, Goal::EndOfRefused, invocation).await
+        self.run_to_final_state(order, RunUntil::CancelledWithAnswer, invocation).await
     }
 
-    async fn to_the_end(&self, mut order: Order, goal: Goal, invocation: &Invocation) -> Result<Order, Unfinished> {
-        for _ in 0..MOST_MOVES {
+    async fn run_to_final_state(
+        &self,
+        mut order: Order,
+        until: RunUntil,
+        invocation: &Invocation,
+    ) -> Result<Order, Unfinished> {
+        for _ in 0..MAX_TRANSITIONS {
             if !order.state.is_open() {
                 return Ok(order);
             }
-            order = self.advance(order, goal, invocation).await?;
+            order = self.advance(order, until, invocation).await?;
         }
         Err(Unfinished::Endless)
     }
 
-    /// The order on its way back for `refusal`, with the answer if it had none
-    /// yet. Not written yet.
-    pub fn cancelling(&self, order: &Order, refusal: Refusal, request_id: &str) -> Result<Order, IllegalMove> {
-        let undecided = order.state == OrderState::Pending;
-        let mut next = order.clone().cancelling(refusal.clone(), self.clock.now())?;
-        if undecided {
-            next.answer = Some((self.write_answer)(&next, Decision::Refused(&refusal), request_id));
+    /// Returns `order` in the state `CANCELLING`, with an answer if it had none yet. Writes nothing.
+    pub fn cancelling(
+        &self,
+        order: &Order,
+        reason: CancellationReason,
+        request_id: &str,
+    ) -> Result<Order, IllegalTransition> {
+        let mut next = order.clone().cancelling(reason, self.clock.now())?;
+        if order.state == OrderState::Pending {
+            next.answer = Some((self.write_answer)(&next, request_id));
         }
         Ok(next)
     }
 
-    /// Writes a move; `None` if the order had moved already. Of a saga that
-    /// this code doesn't know it writes nothing: what the order has learned of
-    /// that saga's steps would be lost.
+    /// Writes a transition. Returns `None` if another request or worker has made a transition meanwhile.
+    ///
+    /// The engine writes nothing if it does not know the order's saga: it would lose the outputs of that saga's steps.
     pub async fn record(&self, from: OrderState, next: Order) -> Result<Option<Order>, Unfinished> {
         self.saga_of(&next)?;
         match self.repository.transition(from, &next).await? {
             SaveOutcome::Saved => {
-                tracing::info!(order = %next.id, from = %from, to = %next.state, "order moved");
+                tracing::info!(order = %next.id, from = %from, to = %next.state, "order transition");
                 Ok(Some(next))
             }
             SaveOutcome::Stale => Ok(None),
         }
     }
 
-    /// One move: from the state the order is in to one that follows.
-    async fn advance(&self, mut order: Order, goal: Goal, invocation: &Invocation) -> Result<Order, Unfinished> {
+    /// Makes one transition.
+    async fn advance(&self, mut order: Order, until: RunUntil, invocation: &Invocation) -> Result<Order, Unfinished> {
         let from = order.state;
         let saga = self.saga_of(&order)?;
         let next = match from {
             OrderState::Done | OrderState::Cancelled => return Ok(order),
-            OrderState::Pending => match self.before_the_pivot(saga, &mut order, invocation).await? {
-                Some(Verdict::Confirm) => self.confirmed(order.clone(), goal, invocation.request_id.as_str())?,
-                Some(Verdict::Refuse(refusal)) => self.cancelling(&order, refusal, invocation.request_id.as_str())?,
-                None => return self.reread(&order).await,
+            OrderState::Pending => match self.decision(saga, &mut order, invocation).await? {
+                PivotDecision::Confirm => self.confirmed(order.clone(), until, invocation.request_id.as_str())?,
+                PivotDecision::Cancel(reason) => self.cancelling(&order, reason, invocation.request_id.as_str())?,
+                PivotDecision::AlreadyMade => return self.reread(&order).await,
             },
-            OrderState::Confirmed => match self.stages(saga.after_the_pivot, &mut order, invocation).await {
+            OrderState::Confirmed => match self.run_stages(saga.after_the_pivot, &mut order, invocation).await {
                 Ok(()) => order.clone().done(self.clock.now())?,
-                Err(Stop::Refused(refusal)) => self.cancelling(&order, refusal, invocation.request_id.as_str())?,
-                Err(Stop::Overtaken) => {
+                Err(Unfinished::Step { source: StepError::Refused(reason), .. }) => {
+                    self.cancelling(&order, reason, invocation.request_id.as_str())?
+                }
+                Err(Unfinished::Step { source: StepError::Overtaken, .. }) => {
                     let current = self.current(&order).await?;
                     if current.state != from {
                         return Ok(current);
                     }
-                    // Nobody cancelled the order, yet its payment is gone: a
-                    // hold that the provider let expire, say.
-                    self.cancelling(&order, Refusal::CaptureRefused, invocation.request_id.as_str())?
+                    // Nobody cancelled the order, but its payment no longer exists: for example because the provider's
+                    // hold has expired.
+                    self.cancelling(&order, CancellationReason::CaptureRefused, invocation.request_id.as_str())?
                 }
-                Err(Stop::Unfinished(reason)) => return Err(reason),
+                Err(error) => return Err(error),
             },
             OrderState::Cancelling => {
-                self.undo(saga, &mut order, goal, invocation).await?;
+                self.undo(saga, &mut order, until, invocation).await?;
                 order.clone().cancelled(self.clock.now())?
             }
         };
@@ -247,163 +241,125 @@ impl Engine {
         }
     }
 
-    fn confirmed(&self, order: Order, goal: Goal, request_id: &str) -> Result<Order, Unfinished> {
+    fn confirmed(&self, order: Order, until: RunUntil, request_id: &str) -> Result<Order, Unfinished> {
         let now = self.clock.now();
         let mut next = order.confirmed(now)?;
-        if goal == Goal::Decision {
-            // The request is done with it: the rest is the worker's, at once.
+        if until == RunUntil::Decision {
+            // The request ends here, and the worker continues at once.
             next.lease = None;
             next.next_check = Some(now);
         }
-        next.answer = Some((self.write_answer)(&next, Decision::Confirmed, request_id));
+        next.answer = Some((self.write_answer)(&next, request_id));
         Ok(next)
     }
 
-    /// `None`: somebody else decided meanwhile.
-    async fn before_the_pivot(
+    async fn decision(
         &self,
         saga: &'static Saga,
         order: &mut Order,
         invocation: &Invocation,
-    ) -> Result<Option<Verdict>, Unfinished> {
-        if order.is_past_decision(self.clock.now()) {
-            return Ok(Some(Verdict::Refuse(Refusal::TimedOut)));
+    ) -> Result<PivotDecision, Unfinished> {
+        if order.is_past_decision_deadline(self.clock.now()) {
+            return Ok(PivotDecision::Cancel(CancellationReason::TimedOut));
         }
-        match self.stages(saga.before_the_pivot, order, invocation).await {
-            Ok(()) => Ok(Some(Verdict::Confirm)),
-            Err(Stop::Refused(refusal)) => Ok(Some(Verdict::Refuse(refusal))),
-            Err(Stop::Overtaken) => Ok(None),
-            Err(Stop::Unfinished(reason)) => Err(reason),
+        match self.run_stages(saga.before_the_pivot, order, invocation).await {
+            Ok(()) => Ok(PivotDecision::Confirm),
+            Err(Unfinished::Step { source: StepError::Refused(reason), .. }) => Ok(PivotDecision::Cancel(reason)),
+            Err(Unfinished::Step { source: StepError::Overtaken, .. }) => Ok(PivotDecision::AlreadyMade),
+            Err(error) => Err(error),
         }
     }
 
-    async fn stages(&self, stages: &'static [Stage], order: &mut Order, invocation: &Invocation) -> Result<(), Stop> {
+    async fn run_stages(
+        &self,
+        stages: &'static [Stage],
+        order: &mut Order,
+        invocation: &Invocation,
+    ) -> Result<(), Unfinished> {
         for stage in stages {
-            let actions = stage.iter().map(|step| (step.name, step.forward));
-            self.side_by_side(actions, order, invocation).await?;
+            let actions = stage.iter().map(|step| (step.name, step.action));
+            self.run_side_by_side(actions, order, invocation).await?;
         }
         Ok(())
     }
 
+    /// Runs the compensations and the stages after them. No compensation may be refused: the worker repeats it until it
+    /// succeeds.
     async fn undo(
         &self,
         saga: &'static Saga,
         order: &mut Order,
-        goal: Goal,
+        until: RunUntil,
         invocation: &Invocation,
     ) -> Result<(), Unfinished> {
-        let undone = async {
-            let refused = order.clone();
-            let compensated = self.side_by_side(saga.compensations(), order, invocation);
-            let (compensated, is_told) = futures::join!(compensated, self.record_told(&refused, goal));
-            compensated?;
-            order.is_customer_told |= is_told;
-            self.stages(saga.after_compensation, order, invocation).await
-        };
-        undone.await.map_err(|stop| match stop {
-            Stop::Unfinished(reason) => reason,
-            // Nothing may refuse to be undone: go on trying, and be heard.
-            Stop::Refused(refusal) => {
-                Unfinished::Step { step: "compensation", reason: format!("refused: {}", refusal.code()) }
-            }
-            Stop::Overtaken => Unfinished::Step { step: "compensation", reason: "overtaken".into() },
-        })
+        let refused = order.clone();
+        let compensations = saga.compensations().map(|compensation| (compensation.name, compensation.action));
+        let compensated = self.run_side_by_side(compensations, order, invocation);
+        let (compensated, is_refusal_answered) =
+            futures::join!(compensated, self.record_refusal_answered(&refused, until));
+        compensated?;
+        order.is_refusal_answered |= is_refusal_answered;
+        self.run_stages(saga.after_compensation, order, invocation).await
     }
 
-    /// Records that the customer is told. Returns whether that is recorded;
-    /// where it isn't, a message follows.
-    async fn record_told(&self, order: &Order, goal: Goal) -> bool {
-        if goal != Goal::EndOfRefused || order.is_customer_told {
+    /// Records that the request answers with the refusal. Returns whether that is recorded. If it is not, the customer
+    /// also gets a message.
+    async fn record_refusal_answered(&self, order: &Order, until: RunUntil) -> bool {
+        if until != RunUntil::CancelledWithAnswer || order.is_refusal_answered {
             return false;
         }
-        let recorded = self.repository.record_told(order).await;
+        let recorded = self.repository.record_refusal_answered(order).await;
         recorded
             .inspect_err(|error| {
                 let cause = telemetry::chain(error);
-                tracing::warn!(order = %order.id, cause, "not recorded that the customer is told; a message follows");
+                tracing::warn!(order = %order.id, cause, "the answer is not recorded; the customer also gets a message");
             })
             .is_ok()
     }
 
-    /// Runs actions side by side and remembers what they found out, also where
-    /// others failed. A refusal counts more than a missing answer: what is
-    /// missing will be undone anyway.
-    async fn side_by_side(
+    /// Runs actions side by side, and applies the outputs of those that succeed even if another action fails.
+    async fn run_side_by_side(
         &self,
         actions: impl Iterator<Item = (&'static str, Action)>,
         order: &mut Order,
         invocation: &Invocation,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Unfinished> {
         let deadline = invocation.deadline.earlier_by(RECORD_RESERVE);
-        if deadline.remaining() < LEAST_TIME {
-            return Err(Stop::Unfinished(Unfinished::NoTime));
+        if deadline.remaining() < MIN_STEP_TIME {
+            return Err(Unfinished::NoTime);
         }
         let trace = order.trace.clone();
-        let run = Run { deadline, trace: &trace };
+        let context = StepContext { deadline, trace: &trace };
         let results = {
             let order = &*order;
             let actions = actions
-                .map(|(name, action)| async move { (name, action(self.participants.as_ref(), order, run).await) });
+                .map(|(step, action)| async move { (step, action(self.participants.as_ref(), order, context).await) });
             join_all(actions).await
         };
-        let mut stop: Option<Stop> = None;
-        for (name, result) in results {
-            let failure = match result {
-                Ok(fact) => {
-                    if fact != Fact::Nothing {
-                        order.learn(fact);
-                    }
-                    continue;
-                }
-                Err(StepError::Refused(refusal)) => Stop::Refused(refusal),
-                Err(StepError::Overtaken) => Stop::Overtaken,
-                Err(StepError::Busy(reason)) => {
-                    tracing::info!(order = %order.id, step = name, reason, "step against others");
-                    Stop::Unfinished(Unfinished::Busy { step: name, reason })
-                }
-                Err(StepError::Unavailable(reason)) => {
-                    tracing::warn!(order = %order.id, step = name, reason, "step without an answer");
-                    Stop::Unfinished(Unfinished::Step { step: name, reason })
-                }
-            };
-            if stop.as_ref().is_none_or(|other| failure.rank() > other.rank()) {
-                stop = Some(failure);
+        let mut errors = Vec::new();
+        for (step, result) in results {
+            match result {
+                Ok(output) => order.apply(output),
+                Err(source) => errors.push(Unfinished::Step { step, source }),
             }
         }
-        stop.map_or(Ok(()), Err)
+        // The caller handles and logs one error.
+        errors.sort_by_key(|error| std::cmp::Reverse(error.rank()));
+        let mut errors = errors.into_iter();
+        let first = errors.next();
+        for error in errors {
+            tracing::warn!(order = %order.id, cause = telemetry::chain(&error), "another step of the stage failed, too");
+        }
+        first.map_or(Ok(()), Err)
     }
 
     async fn current(&self, order: &Order) -> Result<Order, Unfinished> {
-        self.repository.find(order.id).await?.ok_or(Unfinished::Gone)
+        self.repository.find(order.id).await?.ok_or(Unfinished::NotFound)
     }
 
-    /// The order as it stands now. If it hasn't moved after all, there is
-    /// nothing to go on from at the moment.
+    /// Reads the order again after another request or worker has changed it.
     async fn reread(&self, order: &Order) -> Result<Order, Unfinished> {
         let current = self.current(order).await?;
-        if current.state == order.state {
-            return Err(Unfinished::Step { step: "reread", reason: "overtaken, yet not moved".into() });
-        }
-        Ok(current)
-    }
-}
-
-/// Why stages stopped.
-enum Stop {
-    Unfinished(Unfinished),
-    Refused(Refusal),
-    Overtaken,
-}
-
-impl Stop {
-    /// Of two the one that says more of what comes next. What has failed needs
-    /// a longer pause than what was only busy.
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Unfinished(reason) if reason.is_busy() => 0,
-            Self::Unfinished(_) => 1,
-            Self::Refused(_) => 2,
-            Self::Overtaken => 3,
-        }
+        if current.state == order.state { Err(Unfinished::UnexplainedTombstone) } else { Ok(current) }
     }
 }

@@ -157,7 +157,8 @@ impl Check<'_> {
 
     /// Kills delay; they don't decide. What is cancelled has a reason.
     fn end(&mut self, order: &Value, intention: &Intention) {
-        let (id, end, reason) = (text(&order["id"]), text(&order["state"]), order["refusal"]["code"].as_str());
+        let (id, end, reason) =
+            (text(&order["id"]), text(&order["state"]), order["cancellation_reason"]["code"].as_str());
         let cancellations = self.chaos.cancellations.borrow();
         let is_plausible = match (end, reason) {
             _ if cancellations.granted.contains(id) => end == "CANCELLED",
@@ -210,9 +211,9 @@ impl Check<'_> {
                 owed_texts.insert(("is confirmed", id));
             }
             // Whoever had the refusal as an answer needs no message about it.
-            let is_known = order["is_customer_told"] == true && !is_confirmed;
+            let is_known = order["is_refusal_answered"] == true && !is_confirmed;
             if order["state"] == "CANCELLED" && !is_known {
-                let is_recalled = is_confirmed || order["refusal"]["code"] == "customer_request";
+                let is_recalled = is_confirmed || order["cancellation_reason"]["code"] == "customer_request";
                 let what = if is_recalled { "is cancelled" } else { "could not be placed" };
                 owed_mails.insert(format!("Your order {what} ({id})"));
                 owed_texts.insert((what, id));

@@ -1,4 +1,4 @@
-//! What starts the worker.
+//! The events that start the order worker: changes of the orders table, the schedule, and messages of the users service.
 
 use std::time::Duration;
 
@@ -14,31 +14,28 @@ use serde::Deserialize;
 
 use crate::{
     domain::OrderId,
-    worker::{Outcome, Worker},
+    worker::{WorkSummary, Worker},
 };
 
-/// How long an invocation may take where no Lambda says so.
+/// The time of an invocation if no Lambda context has a deadline.
 const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
-/// The worker's events.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub enum Trigger {
+pub enum WorkerEvent {
     /// Events of the users service, from their queue.
     Queue {
-        /// The messages.
         #[serde(rename = "Records")]
         records: Vec<Message>,
     },
-    /// Changes of the orders table that the stream's filter let through.
+    /// Changes of the orders table that the stream's filter selected.
     Stream {
-        /// The changes.
         #[serde(rename = "Records")]
         records: Vec<Change>,
     },
     /// The schedule.
     Sweep {
-        /// Always true; what tells this event from others.
+        /// Always `true`. The member distinguishes this event from the others.
         sweep: bool,
     },
 }
@@ -51,14 +48,14 @@ pub struct Message {
     body: String,
 }
 
-/// What the event `UserErased` says.
+/// The data of the event `UserErased`.
 #[derive(Debug, Deserialize)]
 struct UserErased {
     user_id: UserId,
 }
 
-/// A change of an item, of which only the key counts: the order itself is read
-/// from the table, where it may have moved on.
+/// A change of an item. Only the key matters: the worker reads the order from the table, where the order may be in a later
+/// state than in the event.
 #[derive(Debug, Deserialize)]
 pub struct Change {
     dynamodb: ChangedKeys,
@@ -89,38 +86,37 @@ impl Change {
 
 /// Handles one event.
 ///
-/// A stream's is always acknowledged: retrying is the sweep's, so that an order
-/// that fails never blocks its shard. A slow one holds up its batch, beside
-/// which others of the shard are worked on.
+/// A batch of the stream is always acknowledged, because the sweep repeats what failed. So an order that fails never blocks
+/// its shard. A slow order delays its own batch, while other batches of the shard are worked on.
 ///
 /// # Errors
 ///
-/// If the open orders can't be listed.
-pub async fn handle(worker: &Worker, event: LambdaEvent<Trigger>) -> Result<BatchResponse, Error> {
+/// If the open orders cannot be listed.
+pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<BatchResponse, Error> {
     let deadline = Deadline::of_invocation(event.context.deadline, DEFAULT_TIME);
     let invocation = Invocation::new(event.context.request_id.as_str(), deadline);
     match event.payload {
-        Trigger::Queue { records } => return Ok(erase(worker, records, &invocation).await),
-        Trigger::Stream { records } => {
+        WorkerEvent::Queue { records } => return Ok(erase_customers(worker, records, &invocation).await),
+        WorkerEvent::Stream { records } => {
             let mut ids: Vec<_> = records.iter().filter_map(Change::order_id).collect();
             ids.sort_unstable();
             ids.dedup();
-            report("stream", worker.work(ids, &invocation).await);
+            log_summary("stream", worker.work(ids, &invocation).await);
         }
-        Trigger::Sweep { .. } => {
-            let outcome = worker.sweep(&invocation).await?;
-            metric::count("OrdersOverdue", outcome.overdue);
-            report("sweep", outcome);
+        WorkerEvent::Sweep { .. } => {
+            let summary = worker.sweep(&invocation).await?;
+            metric::count("OrdersOverdue", summary.overdue);
+            log_summary("sweep", summary);
         }
     }
     Ok(BatchResponse::default())
 }
 
-/// Erases the customers that the messages name, one after another.
-async fn erase(worker: &Worker, messages: Vec<Message>, invocation: &Invocation) -> BatchResponse {
+/// Erases the customers that the messages name, one customer after another.
+async fn erase_customers(worker: &Worker, messages: Vec<Message>, invocation: &Invocation) -> BatchResponse {
     let mut response = BatchResponse::default();
     for Message { id, body } in messages {
-        if let Err(error) = erase_one(worker, &body, invocation).await {
+        if let Err(error) = erase_customer(worker, &body, invocation).await {
             tracing::warn!(message_id = id, cause = telemetry::chain(error.as_ref()), "customer not erased yet");
             response.batch_item_failures.push(ItemFailure { item_identifier: id });
         }
@@ -128,7 +124,7 @@ async fn erase(worker: &Worker, messages: Vec<Message>, invocation: &Invocation)
     response
 }
 
-async fn erase_one(worker: &Worker, body: &str, invocation: &Invocation) -> Result<(), Error> {
+async fn erase_customer(worker: &Worker, body: &str, invocation: &Invocation) -> Result<(), Error> {
     let event: Event<UserErased> = serde_json::from_str(body)?;
     if event.kind != "UserErased" {
         return Err("the event is not UserErased".into());
@@ -138,7 +134,7 @@ async fn erase_one(worker: &Worker, body: &str, invocation: &Invocation) -> Resu
     Ok(())
 }
 
-fn report(trigger: &str, outcome: Outcome) {
-    let Outcome { finished, postponed, skipped, overdue } = outcome;
-    tracing::info!(trigger, finished, postponed, skipped, overdue, "worked");
+fn log_summary(source: &str, summary: WorkSummary) {
+    let WorkSummary { finished, postponed, skipped, overdue } = summary;
+    tracing::info!(source, finished, postponed, skipped, overdue, "worked");
 }

@@ -1,0 +1,27 @@
+//! What an order is, and the rules that it follows. Nothing here knows a store, a service or HTTP.
+
+mod cancellation;
+mod history;
+mod ids;
+mod lease;
+mod lines;
+mod order;
+mod payment_method;
+mod prices;
+mod purchase;
+mod recipient;
+mod state;
+
+pub use self::{
+    cancellation::{CancellationReason, Shortage},
+    history::HistoryEntry,
+    ids::{OrderId, PaymentId, ProductId},
+    lease::{LEASE, Lease},
+    lines::{InvalidQuantity, MAX_LINES, MAX_QUANTITY, OrderLine, OrderLines, Quantity},
+    order::{Answer, DECIDE_WITHIN, Order, StepOutput, UnknownMembers},
+    payment_method::{InvalidPaymentMethod, MAX_TOKEN, PaymentMethod},
+    prices::{PricedLine, Quote, ShownPrices},
+    purchase::Purchase,
+    recipient::Recipient,
+    state::{IllegalTransition, InvalidState, OrderState},
+};

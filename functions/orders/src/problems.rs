@@ -1,0 +1,112 @@
+//! The problem documents of the orders API, and which routes answer with which problem.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use chassis::{
+    fields::FieldError,
+    idempotency,
+    openapi::{Problems, SAMPLE_ID},
+    page::{InvalidCursor, ListError},
+    problem::Problem,
+    problems,
+};
+use serde_json::json;
+
+use crate::{
+    domain::{CancellationReason, InvalidQuantity, OrderId, PricedLine},
+    schemas::sample_of_each_reason,
+    service::OrderError,
+};
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::NotFound => Problem::not_found("order"),
+            OrderError::InFlight => Problem::new(
+                StatusCode::CONFLICT,
+                "idempotency_in_flight",
+                "The same request is being worked on at this moment. Repeat it in a second.",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            OrderError::KeyMismatch => idempotency::mismatch(),
+            OrderError::CancellationClosed => {
+                Problem::new(StatusCode::CONFLICT, "cancellation_closed", "It is too late to cancel this order.")
+            }
+            OrderError::KeepsChanging => Problem::contended(error),
+            OrderError::Illegal(_) | OrderError::Fingerprint(_) => Problem::internal(error),
+            OrderError::List(error) => error.into(),
+            OrderError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The answer to a request whose order is refused.
+pub(crate) fn refusal(reason: &CancellationReason, order: OrderId) -> Problem {
+    let problem = match reason {
+        CancellationReason::UserNotFound => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "user_not_found", "Create your profile first: POST /users.")
+        }
+        CancellationReason::UserInactive => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "user_inactive", "This user was deactivated.")
+        }
+        CancellationReason::UnknownProduct { products } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_product", "Some of these products do not exist.")
+                .with("products", json!(products))
+        }
+        CancellationReason::MixedCurrencies => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "mixed_currencies",
+            "The products of one order must be priced in one currency.",
+        ),
+        CancellationReason::OutOfStock { lines } => {
+            Problem::new(StatusCode::CONFLICT, "out_of_stock", "There is not enough of some products.")
+                .with("lines", json!(lines))
+        }
+        CancellationReason::PriceChanged { quote } => {
+            let price =
+                |line: &PricedLine| json!({ "product_id": line.product_id, "unit_price": line.unit_price.amount() });
+            Problem::new(StatusCode::CONFLICT, "price_changed", "The prices are not the ones that you were shown.")
+                .with("prices", quote.lines.iter().map(price).collect::<Vec<_>>())
+                .with("total", json!(quote.total.amount()))
+                .with("currency", json!(quote.total.currency()))
+        }
+        CancellationReason::PaymentDeclined { reason } => {
+            Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", "The payment was declined.")
+                .with("reason", reason.as_str())
+        }
+        CancellationReason::CaptureRefused => {
+            Problem::new(StatusCode::PAYMENT_REQUIRED, "capture_refused", "The payment could not be captured.")
+        }
+        CancellationReason::TimedOut => Problem::new(
+            StatusCode::CONFLICT,
+            "order_timed_out",
+            "The order could not be decided in time and was cancelled. Nothing was charged.",
+        ),
+        CancellationReason::CustomerRequest | CancellationReason::CancelledByShop => {
+            Problem::new(StatusCode::CONFLICT, "order_cancelled", "The order was cancelled before it was decided.")
+        }
+    };
+    problem.with("order_id", order.to_string())
+}
+
+/// The problems of placing an order.
+pub(crate) struct Placing;
+
+impl Problems for Placing {
+    fn problems() -> Vec<Problem> {
+        let invalid = Problem::invalid(vec![FieldError::new("items[0].quantity", InvalidQuantity)]);
+        // The payment is captured after the answer, so the answer is never `capture_refused`.
+        let reasons =
+            sample_of_each_reason().into_iter().filter(|reason| *reason != CancellationReason::CaptureRefused);
+        let refusals = reasons.map(|reason| refusal(&reason, OrderId::from_uuid(SAMPLE_ID)));
+        [invalid].into_iter().chain(refusals).chain([OrderError::InFlight.into()]).collect()
+    }
+}
+
+problems! {
+    /// The problems of reading an order.
+    Reading: [OrderError::NotFound];
+    /// The problems of reading a page of orders.
+    Listing: [ListError::Cursor(InvalidCursor), Problem::not_found("user")];
+    /// The problems of cancelling an order.
+    Cancelling: [OrderError::NotFound, OrderError::CancellationClosed, OrderError::KeepsChanging];
+}
