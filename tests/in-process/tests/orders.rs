@@ -24,7 +24,8 @@ use in_process_tests::{
 use jiff::Timestamp;
 use orders::{
     domain::{
-        CancellationReason, DECIDE_WITHIN, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase, Quantity,
+        CancellationReason, DECIDE_WITHIN, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase,
+        Quantity,
     },
     repository::{Repository, dynamo::DynamoRepository},
     worker::WorkSummary,
@@ -662,12 +663,18 @@ mod the_workers_summary {
         world.cloud.inject_fault("payments", HostFault::Down);
         assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { postponed: 3, ..WorkSummary::default() });
         tokio::time::advance(Duration::from_secs(16 * 60)).await;
-        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { postponed: 3, overdue: 3, ..WorkSummary::default() });
+        assert_eq!(
+            sweep_a_minute_later(&world).await,
+            WorkSummary { postponed: 3, overdue: 3, ..WorkSummary::default() }
+        );
         world.cloud.bring_back();
         tokio::time::advance(Duration::from_secs(10 * 60)).await;
         // The orders were open for half an hour. They are reported as overdue
         // although the worker has now finished them.
-        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() });
+        assert_eq!(
+            sweep_a_minute_later(&world).await,
+            WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() }
+        );
         assert_eq!(sweep_a_minute_later(&world).await, WorkSummary::default());
     }
 
@@ -745,7 +752,10 @@ mod the_workers_summary {
             "check_shard": { "S": "0" }, "next_check": { "N": "0" },
         });
         world.cloud.put_item("OrdersTable", stranger);
-        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { finished: 2, overdue: 1, ..WorkSummary::default() });
+        assert_eq!(
+            sweep_a_minute_later(&world).await,
+            WorkSummary { finished: 2, overdue: 1, ..WorkSummary::default() }
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -791,11 +801,17 @@ mod the_workers_summary {
         tokio::time::advance(Duration::from_secs(15 * 60)).await;
         let outcome = world.sweep_within(Duration::from_millis(2_900)).await;
         assert_eq!(outcome, WorkSummary { skipped: 3, overdue: 3, ..WorkSummary::default() });
-        assert_eq!(sweep_a_minute_later(&world).await, WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() });
+        assert_eq!(
+            sweep_a_minute_later(&world).await,
+            WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() }
+        );
         // Three seconds are enough to process the orders.
         let world = confirmed(3).await;
         tokio::time::advance(Duration::from_secs(65)).await;
-        assert_eq!(world.sweep_within(Duration::from_secs(3)).await, WorkSummary { finished: 3, ..WorkSummary::default() });
+        assert_eq!(
+            world.sweep_within(Duration::from_secs(3)).await,
+            WorkSummary { finished: 3, ..WorkSummary::default() }
+        );
     }
 }
 

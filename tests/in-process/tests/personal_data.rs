@@ -200,7 +200,8 @@ async fn no_log_line_contains_a_name_an_address_a_phone_number_a_token_or_a_paym
     exercise.world.send_raw(&exercise.ada, gone).await.expect(StatusCode::NO_CONTENT);
 
     let text = log.text();
-    for line in ["answered", "order transition", "request refused", "request failed", "not sent", "left to the worker"] {
+    for line in ["answered", "order transition", "request refused", "request failed", "not sent", "left to the worker"]
+    {
         assert!(text.contains(line), "the log has no \"{line}\": was every route called?");
     }
     let secrets = [NAME, "Quillfeather", exercise.ada.email(), exercise.ada.phone(), "mallory@example.org", BEARER];
