@@ -1,10 +1,10 @@
-"""Prints the template as CloudFormation has it in the end: after SAM's
-transform, with every condition decided. Linters that know neither then see
-what is deployed.
+"""Prints the template after SAM's transform, with every condition evaluated. Linters
+that know neither SAM nor conditions then check what is deployed.
 
-    transform.py template.yaml ENVIRONMENT PARAMETER=VALUE...
+    expand_template.py template.yaml ENVIRONMENT PARAMETER=VALUE...
 
-with the parameters that samconfig.toml gives the environment, and these.
+The parameters have the values that samconfig.toml gives them in the environment,
+unless an argument gives another value.
 """
 
 import logging
@@ -18,46 +18,46 @@ NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 class NoManagedPolicies:
-    """SAM would ask AWS for them; the template's roles don't use any."""
+    """The template's roles use no managed policies, for which SAM would ask AWS."""
 
     def load(self):
         return {}
 
 
-def holds(condition, template):
+def is_true(condition, template):
     ((function, operands),) = condition.items()
     if function == "Condition":
-        return holds(template["Conditions"][operands], template)
+        return is_true(template["Conditions"][operands], template)
     if function == "Fn::Equals":
         left, right = (template["Parameters"][it["Ref"]]["Default"] if isinstance(it, dict) else it for it in operands)
-        # CloudFormation may find a number equal to no text.
+        # CloudFormation may consider a number and a text as different.
         if not (isinstance(left, str) and isinstance(right, str)):
-            raise TypeError(f"a condition compares {left!r} with {right!r}, which are not both texts")
+            raise TypeError(f"a condition compares {left!r} with {right!r}, but a condition must compare two texts")
         return left == right
-    parts = [holds(part, template) for part in operands]
+    parts = [is_true(part, template) for part in operands]
     return {"Fn::And": all(parts), "Fn::Or": any(parts), "Fn::Not": not parts[0]}[function]
 
 
-def decided(value, template):
+def evaluated(value, template):
     if isinstance(value, dict):
         if list(value) == ["Fn::If"]:
             name, then, otherwise = value["Fn::If"]
-            return decided(then if holds({"Condition": name}, template) else otherwise, template)
-        parts = {key: decided(part, template) for key, part in value.items()}
+            return evaluated(then if is_true({"Condition": name}, template) else otherwise, template)
+        parts = {key: evaluated(part, template) for key, part in value.items()}
         return {key: part for key, part in parts.items() if part != NO_VALUE}
     if isinstance(value, list):
-        return [part for part in (decided(part, template) for part in value) if part != NO_VALUE]
+        return [part for part in (evaluated(part, template) for part in value) if part != NO_VALUE]
     return value
 
 
 def main(file, environment, *parameters):
-    # SAM's own switches, which are not for a template, and not found here.
+    # SAM warns that it does not find its own feature switches, which templates do not need.
     logging.getLogger("samtranslator.feature_toggle").setLevel(logging.CRITICAL)
     with open(file) as text:
         template = yaml_parse(text.read())
-    _, given = read(environment)
-    given.update(parameter.split("=", 1) for parameter in parameters)
-    for name, value in given.items():
+    _, values = read(environment)
+    values.update(parameter.split("=", 1) for parameter in parameters)
+    for name, value in values.items():
         parameter = template["Parameters"][name]
         parameter["Default"] = int(value) if parameter["Type"] == "Number" else value
     validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
@@ -65,11 +65,12 @@ def main(file, environment, *parameters):
     for section in ["Resources", "Outputs"]:
         template[section] = {
             name: declared
-            for name, declared in decided(template[section], template).items()
-            if "Condition" not in declared or holds({"Condition": declared.pop("Condition")}, template)
+            for name, declared in evaluated(template[section], template).items()
+            if "Condition" not in declared or is_true({"Condition": declared.pop("Condition")}, template)
         }
     del template["Conditions"]
     print(yaml_dump(template))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Prints, as JSON, the template's parameters that a text gives values, read as SAM
+"""Prints as JSON the parameters to which a text gives values. Reads the text as SAM
 reads it.
 
-    parameters.py 'SenderExists=true EmailSender=orders@shop.test'
+    read_parameters.py 'SenderExists=true EmailSender=orders@shop.test'
 """
 
 import json
@@ -12,22 +12,22 @@ from click import BadParameter
 from samcli.cli.types import CfnParameterOverridesType
 from samcli.yamlhelper import yaml_parse
 
-# What an emulator's address and this machine decide.
-DECIDED = {"LocalEndpoint", "Architecture"}
+# The parameters that follow from ENDPOINT and from this machine.
+DERIVED = {"LocalEndpoint", "Architecture"}
 
 
 def main(text):
     try:
-        given = CfnParameterOverridesType().convert((text,), None, None)
+        parameters = CfnParameterOverridesType().convert((text,), None, None)
     except BadParameter:
         sys.exit(f"PARAMETERS={text} is not a list such as SenderExists=true EmailSender=orders@shop.test")
-    unknown = sorted(given.keys() - yaml_parse(Path("template.yaml").read_text())["Parameters"].keys())
+    unknown = sorted(parameters.keys() - yaml_parse(Path("template.yaml").read_text())["Parameters"].keys())
     if unknown:
-        sys.exit(f"PARAMETERS gives what the template has no parameter for: {', '.join(unknown)}")
-    decided = sorted(given.keys() & DECIDED)
-    if decided:
-        sys.exit(f"PARAMETERS gives what ENDPOINT and this machine decide: {', '.join(decided)}")
-    print(json.dumps(given))
+        sys.exit(f"PARAMETERS names parameters that the template does not declare: {', '.join(unknown)}")
+    derived = sorted(parameters.keys() & DERIVED)
+    if derived:
+        sys.exit(f"PARAMETERS names parameters that follow from ENDPOINT and from this machine: {', '.join(derived)}")
+    print(json.dumps(parameters))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Prints a deployed template with new code for some of its functions, and with
-nothing else changed.
+"""Prints a deployed template with new code for some of its functions. Changes nothing
+else.
 
     aws cloudformation get-template --template-stage Original --output json ... \
-        | one_service.py FUNCTION=FOLDER...
+        | replace_function_code.py FUNCTION=FOLDER...
 """
 
 import json
@@ -18,9 +18,10 @@ def main(*replacements):
     for replacement in replacements:
         function, folder = replacement.split("=", 1)
         if function not in template["Resources"]:
-            sys.exit(f"the deployed stack has no function {function} yet: deploy all of it first")
+            sys.exit(f"the deployed stack has no function {function} yet: deploy all services first")
         template["Resources"][function]["Properties"]["CodeUri"] = folder
     print(yaml_dump(template))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

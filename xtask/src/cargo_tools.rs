@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use xshell::cmd;
-
-use crate::{commands::show, progress::Step, tools::Tools};
+use crate::prelude::*;
 
 pub struct CargoTool {
     name: &'static str,

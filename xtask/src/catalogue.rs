@@ -1,12 +1,10 @@
 //! The products of the demo.
 
-use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
     demo_users::{Passwords, Person},
-    progress::Step,
-    stack::Stack,
+    prelude::*,
 };
 
 const CATALOGUE: &str = include_str!("../data/catalogue.json");

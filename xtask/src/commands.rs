@@ -12,15 +12,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     flag,
 };
-use xshell::Cmd;
 
-use crate::output;
+use crate::{output, prelude::*};
 
 /// Runs a program and shows its output at once. Not `Cmd::run`, which closes
 /// standard input: `sam deploy` asks for a confirmation.

@@ -12,10 +12,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result};
-use xshell::cmd;
-
-use crate::{commands::quiet, tools::Tools};
+use crate::prelude::*;
 
 /// The name by which containers call the machine on which they run.
 pub const HOST: &str = "host.docker.internal";

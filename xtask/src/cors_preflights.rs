@@ -7,12 +7,10 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use xshell::cmd;
 
-use crate::{commands::quiet, tools::CloudTools};
+use crate::{prelude::*, tools::CloudTools};
 
 /// The header values of `PublicApi` in the template.
 const ALLOW_HEADERS: &str = "'authorization,content-type,idempotency-key,if-match,traceparent'";

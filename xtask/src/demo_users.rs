@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{emulator_api::COGNITO, progress::Step, stack::Stack};
+use crate::{emulator_api::COGNITO, prelude::*};
 
 /// A person with an account in the user pool. The addresses and numbers are
 /// reserved for examples.

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use xshell::cmd;
 
-use crate::{commands::quiet, project::make_variable, tools::Tools};
+use crate::prelude::*;
 
 /// The domain that samconfig.toml contains until a user replaces it.
 const PLACEHOLDER: &str = "example.com";

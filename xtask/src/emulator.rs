@@ -10,16 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::Error;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     http,
     ports::{check_port, local_url},
+    prelude::*,
     process_groups::{ProcessIdentity, end_group},
-    project::{self, create_folder, write_file},
-    tools::Tools,
+    project,
 };
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);

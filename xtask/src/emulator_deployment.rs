@@ -2,16 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
-use xshell::cmd;
-
 use crate::{
-    commands::quiet,
     cors_preflights,
-    progress::Step,
-    stack::Stack,
+    prelude::*,
     template_parameters::{Parameters, arguments},
-    tools::{Tools, architecture},
+    tools::architecture,
 };
 
 /// The stack's name. The names of its functions begin with it.

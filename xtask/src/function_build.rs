@@ -2,19 +2,13 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result, ensure};
 use elf::{
     ElfBytes,
     abi::{EM_AARCH64, EM_X86_64},
     endian::AnyEndian,
 };
-use xshell::{Cmd, cmd};
 
-use crate::{
-    commands::{quiet, show},
-    progress::Step,
-    tools::{Tools, architecture},
-};
+use crate::{prelude::*, tools::architecture};
 
 /// The crates that contain functions.
 const CRATES: [&str; 5] = ["users", "products", "orders", "payments", "notifications"];

@@ -3,12 +3,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::json;
-use xshell::cmd;
 
-use crate::{commands::quiet, project::write_file, stack::Stack, tools::Tools};
+use crate::prelude::*;
 
 /// The variables of all functions together: a variable has one meaning for all.
 pub struct FunctionEnvironment(BTreeMap<String, String>);

@@ -1,12 +1,11 @@
 //! The e-mails that an emulator's SES has accepted. AWS sends an e-mail to its
 //! recipients; each emulator keeps it in its own format.
 
-use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
     http::{self, TIMEOUT},
-    stack::Stack,
+    prelude::*,
 };
 
 /// All e-mails of an emulator, to any recipient.

@@ -11,18 +11,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use xshell::Cmd;
 
 use crate::{
     ports::{free_port, local_url},
+    prelude::*,
     process_groups::end_group,
-    progress::Step,
     service_health::wait_until_all_answer,
-    stack::Stack,
     tasks::{sam_local, watch},
-    tools::Tools,
 };
 
 const ENDS_WITHIN: Duration = Duration::from_secs(20);

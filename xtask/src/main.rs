@@ -34,6 +34,7 @@ mod local_servers;
 mod openapi_clients;
 mod output;
 mod ports;
+mod prelude;
 mod process_groups;
 mod progress;
 mod project;

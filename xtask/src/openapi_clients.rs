@@ -3,16 +3,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use xshell::cmd;
-
 use crate::{
-    commands::{quiet, show},
     demo_users::{Passwords, Person},
-    progress::Step,
-    project::{self, create_folder},
-    stack::Stack,
-    tools::{Tools, virtual_environment},
+    prelude::*,
+    project,
+    tools::virtual_environment,
 };
 
 const DOCUMENT: &str = "docs/openapi.yaml";

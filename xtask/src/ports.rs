@@ -5,13 +5,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
 };
 
-use anyhow::{Context, Result, bail};
 use procfs::{
     net::{TcpState, tcp, tcp6},
     process::{FDTarget, all_processes},
 };
 
-use crate::project::make_variable;
+use crate::prelude::*;
 
 /// The address of a server of this machine, as clients, functions and the
 /// template write it.

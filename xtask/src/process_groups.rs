@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
 use procfs::{
     process::{Process, Stat, all_processes},
     sys::kernel::random::boot_id,
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
+
+use crate::prelude::*;
 
 /// Identifies a process. The kernel uses a process id again; together with the
 /// start time of the process and the boot of the machine, the id is unique.

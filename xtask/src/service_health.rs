@@ -6,15 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use xshell::Cmd;
-
 use crate::{
     commands::attend,
-    complain,
     http::{self, Answer},
-    progress::seconds,
-    say,
+    prelude::*,
 };
 
 /// The services that have a health route.

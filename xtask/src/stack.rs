@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +9,8 @@ use crate::{
     emulator::Emulator,
     http::{self, Answer, TIMEOUT},
     ports::local_url,
-    project::{self, Project},
+    prelude::*,
+    project,
     service_health::EMULATOR_TIMEOUT,
     tools::REGION,
 };

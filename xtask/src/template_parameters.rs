@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
-use xshell::cmd;
-
-use crate::{commands::quiet, project::make_variable, tools::Tools};
+use crate::prelude::*;
 
 /// Values by the names of the template's parameters.
 pub type Parameters = BTreeMap<String, String>;

@@ -7,27 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use xshell::{Cmd, cmd};
 
 use crate::{
     catalogue::add_products,
-    commands::show,
-    complain,
     demo_users::{Passwords, create_users},
     emulator::{Emulator, Lifetime},
     emulator_deployment::deploy,
     function_build::build_for_emulator,
     local_servers::{LocalServers, SamLocal},
     ports::{free_port, local_url},
-    project::{Project, create_folder},
-    stack::Stack,
+    prelude::*,
     template_parameters::Parameters,
-    tools::Tools,
 };
 
 /// The folder of the test stack, and the stack's emulator.

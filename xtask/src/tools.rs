@@ -6,14 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use xshell::{Cmd, Shell, cmd};
+use xshell::Shell;
 
-use crate::{
-    commands::{quiet, show_latest_line},
-    progress::Step,
-    project::{self, Project},
-};
+use crate::{commands::show_latest_line, prelude::*, project};
 
 /// The region of every stack on an emulator.
 pub const REGION: &str = "us-east-1";

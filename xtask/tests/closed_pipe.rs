@@ -1,4 +1,5 @@
-//! A task whose reader has gone, as in `make token | true`, ends quietly.
+//! A task ends without a message when nobody reads its output, as in
+//! `make token | true`.
 
 use std::{
     fs,
@@ -11,16 +12,16 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// A checkout whose stack is on an emulator that gives each question the same
-/// answer.
+/// Creates a checkout whose stack is on an emulator that answers every request with
+/// `answer`.
 fn checkout(name: &str, answer: &Value) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let body = answer.to_string();
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
-            let mut question = [0; 65_536];
-            assert_ne!(client.read(&mut question).expect("a question"), 0, "the client hung up");
+            let mut request = [0; 65_536];
+            assert_ne!(client.read(&mut request).expect("a request"), 0, "the client hung up");
             let length = body.len();
             write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
                 .expect("an answer");
@@ -41,8 +42,8 @@ fn checkout(name: &str, answer: &Value) -> PathBuf {
     root
 }
 
-/// Runs a task whose standard output nobody reads.
-fn unread(root: &Path, task: &str) -> Output {
+/// Runs a task with a standard output that is closed at the other end.
+fn run_unread(root: &Path, task: &str) -> Output {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -50,36 +51,36 @@ fn unread(root: &Path, task: &str) -> Output {
     xtask.stderr(Stdio::piped()).output().expect("a task that ends")
 }
 
-fn said(output: &Output) -> String {
+fn standard_error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
-fn a_token_that_nobody_reads_is_no_error() {
+fn token_succeeds_when_nobody_reads_its_output() {
     let root = checkout("token", &json!({ "AuthenticationResult": { "IdToken": "a.b.c" } }));
-    let output = unread(&root, "token");
-    assert!(output.status.success() && said(&output).is_empty(), "{output:?}");
+    let output = run_unread(&root, "token");
+    assert!(output.status.success() && standard_error(&output).is_empty(), "{output:?}");
 }
 
 #[test]
-fn logs_end_when_their_reader_goes_away() {
+fn logs_succeeds_when_its_reader_goes_away() {
     let answer = json!({
         "logGroups": [{ "logGroupName": "/aws/lambda/holdfast/users" }],
         "events": [{ "timestamp": 1, "message": "a line" }],
     });
-    let output = unread(&checkout("logs", &answer), "logs");
-    assert!(output.status.success() && said(&output).lines().count() == 1, "{output:?}");
+    let output = run_unread(&checkout("logs", &answer), "logs");
+    assert!(output.status.success() && standard_error(&output).lines().count() == 1, "{output:?}");
 }
 
 #[test]
-fn a_demo_ends_when_its_reader_goes_away() {
+fn demo_succeeds_when_its_reader_goes_away() {
     let answer = json!({ "AuthenticationResult": { "IdToken": "a.b.c" }, "messages": [] });
-    let output = unread(&checkout("demo", &answer), "demo");
-    assert!(output.status.success() && said(&output).is_empty(), "{output:?}");
+    let output = run_unread(&checkout("demo", &answer), "demo");
+    assert!(output.status.success() && standard_error(&output).is_empty(), "{output:?}");
 }
 
 #[test]
-fn work_that_was_left_unfinished_is_told_by_the_exit_code_alone() {
-    let output = unread(&checkout("clean", &json!({})), "clean");
-    assert!(output.status.code() == Some(141) && said(&output).is_empty(), "{output:?}");
+fn a_task_with_unfinished_work_reports_it_by_its_exit_code_alone() {
+    let output = run_unread(&checkout("clean", &json!({})), "clean");
+    assert!(output.status.code() == Some(141) && standard_error(&output).is_empty(), "{output:?}");
 }

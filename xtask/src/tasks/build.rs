@@ -1,13 +1,10 @@
 //! `make build`: the functions of an environment, as `make deploy` would deploy
 //! them.
 
-use anyhow::Result;
-
 use crate::{
     deployment_environment::{DeploymentEnvironment, wanted_name},
     function_build::build_all,
-    project::Project,
-    tools::Tools,
+    prelude::*,
 };
 
 pub fn run(project: &Project) -> Result<()> {

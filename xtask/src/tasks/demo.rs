@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use jsonxf::pretty_print;
 use serde_json::{Value, json};
@@ -15,10 +14,8 @@ use crate::{
     catalogue::products,
     demo_users::{Passwords, Person},
     inbox::{Inbox, Mail, plain},
-    progress::{Step, seconds},
-    project::Project,
+    prelude::*,
     service_health::silent_services,
-    stack::Stack,
 };
 
 const DONE_WITHIN: Duration = Duration::from_secs(90);

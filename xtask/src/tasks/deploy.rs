@@ -9,18 +9,13 @@
 
 use std::io::{IsTerminal, stdin};
 
-use anyhow::{Context, Result, bail, ensure};
-use xshell::{Cmd, cmd};
-
 use crate::{
-    commands::{quiet, show},
     cors_preflights,
     deployment_environment::{DeploymentEnvironment, wanted_name},
     function_build::{build_all, check_program, compile, sam_build},
-    progress::Step,
-    project::{Project, make_variable, write_file},
+    prelude::*,
     template_parameters::{Parameters, arguments, wanted_parameters},
-    tools::{CloudTools, Tools, architecture},
+    tools::{CloudTools, architecture},
 };
 
 /// The environment whose stack is protected against deletion.

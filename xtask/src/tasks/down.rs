@@ -1,15 +1,7 @@
 //! `make down` stops the emulator; `make clean` also removes what the tasks have
 //! written.
 
-use anyhow::Result;
-
-use crate::{
-    emulator::Emulator,
-    project::{self, Project},
-    say,
-    stack::Stack,
-    test_stack::TestFolder,
-};
+use crate::{emulator::Emulator, prelude::*, project, test_stack::TestFolder};
 
 pub fn run(project: &Project) -> Result<()> {
     let mut stopped = Emulator::in_folder(project.local()).stop()?;

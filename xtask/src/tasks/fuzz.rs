@@ -1,15 +1,6 @@
 //! `make fuzz`: runs the fuzz targets, which look for input that breaks a parser.
 
-use anyhow::{Context, Result, ensure};
-use xshell::cmd;
-
-use crate::{
-    cargo_tools::CARGO_FUZZ,
-    commands::show,
-    progress::Step,
-    project::{Project, create_folder, make_variable},
-    tools::Tools,
-};
+use crate::{cargo_tools::CARGO_FUZZ, prelude::*};
 
 /// The files in `fuzz/fuzz_targets`.
 const TARGETS: [&str; 6] = ["order_request", "cursor", "event", "gateway_event", "idempotency_key", "token"];

@@ -1,14 +1,9 @@
 //! `make lint`: checks that need no running program.
 
-use anyhow::{Context, Result};
-use xshell::cmd;
-
 use crate::{
     cargo_tools::CARGO_DENY,
-    commands::{quiet, show},
-    progress::Step,
-    project::{Project, create_folder, write_file},
-    tools::{REGION, Tools, virtual_environment},
+    prelude::*,
+    tools::{REGION, virtual_environment},
 };
 
 /// The environments of samconfig.toml as they are, and `prod` with everything that

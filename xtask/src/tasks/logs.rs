@@ -3,13 +3,10 @@
 
 use std::{collections::HashSet, thread, time::Duration};
 
-use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    complain, emulator_api::LOGS, emulator_deployment::STACK, inbox::plain, project::Project, say, stack::Stack,
-};
+use crate::{emulator_api::LOGS, emulator_deployment::STACK, inbox::plain, prelude::*};
 
 const PAUSE: Duration = Duration::from_millis(500);
 /// Milliseconds that each query goes back: lines may arrive late, and out of order.

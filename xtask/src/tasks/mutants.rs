@@ -11,17 +11,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use xshell::{Cmd, cmd};
-
-use crate::{
-    cargo_tools::CARGO_MUTANTS,
-    commands::{quiet, show},
-    progress::Step,
-    project::{self, Project, create_folder, make_variable},
-    say,
-    tools::Tools,
-};
+use crate::{cargo_tools::CARGO_MUTANTS, prelude::*, project};
 
 const PATCHES: &str = "xtask/mutants";
 /// The copy of the sources to which the patches are applied.

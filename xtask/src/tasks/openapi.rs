@@ -1,9 +1,8 @@
 //! `make openapi`: writes docs/openapi.yaml from the code.
 
-use anyhow::Result;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
-use crate::{commands::show, project::Project, say};
+use crate::prelude::*;
 
 /// Runs the test that compares document and code; a variable tells the test to
 /// write the document. Compiles the whole workspace, whose libraries the other

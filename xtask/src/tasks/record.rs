@@ -1,10 +1,9 @@
 //! `make record`: records the requests, events and items of this version, once for
 //! each new version. Later versions must understand what is recorded.
 
-use anyhow::Result;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
-use crate::{commands::show, project::Project, say};
+use crate::prelude::*;
 
 /// Runs the test that compares versions; a variable tells the test to record the
 /// present version.

@@ -7,10 +7,9 @@
 
 use std::{env, path::Path};
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{emulator_api::SQS, progress::Step, project::Project, stack::Stack};
+use crate::{emulator_api::SQS, prelude::*};
 
 /// The maximum number of messages in one answer of SQS.
 const BATCH: usize = 10;

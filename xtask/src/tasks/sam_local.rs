@@ -2,19 +2,13 @@
 
 use std::{net::ToSocketAddrs, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
-use xshell::{Cmd, cmd};
-
 use crate::{
-    commands::quiet,
     container_relay::{HOST, bridge, relay},
     function_environment::FunctionEnvironment,
     ports::{check_port, local_url, wanted_port},
-    progress::Step,
-    project::Project,
+    prelude::*,
     service_health,
-    stack::Stack,
-    tools::{Tools, architecture},
+    tools::architecture,
 };
 
 /// The default port of `sam local start-api`.

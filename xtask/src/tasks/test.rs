@@ -2,19 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context, Result, ensure};
-use xshell::cmd;
-
-use crate::{
-    commands::show,
-    local_servers::SamLocal,
-    openapi_clients,
-    progress::{Step, seconds},
-    project::Project,
-    say,
-    test_stack::TestFolder,
-    tools::Tools,
-};
+use crate::{local_servers::SamLocal, openapi_clients, prelude::*, test_stack::TestFolder};
 
 /// `make test`: all tests.
 pub fn run(project: &Project) -> Result<()> {

@@ -1,12 +1,8 @@
 //! `make token`: prints a new ID token and nothing else, for `$(make -s token)`.
 
-use anyhow::{Result, bail};
-
 use crate::{
     demo_users::{Passwords, Person},
-    project::Project,
-    say,
-    stack::Stack,
+    prelude::*,
 };
 
 pub fn run(project: &Project, who: Option<&str>) -> Result<()> {

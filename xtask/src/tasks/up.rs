@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-
 use crate::{
     catalogue::{add_products, products},
     demo_users::create_users,
@@ -13,14 +11,10 @@ use crate::{
     http,
     inbox::Inbox,
     ports::{check_port, local_url, wanted_port},
-    progress::{Step, seconds},
-    project::{Project, make_variable},
-    say,
+    prelude::*,
     service_health::EMULATOR_TIMEOUT,
-    stack::Stack,
     tasks::demo::{Detail, place_order},
     template_parameters::{Parameters, wanted_parameters},
-    tools::Tools,
 };
 
 /// The port at which AWS clients expect an emulator.

@@ -5,17 +5,11 @@ use std::{
     path::Path,
 };
 
-use anyhow::Result;
-use xshell::{Cmd, cmd};
-
 use crate::{
     function_environment::FunctionEnvironment,
     ports::{check_port, local_url, wanted_port},
-    progress::Step,
-    project::Project,
+    prelude::*,
     service_health,
-    stack::Stack,
-    tools::Tools,
 };
 
 /// The port at which `cargo lambda watch` listens, and which `cargo lambda invoke`
