@@ -28,8 +28,8 @@ schema!(
     Price,
     "Price",
     openapi::amount(1, MAX_PRICE).description(Some(format!(
-        "The unit price, at most {MAX_PRICE} minor units of the currency (cents for USD, yen for JPY). Written without an \
-         exponent."
+        "The unit price: at most {MAX_PRICE} minor units of the currency (cents for USD, yen for JPY), \
+         written without an exponent."
     )))
 );
 

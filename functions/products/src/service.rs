@@ -22,31 +22,31 @@ use crate::{
 /// The errors of the use cases, with the HTTP status of each.
 #[derive(Debug, thiserror::Error)]
 pub enum ProductError {
-    /// 404
+    /// HTTP 404.
     #[error("the product does not exist")]
     NotFound,
-    /// 412: the version of the details is not the expected one.
+    /// HTTP 412: the version of the details is not the expected one.
     #[error("the details were changed since they were read")]
     Stale,
-    /// 422: the amount is not a valid price in the product's currency.
+    /// HTTP 422: the amount is not a valid price in the product's currency.
     #[error("the price is not valid: {0}")]
     Price(#[from] InvalidPrice),
-    /// 422
+    /// HTTP 422.
     #[error("the idempotency key was used for another request")]
     KeyMismatch,
-    /// 500: the request could not be serialised for its fingerprint.
+    /// HTTP 500: the request could not be serialised for its fingerprint.
     #[error(transparent)]
     Fingerprint(#[from] serde_json::Error),
-    /// 409
+    /// HTTP 409.
     #[error("another adjustment of the product has this id")]
     AdjustmentMismatch,
-    /// 409: the adjustment would remove more units than are available.
+    /// HTTP 409: the adjustment would remove more units than are available.
     #[error("only {available} units are available")]
     InsufficientStock { available: u64 },
-    /// 409 or 422: nothing is reserved for the order.
+    /// HTTP 409 or 422: nothing is reserved for the order.
     #[error(transparent)]
     Refused(#[from] ReservationRefusal),
-    /// 503 or 500.
+    /// HTTP 503 or 500.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -197,9 +197,9 @@ impl Products {
                     SaveOutcome::Stale => None,
                 },
             };
-            // The request may be a repeat. The reservation is read after the products: otherwise a repeat could read the
-            // stock that its own first request has reduced, and could be refused for too little stock. A reserve that
-            // succeeds at the first attempt does not need this read.
+            // The request may be a repeat. The reservation is read after the products: otherwise a repeat could read
+            // the stock that its own first request has reduced, and could be refused for too little stock. A reserve
+            // that succeeds at the first attempt does not need this read.
             if let Some(reservation) = self.repository.transact_get_reservation(order).await? {
                 return Ok(reservation.answer_repeat(lines)?);
             }

@@ -113,8 +113,8 @@ struct UserDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     name: Option<Name>,
-    /// Absent also after the user pool has verified the address for another person, until the next token of the user brings
-    /// a new address.
+    /// Absent also after the user pool has verified the address for another person, until the next token of the user
+    /// brings a new address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     email: Option<Email>,
@@ -184,9 +184,9 @@ struct Recipient {
 
 /// Create your profile
 ///
-/// A customer needs a profile to order. The e-mail address must be the address that the user pool has verified. If the token
-/// contains a verified phone number, the profile gets that number, too. Each person has one profile, and its id derives from
-/// the token's subject.
+/// A customer needs a profile to order. The e-mail address must be the address that the user pool has verified. If the
+/// token contains a verified phone number, the profile gets that number, too. Each person has one profile, and its id
+/// derives from the token's subject.
 #[utoipa::path(
     post,
     path = "/users",
@@ -212,8 +212,8 @@ async fn create(
 /// Read a profile
 ///
 /// A user can read only their own profile; another user's profile is answered with 404. An administrator can read every
-/// profile. After the user pool has verified a profile's e-mail address for another person, the profile has no e-mail address
-/// until the next token of its owner brings a new address.
+/// profile. After the user pool has verified a profile's e-mail address for another person, the profile has no e-mail
+/// address until the next token of its owner brings a new address.
 #[utoipa::path(
     get,
     path = "/users/{id}",
@@ -235,8 +235,8 @@ async fn read(
 
 /// Change a profile
 ///
-/// A member that is absent or null leaves its value as it is. The e-mail address and the phone number always become those of
-/// the newest token of the profile's owner.
+/// A member that is absent or null leaves its value as it is. The e-mail address and the phone number always become
+/// those of the newest token of the profile's owner.
 #[utoipa::path(
     patch,
     path = "/users/{id}",

@@ -18,7 +18,7 @@ impl From<UserError> for Problem {
             UserError::EmailNotVerified => Problem::invalid_field("email", EMAIL_NOT_VERIFIED),
             UserError::TokenOutdated => Problem::invalid_field(
                 "email",
-                "must be the e-mail address that you verified last; your token is older than that address, so sign in again",
+                "must be the e-mail address that you verified last; your token is older, so sign in again",
             ),
             UserError::Contended => Problem::contended(error),
             UserError::Publish(_) => Problem::unavailable(error),

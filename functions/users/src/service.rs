@@ -22,31 +22,31 @@ use crate::{
 /// The errors of the use cases, with the HTTP status of each.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// 404: the user does not exist, or the caller may not see the user.
+    /// HTTP 404: the user does not exist, or the caller may not see the user.
     #[error("the user does not exist")]
     NotFound,
-    /// 409
+    /// HTTP 409.
     #[error("the caller already has a profile")]
     Exists,
-    /// 409
+    /// HTTP 409.
     #[error("another user has this e-mail address")]
     EmailTaken,
-    /// 409
+    /// HTTP 409.
     #[error("the user was deactivated")]
     Inactive,
-    /// 422
+    /// HTTP 422.
     #[error("the user pool has not verified this e-mail address for the caller")]
     EmailNotVerified,
-    /// 422: the caller's token has this address, but the profile has the address of a newer token.
+    /// HTTP 422: the caller's token has this address, but the profile has the address of a newer token.
     #[error("a newer token has another e-mail address")]
     TokenOutdated,
-    /// 409: other requests changed the user before each attempt, until the deadline.
+    /// HTTP 409: other requests changed the user before each attempt, until the deadline.
     #[error("other requests changed the user before each attempt to write it")]
     Contended,
-    /// 503: the user is erased, but the other services are not notified yet.
+    /// HTTP 503: the user is erased, but the other services are not notified yet.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// 503 or 500.
+    /// HTTP 503 or 500.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -59,8 +59,8 @@ pub struct ProfileChange {
     pub email: Option<Email>,
 }
 
-/// A write is not attempted again later than this before the deadline: an attempt takes at most a second, and the answer
-/// needs time, too.
+/// A write is not attempted again later than this before the deadline: an attempt takes at most a second, and the
+/// answer needs time, too.
 const LAST_TRY: Duration = Duration::from_secs(2);
 
 /// The data of the event `UserErased`.
@@ -126,8 +126,8 @@ impl Users {
         self.repository.find(id).await?.ok_or(UserError::NotFound)
     }
 
-    /// Changes a profile. If the caller is the profile's owner, the profile also gets the contact details of the caller's
-    /// token.
+    /// Changes a profile. If the caller is the profile's owner, the profile also gets the contact details of the
+    /// caller's token.
     pub async fn change(
         &self,
         caller: &Caller,
@@ -162,8 +162,8 @@ impl Users {
     /// Deactivates a user, erases the user's personal data, and has the other services erase their copies. A repeated
     /// request changes nothing.
     ///
-    /// A request is answered only after the event `UserErased` is published. After a crash, a repeated request publishes
-    /// the event again if the user does not record that the event was published.
+    /// A request is answered only after the event `UserErased` is published. After a crash, a repeated request
+    /// publishes the event again if the user does not record that the event was published.
     pub async fn deactivate(
         &self,
         caller: &Caller,
@@ -201,8 +201,8 @@ impl Users {
         Ok(())
     }
 
-    /// Updates a profile from the contact details in its owner's token, and returns the user's state. `None` if the user
-    /// does not exist.
+    /// Updates a profile from the contact details in its owner's token, and returns the user's state. `None` if the
+    /// user does not exist.
     pub async fn validate(
         &self,
         id: UserId,
@@ -225,8 +225,8 @@ impl Users {
 
     /// Writes `profile` if the stored user is still `before`. Returns `None` if another request has changed the user.
     ///
-    /// Another user may have the profile's new e-mail address from a newer token. If `must_have_email`, that is an error.
-    /// Otherwise the profile is written with its old address.
+    /// Another user may have the profile's new e-mail address from a newer token. If `must_have_email`, that is an
+    /// error. Otherwise the profile is written with its old address.
     async fn replace(&self, before: &User, profile: Profile, must_have_email: bool) -> Result<Option<User>, UserError> {
         let mut state = UserState::Active(profile);
         if state == before.state {

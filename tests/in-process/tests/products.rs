@@ -60,7 +60,7 @@ async fn stock(world: &World, id: &str) -> u64 {
     read(world, id).await.expect(StatusCode::OK)["stock"].as_u64().unwrap()
 }
 
-/// What the table says: available and reserved.
+/// The product's stock in the table.
 fn stored_stock(world: &World, id: &str) -> Stock {
     let items = world.cloud.scan("ProductsTable");
     let item = items.iter().find(|item| item["sk"]["S"] == "PRODUCT" && item["id"]["S"] == id).unwrap();
@@ -95,7 +95,7 @@ mod the_catalogue {
     use super::*;
 
     #[tokio::test]
-    async fn takes_a_product_from_an_administrator_and_shows_it_to_anyone() {
+    async fn an_administrator_adds_a_product_and_everybody_can_read_it() {
         let world = World::start().await;
         let answer = world.post(&Caller::admin(), "/products", mug()).await;
         let product = answer.expect(StatusCode::CREATED);
@@ -113,7 +113,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn takes_other_currencies_and_products_that_are_not_there_yet() {
+    async fn a_product_can_have_another_currency_and_no_stock() {
         let world = World::start().await;
         let body = but(but(but(mug(), "currency", "JPY"), "price", 2500), "stock", 0);
         let product = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
@@ -123,7 +123,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn names_every_bad_field() {
+    async fn an_invalid_product_is_refused_with_all_its_bad_fields() {
         let world = World::start().await;
         let admin = Caller::admin();
         let bad = json!({ "name": "", "description": " ", "price": 0, "stock": 1_000_000_001 });
@@ -154,7 +154,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn is_changed_by_administrators_only() {
+    async fn only_administrators_can_change_the_catalogue() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let path = format!("/products/{id}");
@@ -172,7 +172,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn says_so_when_there_is_no_such_product() {
+    async fn an_unknown_product_is_not_found() {
         let world = World::start().await;
         let id = ProductId::generate().to_string();
         read(&world, &id).await.expect_problem(404, "not_found");
@@ -184,7 +184,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn is_read_page_by_page_in_the_order_in_which_it_grew() {
+    async fn pages_list_products_from_oldest_to_newest() {
         let world = World::start().await;
         let mut ids = Vec::new();
         for stock in 0..7 {
@@ -207,7 +207,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn refuses_a_cursor_that_it_did_not_give_and_a_limit_out_of_bounds() {
+    async fn a_malformed_cursor_and_a_limit_out_of_bounds_are_refused() {
         let world = World::start().await;
         let nobody = Caller::anonymous();
         create(&world, mug()).await;
@@ -233,7 +233,7 @@ mod the_catalogue {
     }
 
     #[tokio::test]
-    async fn cannot_be_read_while_the_table_does_not_answer() {
+    async fn requests_are_answered_with_503_while_the_table_is_down() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let deep = "/health/products?deep=true";
@@ -247,7 +247,7 @@ mod the_catalogue {
     }
 }
 
-mod a_repeated_addition {
+mod an_idempotency_key {
     use super::*;
 
     async fn add(world: &World, person: &Caller, body: Value, key: &str) -> Answer {
@@ -259,14 +259,14 @@ mod a_repeated_addition {
     }
 
     #[tokio::test]
-    async fn adds_one_product_and_has_one_answer_whatever_became_of_it_since() {
+    async fn repeated_requests_add_one_product_and_get_the_first_answer() {
         let world = World::start().await;
         let admin = Caller::admin();
         let first = add(&world, &admin, mug(), "k1").await;
         let id = first.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
         patch(&world, &id, "*", json!({ "name": "Cup", "price": 5, "currency": "EUR" })).await.expect(StatusCode::OK);
         adjust(&world, &id, "a", -3).await.expect(StatusCode::OK);
-        // Another spelling of the same, and of the key.
+        // The repeats spell the body and the key in another way.
         let spelled = but(but(mug(), "currency", "USD"), "name", " Enamel mug ");
         for (body, key) in [(mug(), "k1"), (spelled, "\"k1\"")] {
             let again = add(&world, &admin, body, key).await;
@@ -278,9 +278,9 @@ mod a_repeated_addition {
         assert_eq!(products(&world), 1);
     }
 
-    /// Members that are added later are tried, too: all that the document knows.
+    /// The test reads the members from the OpenAPI document, so that it also covers members that are added later.
     #[tokio::test]
-    async fn with_any_member_changed_is_another_request() {
+    async fn a_key_is_refused_if_any_member_of_the_request_differs() {
         let world = World::start().await;
         let admin = Caller::admin();
         let full = but(mug(), "currency", "USD");
@@ -293,7 +293,7 @@ mod a_repeated_addition {
                 "price" => json!(20),
                 "currency" => json!("EUR"),
                 "stock" => json!(11),
-                other => panic!("what else could {other} be?"),
+                other => panic!("the test needs another value of {other}"),
             };
             let answer = add(&world, &admin, but(full.clone(), member, other), "k1").await;
             answer.expect_problem(422, "idempotency_mismatch");
@@ -302,7 +302,7 @@ mod a_repeated_addition {
     }
 
     #[tokio::test]
-    async fn is_another_request_where_another_key_another_person_or_none_names_it() {
+    async fn another_key_another_administrator_or_no_key_adds_another_product() {
         let world = World::start().await;
         let (one, other) = (Caller::admin(), Caller::admin());
         for (person, key) in [(&one, "k1"), (&one, "k2"), (&other, "k1")] {
@@ -323,7 +323,7 @@ mod a_repeated_addition {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_another_request_after_seven_days() {
+    async fn a_key_expires_after_seven_days() {
         let world = World::start_at(Clock::tokio(jiff::Timestamp::now())).await;
         let admin = Caller::admin();
         let first = add(&world, &admin, mug(), "k1").await.text;
@@ -331,13 +331,13 @@ mod a_repeated_addition {
         tokio::time::advance(week - Duration::from_secs(60)).await;
         assert_eq!(add(&world, &admin, mug(), "k1").await.text, first);
         tokio::time::advance(Duration::from_secs(120)).await;
-        // The item is still there; that it has expired is tested, not awaited.
+        // The item still exists. The condition of the write checks that the item has expired.
         assert_ne!(add(&world, &admin, mug(), "k1").await.text, first);
         assert_eq!(products(&world), 2);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn at_the_same_time_adds_one_product() {
+    async fn concurrent_requests_with_one_key_add_one_product() {
         let (world, admin) = (Arc::new(World::start().await), Caller::admin());
         let send = async |world: Arc<World>, admin: Caller| add(&world, &admin, mug(), "k1").await;
         let answers = (0..12).map(|_| tokio::spawn(send(world.clone(), admin.clone())));
@@ -347,7 +347,7 @@ mod a_repeated_addition {
     }
 
     #[tokio::test]
-    async fn may_be_repeated_where_nobody_knows_whether_it_took_effect() {
+    async fn retry_after_is_sent_only_if_a_repeated_request_is_safe() {
         let world = World::start().await;
         let (admin, ada) = (Caller::admin(), Caller::named("Ada"));
         let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" });
@@ -361,7 +361,7 @@ mod a_repeated_addition {
             (&admin, "/products", mug(), None, false),
             (&ada, "/orders", basket.clone(), Some("k1"), true),
             (&ada, "/orders", basket, None, false),
-            // Sent twice, they do no more than once; they need no key.
+            // These requests are idempotent without a key.
             (&admin, adjustments.as_str(), adjustment, None, true),
             (&ada, "/users", profile, None, true),
             (&ada, order.as_str(), json!({}), None, true),
@@ -374,11 +374,11 @@ mod a_repeated_addition {
     }
 }
 
-mod changing_details {
+mod a_change_of_details {
     use super::*;
 
     #[tokio::test]
-    async fn needs_the_etag_of_what_is_changed() {
+    async fn a_change_needs_the_etag_of_the_stored_version() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let path = format!("/products/{id}");
@@ -396,7 +396,7 @@ mod changing_details {
             let answer = patch(&world, &id, stale, json!({ "price": 1 })).await;
             answer.expect_problem(412, "precondition_failed");
         }
-        // Says nothing, and so is no precondition.
+        // An empty header is not a precondition.
         for empty in ["", " ", ",", ", ,"] {
             let answer = patch(&world, &id, empty, json!({ "price": 1 })).await;
             answer.expect_problem(428, "precondition_required");
@@ -407,7 +407,7 @@ mod changing_details {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn of_any_version_succeeds_however_many_do_it_at_once() {
+    async fn concurrent_changes_of_any_version_all_succeed() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let change = async |world: Arc<World>, id: String, n: usize| {
@@ -421,7 +421,7 @@ mod changing_details {
     }
 
     #[tokio::test]
-    async fn changes_nothing_where_nothing_differs() {
+    async fn a_change_without_a_difference_keeps_the_version() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let before = read(&world, &id).await.expect(StatusCode::OK);
@@ -433,7 +433,7 @@ mod changing_details {
     }
 
     #[tokio::test]
-    async fn names_bad_fields_and_takes_a_currency_only_with_a_price() {
+    async fn bad_fields_are_named_and_a_currency_needs_a_price() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         for (body, fields) in [
@@ -449,13 +449,13 @@ mod changing_details {
         }
         let product = patch(&world, &id, "\"1\"", json!({ "price": 17, "currency": "EUR" })).await;
         assert_eq!(product.expect(StatusCode::OK)["currency"], "EUR");
-        // From now on a price without a currency is in euro.
+        // A later price without a currency is in EUR.
         let product = patch(&world, &id, "\"2\"", json!({ "price": 16.5 })).await.expect(StatusCode::OK);
         assert_eq!((&product["price"], &product["currency"]), (&json!(16.5), &json!("EUR")));
     }
 
     #[tokio::test]
-    async fn is_not_disturbed_by_sales_and_does_not_disturb_them() {
+    async fn a_sale_keeps_the_etag_and_a_change_of_details_keeps_the_stock() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let before = read(&world, &id).await;
@@ -471,7 +471,7 @@ mod changing_details {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn at_the_same_time_lets_one_win() {
+    async fn one_of_many_concurrent_changes_of_one_version_succeeds() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let change = |n: u32| {
@@ -492,7 +492,7 @@ mod a_stock_adjustment {
     use super::*;
 
     #[tokio::test]
-    async fn is_applied_once_however_often_it_is_sent() {
+    async fn an_adjustment_is_applied_once_for_each_id() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let first = adjust(&world, &id, "delivery-7", 5).await.expect(StatusCode::OK);
@@ -508,14 +508,14 @@ mod a_stock_adjustment {
         let path = format!("/products/{id}/stock-adjustments");
         world.post(&Caller::admin(), &path, body).await.expect_problem(409, "adjustment_mismatch");
         assert_eq!(stock(&world, &id).await, 15);
-        // The id is the client's, for each product anew.
+        // Another product can have an adjustment with the same id.
         let other = create(&world, mug()).await;
         adjust(&world, &other, "delivery-7", 6).await.expect(StatusCode::OK);
         assert_eq!((stock(&world, &id).await, stock(&world, &other).await), (15, 16));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sent_again_while_it_is_being_committed_waits_for_itself() {
+    async fn a_repeated_adjustment_waits_for_the_commit_of_the_first() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let first = adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK);
@@ -526,21 +526,21 @@ mod a_stock_adjustment {
     }
 
     #[tokio::test]
-    async fn takes_everything_that_is_available_but_nothing_that_is_reserved() {
+    async fn an_adjustment_can_remove_all_available_units_but_no_reserved_units() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         reserve(&world, OrderId::generate(), &[(&id, 4)]).await.expect(StatusCode::OK);
         let refusal = adjust(&world, &id, "breakage", -7).await.expect_problem(409, "insufficient_stock");
         assert_eq!(refusal["available"], 6);
-        // A refused adjustment leaves no trace: its id is still free.
+        // A refused adjustment is not stored, so its id can be used again.
         let applied = adjust(&world, &id, "breakage", -6).await.expect(StatusCode::OK);
-        // And one that took all is not refused when it comes again.
+        // A repeat of the adjustment that removed all available units is not refused.
         assert_eq!(adjust(&world, &id, "breakage", -6).await.expect(StatusCode::OK), applied);
         assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 4 });
     }
 
     #[tokio::test]
-    async fn names_every_bad_field() {
+    async fn an_invalid_adjustment_is_refused_with_all_its_bad_fields() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let path = format!("/products/{id}/stock-adjustments");
@@ -563,7 +563,7 @@ mod a_stock_adjustment {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn sent_many_times_at_once_is_applied_once() {
+    async fn concurrent_repeats_of_an_adjustment_apply_it_once() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let send = |_| {
@@ -583,7 +583,7 @@ mod a_reserve {
     use super::*;
 
     #[tokio::test]
-    async fn takes_all_lines_and_quotes_exact_prices() {
+    async fn a_reserve_takes_all_lines_and_quotes_exact_prices() {
         let world = World::start().await;
         let (mug, rope) = (priced(&world, "19.99", 10).await, priced(&world, "24.75", 4).await);
         let order = OrderId::generate();
@@ -607,7 +607,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn may_name_a_single_product_and_merges_lines_of_one() {
+    async fn a_reserve_can_name_a_single_product_and_merges_lines_of_one_product() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let body = json!({ "order_id": OrderId::generate(), "product_id": id, "quantity": 2 });
@@ -621,7 +621,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn takes_nothing_where_one_line_lacks_stock_and_names_all_that_do() {
+    async fn too_little_stock_for_one_line_refuses_the_reserve_and_names_every_such_line() {
         let world = World::start().await;
         let enough = create(&world, mug()).await;
         let (few, none) = (priced(&world, "1", 2).await, priced(&world, "1", 0).await);
@@ -636,12 +636,12 @@ mod a_reserve {
         );
         assert_eq!(stored_stock(&world, &enough), Stock { available: 10, reserved: 0 });
         assert_eq!(world.cloud.scan("ProductsTable").len(), 3, "a refusal writes nothing");
-        // So the same order may try again with less.
+        // Therefore the same order can reserve a smaller quantity.
         reserve(&world, order, &[(&enough, 10), (&few, 2)]).await.expect(StatusCode::OK);
     }
 
     #[tokio::test]
-    async fn takes_nothing_that_does_not_exist_or_has_no_common_currency() {
+    async fn unknown_products_and_mixed_currencies_are_refused() {
         let world = World::start().await;
         let usd = create(&world, mug()).await;
         let eur = create(&world, but(mug(), "currency", "EUR")).await;
@@ -655,7 +655,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn is_refused_if_it_is_not_a_list_of_lines_within_bounds() {
+    async fn a_reserve_without_valid_lines_is_refused() {
         let world = World::start().await;
         let id = ProductId::generate().to_string();
         let order = OrderId::generate();
@@ -681,7 +681,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn of_fifty_lines_is_one_transaction() {
+    async fn fifty_lines_are_reserved_in_one_transaction() {
         let world = World::start().await;
         let mut ids = Vec::new();
         for _ in 0..50 {
@@ -695,13 +695,13 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn sent_again_gets_the_same_answer_whatever_has_happened_since() {
+    async fn a_repeated_reserve_gets_the_first_answer_after_a_price_change() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
         let first = reserve(&world, order, &[(&id, 10)]).await;
         first.expect(StatusCode::OK);
-        // Nothing is left, and the price has changed.
+        // No unit is available any more, and the price has changed.
         patch(&world, &id, "\"1\"", json!({ "price": 99, "name": "Dear mug" })).await.expect(StatusCode::OK);
         for lines in [&[(id.as_str(), 10)][..], &[(&id, 4), (&id, 6)]] {
             assert_eq!(reserve(&world, order, lines).await.text, first.text);
@@ -710,10 +710,10 @@ mod a_reserve {
         reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "out_of_stock");
     }
 
-    /// The items of a transaction come into sight one by one: a repeat may see
-    /// what is missing from the stock, and not yet that it is itself who has it.
+    /// The items of a transaction become visible one after another. A repeat may read the reduced stock before its own
+    /// reservation is visible.
     #[tokio::test(start_paused = true)]
-    async fn sent_again_while_it_is_being_committed_waits_for_itself() {
+    async fn a_repeated_reserve_waits_for_the_commit_of_the_first() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -727,7 +727,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn of_something_else_for_the_same_order_is_a_conflict() {
+    async fn other_lines_for_the_same_order_are_refused() {
         let world = World::start().await;
         let (id, other) = (create(&world, mug()).await, create(&world, mug()).await);
         let order = OrderId::generate();
@@ -739,7 +739,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn is_for_other_services_only() {
+    async fn only_services_can_reserve_and_release() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -752,7 +752,7 @@ mod a_reserve {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn by_thirty_orders_at_once_of_twenty_pieces_succeeds_twenty_times() {
+    async fn twenty_of_thirty_concurrent_orders_reserve_a_stock_of_twenty() {
         let world = Arc::new(World::start().await);
         let id = create(&world, but(mug(), "stock", 20)).await;
         let start = |_| {
@@ -772,13 +772,14 @@ mod a_reserve {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn sent_many_times_at_once_by_one_order_takes_once() {
+    async fn concurrent_repeats_of_a_reserve_take_the_stock_once() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
         let send = |_| {
             let (world, id) = (world.clone(), id.clone());
-            // All that there is: each repeat sees a lack that its twin caused.
+            // The quantity is the whole stock, so that each repeat reads a stock that the first request has reduced to
+            // zero.
             tokio::spawn(async move { reserve(&world, order, &[(&id, 10)]).await.expect(StatusCode::OK) })
         };
         let mut answers = Vec::new();
@@ -794,7 +795,7 @@ mod a_release {
     use super::*;
 
     #[tokio::test]
-    async fn gives_everything_back_once_and_for_good() {
+    async fn a_release_returns_the_stock_once_and_refuses_a_later_reserve() {
         let world = World::start().await;
         let (mug, rope) = (priced(&world, "19.99", 10).await, priced(&world, "24.75", 4).await);
         let order = OrderId::generate();
@@ -810,11 +811,11 @@ mod a_release {
     }
 
     #[tokio::test]
-    async fn of_nothing_leaves_a_tombstone_that_refuses_a_late_reserve() {
+    async fn a_release_without_a_reservation_leaves_a_tombstone_that_refuses_a_late_reserve() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
-        // With a body, too, which is not looked at.
+        // A body is accepted and ignored.
         let path = format!("/reservations/{order}/release");
         world.post(&Caller::service(), &path, json!({})).await.expect(StatusCode::OK);
         release(&world, order).await.expect(StatusCode::OK);
@@ -827,14 +828,14 @@ mod a_release {
     }
 
     #[tokio::test]
-    async fn needs_an_orders_id() {
+    async fn a_release_needs_a_valid_order_id() {
         let world = World::start().await;
         let answer = world.post(&Caller::service(), "/reservations/42/release", json!({})).await;
         answer.expect_bad_fields(&["id"]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn that_races_with_its_reserve_leaves_nothing_reserved() {
+    async fn a_release_concurrent_with_its_reserve_leaves_nothing_reserved() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         for _ in 0..25 {
@@ -859,67 +860,66 @@ mod a_release {
     }
 }
 
-/// What happens between a read and the write that was decided on it, and when
-/// the table's answer does not arrive.
-mod interference {
+/// Other writes between a read and the write that is based on it, and lost answers of the table.
+mod races_and_lost_answers {
     use super::*;
 
-    /// What to do with a call to DynamoDB.
-    enum Meddling {
-        /// Lets somebody else do something first.
-        First(Pin<Box<dyn Future<Output = ()> + Send>>),
-        /// Carries it out, but loses the answer.
+    /// An intervention in a call to DynamoDB.
+    enum Intervention {
+        /// Runs other requests before the call.
+        RunFirst(Pin<Box<dyn Future<Output = ()> + Send>>),
+        /// Carries out the call, but loses the answer.
         LoseAnswer,
-        /// Answers that another transaction is at work on an item.
-        Conflict,
-        /// Answers that there was no time for any of the keys of a batch.
-        Unprocessed,
-        /// Answers for the last key of a batch only.
-        Last,
+        /// Answers that another transaction is writing an item.
+        TransactionConflict,
+        /// Answers that no key of a batch was processed.
+        ProcessNoKey,
+        /// Processes only the last key of a batch.
+        ProcessLastKey,
     }
 
-    /// Stands between a products service and the cloud. Each entry meddles
-    /// with one call of its operation, in order.
+    /// A connector between a products service and the cloud. Each intervention applies to one call of its operation, in
+    /// order.
     #[derive(Clone)]
-    struct Meddler {
+    struct InterveningConnector {
         cloud: Cloud,
-        plans: Arc<Mutex<Vec<(&'static str, Meddling)>>>,
+        interventions: Arc<Mutex<Vec<(&'static str, Intervention)>>>,
     }
 
-    impl fmt::Debug for Meddler {
+    impl fmt::Debug for InterveningConnector {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("Meddler")
+            f.write_str("InterveningConnector")
         }
     }
 
-    impl HttpConnector for Meddler {
+    impl HttpConnector for InterveningConnector {
         fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
-            let meddler = self.clone();
+            let connector = self.clone();
             HttpConnectorFuture::new(async move {
                 let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
-                let plan = {
-                    let mut plans = meddler.plans.lock().unwrap();
-                    let next = plans.iter().position(|(operation, _)| target.ends_with(operation));
-                    next.map(|next| plans.remove(next).1)
+                let intervention = {
+                    let mut interventions = connector.interventions.lock().unwrap();
+                    let next = interventions.iter().position(|(operation, _)| target.ends_with(operation));
+                    next.map(|next| interventions.remove(next).1)
                 };
-                match plan {
-                    None => meddler.cloud.call(request).await,
-                    Some(Meddling::First(work)) => {
+                match intervention {
+                    None => connector.cloud.call(request).await,
+                    Some(Intervention::RunFirst(work)) => {
                         work.await;
-                        meddler.cloud.call(request).await
+                        connector.cloud.call(request).await
                     }
-                    Some(Meddling::LoseAnswer) => {
-                        meddler.cloud.call(request).await?;
+                    Some(Intervention::LoseAnswer) => {
+                        connector.cloud.call(request).await?;
                         Err(ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()))
                     }
-                    Some(Meddling::Conflict) => Ok(conflict()),
-                    Some(Meddling::Unprocessed) => Ok(unprocessed(&keys_of(&request), json!({}))),
-                    Some(Meddling::Last) => {
+                    Some(Intervention::TransactionConflict) => Ok(conflict()),
+                    Some(Intervention::ProcessNoKey) => Ok(unprocessed(&keys_of(&request), json!({}))),
+                    Some(Intervention::ProcessLastKey) => {
                         let mut rest = keys_of(&request);
                         let last = rest.pop().unwrap();
                         let only = json!({ "RequestItems": { "ProductsTable": { "Keys": [last] } } });
                         *request.body_mut() = SdkBody::from(only.to_string());
-                        let found = meddler.cloud.call(request).await?;
+                        let found = connector.cloud.call(request).await?;
                         let found: Value = serde_json::from_slice(found.body().bytes().unwrap()).unwrap();
                         Ok(unprocessed(&rest, found["Responses"].clone()))
                     }
@@ -953,19 +953,20 @@ mod interference {
         response
     }
 
-    /// The world's table, with a meddler in between.
-    async fn table(world: &World, plans: Vec<(&'static str, Meddling)>) -> Table {
-        let meddler = Meddler { cloud: world.cloud.clone(), plans: Arc::new(Mutex::new(plans)) };
-        world::table(meddler, "ProductsTable").await
+    /// The products table behind a connector with interventions.
+    async fn table(world: &World, interventions: Vec<(&'static str, Intervention)>) -> Table {
+        let connector =
+            InterveningConnector { cloud: world.cloud.clone(), interventions: Arc::new(Mutex::new(interventions)) };
+        world::table(connector, "ProductsTable").await
     }
 
-    /// A products service on that table.
-    async fn meddled(world: &World, plans: Vec<(&'static str, Meddling)>) -> Products {
-        Products::new(DynamoRepository::new(table(world, plans).await), Clock::System)
+    /// A products service whose calls to DynamoDB meet the interventions.
+    async fn products_with(world: &World, interventions: Vec<(&'static str, Intervention)>) -> Products {
+        Products::new(DynamoRepository::new(table(world, interventions).await), Clock::System)
     }
 
-    async fn undisturbed(world: &World) -> Products {
-        meddled(world, Vec::new()).await
+    async fn products(world: &World) -> Products {
+        products_with(world, Vec::new()).await
     }
 
     fn lines(wanted: &[(&str, u32)]) -> Lines {
@@ -976,50 +977,47 @@ mod interference {
         Lines::merge(&wanted.iter().map(line).collect::<Vec<_>>()).unwrap()
     }
 
-    /// Somebody changes the price.
-    async fn price_change(world: &World, id: &str, price: &str) -> Meddling {
-        let (products, id, price) = (undisturbed(world).await, id.parse().unwrap(), price.parse().unwrap());
-        Meddling::First(Box::pin(async move {
+    async fn price_change(world: &World, id: &str, price: &str) -> Intervention {
+        let (products, id, price) = (products(world).await, id.parse().unwrap(), price.parse().unwrap());
+        Intervention::RunFirst(Box::pin(async move {
             let change = DetailsChange { price: Some((price, None)), ..DetailsChange::default() };
             products.change(id, |_| true, change).await.unwrap();
         }))
     }
 
-    /// Another order takes some.
-    async fn sale(world: &World, order: OrderId, id: &str, quantity: u32) -> Meddling {
-        let (products, lines) = (undisturbed(world).await, lines(&[(id, quantity)]));
-        Meddling::First(Box::pin(async move {
+    async fn sale(world: &World, order: OrderId, id: &str, quantity: u32) -> Intervention {
+        let (products, lines) = (products(world).await, lines(&[(id, quantity)]));
+        Intervention::RunFirst(Box::pin(async move {
             products.reserve(order, &lines).await.unwrap();
         }))
     }
 
-    /// An order's reservation is released.
-    async fn released(world: &World, order: OrderId) -> Meddling {
-        let products = undisturbed(world).await;
-        Meddling::First(Box::pin(async move { products.release(order).await.unwrap() }))
+    async fn released(world: &World, order: OrderId) -> Intervention {
+        let products = products(world).await;
+        Intervention::RunFirst(Box::pin(async move { products.release(order).await.unwrap() }))
     }
 
     const TRANSACTION: &str = "TransactWriteItems";
 
     #[tokio::test]
-    async fn a_price_that_changes_before_the_reserve_is_written_is_the_one_that_counts() {
+    async fn a_price_change_before_the_write_of_a_reserve_is_in_the_quote() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
-        let products = meddled(&world, vec![(TRANSACTION, price_change(&world, &id, "25").await)]).await;
+        let products = products_with(&world, vec![(TRANSACTION, price_change(&world, &id, "25").await)]).await;
         let quote = products.reserve(OrderId::generate(), &lines(&[(&id, 2)])).await.unwrap();
         assert_eq!(quote.total.to_string(), "50.00 USD");
         assert_eq!(stored_stock(&world, &id), Stock { available: 8, reserved: 2 });
     }
 
     #[tokio::test]
-    async fn a_price_that_never_stands_still_is_no_refusal() {
+    async fn a_price_that_changes_before_each_attempt_is_contention_and_not_a_refusal() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
-        let mut plans = Vec::new();
+        let mut interventions = Vec::new();
         for price in ["21", "22", "23", "24", "25", "26"] {
-            plans.push((TRANSACTION, price_change(&world, &id, price).await));
+            interventions.push((TRANSACTION, price_change(&world, &id, price).await));
         }
-        let products = meddled(&world, plans).await;
+        let products = products_with(&world, interventions).await;
         let order = OrderId::generate();
         let error = products.reserve(order, &lines(&[(&id, 2)])).await.unwrap_err();
         assert!(matches!(error, ProductError::Store(_)), "{error:?}");
@@ -1028,11 +1026,11 @@ mod interference {
     }
 
     #[tokio::test]
-    async fn stock_that_goes_before_the_reserve_is_written_is_gone() {
+    async fn a_sale_before_the_write_of_a_reserve_reduces_the_available_stock() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let sale = sale(&world, OrderId::generate(), &id, 9).await;
-        let products = meddled(&world, vec![(TRANSACTION, sale)]).await;
+        let products = products_with(&world, vec![(TRANSACTION, sale)]).await;
         let error = products.reserve(OrderId::generate(), &lines(&[(&id, 2)])).await.unwrap_err();
         let ProductError::Refused(ReservationRefusal::OutOfStock(lacking)) = error else { panic!("{error:?}") };
         assert_eq!((lacking.len(), lacking[0].available), (1, 1));
@@ -1040,11 +1038,11 @@ mod interference {
     }
 
     #[tokio::test]
-    async fn stock_that_goes_before_an_adjustment_is_written_cannot_go_again() {
+    async fn a_sale_before_the_write_of_an_adjustment_reduces_the_available_stock() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let sale = sale(&world, OrderId::generate(), &id, 9).await;
-        let products = meddled(&world, vec![(TRANSACTION, sale)]).await;
+        let products = products_with(&world, vec![(TRANSACTION, sale)]).await;
         let delta = Delta::try_from(-2).unwrap();
         let breakage = NewAdjustment { id: "b".parse().unwrap(), delta, reason: "Broken".parse().unwrap() };
         let error = products.adjust(id.parse().unwrap(), breakage).await.unwrap_err();
@@ -1053,12 +1051,12 @@ mod interference {
     }
 
     #[tokio::test]
-    async fn an_order_that_takes_the_last_pieces_twice_at_once_has_them_in_both_answers() {
+    async fn concurrent_repeats_of_a_reserve_of_the_last_units_both_succeed() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         for operation in [TRANSACTION, "BatchGetItem"] {
             let order = OrderId::generate();
-            let products = meddled(&world, vec![(operation, sale(&world, order, &id, 10).await)]).await;
+            let products = products_with(&world, vec![(operation, sale(&world, order, &id, 10).await)]).await;
             let quote = products.reserve(order, &lines(&[(&id, 10)])).await.unwrap();
             assert_eq!(quote.total.to_string(), "199.90 USD");
             assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 10 });
@@ -1067,83 +1065,84 @@ mod interference {
     }
 
     #[tokio::test]
-    async fn a_release_that_overtakes_its_reserve_wins() {
+    async fn a_release_before_the_write_of_its_reserve_refuses_the_reserve() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
-        let products = meddled(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
+        let products = products_with(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
         let error = products.reserve(order, &lines(&[(&id, 2)])).await.unwrap_err();
         assert!(matches!(error, ProductError::Refused(ReservationRefusal::Released)), "{error:?}");
         assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
     }
 
     #[tokio::test]
-    async fn a_reserve_that_comes_before_its_tombstone_is_written_is_given_back() {
+    async fn a_reserve_before_the_write_of_its_tombstone_is_released() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
-        let products = meddled(&world, vec![("PutItem", sale(&world, order, &id, 4).await)]).await;
+        let products = products_with(&world, vec![("PutItem", sale(&world, order, &id, 4).await)]).await;
         products.release(order).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
         reserve(&world, order, &[(&id, 4)]).await.expect_problem(409, "reservation_released");
     }
 
     #[tokio::test]
-    async fn two_releases_at_once_give_back_once() {
+    async fn two_concurrent_releases_return_the_stock_once() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
         reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
         reserve(&world, OrderId::generate(), &[(&id, 4)]).await.expect(StatusCode::OK);
-        let products = meddled(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
+        let products = products_with(&world, vec![(TRANSACTION, released(&world, order).await)]).await;
         products.release(order).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_lost_on_its_way_changes_nothing() {
+    async fn a_write_whose_answer_is_lost_takes_effect_once() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let (order, other) = (OrderId::generate(), OrderId::generate());
-        let lose = |operation| vec![(operation, Meddling::LoseAnswer)];
-        meddled(&world, lose(TRANSACTION)).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
+        let lose = |operation| vec![(operation, Intervention::LoseAnswer)];
+        products_with(&world, lose(TRANSACTION)).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
-        meddled(&world, lose(TRANSACTION)).await.release(order).await.unwrap();
+        products_with(&world, lose(TRANSACTION)).await.release(order).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
-        meddled(&world, lose("PutItem")).await.release(other).await.unwrap();
+        products_with(&world, lose("PutItem")).await.release(other).await.unwrap();
         reserve(&world, other, &[(&id, 1)]).await.expect_problem(409, "reservation_released");
 
         let (product, delta) = (id.parse().unwrap(), Delta::try_from(-3).unwrap());
         let breakage = NewAdjustment { id: "b".parse().unwrap(), delta, reason: "Broken".parse().unwrap() };
-        meddled(&world, lose(TRANSACTION)).await.adjust(product, breakage).await.unwrap();
+        products_with(&world, lose(TRANSACTION)).await.adjust(product, breakage).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 7, reserved: 0 });
 
         let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };
-        let changed = meddled(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
+        let changed = products_with(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
         assert_eq!(changed.version, 2);
         let new = NewProduct { details: changed.details.clone(), units: 5.try_into().unwrap() };
         let (admin, key) = (UserId::generate(), "k".parse().unwrap());
         for (operation, key) in [("PutItem", None), (TRANSACTION, Some(key))] {
-            let products = meddled(&world, lose(operation)).await;
+            let products = products_with(&world, lose(operation)).await;
             let created = products.create(admin, new.clone(), key).await.unwrap();
             assert_eq!(stock(&world, &created.id.to_string()).await, 5);
         }
     }
 
     #[tokio::test]
-    async fn a_conflict_with_another_transaction_is_no_refusal() {
+    async fn a_transaction_conflict_is_retried_and_is_not_a_refusal() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
-        let conflicts = || vec![(TRANSACTION, Meddling::Conflict), (TRANSACTION, Meddling::Conflict)];
-        meddled(&world, conflicts()).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
+        let conflicts =
+            || vec![(TRANSACTION, Intervention::TransactionConflict), (TRANSACTION, Intervention::TransactionConflict)];
+        products_with(&world, conflicts()).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
-        meddled(&world, conflicts()).await.release(order).await.unwrap();
+        products_with(&world, conflicts()).await.release(order).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 0 });
     }
 
     #[tokio::test]
-    async fn a_table_that_somebody_edited_by_hand_is_not_made_worse() {
+    async fn a_release_of_more_than_is_reserved_fails_and_changes_nothing() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -1154,53 +1153,53 @@ mod interference {
         assert_eq!(table.send(update).await.unwrap(), WriteOutcome::Written);
         release(&world, order).await.expect_problem(500, "internal_error");
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 3 });
-        // The order still has what it had.
+        // The order still has its reservation.
         reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_batch_that_is_left_unfinished_is_asked_for_again_but_not_for_ever() {
+    async fn unprocessed_keys_of_a_batch_are_requested_again_but_not_for_ever() {
         let world = World::start().await;
         let ids = [create(&world, mug()).await, create(&world, mug()).await, create(&world, mug()).await];
-        let plans = vec![
-            ("BatchGetItem", Meddling::Unprocessed),
-            ("BatchGetItem", Meddling::Last),
-            ("BatchGetItem", Meddling::Last),
+        let interventions = vec![
+            ("BatchGetItem", Intervention::ProcessNoKey),
+            ("BatchGetItem", Intervention::ProcessLastKey),
+            ("BatchGetItem", Intervention::ProcessLastKey),
         ];
-        let page = meddled(&world, plans).await.list(Limit::default(), None).await.unwrap();
-        // In the catalogue's order, although the last came first.
+        let page = products_with(&world, interventions).await.list(Limit::default(), None).await.unwrap();
+        // The page is sorted, although the last product was read first.
         assert_eq!(page.map(|product| product.id.to_string()).items, ids);
 
-        let plans = (0..6).map(|_| ("BatchGetItem", Meddling::Unprocessed)).collect();
+        let interventions = (0..6).map(|_| ("BatchGetItem", Intervention::ProcessNoKey)).collect();
         let order = OrderId::generate();
-        let products = meddled(&world, plans).await;
+        let products = products_with(&world, interventions).await;
         let began = tokio::time::Instant::now();
         let error = products.reserve(order, &lines(&[(&ids[0], 1)])).await.unwrap_err();
         assert!(matches!(error, ProductError::Store(_)), "{error:?}");
-        // Each pause twice the one before.
+        // Each pause is twice as long as the pause before.
         assert_eq!(began.elapsed().as_millis(), 20 + 40 + 80 + 160 + 320);
     }
 
     #[tokio::test]
-    async fn a_change_of_details_between_two_others_loses() {
+    async fn a_concurrent_change_makes_a_change_stale_unless_it_accepts_any_version() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
-        let products = meddled(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
+        let products = products_with(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
         let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };
         let error = products.change(id.parse().unwrap(), |version| version == 1, change.clone()).await.unwrap_err();
         assert!(matches!(error, ProductError::Stale), "{error:?}");
         assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
-        // Unless it is meant for whatever there is: then both are kept.
-        let products = meddled(&world, vec![("UpdateItem", price_change(&world, &id, "26").await)]).await;
+        // A change that accepts any version is applied after the concurrent change.
+        let products = products_with(&world, vec![("UpdateItem", price_change(&world, &id, "26").await)]).await;
         products.change(id.parse().unwrap(), |_| true, change).await.unwrap();
         let product = read(&world, &id).await.json();
         assert_eq!((&product["name"], &product["price"]), (&json!("Mug"), &json!(26.0)));
     }
 }
 
-/// Something that somebody does, to one of a few products or orders.
+/// A request about one of a few products or orders.
 #[derive(Clone, Debug)]
-enum Act {
+enum Action {
     Reserve { order: usize, lines: Vec<(usize, u32)> },
     Release { order: usize },
     Adjust { product: usize, delta: i64 },
@@ -1209,21 +1208,21 @@ enum Act {
 const PRODUCTS: usize = 3;
 const ORDERS: usize = 4;
 
-fn acts() -> impl Strategy<Value = Act> {
+fn actions() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => (0..ORDERS, prop::collection::vec((0..PRODUCTS, 1u32..6), 1..4))
-            .prop_map(|(order, lines)| Act::Reserve { order, lines }),
-        2 => (0..ORDERS).prop_map(|order| Act::Release { order }),
+            .prop_map(|(order, lines)| Action::Reserve { order, lines }),
+        2 => (0..ORDERS).prop_map(|order| Action::Release { order }),
         2 => (0..PRODUCTS, -8i64..8)
-            .prop_filter("an adjustment adjusts", |(_, delta)| *delta != 0)
-            .prop_map(|(product, delta)| Act::Adjust { product, delta }),
+            .prop_filter("an adjustment is not zero", |(_, delta)| *delta != 0)
+            .prop_map(|(product, delta)| Action::Adjust { product, delta }),
     ]
 }
 
-/// The rules of the domain, applied in memory.
+/// The expected stock and reservations, computed in memory with the rules of the domain.
 struct Model {
     stock: Vec<Stock>,
-    /// `None` once released.
+    /// The reserved quantities of each order. `None` after the release.
     orders: HashMap<usize, Option<HashMap<usize, Quantity>>>,
 }
 
@@ -1252,7 +1251,7 @@ impl Model {
 
     fn release(&mut self, order: usize) {
         for (product, quantity) in self.orders.insert(order, None).flatten().unwrap_or_default() {
-            self.stock[product] = self.stock[product].after_release(quantity).expect("it was taken");
+            self.stock[product] = self.stock[product].after_release(quantity).expect("the quantity was reserved");
         }
     }
 
@@ -1263,12 +1262,12 @@ impl Model {
     }
 }
 
-/// The table's conditions and the domain's arithmetic are the same rules
-/// written twice; this holds them together.
+/// The conditions of the table's writes and the arithmetic of the domain are the same rules, written twice. This test
+/// compares the two.
 #[test]
-fn whatever_happens_the_table_has_what_the_rules_say() {
+fn the_table_agrees_with_the_domain_after_any_sequence_of_requests() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    proptest!(ProptestConfig::with_cases(32), |(acts in prop::collection::vec(acts(), 1..25))| {
+    proptest!(ProptestConfig::with_cases(32), |(actions in prop::collection::vec(actions(), 1..25))| {
         runtime.block_on(async {
             let world = World::start().await;
             let mut products = Vec::new();
@@ -1278,17 +1277,17 @@ fn whatever_happens_the_table_has_what_the_rules_say() {
             let ids: Vec<_> = (0..ORDERS).map(|_| OrderId::generate()).collect();
             let mut model =
                 Model { stock: vec![Stock { available: 10, reserved: 0 }; PRODUCTS], orders: HashMap::new() };
-            for (n, act) in acts.iter().enumerate() {
-                let (answer, expected) = match act {
-                    Act::Reserve { order, lines } => {
+            for (n, action) in actions.iter().enumerate() {
+                let (answer, expected) = match action {
+                    Action::Reserve { order, lines } => {
                         let wanted: Vec<_> = lines.iter().map(|(at, quantity)| (&*products[*at], *quantity)).collect();
                         (reserve(&world, ids[*order], &wanted).await, model.reserve(*order, lines))
                     }
-                    Act::Release { order } => {
+                    Action::Release { order } => {
                         model.release(*order);
                         (release(&world, ids[*order]).await, Ok(()))
                     }
-                    Act::Adjust { product, delta } => {
+                    Action::Adjust { product, delta } => {
                         let answer = adjust(&world, &products[*product], &format!("a-{n}"), *delta).await;
                         (answer, model.adjust(*product, *delta))
                     }
@@ -1297,9 +1296,9 @@ fn whatever_happens_the_table_has_what_the_rules_say() {
                     StatusCode::OK => Ok(()),
                     _ => Err(answer.json()["code"].as_str().unwrap_or_default().to_owned()),
                 };
-                assert_eq!(found, expected.map_err(str::to_owned), "{act:?}: {}", answer.text);
+                assert_eq!(found, expected.map_err(str::to_owned), "{action:?}: {}", answer.text);
                 let stocks: Vec<_> = products.iter().map(|id| stored_stock(&world, id)).collect();
-                assert_eq!(stocks, model.stock, "{act:?}");
+                assert_eq!(stocks, model.stock, "{action:?}");
             }
         });
     });

@@ -1,15 +1,15 @@
-//! The users service: creating, reading, changing and leaving.
+//! The users service: profiles, their contact details, and deactivation.
 
 use http::{Method, StatusCode};
 use in_process_tests::{Caller, World};
 use serde_json::{Value, json};
 
-/// What the users service answers to another service that asks about `person`
-/// and passes on what the person's token says.
+/// Asks the users service, as another service does, whether `person` may order, and passes on the contact details of
+/// the person's token.
 async fn validate(world: &World, person: &Caller) -> Value {
-    let heard = json!({ "email": person.email(), "phone": person.phone(), "as_of": person.issued_at() });
+    let token_contact = json!({ "email": person.email(), "phone": person.phone(), "as_of": person.issued_at() });
     let path = format!("/users/{}/validate", person.id());
-    world.post(&Caller::service(), &path, heard).await.expect(StatusCode::OK)
+    world.post(&Caller::service(), &path, token_contact).await.expect(StatusCode::OK)
 }
 
 async fn profile(world: &World, person: &Caller) -> Value {
@@ -21,7 +21,7 @@ async fn create(world: &World, person: &Caller) -> in_process_tests::Answer {
 }
 
 #[tokio::test]
-async fn a_signed_in_person_creates_their_profile_with_their_verified_address_and_phone() {
+async fn a_new_profile_has_the_verified_address_and_phone_of_its_owner() {
     let world = World::start().await;
     let ada = Caller::named("Ada");
     let answer = world.post(&ada, "/users", json!({ "name": " Ada Lovelace ", "email": "ADA@example.com" })).await;
@@ -36,7 +36,7 @@ async fn a_signed_in_person_creates_their_profile_with_their_verified_address_an
 }
 
 #[tokio::test]
-async fn a_profile_takes_no_address_that_the_pool_did_not_verify() {
+async fn an_address_that_the_pool_did_not_verify_is_refused() {
     let world = World::start().await;
     let ada = Caller::named("Ada");
     let body = json!({ "name": "Ada", "email": "somebody.else@example.com" });
@@ -46,7 +46,7 @@ async fn a_profile_takes_no_address_that_the_pool_did_not_verify() {
 }
 
 #[tokio::test]
-async fn a_second_profile_and_a_taken_address_are_conflicts() {
+async fn a_second_profile_and_an_address_of_another_user_are_conflicts() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let body = json!({ "name": "Ada", "email": ada.email() });
@@ -72,7 +72,7 @@ async fn every_bad_field_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn somebody_elses_profile_is_not_found_but_an_administrator_reads_it() {
+async fn another_users_profile_is_not_found_but_an_administrator_reads_it() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -84,7 +84,7 @@ async fn somebody_elses_profile_is_not_found_but_an_administrator_reads_it() {
 }
 
 #[tokio::test]
-async fn a_profile_follows_its_owners_changes() {
+async fn an_owner_changes_name_and_address() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -95,7 +95,7 @@ async fn a_profile_follows_its_owners_changes() {
     let user = world.patch(&moved, &path, json!({ "email": "countess@example.com" })).await.expect(StatusCode::OK);
     assert_eq!(user["email"], "countess@example.com");
 
-    // The old address is free again, the new one is not.
+    // Another user can have the old address, but not the new address.
     let next = Caller::named("Next").with_claim("email", ada.email());
     world.post(&next, "/users", json!({ "name": "N", "email": ada.email() })).await.expect(StatusCode::CREATED);
     let third = Caller::named("Third").with_claim("email", "countess@example.com");
@@ -104,7 +104,7 @@ async fn a_profile_follows_its_owners_changes() {
 }
 
 #[tokio::test]
-async fn an_administrator_may_rename_but_not_readdress() {
+async fn an_administrator_can_change_a_name_but_not_an_address() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let admin = Caller::admin();
@@ -115,7 +115,7 @@ async fn an_administrator_may_rename_but_not_readdress() {
 }
 
 #[tokio::test]
-async fn leaving_erases_personal_data_and_frees_the_address() {
+async fn deactivation_erases_personal_data_and_releases_the_address() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -135,7 +135,7 @@ async fn leaving_erases_personal_data_and_frees_the_address() {
 }
 
 #[tokio::test]
-async fn other_services_learn_whether_a_user_may_order_and_how_to_reach_them() {
+async fn validation_returns_whether_a_user_may_order_and_the_contact_details() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let recipient = json!({ "name": "Ada", "email": ada.email(), "phone": ada.phone() });
@@ -147,7 +147,7 @@ async fn other_services_learn_whether_a_user_may_order_and_how_to_reach_them() {
 }
 
 #[tokio::test]
-async fn people_do_not_reach_internal_routes_and_services_do_not_pass_as_people() {
+async fn people_cannot_call_internal_routes_and_services_cannot_act_as_people() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let validate = format!("/users/{}/validate", ada.id());
@@ -160,7 +160,7 @@ async fn people_do_not_reach_internal_routes_and_services_do_not_pass_as_people(
 }
 
 #[tokio::test]
-async fn health_is_for_anyone_and_deep_health_for_administrators() {
+async fn everybody_can_read_health_but_only_administrators_can_read_deep_health() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let health = world.get(&Caller::anonymous(), "/health/users").await.expect(StatusCode::OK);
@@ -174,7 +174,7 @@ async fn health_is_for_anyone_and_deep_health_for_administrators() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_request_gets_a_problem_document_too() {
+async fn malformed_requests_are_answered_with_problem_documents() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     world.get(&ada, "/users/42").await.expect_bad_fields(&["id"]);
@@ -191,10 +191,10 @@ async fn what_is_not_a_request_gets_a_problem_document_too() {
     world.send_raw(&ada, request("application/json", large)).await.expect_problem(413, "payload_too_large");
 }
 
-// ── Who has an address, and who knows it best ───────────────────────────────
+// ── Owners of addresses, and newer and older tokens ─────────────────────────
 
 #[tokio::test]
-async fn a_profile_follows_the_newest_token_with_which_its_owner_orders() {
+async fn validation_updates_a_profile_from_the_newest_token() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let moved =
@@ -203,13 +203,13 @@ async fn a_profile_follows_the_newest_token_with_which_its_owner_orders() {
     assert_eq!(validate(&world, &moved).await["recipient"], recipient);
     let user = profile(&world, &ada).await;
     assert_eq!((&user["email"], &user["phone"]), (&json!("b@example.com"), &json!("+15555550199")));
-    // An older token, still valid, says what was true before.
+    // An older token, which is still valid, has the former contact details.
     assert_eq!(validate(&world, &ada).await["recipient"], recipient);
     assert_eq!(profile(&world, &ada).await, user);
 }
 
 #[tokio::test]
-async fn a_newer_token_that_says_the_same_still_outdates_the_older_ones() {
+async fn a_newer_token_with_the_same_contact_makes_older_tokens_outdated() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let created = profile(&world, &ada).await;
@@ -220,51 +220,51 @@ async fn a_newer_token_that_says_the_same_still_outdates_the_older_ones() {
 }
 
 #[tokio::test]
-async fn a_token_without_a_verified_address_leaves_the_profiles_in_force() {
+async fn a_token_without_a_verified_address_keeps_the_address_of_the_profile() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let heard = json!({ "as_of": ada.issued_at() + 60 });
+    let token_contact = json!({ "as_of": ada.issued_at() + 60 });
     let path = format!("/users/{}/validate", ada.id());
-    let answer = world.post(&Caller::service(), &path, heard).await.expect(StatusCode::OK);
+    let answer = world.post(&Caller::service(), &path, token_contact).await.expect(StatusCode::OK);
     assert_eq!(answer["recipient"], json!({ "name": "Ada", "email": ada.email() }));
 }
 
 #[tokio::test]
-async fn an_address_goes_to_whom_the_pool_has_verified_it_for_last() {
+async fn an_address_belongs_to_the_person_for_whom_the_pool_verified_it_last() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let heir = Caller::named("Heir").with_later_token(60).with_claim("email", ada.email());
     create(&world, &heir).await.expect(StatusCode::CREATED);
-    // The profile that had it keeps its id, and has no address.
+    // The former owner of the address keeps the profile, but the profile has no address.
     let user = profile(&world, &ada).await;
     assert_eq!((&user["status"], &user["name"], &user["email"]), (&json!("ACTIVE"), &json!("Ada"), &Value::Null));
-    // Its owner's old token doesn't get it back, nor another's.
+    // An old token of the former owner does not move the address back.
     assert_eq!(validate(&world, &ada).await["recipient"]["email"], Value::Null);
     world
         .patch(&ada, &format!("/users/{}", ada.id()), json!({ "email": ada.email() }))
         .await
         .expect_problem(409, "email_taken");
     assert_eq!(profile(&world, &heir).await["email"], ada.email());
-    // Its owner's next token brings a new one.
+    // The next token of the former owner brings a new address.
     let moved = ada.with_later_token(120).with_claim("email", "b@example.com");
     assert_eq!(validate(&world, &moved).await["recipient"]["email"], "b@example.com");
     assert_eq!(profile(&world, &ada).await["email"], "b@example.com");
 }
 
 #[tokio::test]
-async fn an_order_takes_over_an_address_as_a_new_profile_does() {
+async fn validation_can_move_an_address_from_another_user() {
     let world = World::start().await;
     let (ada, grace) = (world.customer("Ada").await, world.customer("Grace").await);
     let grace = grace.with_later_token(60).with_claim("email", ada.email());
     assert_eq!(validate(&world, &grace).await["recipient"]["email"], ada.email());
     assert_eq!(profile(&world, &ada).await["email"], Value::Null);
-    // Grace's former address is free.
+    // Another user can have Grace's former address.
     let next = Caller::named("Next").with_claim("email", "grace@example.com");
     create(&world, &next).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
-async fn an_older_token_takes_an_address_from_nobody() {
+async fn an_older_token_takes_no_address_from_another_user() {
     let world = World::start().await;
     let ada = Caller::named("Ada").with_later_token(60);
     create(&world, &ada).await.expect(StatusCode::CREATED);
@@ -273,14 +273,14 @@ async fn an_older_token_takes_an_address_from_nobody() {
     let grace = world.customer("Grace").await;
     let mistaken =
         grace.with_later_token(30).with_claim("email", ada.email()).with_claim("phone_number", "+15555550199");
-    // What else the token says is heard.
+    // The profile gets the phone number of the token.
     let recipient = json!({ "name": "Grace", "email": "grace@example.com", "phone": "+15555550199" });
     assert_eq!(validate(&world, &mistaken).await["recipient"], recipient);
     assert_eq!(profile(&world, &ada).await["email"], ada.email());
 }
 
 #[tokio::test]
-async fn a_person_whom_the_pool_has_forgotten_signs_up_again_with_the_same_address() {
+async fn a_person_who_signs_up_again_keeps_the_address() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let again = Caller::named("Ada").with_later_token(3600);
@@ -290,7 +290,7 @@ async fn a_person_whom_the_pool_has_forgotten_signs_up_again_with_the_same_addre
 }
 
 #[tokio::test]
-async fn an_address_belongs_to_one_of_many_who_claim_it_at_once() {
+async fn the_newest_of_many_concurrent_claims_gets_the_address() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let heirs: Vec<_> =
@@ -301,12 +301,12 @@ async fn an_address_belongs_to_one_of_many_who_claim_it_at_once() {
     let owners = world.cloud.scan("UsersTable");
     let with_address = |item: &&Value| item["contact"]["M"]["email"]["S"] == ada.email();
     assert_eq!(owners.iter().filter(with_address).count(), 1);
-    // The newest token wins, whoever came first.
+    // The newest token gets the address, in whatever order the requests arrive.
     assert_eq!(profile(&world, &heirs[4]).await["email"], ada.email());
 }
 
 #[tokio::test]
-async fn a_change_with_an_older_token_neither_removes_nor_restores_anything() {
+async fn a_change_with_an_older_token_keeps_the_contact_details() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -322,7 +322,7 @@ async fn a_change_with_an_older_token_neither_removes_nor_restores_anything() {
 }
 
 #[tokio::test]
-async fn changes_at_the_same_time_all_succeed() {
+async fn concurrent_changes_all_succeed() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -337,7 +337,7 @@ async fn changes_at_the_same_time_all_succeed() {
 }
 
 #[tokio::test]
-async fn a_change_of_nothing_changes_nothing() {
+async fn a_change_without_a_difference_changes_nothing() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let (path, before) = (format!("/users/{}", ada.id()), profile(&world, &ada).await);
@@ -350,7 +350,7 @@ async fn a_change_of_nothing_changes_nothing() {
 // ── Erasure ─────────────────────────────────────────────────────────────────
 
 #[tokio::test]
-async fn erasure_is_acknowledged_only_when_the_other_services_will_hear_of_it() {
+async fn deactivation_succeeds_only_after_the_event_is_published() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -361,9 +361,9 @@ async fn erasure_is_acknowledged_only_when_the_other_services_will_hear_of_it() 
     world.delete(&ada, &path).await.expect(StatusCode::NO_CONTENT);
 
     let expected = json!({ "user_id": ada.id().to_string() });
-    let (told, erased) = (world.cloud.take_messages(), world.cloud.receive_user_events());
-    assert_eq!((told.len(), erased.len()), (1, 1), "each service hears of it once");
-    for body in [&told[0], &erased[0].body] {
+    let (order_events, user_events) = (world.cloud.take_messages(), world.cloud.receive_user_events());
+    assert_eq!((order_events.len(), user_events.len()), (1, 1), "each queue gets the event once");
+    for body in [&order_events[0], &user_events[0].body] {
         let event: Value = serde_json::from_str(body).unwrap();
         assert_eq!((&event["type"], &event["data"]), (&json!("UserErased"), &expected));
         assert_eq!(event["id"], format!("{}:UserErased", ada.id()));

@@ -118,7 +118,7 @@ pub(super) struct ProductDocument {
     /// The number of units that can be ordered, without the units that orders have reserved.
     stock: u64,
     created_at: Timestamp,
-    /// The time of the last change of the details. A sale does not change it.
+    /// The time of the last change of the details. A sale does not change this time.
     updated_at: Timestamp,
 }
 
@@ -128,8 +128,9 @@ type ProductPage = Page<ProductDocument>;
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes the header in the OpenAPI document; `Key` reads it")]
 struct CreateHeaders {
-    /// A key that you choose for this request, with or without double quotes. For seven days, a repeated request with the
-    /// same key adds nothing and gets the first answer. **Without a key, a repeated request may add a second product.**
+    /// A key that you choose for this request, with or without double quotes. For seven days, a repeated request with
+    /// the same key adds nothing and gets the first answer. **Without a key, a repeated request may add a second
+    /// product.**
     #[param(rename = "Idempotency-Key", inline, value_type = IdempotencyKey, required = false)]
     idempotency_key: Option<IdempotencyKey>,
 }
@@ -171,8 +172,9 @@ pub(super) struct IfMatch(Vec<String>);
 impl IfMatch {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::IF_MATCH).iter();
-        // This service's own tags contain no comma. A foreign tag with a comma is split here, but no part of it matches.
-        // Empty elements of a list don't count (RFC 9110, section 5.6.1.2), so a header of empty elements is ignored.
+        // This service's own tags contain no comma. A foreign tag with a comma is split here, but no part of it
+        // matches. Empty elements of a list don't count (RFC 9110, section 5.6.1.2), so a header of empty elements is
+        // ignored.
         let tags = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
         let tags: Vec<_> = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         if tags.is_empty() { None } else { Some(Self(tags)) }
@@ -296,7 +298,7 @@ pub(super) async fn read(
         ("id" = ProductId, Path),
         (
             "If-Match" = String, Header, example = json!("\"1\""),
-            description = "The ETag of the product that you read, so that no other change is lost. `*` matches every version.",
+            description = "The ETag of the product that you read, so that no change is lost. `*` matches every version.",
         ),
     ),
     request_body = ProductChangeRequest,

@@ -21,7 +21,8 @@ impl Modify for PriceFitsCurrency {
         let whole = one_of(whole).description(Some("A currency without decimals."));
         schemas.insert("WholeCurrency".to_owned(), whole.into());
 
-        // The rule uses if/then/else instead of oneOf, because client generators would make a class of each alternative.
+        // The rule uses if/then/else instead of oneOf, because client generators would make a class of each
+        // alternative.
         let whole = json!({ "$ref": "#/components/schemas/WholeCurrency" });
         let is_whole = json!({ "required": ["currency"], "properties": { "currency": whole } });
         let whole_price =

@@ -106,9 +106,9 @@ pub(super) struct ReleaseDocument {
 
 /// Adjust the stock
 ///
-/// For administrators: adds or removes units, for example after a delivery, a breakage or a stock count. An adjustment is
-/// applied once for each `adjustment_id`, and a repeated request gets the first answer. An adjustment cannot remove units
-/// that orders have reserved.
+/// For administrators: adds or removes units, for example after a delivery, a breakage or a stock count. An adjustment
+/// is applied once for each `adjustment_id`, and a repeated request gets the first answer. An adjustment cannot remove
+/// units that orders have reserved.
 #[utoipa::path(
     post,
     path = "/products/{id}/stock-adjustments",

@@ -1,8 +1,8 @@
 //! Products in DynamoDB.
 //!
-//! A product and its stock are one item. Each adjustment is an item in the product's partition. A reservation is an item
-//! in a partition of its own. A change of stock is written in one transaction with its adjustment or its reservation. See
-//! `docs/data-model.md`.
+//! A product and its stock are one item. Each adjustment is an item in the product's partition. A reservation is an
+//! item in a partition of its own. A change of stock is written in one transaction with its adjustment or its
+//! reservation. See `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
@@ -285,8 +285,8 @@ impl From<ProductRecord> for Product {
     }
 }
 
-/// The item of an idempotency key. Its key contains the administrator and the route. The item contains all values of the
-/// first answer, because the product may change before the request is repeated.
+/// The item of an idempotency key. Its key contains the administrator and the route. The item contains all values of
+/// the first answer, because the product may change before the request is repeated.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyRecord {
     #[serde(flatten)]

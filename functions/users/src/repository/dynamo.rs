@@ -26,8 +26,8 @@ impl DynamoRepository {
         Self { table }
     }
 
-    /// Puts the item of `user` on the condition that the stored version is `expected`. `None` means that there must be no
-    /// item.
+    /// Puts the item of `user` on the condition that the stored version is `expected`. `None` means that there must be
+    /// no item.
     fn put_if_version(&self, user: &User, expected: Option<u64>) -> Result<ItemWrite, StoreError> {
         Ok(match expected {
             None => self.table.put_new(&UserRecord::of(user))?,
@@ -39,8 +39,8 @@ impl DynamoRepository {
         })
     }
 
-    /// The writes that make `email` the address of `user`, without the write of the user's own item. If `user` can't have
-    /// the address, the outcome of the whole write is returned instead.
+    /// The writes that make `email` the address of `user`, without the write of the user's own item. If `user` can't
+    /// have the address, the outcome of the whole write is returned instead.
     async fn claim_email(
         &self,
         email: &Email,
