@@ -6,8 +6,12 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use strum::VariantArray;
+
 /// A way in which a call can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display, strum::EnumString, strum::VariantArray,
+)]
 pub enum FaultKind {
     /// The connection is refused. The call has no effect.
     ConnectionRefused,
@@ -37,39 +41,10 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 11] = [
-        Self::ConnectionRefused,
-        Self::ReplyLost,
-        Self::NoReply,
-        Self::DeliveredTwice,
-        Self::DeliveredLate,
-        Self::CrashBefore,
-        Self::CrashAfter,
-        Self::CrashAll,
-        Self::Conflict,
-        Self::Outage,
-        Self::Contention,
-    ];
-
     /// Returns whether the fault also affects every retry of the call within
     /// the calling invocation.
     pub fn lasts(self) -> bool {
         matches!(self, Self::Outage | Self::Contention)
-    }
-}
-
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-impl FromStr for FaultKind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let fault = Self::ALL.into_iter().find(|fault| fault.to_string() == name);
-        fault.ok_or_else(|| format!("there is no fault {name}"))
     }
 }
 
@@ -117,7 +92,7 @@ impl FaultPoint {
                 CrashAll,
                 Outage,
             ],
-            CallKind::TableWrite => &FaultKind::ALL,
+            CallKind::TableWrite => FaultKind::VARIANTS,
         }
     }
 }
@@ -177,7 +152,8 @@ impl FromStr for FaultPlan {
         let mut plan = Self::none();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (call, fault) = part.split_once('=').ok_or_else(|| format!("{part} is not CALL=FAULT"))?;
-            plan = plan.and(call.parse().map_err(|_| format!("{call} is no number"))?, fault.parse()?);
+            let call = call.parse().map_err(|_| format!("{call} is not a number"))?;
+            plan = plan.and(call, fault.parse().map_err(|_| format!("there is no fault {fault}"))?);
         }
         Ok(plan)
     }

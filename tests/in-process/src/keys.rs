@@ -1,4 +1,4 @@
-//! The keys of user pools, and the tokens that they sign.
+//! Keys of user pools, and tokens signed with them.
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -12,17 +12,16 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub struct Key {
     id: &'static str,
-    /// Both halves.
     pub pair: KeyPair,
 }
 
 impl Key {
-    /// A new key. It takes a while to find one.
+    /// Generates a key, which is slow.
     pub fn generate(id: &'static str) -> Self {
         Self { id, pair: KeyPair::generate(KeySize::Rsa2048).expect("a key") }
     }
 
-    /// How the pool's key set has it.
+    /// The public key as an entry of the pool's key set.
     pub fn published(&self) -> Value {
         let public = self.pair.public_key();
         let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -33,12 +32,12 @@ impl Key {
         })
     }
 
-    /// A token that says this.
+    /// Signs a token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
         self.sign_as(&json!({ "alg": "RS256", "kid": self.id }), claims)
     }
 
-    /// As [`Key::sign`], with another header.
+    /// Like [`Key::sign`], with another header.
     pub fn sign_as(&self, header: &Value, claims: &Value) -> String {
         let signed = unsigned(header, claims);
         let padding = if header["alg"] == "RS512" { &RSA_PKCS1_SHA512 } else { &RSA_PKCS1_SHA256 };

@@ -1,9 +1,9 @@
-//! Roles, compared with what functions do.
+//! The permissions of functions.
 //!
-//! Every call that a function makes in these tests is checked against the role
-//! that the template gives it, and refused as IAM would refuse it: no test
-//! passes with rights that the function won't have. And all calls are noted, so
-//! that a right that no function ever uses can be found.
+//! Every call that a function makes in a test is checked against the role that
+//! the template gives the function, and is refused if the role does not allow the
+//! call, as IAM would refuse it. All permissions that calls need are recorded, so
+//! that a test can find permissions that no function uses.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,19 +15,17 @@ use serde_json::Value;
 
 use crate::template::Template;
 
-/// A right that a function has, or needs.
+/// A permission that a function has or needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permission {
-    /// The function's name.
     pub function: String,
     /// Such as `dynamodb:GetItem`.
     pub action: String,
-    /// The end of its name: `OrdersTable/index/by_user`.
+    /// The end of its ARN: `OrdersTable/index/by_user`.
     pub resource: String,
 }
 
 impl Permission {
-    /// That `function` may do `action` to `resource`.
     pub fn new(function: &str, action: &str, resource: &str) -> Self {
         Self { function: function.into(), action: action.into(), resource: resource.into() }
     }
@@ -40,11 +38,12 @@ impl fmt::Display for Permission {
     }
 }
 
-/// What the template's roles allow.
+/// The permissions that the template's roles grant.
 pub static GRANTED: LazyLock<BTreeSet<Permission>> = LazyLock::new(granted);
 
-/// What a DynamoDB request needs. A transaction is no action of its own: each
-/// of its parts is.
+/// The action and resource of each permission that a DynamoDB request needs. IAM
+/// has no action for a transaction; each part of a transaction needs the
+/// permission of its own operation.
 pub fn of_dynamodb(operation: &str, request: &Value) -> Vec<(String, String)> {
     let table = |part: &Value| part["TableName"].as_str().expect("a table's name").to_owned();
     let action = |operation: &str| format!("dynamodb:{operation}");
@@ -68,7 +67,7 @@ pub fn of_dynamodb(operation: &str, request: &Value) -> Vec<(String, String)> {
     }
 }
 
-/// The name of an internal route, with `*` for ids, as a policy has it.
+/// The resource of an internal route in a policy, with `*` for ids.
 pub fn route(method: &str, path: &str) -> String {
     let segments = path.split('/').map(|segment| if segment.contains('_') { "*" } else { segment });
     format!("InternalApi/v1/{method}{}", segments.collect::<Vec<_>>().join("/"))
@@ -89,8 +88,8 @@ fn granted() -> BTreeSet<Permission> {
     granted
 }
 
-/// `!GetAtt OrdersTable.Arn` is `OrdersTable`, and
-/// `!Sub arn:…:${InternalApi}/v1/GET/…` is `InternalApi/v1/GET/…`.
+/// Shortens a resource: `!GetAtt OrdersTable.Arn` to `OrdersTable`, and
+/// `!Sub arn:…:${InternalApi}/v1/GET/…` to `InternalApi/v1/GET/…`.
 fn resource_name(resource: &Value) -> String {
     if let Some(attribute) = resource["Fn::GetAtt"].as_str() {
         return attribute.trim_end_matches(".Arn").to_owned();

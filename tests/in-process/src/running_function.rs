@@ -1,7 +1,7 @@
 //! A running function: one invocation of a Lambda function, which a test can
 //! kill midway.
 //!
-//! Each invocation runs as a task of its own. It goes on when its caller gives
+//! Each invocation runs as a task of its own. It continues when its caller gives
 //! up, as it would on Lambda.
 
 use std::{

@@ -32,6 +32,7 @@ use orders::{
     saga::steps::Saga,
 };
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::{
     Answer, Caller, World,
@@ -53,7 +54,7 @@ const STOCK: u64 = 10;
 const PRICE: i64 = 1999;
 
 /// What the customer does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::VariantArray)]
 pub enum ScenarioKind {
     /// The customer places an order, and every step succeeds.
     Confirmed,
@@ -85,18 +86,6 @@ pub struct ExpectedOutcome {
 }
 
 impl ScenarioKind {
-    pub const ALL: [Self; 9] = [
-        Self::Confirmed,
-        Self::Declined,
-        Self::OutOfStock,
-        Self::UnknownUser,
-        Self::CaptureRefused,
-        Self::CancelledBeforeThePivot,
-        Self::CancelledAfterThePivot,
-        Self::CancelledWhenDone,
-        Self::Erased,
-    ];
-
     fn payment_method(self) -> &'static str {
         match self {
             Self::Declined => "tok_declined",
@@ -137,7 +126,7 @@ pub struct Scenario {
 impl Scenario {
     /// Every kind with one line and with three.
     pub fn all() -> Vec<Self> {
-        ScenarioKind::ALL.into_iter().flat_map(|kind| [1, 3].map(|lines| Self { kind, lines })).collect()
+        ScenarioKind::VARIANTS.iter().flat_map(|&kind| [1, 3].map(|lines| Self { kind, lines })).collect()
     }
 }
 
@@ -648,7 +637,7 @@ fn is_to_be_repeated(answer: &Answer) -> bool {
     answer.status.is_server_error() || code == "idempotency_in_flight" || code == "contended"
 }
 
-/// Returns whether an answer tells the decision about the order.
+/// Returns whether an answer contains the final decision about the order.
 fn is_final(answer: &Answer) -> bool {
     [201, 402, 409, 422].contains(&answer.status.as_u16()) && answer.json()["code"] != "idempotency_in_flight"
 }

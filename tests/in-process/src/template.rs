@@ -1,4 +1,4 @@
-//! `template.yaml`, as far as tests ask it.
+//! Reads `template.yaml` for the tests.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,18 +7,18 @@ use serde_yaml_ng::Value as Yaml;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// A template. Its short forms are spelt out: `!Ref X` is `{"Ref": "X"}`.
+/// A template whose short forms are written out: `!Ref X` is `{"Ref": "X"}`.
 #[derive(Clone, Debug)]
 pub struct Template(Value);
 
 /// A function of the template.
 #[derive(Clone, Debug)]
 pub struct Function<'a> {
-    /// Its logical id.
+    /// The logical id.
     pub id: &'a str,
-    /// What the binary is called.
+    /// The name of the binary.
     pub name: &'a str,
-    /// What is declared for this function alone.
+    /// The properties that the function itself declares, without the globals.
     pub properties: &'a Value,
 }
 
@@ -31,9 +31,9 @@ pub struct Route<'a> {
     pub method: &'a str,
     /// Such as `/orders/{id}`.
     pub path: &'a str,
-    /// The function behind it.
+    /// The logical id of the function that serves the route.
     pub function: &'a str,
-    /// What is declared about who may call it; null if nothing.
+    /// The route's own authorisation; null if it declares none.
     pub auth: &'a Value,
 }
 
@@ -42,41 +42,43 @@ pub struct Route<'a> {
 pub struct Statement<'a> {
     /// The role's logical id.
     pub role: &'a str,
-    /// Whether it allows, rather than denies.
+    /// `true` for `Allow`, `false` for `Deny`.
     pub allows: bool,
     /// Such as `dynamodb:GetItem`.
     pub actions: Vec<&'a str>,
-    /// As the template says it.
+    /// The resources as the template writes them.
     pub resources: Vec<&'a Value>,
-    /// On what; null if on nothing.
+    /// The condition; null if the statement has none.
     pub condition: &'a Value,
 }
 
 impl Template {
-    /// Reads the shop's.
+    /// Reads `template.yaml`.
     pub fn read() -> Self {
         Self::read_from("template.yaml")
     }
 
-    /// Reads another.
+    /// Reads another template.
     pub fn read_from(file: &str) -> Self {
         let text = std::fs::read_to_string(format!("{ROOT}/{file}")).expect("the template is readable");
         let mut whole: Yaml = serde_yaml_ng::from_str(&text).expect("the template is YAML");
-        whole.apply_merge().expect("what is merged are mappings");
-        Self(spelt_out(whole))
+        whole.apply_merge().expect("merge keys refer to mappings");
+        Self(written_out(whole))
     }
 
-    /// A section, or what is in it.
+    /// The value at a path such as `Globals.Function.Timeout`.
     pub fn get(&self, path: &str) -> &Value {
         path.split('.').fold(&self.0, |value, key| &value[key])
     }
 
-    /// Whether CloudFormation would take a text as the value of a parameter.
+    /// Returns a function that tells whether CloudFormation accepts a text as the
+    /// value of the parameter.
     pub fn constraint(&self, parameter: &str) -> impl Fn(&str) -> bool + use<'_> {
         let declared = &self.get("Parameters")[parameter];
         assert_eq!(declared["Type"], "String", "{parameter}");
         let pattern = declared["AllowedPattern"].as_str().map(|pattern| {
-            jsonschema::validator_for(&serde_json::json!({ "pattern": pattern })).expect("the pattern is a pattern")
+            jsonschema::validator_for(&serde_json::json!({ "pattern": pattern }))
+                .expect("the pattern is a regular expression")
         });
         move |text| {
             let listed = list(&declared["AllowedValues"]).any(|value| value == text);
@@ -88,18 +90,17 @@ impl Template {
         }
     }
 
-    /// As [`Template::constraint`], of one text.
+    /// Returns whether CloudFormation accepts `text` as the value of the parameter.
     pub fn takes(&self, parameter: &str, text: &str) -> bool {
         self.constraint(parameter)(text)
     }
 
-    /// Resources of one type: logical ids, and the whole declarations.
+    /// The resources of one type: logical ids and declarations.
     pub fn resources(&self, kind: &str) -> impl Iterator<Item = (&str, &Value)> {
         let all = entries(self.get("Resources"));
         all.filter(move |(_, resource)| resource["Type"] == kind)
     }
 
-    /// The functions.
     pub fn functions(&self) -> impl Iterator<Item = Function<'_>> {
         self.resources("AWS::Serverless::Function").map(|(id, resource)| Function {
             id,
@@ -108,10 +109,10 @@ impl Template {
         })
     }
 
-    /// How long an invocation of `function` may take.
+    /// The timeout of a function.
     pub fn timeout(&self, function: &Function<'_>) -> Duration {
-        let everyones = self.get("Globals.Function.Timeout");
-        let seconds = function.properties["Timeout"].as_u64().or(everyones.as_u64());
+        let default = self.get("Globals.Function.Timeout");
+        let seconds = function.properties["Timeout"].as_u64().or(default.as_u64());
         Duration::from_secs(seconds.expect("a function has a timeout"))
     }
 
@@ -128,7 +129,8 @@ impl Template {
         })
     }
 
-    /// All statements of all roles, of both branches where a condition decides.
+    /// All statements of all roles. If a condition chooses between two statements,
+    /// both are included.
     pub fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
         self.resources("AWS::IAM::Role").flat_map(|(role, resource)| {
             let policies = list(&resource["Properties"]["Policies"]);
@@ -145,19 +147,19 @@ impl Template {
 }
 
 impl<'a> Function<'a> {
-    /// The properties of the events of one type that invoke it.
+    /// The properties of the events of one type that invoke the function.
     pub fn events(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> + use<'a> {
         let events = entries(&self.properties["Events"]).map(|(_, event)| event);
         events.filter(move |event| event["Type"] == kind).map(|event| &event["Properties"])
     }
 
-    /// The types of the events that invoke it, each once.
+    /// The types of the events that invoke the function.
     pub fn sources(&self) -> BTreeSet<&'a str> {
         let kinds = entries(&self.properties["Events"]).map(|(_, event)| event["Type"].as_str());
         kinds.map(|kind| kind.expect("an event has a type")).collect()
     }
 
-    /// The logical id of its role.
+    /// The logical id of the function's role.
     pub fn role(&self) -> &'a str {
         logical_id(&self.properties["Role"])
     }
@@ -169,7 +171,8 @@ pub fn logical_id(reference: &Value) -> &str {
     name.and_then(|name| name.split('.').next()).unwrap_or_else(|| panic!("{reference} refers to no resource"))
 }
 
-/// The members of a list; the thing itself where the template has just one.
+/// The members of a list. A value that is no list counts as a list of one
+/// member.
 pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
     match value {
         Value::Null => [].iter(),
@@ -178,12 +181,13 @@ pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
     }
 }
 
-/// The entries of a mapping; none where there is no mapping.
+/// The entries of a mapping. A value that is no mapping has no entries.
 pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
 }
 
-/// What a condition chooses from; the thing itself where there is no choice.
+/// The values that a condition chooses from, or the value itself if there is no
+/// condition.
 fn branches(value: &Value) -> impl Iterator<Item = &Value> {
     match value["Fn::If"].as_array() {
         Some(choice) => choice[1..].iter(),
@@ -191,7 +195,7 @@ fn branches(value: &Value) -> impl Iterator<Item = &Value> {
     }
 }
 
-fn spelt_out(value: Yaml) -> Value {
+fn written_out(value: Yaml) -> Value {
     match value {
         Yaml::Tagged(tagged) => {
             let tag = tagged.tag.to_string();
@@ -199,12 +203,12 @@ fn spelt_out(value: Yaml) -> Value {
                 name @ ("Ref" | "Condition") => name.to_owned(),
                 name => format!("Fn::{name}"),
             };
-            Value::Object(Map::from_iter([(name, spelt_out(tagged.value))]))
+            Value::Object(Map::from_iter([(name, written_out(tagged.value))]))
         }
-        Yaml::Sequence(members) => members.into_iter().map(spelt_out).collect(),
+        Yaml::Sequence(members) => members.into_iter().map(written_out).collect(),
         Yaml::Mapping(entries) => {
             let key = |key: Yaml| key.as_str().expect("keys are strings").to_owned();
-            Value::Object(entries.into_iter().map(|(name, value)| (key(name), spelt_out(value))).collect())
+            Value::Object(entries.into_iter().map(|(name, value)| (key(name), written_out(value))).collect())
         }
         scalar => serde_json::to_value(scalar).expect("YAML without tags is JSON"),
     }

@@ -43,6 +43,24 @@ async fn place(world: &World, caller: &Caller, product: &str, quantity: u32, key
     world.place(caller, order_request(&[(product, quantity)], "tok_accepted"), key).await
 }
 
+/// A confirmed order for a quantity of two, of a product with a stock of five.
+/// Returns the customer and the order.
+async fn confirmed_order(world: &World) -> (Caller, Value) {
+    let teapot = world.product("19.99", 5).await;
+    let ada = world.customer("Ada").await;
+    let order = world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
+    (ada, order)
+}
+
+/// Asserts that the cancellation of the only order succeeded, and that, after a
+/// recovery, nothing is reserved or paid.
+async fn expect_cancelled(world: &World, answer: &Answer) {
+    assert!(answer.status.is_success(), "{}", answer.text);
+    recover(world).await;
+    assert_eq!(world.orders_in_state("CANCELLED"), 1);
+    assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
+}
+
 /// Lets time pass until no order is open and no message is queued.
 async fn recover(world: &World) {
     for _ in 0..40 {
@@ -143,10 +161,7 @@ fn an_order_that_is_cancelled_while_it_is_confirmed_keeps_nothing() {
             }
         };
         let (_, cancelled) = tokio::join!(place(&world, &ada, &teapot, 2, "k"), cancel);
-        assert!(cancelled.status.is_success(), "{}", cancelled.text);
-        recover(&world).await;
-        assert_eq!(world.orders_in_state("CANCELLED"), 1);
-        assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
+        expect_cancelled(&world, &cancelled).await;
         confirmed.note(was_ever(&world, "CONFIRMED"));
     });
     confirmed.expect_some_but_not_all();
@@ -157,19 +172,13 @@ fn an_order_that_is_cancelled_while_it_is_captured_keeps_nothing() {
     let captured = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = world.product("19.99", 5).await;
-        let ada = world.customer("Ada").await;
-        place(&world, &ada, &teapot, 2, "k").await;
-        let order = json!({ "id": world.stored_order()["id"]["S"] });
+        let (ada, order) = confirmed_order(&world).await;
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
             world.cancel(&ada, &order).await
         };
         let (_, cancelled) = tokio::join!(world.deliver_stream(), cancel);
-        assert!(cancelled.status.is_success(), "{}", cancelled.text);
-        recover(&world).await;
-        assert_eq!(world.orders_in_state("CANCELLED"), 1);
-        assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
+        expect_cancelled(&world, &cancelled).await;
         let charges = world.cloud.scan("SandboxLedgerTable");
         captured.note(charges.iter().any(|charge| number(&charge["captured_minor"]) > 0));
     });
@@ -191,9 +200,7 @@ fn an_order_that_two_workers_finish_at_once_is_captured_and_announced_once() {
     let raced = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = world.product("19.99", 5).await;
-        let ada = world.customer("Ada").await;
-        world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
+        confirmed_order(&world).await;
         world.cloud.begin_trial(FaultPlan::none());
         tokio::join!(world.deliver_stream(), another_worker(&world, 120));
         let points = world.cloud.end_trial();
@@ -212,20 +219,14 @@ fn an_order_that_two_workers_compensate_at_once_is_refunded_and_announced_once()
     let raced = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
-        let teapot = world.product("19.99", 5).await;
-        let ada = world.customer("Ada").await;
-        world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
+        let (ada, order) = confirmed_order(&world).await;
         world.deliver_stream().await;
         world.deliver_messages().await;
-        let order = json!({ "id": world.stored_order()["id"]["S"] });
         world.cloud.begin_trial(FaultPlan::none());
         let (cancelled, ()) = tokio::join!(world.cancel(&ada, &order), another_worker(&world, 160));
-        assert!(cancelled.status.is_success(), "{}", cancelled.text);
         let points = world.cloud.end_trial();
         raced.note(points.iter().any(|point| point.label == "order-worker → POST payments cancel"));
-        recover(&world).await;
-        assert_eq!(world.orders_in_state("CANCELLED"), 1);
-        assert_eq!((world.stock_sums(), world.kept_money()), ((5, 0), 0));
+        expect_cancelled(&world, &cancelled).await;
         // The customer is notified once by each channel that the order is
         // confirmed, refunded and cancelled.
         assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (3, 3));
@@ -261,9 +262,7 @@ fn concurrent_stock_adjustments_and_orders_keep_the_sum_of_the_stock() {
 #[test]
 fn an_event_that_is_delivered_twice_at_once_is_notified_once() {
     for_each_seed(|world| async move {
-        let teapot = world.product("19.99", 5).await;
-        let ada = world.customer("Ada").await;
-        world.confirmed_order(&ada, &[(&teapot, 2)], "k").await;
+        confirmed_order(&world).await;
         world.deliver_stream().await;
         let messages = world.cloud.take_messages();
         for message in messages.iter().chain(&messages) {

@@ -174,8 +174,8 @@ mod a_dead_service {
             // The three clients were answered 202, so their customers are notified
             // of the end.
             let mails = fixture.world.cloud.mails();
-            let told = mails.iter().filter(|mail| mail.to_string().contains("could not be placed"));
-            assert_eq!(told.count(), 3, "{service}");
+            let notified = mails.iter().filter(|mail| mail.to_string().contains("could not be placed"));
+            assert_eq!(notified.count(), 3, "{service}");
         }
     }
 }

@@ -28,6 +28,7 @@ use orders::{
     domain::OrderState,
     saga::steps::{PLACE_ORDER, Saga},
 };
+use strum::VariantArray;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -60,11 +61,11 @@ fn print_progress(what: &str) {
 fn expect_not_vacuous(summary: &Summary) {
     assert_eq!(summary.scenarios, Scenario::all().into_iter().collect());
     let occurred: BTreeSet<_> = summary.faults.keys().copied().collect();
-    assert_eq!(occurred, BTreeSet::from(FaultKind::ALL));
+    assert_eq!(occurred, FaultKind::VARIANTS.iter().copied().collect());
     for state in [OrderState::Done, OrderState::Cancelled] {
         assert!(summary.final_states.contains_key(&Some(state)), "{state} was never reached");
     }
-    for path in ScenarioKind::ALL.map(|kind| kind.expected().states.to_vec()) {
+    for path in ScenarioKind::VARIANTS.iter().map(|kind| kind.expected().states.to_vec()) {
         assert!(summary.paths.contains(&path), "no order had the states {path:?}");
     }
 }

@@ -1213,8 +1213,8 @@ mod notifying_the_customer {
                 (&json!(reason), &json!(reason))
             );
             let mails = world.cloud.mails();
-            let told = mails.iter().filter(|mail| mail.to_string().contains("Your order is cancelled")).count();
-            assert!(told == 1 && mails.iter().any(|mail| mail.to_string().contains(words)), "{mails:?}");
+            let count = mails.iter().filter(|mail| mail.to_string().contains("Your order is cancelled")).count();
+            assert!(count == 1 && mails.iter().any(|mail| mail.to_string().contains(words)), "{mails:?}");
             assert!(world.cloud.texts().iter().any(|text| text["Message"].contains(words)));
         }
     }
