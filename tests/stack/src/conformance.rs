@@ -1,6 +1,7 @@
-//! One list of requests and of what must come back, whichever way the shop is
-//! run: behind a gateway, under `cargo lambda watch`, or under
-//! `sam local start-api`. What cannot be the same is in [`differences`].
+//! The conformance test: one list of requests, each with the answer that all
+//! three ways to run the shop must give. The ways are a gateway,
+//! `cargo lambda watch` and `sam local start-api`. [`differences`] lists the
+//! answers in which a way differs, and the reason for each.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::{Answer, PATIENCE, Person, Stack};
 
-/// How the shop is run.
+/// A way to run the shop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
-    /// API Gateway, or an emulator's.
+pub enum RunMode {
+    /// API Gateway, or an emulator of it.
     Gateway,
     /// `cargo lambda watch`.
     CargoLambdaWatch,
@@ -20,77 +21,79 @@ pub enum Way {
     SamLocal,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Nobody in particular.
-    Stranger,
+pub enum Caller {
+    /// Not signed in.
+    Anonymous,
     /// A customer.
     Ada,
-    /// Another.
+    /// Another customer.
     Mallory,
-    /// An administrator.
     Admin,
-    /// Ada, with the token that says what she may do instead of who she is.
-    WithAccessToken,
-    /// Ada, with a token whose signature isn't the pool's.
-    WithForgedToken,
+    /// Ada, with her access token in place of her ID token.
+    AdaWithAccessToken,
+    /// Ada, with a token that the user pool has not signed.
+    AdaWithForgedToken,
 }
 
-/// A request, and what must come back.
+/// A request and the answer that it must get.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What it shows; also its name.
-    pub says: &'static str,
-    who: Who,
+    /// A sentence that names the behaviour, and by which [`Difference`] refers to
+    /// the case.
+    pub name: &'static str,
+    caller: Caller,
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Option<String>,
-    expected: Expected,
-    keeps: Vec<(&'static str, &'static str)>,
+    expected: ExpectedAnswer,
+    /// The parts of the answer's body that later requests use, as pairs of a name
+    /// and a JSON pointer.
+    captures: Vec<(&'static str, &'static str)>,
 }
 
-/// What must come back.
+/// The requirements on an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Expected {
+pub struct ExpectedAnswer {
     status: u16,
-    /// Of the problem document; none where it is no problem.
+    /// The code of the problem document; none if the answer is not a problem.
     code: Option<&'static str>,
-    /// Header values; `*` stands for any, and nothing for none.
+    /// Header values; `*` allows any value, and an empty text requires that the
+    /// header is absent.
     headers: Vec<(&'static str, &'static str)>,
-    /// Parts of the body, by JSON pointer.
+    /// Values in the body, each at a JSON pointer.
     parts: Vec<(&'static str, Value)>,
-    /// All of a body that is no JSON.
+    /// The whole body, if it is not JSON.
     text: Option<&'static str>,
 }
 
-/// Where one way answers otherwise, exactly how, and why.
+/// A case in which one way to run the shop answers differently.
 pub struct Difference {
-    /// Which way.
-    pub way: Way,
-    /// Which case.
-    pub says: &'static str,
-    /// What comes back there instead.
-    pub answers: Expected,
-    /// Why it cannot be the same.
-    pub because: &'static str,
+    pub run_mode: RunMode,
+    /// The name of the case.
+    pub case: &'static str,
+    /// The answer that this way gives instead.
+    pub answer: ExpectedAnswer,
+    /// The reason why the answer cannot be the same.
+    pub reason: &'static str,
 }
 
-/// Refused, with a problem document.
-fn problem(status: u16, code: &'static str) -> Expected {
+/// A refusal with a problem document.
+fn problem(status: u16, code: &'static str) -> ExpectedAnswer {
     let headers = vec![("content-type", "application/problem+json")];
     let parts = vec![("/status", json!(status)), ("/type", json!("about:blank"))];
-    Expected { status, code: Some(code), headers, parts, text: None }
+    ExpectedAnswer { status, code: Some(code), headers, parts, text: None }
 }
 
-/// Granted, with a document.
-fn granted(status: u16) -> Expected {
+/// A success with a JSON document.
+fn success(status: u16) -> ExpectedAnswer {
     let headers = vec![("content-type", "application/json"), ("cache-control", "no-store"), ("x-request-id", "*")];
-    Expected { status, headers, ..Expected::default() }
+    ExpectedAnswer { status, headers, ..ExpectedAnswer::default() }
 }
 
-impl Expected {
+impl ExpectedAnswer {
     fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value));
@@ -103,18 +106,18 @@ impl Expected {
     }
 }
 
-fn case(says: &'static str, who: Who, method: Method, path: &str) -> Case {
-    let expected = Expected::default();
-    Case { says, who, method, path: path.into(), headers: vec![], body: None, expected, keeps: vec![] }
+fn case(name: &'static str, caller: Caller, method: Method, path: &str) -> Case {
+    let expected = ExpectedAnswer::default();
+    Case { name, caller, method, path: path.into(), headers: vec![], body: None, expected, captures: vec![] }
 }
 
 impl Case {
-    /// What must come back, unless the way is known to differ.
-    pub fn expected(&self) -> &Expected {
+    /// The required answer where [`differences`] has no entry for the case.
+    pub fn expected(&self) -> &ExpectedAnswer {
         &self.expected
     }
 
-    fn gives(self, expected: Expected) -> Self {
+    fn answers(self, expected: ExpectedAnswer) -> Self {
         Self { expected, ..self }
     }
 
@@ -131,334 +134,341 @@ impl Case {
         self
     }
 
-    /// Keeps a part of the body for later requests, which name it in braces.
-    fn keep(mut self, name: &'static str, pointer: &'static str) -> Self {
-        self.keeps.push((name, pointer));
+    /// Stores a part of the answer's body. Later requests insert the part where
+    /// they have `{name}`.
+    fn capture(mut self, name: &'static str, pointer: &'static str) -> Self {
+        self.captures.push((name, pointer));
         self
     }
 }
 
-/// All requests, in their order: later ones build on earlier ones.
+/// All cases, in the order in which they are sent: later requests build on the
+/// answers to earlier requests.
 pub fn cases() -> Vec<Case> {
-    use Who::{Ada, Admin, Mallory, Stranger, WithAccessToken, WithForgedToken};
+    use Caller::{Ada, AdaWithAccessToken, AdaWithForgedToken, Admin, Anonymous, Mallory};
     let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
     let teapot = || json!({ "name": "Teapot, Zoë’s", "description": "Short and stout.", "price": 19.99, "stock": 9 });
     let unauthenticated = || problem(401, "unauthenticated").header("www-authenticate", "Bearer");
     let saucer = |stock: u32| json!({ "name": "Saucer", "description": "Flat.", "price": 2, "stock": stock });
-    let basket = |quantity: u32, token: &str| json!({ "items": [{ "product_id": "{teapot}", "quantity": quantity }], "payment_method": token });
+    let order = |quantity: u32, token: &str| json!({ "items": [{ "product_id": "{teapot}", "quantity": quantity }], "payment_method": token });
     let mut cases = vec![
         // The catalogue.
         case("an administrator adds a product", Admin, post.clone(), "/products")
-            .gives(granted(201).header("etag", "\"1\"").header("location", "*").part("/stock", 9).part("/price", 19.99))
+            .answers(
+                success(201).header("etag", "\"1\"").header("location", "*").part("/stock", 9).part("/price", 19.99),
+            )
             .json(teapot())
-            .keep("teapot", "/id"),
+            .capture("teapot", "/id"),
         case("a product is added under a key", Admin, post.clone(), "/products")
-            .gives(granted(201).part("/name", "Saucer"))
+            .answers(success(201).part("/name", "Saucer"))
             .json(saucer(3))
             .header("idempotency-key", "{key}")
-            .keep("saucer", "/id"),
-        case("its repetition adds none", Admin, post.clone(), "/products")
-            .gives(granted(201).part("/id", "{saucer}"))
+            .capture("saucer", "/id"),
+        case("a repeat under the same key adds no second product", Admin, post.clone(), "/products")
+            .answers(success(201).part("/id", "{saucer}"))
             .json(saucer(3))
             .header("idempotency-key", "\"{key}\""),
         case("another product under the same key is refused", Admin, post.clone(), "/products")
-            .gives(problem(422, "idempotency_mismatch"))
+            .answers(problem(422, "idempotency_mismatch"))
             .json(saucer(4))
             .header("idempotency-key", "{key}"),
-        case("text is the same on the way in and out", Stranger, get.clone(), "/products/{teapot}")
-            .gives(granted(200).header("etag", "\"1\"").part("/name", "Teapot, Zoë’s")),
-        case("anybody lists the catalogue", Stranger, get.clone(), "/products?limit=1")
-            .gives(granted(200).header("content-type", "application/json"))
-            .keep("cursor", "/next_cursor"),
-        case("a cursor comes back as it was given", Stranger, get.clone(), "/products?limit=1&cursor={cursor}")
-            .gives(granted(200)),
-        case("a made-up cursor is refused", Stranger, get.clone(), "/products?cursor=zzz")
-            .gives(problem(400, "invalid_cursor")),
-        case("a parameter out of range is refused", Stranger, get.clone(), "/products?limit=0")
-            .gives(problem(422, "invalid_request")),
-        case("a parameter that there isn't is refused", Stranger, get.clone(), "/products?colour=red")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "colour")),
-        case("each bad parameter is named", Stranger, get.clone(), "/products?limit=0&colour=red&limit=2")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "limit").part("/errors/1/field", "colour")),
-        case("an escaped parameter is read", Stranger, get.clone(), "/products?l%69mit=1").gives(granted(200)),
+        case("a product's name is returned exactly as it was sent", Anonymous, get.clone(), "/products/{teapot}")
+            .answers(success(200).header("etag", "\"1\"").part("/name", "Teapot, Zoë’s")),
+        case("an anonymous caller lists the catalogue", Anonymous, get.clone(), "/products?limit=1")
+            .answers(success(200).header("content-type", "application/json"))
+            .capture("cursor", "/next_cursor"),
         case(
-            "a product that there isn't is not found",
-            Stranger,
+            "a cursor from one page is accepted for the next page",
+            Anonymous,
+            get.clone(),
+            "/products?limit=1&cursor={cursor}",
+        )
+        .answers(success(200)),
+        case("a malformed cursor is refused", Anonymous, get.clone(), "/products?cursor=zzz")
+            .answers(problem(400, "invalid_cursor")),
+        case("a parameter out of range is refused", Anonymous, get.clone(), "/products?limit=0")
+            .answers(problem(422, "invalid_request")),
+        case("an unknown parameter is refused", Anonymous, get.clone(), "/products?colour=red")
+            .answers(problem(422, "invalid_request").part("/errors/0/field", "colour")),
+        case("each invalid parameter is named", Anonymous, get.clone(), "/products?limit=0&colour=red&limit=2")
+            .answers(
+                problem(422, "invalid_request").part("/errors/0/field", "limit").part("/errors/1/field", "colour"),
+            ),
+        case("a percent-encoded parameter is decoded", Anonymous, get.clone(), "/products?l%69mit=1")
+            .answers(success(200)),
+        case(
+            "an unknown product is not found",
+            Anonymous,
             get.clone(),
             "/products/prod_0195a8e0-0000-7000-8000-000000000001",
         )
-        .gives(problem(404, "not_found")),
-        case("what is no id is refused", Stranger, get.clone(), "/products/teapot")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "id")),
-        case("an escaped id is read", Stranger, get.clone(), "/products/tea%20pot")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "id")),
-        case("a stranger adds no product", Stranger, post.clone(), "/products").gives(unauthenticated()).json(teapot()),
-        case("a customer adds no product", Ada, post.clone(), "/products")
-            .gives(problem(403, "forbidden"))
+        .answers(problem(404, "not_found")),
+        case("a malformed id is refused", Anonymous, get.clone(), "/products/teapot")
+            .answers(problem(422, "invalid_request").part("/errors/0/field", "id")),
+        case("a percent-encoded id is decoded", Anonymous, get.clone(), "/products/tea%20pot")
+            .answers(problem(422, "invalid_request").part("/errors/0/field", "id")),
+        case("an anonymous caller cannot add a product", Anonymous, post.clone(), "/products")
+            .answers(unauthenticated())
             .json(teapot()),
-        case("a change wants to know which version it changes", Admin, patch.clone(), "/products/{teapot}")
-            .gives(problem(428, "precondition_required"))
+        case("a customer cannot add a product", Ada, post.clone(), "/products")
+            .answers(problem(403, "forbidden"))
+            .json(teapot()),
+        case("a change without If-Match is refused", Admin, patch.clone(), "/products/{teapot}")
+            .answers(problem(428, "precondition_required"))
             .json(json!({ "price": 4.5 })),
         case("a product is changed", Admin, patch.clone(), "/products/{teapot}")
-            .gives(granted(200).header("etag", "\"2\"").part("/price", 4.5))
+            .answers(success(200).header("etag", "\"2\"").part("/price", 4.5))
             .json(json!({ "price": 4.5 }))
             .header("if-match", "\"1\""),
-        case("a change of an older version is refused", Admin, patch.clone(), "/products/{teapot}")
-            .gives(problem(412, "precondition_failed"))
+        case("a change with an outdated ETag is refused", Admin, patch.clone(), "/products/{teapot}")
+            .answers(problem(412, "precondition_failed"))
             .json(json!({ "price": 5 }))
             .header("if-match", "\"1\""),
         case("stock is adjusted", Admin, post.clone(), "/products/{teapot}/stock-adjustments")
-            .gives(granted(200).part("/delta", 1))
+            .answers(success(200).part("/delta", 1))
             .json(json!({ "adjustment_id": "count-1", "delta": 1, "reason": "Delivery" })),
-        // Who is calling.
-        case("without a token nobody is let in", Stranger, get.clone(), "/orders").gives(unauthenticated()),
-        case("an access token is no proof of who it is", WithAccessToken, get.clone(), "/orders")
-            .gives(unauthenticated()),
-        case("a forged token is no proof of anything", WithForgedToken, get.clone(), "/orders")
-            .gives(unauthenticated()),
-        case("what isn't a token is none", Stranger, get.clone(), "/orders")
-            .gives(unauthenticated())
+        // Tokens.
+        case("a request without a token is refused", Anonymous, get.clone(), "/orders").answers(unauthenticated()),
+        case("an access token is refused", AdaWithAccessToken, get.clone(), "/orders").answers(unauthenticated()),
+        case("a forged token is refused", AdaWithForgedToken, get.clone(), "/orders").answers(unauthenticated()),
+        case("a malformed token is refused", Anonymous, get.clone(), "/orders")
+            .answers(unauthenticated())
             .header("authorization", "Bearer nonsense"),
         // Profiles.
-        case("a customer makes a profile", Ada, post.clone(), "/users")
-            .gives(granted(201).header("location", "*").part("/name", "Ada").part("/status", "ACTIVE"))
+        case("a customer creates a profile", Ada, post.clone(), "/users")
+            .answers(success(201).header("location", "*").part("/name", "Ada").part("/status", "ACTIVE"))
             .json(json!({ "name": "Ada", "email": "{email}" }))
-            .keep("ada", "/id"),
+            .capture("ada", "/id"),
         case("a second profile is refused", Ada, post.clone(), "/users")
-            .gives(problem(409, "user_exists"))
+            .answers(problem(409, "user_exists"))
             .json(json!({ "name": "Ada", "email": "{email}" })),
-        case("each bad field is named", Mallory, post.clone(), "/users")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "email").part("/errors/1/field", "name"))
+        case("each invalid field is named", Mallory, post.clone(), "/users")
+            .answers(problem(422, "invalid_request").part("/errors/0/field", "email").part("/errors/1/field", "name"))
             .json(json!({ "name": "", "email": "nobody" })),
-        case("a field that there isn't is refused", Mallory, post.clone(), "/users")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "email").part("/errors/1/field", "admin"))
+        case("an unknown field is refused", Mallory, post.clone(), "/users")
+            .answers(problem(422, "invalid_request").part("/errors/0/field", "email").part("/errors/1/field", "admin"))
             .json(json!({ "name": "Mallory", "email": "m@example.com", "admin": true })),
-        case("half a document is refused", Ada, post.clone(), "/users")
-            .gives(problem(400, "malformed_json"))
+        case("incomplete JSON is refused", Ada, post.clone(), "/users")
+            .answers(problem(400, "malformed_json"))
             .text("application/json", "{\"name\":"),
-        case("what isn't said to be JSON is refused", Ada, post.clone(), "/users")
-            .gives(problem(415, "unsupported_media_type"))
+        case("a body of another content type is refused", Ada, post.clone(), "/users")
+            .answers(problem(415, "unsupported_media_type"))
             .text("text/plain", "{}"),
-        case("what is no text isn't taken for it", Ada, post.clone(), "/users")
-            .gives(problem(415, "unsupported_media_type"))
+        case("a binary body is refused", Ada, post.clone(), "/users")
+            .answers(problem(415, "unsupported_media_type"))
             .text("application/octet-stream", "\u{0}\u{1}"),
-        case("a body of 64 KiB and more is refused", Ada, post.clone(), "/users")
-            .gives(problem(413, "payload_too_large"))
+        case("a body of more than 64 KiB is refused", Ada, post.clone(), "/users")
+            .answers(problem(413, "payload_too_large"))
             .json(json!({ "name": "A".repeat(70_000), "email": "{email}" })),
-        case("a profile is read by its owner", Ada, get.clone(), "/users/{ada}")
-            .gives(granted(200).part("/id", "{ada}")),
-        case("and by nobody else", Mallory, get.clone(), "/users/{ada}").gives(problem(404, "not_found")),
+        case("a profile is shown to its owner", Ada, get.clone(), "/users/{ada}")
+            .answers(success(200).part("/id", "{ada}")),
+        case("a profile is hidden from other customers", Mallory, get.clone(), "/users/{ada}")
+            .answers(problem(404, "not_found")),
         case("a profile is changed", Ada, patch, "/users/{ada}")
-            .gives(granted(200).part("/name", "Ada Lovelace"))
+            .answers(success(200).part("/name", "Ada Lovelace"))
             .json(json!({ "name": "Ada Lovelace" })),
         // Orders.
         case("an order is placed", Ada, post.clone(), "/orders")
-            .gives(granted(201).header("location", "*").part("/status", "CONFIRMED").part("/total", 13.5))
-            .json(basket(3, "tok_accepted"))
+            .answers(success(201).header("location", "*").part("/status", "CONFIRMED").part("/total", 13.5))
+            .json(order(3, "tok_accepted"))
             .header("idempotency-key", "{key}")
-            .keep("order", "/id")
-            .keep("payment", "/payment_id"),
-        case("a repetition gets the same answer", Ada, post.clone(), "/orders")
-            .gives(granted(201).part("/id", "{order}").part("/status", "CONFIRMED"))
-            .json(basket(3, "tok_accepted"))
+            .capture("order", "/id")
+            .capture("payment", "/payment_id"),
+        case("a repeated order gets the same answer", Ada, post.clone(), "/orders")
+            .answers(success(201).part("/id", "{order}").part("/status", "CONFIRMED"))
+            .json(order(3, "tok_accepted"))
             .header("idempotency-key", "{key}"),
         case("another order under the same key is refused", Ada, post.clone(), "/orders")
-            .gives(problem(422, "idempotency_mismatch"))
-            .json(basket(1, "tok_accepted"))
+            .answers(problem(422, "idempotency_mismatch"))
+            .json(order(1, "tok_accepted"))
             .header("idempotency-key", "{key}"),
-        case("what isn't there can't be bought", Ada, post.clone(), "/orders")
-            .gives(problem(409, "out_of_stock").part("/lines/0/available", 7))
-            .json(basket(8, "tok_accepted"))
+        case("an order for more than the stock is refused", Ada, post.clone(), "/orders")
+            .answers(problem(409, "out_of_stock").part("/lines/0/available", 7))
+            .json(order(8, "tok_accepted"))
             .header("idempotency-key", "{key}-out-of-stock"),
-        case("a declined card is said to be", Ada, post.clone(), "/orders")
-            .gives(problem(402, "payment_declined"))
-            .json(basket(1, "tok_declined"))
+        case("an order with a declined card is refused", Ada, post.clone(), "/orders")
+            .answers(problem(402, "payment_declined"))
+            .json(order(1, "tok_declined"))
             .header("idempotency-key", "{key}-declined"),
-        case("nothing can't be ordered", Ada, post.clone(), "/orders")
-            .gives(problem(422, "invalid_request"))
+        case("an order without lines is refused", Ada, post.clone(), "/orders")
+            .answers(problem(422, "invalid_request"))
             .json(json!({ "items": [] })),
-        case("who has no profile can't order", Mallory, post.clone(), "/orders")
-            .gives(problem(422, "user_not_found"))
-            .json(basket(1, "tok_accepted"))
+        case("an order from a caller without a profile is refused", Mallory, post.clone(), "/orders")
+            .answers(problem(422, "user_not_found"))
+            .json(order(1, "tok_accepted"))
             .header("idempotency-key", "{key}-no-profile"),
-        case("an order is read by its owner", Ada, get.clone(), "/orders/{order}")
-            .gives(granted(200).part("/id", "{order}").part("/items/0/quantity", 3)),
-        case("and by nobody else, either", Mallory, get.clone(), "/orders/{order}").gives(problem(404, "not_found")),
-        case("orders are listed", Ada, get.clone(), "/orders?limit=50").gives(granted(200)),
-        case("a payment is read by who pays", Ada, get.clone(), "/payments/{payment}")
-            .gives(granted(200).part("/amount", 13.5).part("/order_id", "{order}")),
-        case("and by nobody else who asks", Mallory, get.clone(), "/payments/{payment}")
-            .gives(problem(404, "not_found")),
-        case("nobody else's order is cancelled", Mallory, post.clone(), "/orders/{order}/cancel")
-            .gives(problem(404, "not_found")),
-        // What is not there.
-        case("there is no such path", Ada, get.clone(), "/no-such-path").gives(problem(404, "no_such_route")),
-        case("there is no such method", Ada, Method::PUT, "/orders").gives(problem(404, "no_such_route")),
-        case("HEAD is no GET", Ada, Method::HEAD, "/products").gives(Expected { status: 404, ..Expected::default() }),
-        case("services keep their routes to themselves", Ada, post.clone(), "/users/{ada}/validate")
-            .gives(problem(404, "no_such_route"))
+        case("an order is shown to its customer", Ada, get.clone(), "/orders/{order}")
+            .answers(success(200).part("/id", "{order}").part("/items/0/quantity", 3)),
+        case("an order is hidden from other customers", Mallory, get.clone(), "/orders/{order}")
+            .answers(problem(404, "not_found")),
+        case("orders are listed", Ada, get.clone(), "/orders?limit=50").answers(success(200)),
+        case("a payment is shown to its customer", Ada, get.clone(), "/payments/{payment}")
+            .answers(success(200).part("/amount", 13.5).part("/order_id", "{order}")),
+        case("a payment is hidden from other customers", Mallory, get.clone(), "/payments/{payment}")
+            .answers(problem(404, "not_found")),
+        case("another customer's order cannot be cancelled", Mallory, post.clone(), "/orders/{order}/cancel")
+            .answers(problem(404, "not_found")),
+        // Unknown and internal routes.
+        case("an unknown path is refused", Ada, get.clone(), "/no-such-path").answers(problem(404, "no_such_route")),
+        case("an unknown method is refused", Ada, Method::PUT, "/orders").answers(problem(404, "no_such_route")),
+        case("HEAD is refused", Ada, Method::HEAD, "/products")
+            .answers(ExpectedAnswer { status: 404, ..ExpectedAnswer::default() }),
+        case("the internal route of users is not public", Ada, post.clone(), "/users/{ada}/validate")
+            .answers(problem(404, "no_such_route"))
             .json(json!({ "as_of": 0 })),
-        case("nobody charges a card directly", Ada, post, "/payments")
-            .gives(problem(404, "no_such_route"))
+        case("the internal route of payments is not public", Ada, post, "/payments")
+            .answers(problem(404, "no_such_route"))
             .json(json!({})),
-        // Leaving.
-        case("nobody leaves by a trial run", Ada, Method::DELETE, "/users/{ada}?dry_run=true")
-            .gives(problem(422, "invalid_request").part("/errors/0/field", "dry_run")),
-        case("a customer leaves", Ada, Method::DELETE, "/users/{ada}").gives(Expected {
+        // Deletion of a profile.
+        case("an unknown parameter of a deletion is refused", Ada, Method::DELETE, "/users/{ada}?dry_run=true")
+            .answers(problem(422, "invalid_request").part("/errors/0/field", "dry_run")),
+        case("a customer deletes the profile", Ada, Method::DELETE, "/users/{ada}").answers(ExpectedAnswer {
             status: 204,
             headers: vec![("cache-control", "no-store"), ("x-request-id", "*")],
             text: Some(""),
-            ..Expected::default()
+            ..ExpectedAnswer::default()
         }),
     ];
     let health = [
-        ("users is there", "/health/users", "users"),
-        ("products is there", "/health/products", "products"),
-        ("orders is there", "/health/orders", "orders"),
-        ("payments is there", "/health/payments", "payments"),
-        ("notifications is there", "/health/notifications", "notifications"),
+        ("users reports its health", "/health/users", "users"),
+        ("products reports its health", "/health/products", "products"),
+        ("orders reports its health", "/health/orders", "orders"),
+        ("payments reports its health", "/health/payments", "payments"),
+        ("notifications reports its health", "/health/notifications", "notifications"),
     ];
-    cases.extend(health.map(|(says, path, service)| {
-        case(says, Stranger, get.clone(), path).gives(granted(200).part("/status", "ok").part("/service", service))
+    cases.extend(health.map(|(name, path, service)| {
+        case(name, Anonymous, get.clone(), path).answers(success(200).part("/status", "ok").part("/service", service))
     }));
     cases.push(
-        case("how it does is for administrators", Stranger, get.clone(), "/health/users?deep=true")
-            .gives(unauthenticated()),
+        case(
+            "the deep health check is refused to anonymous callers",
+            Anonymous,
+            get.clone(),
+            "/health/users?deep=true",
+        )
+        .answers(unauthenticated()),
     );
     cases.push(
-        case("how it does is told to them", Admin, get, "/health/users?deep=true")
-            .gives(granted(200).part("/table", "ok")),
+        case("the deep health check is open to administrators", Admin, get, "/health/users?deep=true")
+            .answers(success(200).part("/table", "ok")),
     );
     cases
 }
 
-/// Everything in which the ways differ.
+/// All differences between the ways to run the shop.
 pub fn differences() -> Vec<Difference> {
-    use Way::{CargoLambdaWatch, SamLocal};
-    const NO_GATEWAY_OF_OURS: &str = "the template's gateway responses are API Gateway's to give: what no route \
-         matches never reaches a function";
-    const ONE_ADDRESS: &str = "there is but one address for both APIs, and nothing that could check a signature: \
-         the functions are told to let the services, and with them anybody on this machine, in (INTERNAL_AUTH)";
-    let disabled = || Expected { status: 404, ..Expected::default() }.part("/title", "Default function disabled");
+    use RunMode::{CargoLambdaWatch, SamLocal};
+    const NO_GATEWAY_RESPONSES: &str = "only API Gateway gives the template's gateway responses; a request that \
+         matches no route never reaches a function";
+    const ONE_ADDRESS: &str = "both APIs have the same address, and nothing can check a signature; INTERNAL_AUTH \
+         tells the functions to accept the other services, and so to accept anybody on this machine";
+    let disabled =
+        || ExpectedAnswer { status: 404, ..ExpectedAnswer::default() }.part("/title", "Default function disabled");
     let missing_token = || {
-        Expected { status: 403, ..Expected::default() }
+        ExpectedAnswer { status: 403, ..ExpectedAnswer::default() }
             .header("content-type", "application/json")
             .part("/message", "Missing Authentication Token")
     };
-    let valid = || granted(200).part("/valid", true);
+    let valid = || success(200).part("/valid", true);
     let bad_charge = || problem(422, "invalid_request").part("/errors/0/field", "order_id");
-    let differ = |way, because, answers: [(&'static str, Expected); 2]| {
-        answers.map(|(says, answers)| Difference { way, says, answers, because })
+    let differ = |run_mode, reason, answers: [(&'static str, ExpectedAnswer); 2]| {
+        answers.map(|(case, answer)| Difference { run_mode, case, answer, reason })
     };
-    let no_path = "there is no such path";
-    let no_method = "there is no such method";
-    let (validate, charge) = ("services keep their routes to themselves", "nobody charges a card directly");
+    let (path, method) = ("an unknown path is refused", "an unknown method is refused");
+    let (validate, charge) =
+        ("the internal route of users is not public", "the internal route of payments is not public");
     let mut all = Vec::new();
-    all.extend(differ(CargoLambdaWatch, NO_GATEWAY_OF_OURS, [(no_path, disabled()), (no_method, disabled())]));
-    all.extend(differ(SamLocal, NO_GATEWAY_OF_OURS, [(no_path, missing_token()), (no_method, missing_token())]));
+    all.extend(differ(CargoLambdaWatch, NO_GATEWAY_RESPONSES, [(path, disabled()), (method, disabled())]));
+    all.extend(differ(SamLocal, NO_GATEWAY_RESPONSES, [(path, missing_token()), (method, missing_token())]));
     all.extend(differ(CargoLambdaWatch, ONE_ADDRESS, [(validate, valid()), (charge, bad_charge())]));
     all.extend(differ(SamLocal, ONE_ADDRESS, [(validate, valid()), (charge, bad_charge())]));
     all.push(Difference {
-        way: SamLocal,
-        says: "HEAD is no GET",
-        answers: Expected { status: 502, ..Expected::default() },
-        because: "its web server takes a route for GET to be one for HEAD, too, and then finds no function for it",
+        run_mode: SamLocal,
+        case: "HEAD is refused",
+        answer: ExpectedAnswer { status: 502, ..ExpectedAnswer::default() },
+        reason: "its web server also serves HEAD on each route for GET, and then finds no function for HEAD",
     });
     all
 }
 
-impl Way {
-    fn differs_in(self, case: &Case) -> Option<Expected> {
+impl RunMode {
+    fn difference(self, case: &Case) -> Option<ExpectedAnswer> {
         let mut differences = differences().into_iter();
-        differences.find(|one| one.way == self && one.says == case.says).map(|one| one.answers)
+        differences
+            .find(|difference| difference.run_mode == self && difference.case == case.name)
+            .map(|difference| difference.answer)
     }
 
-    /// Sends all requests to the shop at `base`, and says of each answer that
-    /// isn't the expected one what is wrong with it.
-    pub async fn faults(self, deployed: &Stack, base: &str) -> Vec<String> {
+    /// Sends all requests to the shop at the address `base`. Returns a message for
+    /// each answer that is not the required answer.
+    pub async fn failures(self, deployed: &Stack, base: &str) -> Vec<String> {
         let stack = Stack { api_url: base.to_owned(), ..deployed.clone() };
-        let (mut ada, mut mallory, admin) =
-            (stack.sign_up("Ada").await, stack.sign_up("Mallory").await, stack.admin().await);
-        ada.sign_in().await;
-        mallory.sign_in().await;
-        let people = |who| match who {
-            Who::Ada | Who::WithAccessToken | Who::WithForgedToken => ada.clone(),
-            Who::Mallory => mallory.clone(),
-            Who::Admin => admin.clone(),
-            Who::Stranger => stack.stranger(),
-        };
-        let mut kept = BTreeMap::from([("key", uuid::Uuid::new_v4().to_string()), ("email", ada.email.clone())]);
-        let mut faults = Vec::new();
+        let (ada, mallory, admin) =
+            (stack.signed_in("Ada").await, stack.signed_in("Mallory").await, stack.admin().await);
+        let mut captured = BTreeMap::from([("key", uuid::Uuid::new_v4().to_string()), ("email", ada.email.clone())]);
+        let mut failures = Vec::new();
         for case in cases() {
-            let mut person = people(case.who);
-            match case.who {
-                Who::WithAccessToken => person.token = Some(access_token(&person).await),
-                Who::WithForgedToken => person.token = person.token.map(|token| forged(&token)),
-                _ => {}
-            }
-            let mut answer = case.send(&person, base, &kept).await;
-            // The tools on a laptop may take too long to start a function. The
-            // repeat of an order that wasn't decided in time is told how it was.
+            let person = match case.caller {
+                Caller::Ada => ada.clone(),
+                Caller::AdaWithAccessToken => Person { token: Some(ada.access_token().await), ..ada.clone() },
+                Caller::AdaWithForgedToken => Person { token: Some(ada.forged_token()), ..ada.clone() },
+                Caller::Mallory => mallory.clone(),
+                Caller::Admin => admin.clone(),
+                Caller::Anonymous => stack.anonymous(),
+            };
+            let mut answer = case.send(&person, base, &captured).await;
+            // A tool on a laptop may take so long to start a function that the
+            // order is not decided in time. A repeat of the request then gets the
+            // decision.
             for _ in 0..PATIENCE.as_secs() {
                 if self == Self::Gateway || answer.status != StatusCode::ACCEPTED {
                     break;
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                answer = case.send(&person, base, &kept).await;
+                answer = case.send(&person, base, &captured).await;
             }
-            let expected = self.differs_in(&case).unwrap_or_else(|| case.expected.clone());
-            if let Err(fault) = expected.compare(&answer, &kept) {
-                faults.push(format!(
-                    "{}: {fault}\n    {} {:?} {}",
-                    case.says, answer.status, answer.headers, answer.text
+            let expected = self.difference(&case).unwrap_or_else(|| case.expected.clone());
+            if let Err(failure) = expected.compare(&answer, &captured) {
+                failures.push(format!(
+                    "{}: {failure}\n    {} {:?} {}",
+                    case.name, answer.status, answer.headers, answer.text
                 ));
             }
-            let document: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-            for (name, pointer) in case.keeps {
+            let document = answer.json();
+            for (name, pointer) in case.captures {
                 if let Some(value) = document.pointer(pointer).and_then(Value::as_str) {
-                    kept.insert(name, value.to_owned());
+                    captured.insert(name, value.to_owned());
                 }
             }
         }
-        faults
+        failures
     }
 }
 
-async fn access_token(person: &Person) -> String {
-    person.tokens().await["AccessToken"].as_str().expect("an access token").to_owned()
-}
-
-fn forged(token: &str) -> String {
-    let (rest, _) = token.rsplit_once('.').expect("a token of three parts");
-    format!("{rest}.{}", "A".repeat(342))
-}
-
-fn filled(text: &str, kept: &BTreeMap<&str, String>) -> String {
-    kept.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+/// Replaces each `{name}` by the captured value of that name.
+fn fill_in(text: &str, captured: &BTreeMap<&str, String>) -> String {
+    captured.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
 impl Case {
-    async fn send(&self, person: &Person, base: &str, kept: &BTreeMap<&str, String>) -> Answer {
-        let url = format!("{base}{}", filled(&self.path, kept));
+    async fn send(&self, person: &Person, base: &str, captured: &BTreeMap<&str, String>) -> Answer {
+        let url = format!("{base}{}", fill_in(&self.path, captured));
         let mut request = reqwest::Client::new().request(self.method.clone(), url);
         if let Some(token) = &person.token {
             request = request.bearer_auth(token);
         }
         for (name, value) in &self.headers {
-            request = request.header(*name, filled(value, kept));
+            request = request.header(*name, fill_in(value, captured));
         }
         if let Some(body) = &self.body {
-            request = request.body(filled(body, kept));
+            request = request.body(fill_in(body, captured));
         }
-        let answer = request.send().await.unwrap_or_else(|error| panic!("{}: {error}", self.says));
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let text = answer.text().await.unwrap_or_else(|error| panic!("{}: {error}", self.says));
-        Answer { status, headers, text }
+        Answer::receive(request).await.unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 }
 
-impl Expected {
-    fn compare(&self, answer: &Answer, kept: &BTreeMap<&str, String>) -> Result<(), String> {
+impl ExpectedAnswer {
+    fn compare(&self, answer: &Answer, captured: &BTreeMap<&str, String>) -> Result<(), String> {
         let differ = |what: &str, expected: &dyn std::fmt::Debug, found: &dyn std::fmt::Debug| {
             Err(format!("{what} is {found:?} instead of {expected:?}"))
         };
@@ -481,7 +491,7 @@ impl Expected {
         }
         for (pointer, expected) in &self.parts {
             let expected = match expected {
-                Value::String(text) => Value::String(filled(text, kept)),
+                Value::String(text) => Value::String(fill_in(text, captured)),
                 other => other.clone(),
             };
             let found = document.pointer(pointer).cloned().unwrap_or_default();

@@ -1,11 +1,15 @@
-//! A client of the deployed stack, which knows it only from outside.
+//! A client of the deployed stack. It reaches the stack from outside: through
+//! the public API, through the AWS APIs, and through the emulator's lists of the
+//! e-mails and text messages that were sent.
 //!
-//! The stack is the one that `HOLDFAST_STACK` names: a file as `make up` writes
-//! it to `.local/stack.json`. `make test` deploys one of its own.
+//! The variable `HOLDFAST_STACK` names a file that describes the stack, in the
+//! form in which `make up` writes `.local/stack.json`. `make test` deploys a
+//! stack of its own and sets the variable.
 
 pub mod conformance;
 pub mod processes;
 pub mod queue;
+pub mod shop;
 pub mod signed;
 
 use std::{
@@ -20,49 +24,48 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// How long something that happens by itself may take before a test gives up.
-/// Longer than recovery takes, whose sweep comes every minute, and before which
-/// the queue hides an event for three: a busy machine must not fail a test, and
-/// none waits longer than it has to.
+/// How long a test waits for background work before it fails. Recovery takes
+/// minutes: the sweep runs once a minute, and the queue hides an event for three
+/// minutes after a failed delivery. A busy machine must not fail a test, and a
+/// test doesn't wait longer than it has to.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// What was deployed, and where.
+/// The addresses and names of a deployed stack.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stack {
-    /// The public API.
+    /// The address of the public API.
     pub api_url: String,
-    /// The API between services.
+    /// The address of the API between services.
     pub internal_api_url: String,
-    /// Where the AWS services are.
+    /// The address of all AWS services.
     pub emulator_url: String,
-    /// In which region.
     pub region: String,
-    /// The user pool.
     pub user_pool_id: String,
-    /// Its client.
+    /// The id of the user pool's client.
     pub client_id: String,
-    /// Physical names of the tables.
+    /// Physical names of the tables, by short name.
     pub tables: HashMap<String, String>,
-    /// Addresses of the queues.
+    /// Addresses of the queues, by short name.
     pub queues: HashMap<String, String>,
-    /// Physical names of the functions.
+    /// Physical names of the functions, by short name.
     pub functions: HashMap<String, String>,
 }
 
-/// The file that `HOLDFAST_STACK` names.
+/// The path of the file that describes the stack.
 pub fn stack_file() -> String {
     std::env::var("HOLDFAST_STACK").expect("HOLDFAST_STACK names a stack.json; `make test` sets it")
 }
 
 impl Stack {
-    /// The stack that `HOLDFAST_STACK` names.
+    /// The stack that `HOLDFAST_STACK` describes.
     pub fn deployed() -> Self {
         let file = stack_file();
         let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
-    /// Someone new in the pool, with verified address and number.
+    /// Adds a person to the user pool, with a verified e-mail address and phone
+    /// number. The person is not signed in, and has no profile.
     pub async fn sign_up(&self, name: &str) -> Person {
         let unique = uuid::Uuid::new_v4();
         let email = format!("{}-{}@example.com", name.to_lowercase(), unique.simple());
@@ -76,31 +79,37 @@ impl Stack {
         ];
         let attributes = attributes.map(|(name, value)| json!({ "Name": name, "Value": value }));
         let create = json!({ "MessageAction": "SUPPRESS", "UserAttributes": attributes });
-        self.pool("AdminCreateUser", &email, create).await;
-        self.pool("AdminSetUserPassword", &email, json!({ "Password": password, "Permanent": true })).await;
+        self.administer_pool("AdminCreateUser", &email, create).await;
+        self.administer_pool("AdminSetUserPassword", &email, json!({ "Password": password, "Permanent": true })).await;
         Person { stack: self.clone(), name: name.into(), email, phone, password, id: String::new(), token: None }
     }
 
-    /// A customer, signed in and with a profile.
-    pub async fn customer(&self, name: &str) -> Person {
+    /// A person who is signed in.
+    pub async fn signed_in(&self, name: &str) -> Person {
         let mut person = self.sign_up(name).await;
         person.sign_in().await;
+        person
+    }
+
+    /// A person who is signed in and has a profile.
+    pub async fn customer(&self, name: &str) -> Person {
+        let mut person = self.signed_in(name).await;
         let body = json!({ "name": person.name, "email": person.email });
         let profile = person.post("/users", body).await.expect(StatusCode::CREATED);
         person.id = profile["id"].as_str().expect("an id").to_owned();
         person
     }
 
-    /// An administrator, signed in.
+    /// An administrator who is signed in.
     pub async fn admin(&self) -> Person {
         let mut person = self.sign_up("Grace").await;
-        self.pool("AdminAddUserToGroup", &person.email, json!({ "GroupName": "admin" })).await;
+        self.administer_pool("AdminAddUserToGroup", &person.email, json!({ "GroupName": "admin" })).await;
         person.sign_in().await;
         person
     }
 
-    /// Somebody who isn't signed in.
-    pub fn stranger(&self) -> Person {
+    /// A caller who is not signed in.
+    pub fn anonymous(&self) -> Person {
         let none = String::new;
         Person {
             stack: self.clone(),
@@ -113,10 +122,10 @@ impl Stack {
         }
     }
 
-    /// An administrator's word about somebody in the pool. Asked for directly:
-    /// for each, the AWS CLI would start Python. The emulator takes its root
-    /// user's name without a signature.
-    async fn pool(&self, action: &str, email: &str, mut request: Value) {
+    /// Calls an administrative action of the user pool. The request is sent over
+    /// HTTP, because the AWS CLI would start Python for each call. The emulator
+    /// accepts the name of its root user without a valid signature.
+    async fn administer_pool(&self, action: &str, email: &str, mut request: Value) {
         request["UserPoolId"] = json!(self.user_pool_id);
         request["Username"] = json!(email);
         let credential = format!("Credential=test/20200101/{}/cognito-idp/aws4_request", self.region);
@@ -130,15 +139,14 @@ impl Stack {
         assert!(answer.status().is_success(), "{action}: {:?}", answer.text().await);
     }
 
-    /// Lets the worker look for open orders at once, as its schedule lets it
-    /// every minute.
+    /// Starts a sweep of the worker, as the schedule does every minute.
     pub async fn sweep(&self) {
         let function = &self.functions["order_worker"];
         let payload = r#"{"sweep":true}"#;
         self.aws(&["lambda", "invoke", "--function-name", function, "--payload", payload, "/dev/null"]).await;
     }
 
-    /// The AWS CLI, on this stack. Returns what it prints.
+    /// Runs the AWS CLI against this stack. Returns its standard output.
     pub async fn aws(&self, arguments: &[&str]) -> String {
         let mut aws = Command::new("aws");
         aws.args(arguments);
@@ -149,7 +157,7 @@ impl Stack {
         String::from_utf8(output.stdout).expect("a text")
     }
 
-    /// How the AWS SDK reaches the emulator.
+    /// The configuration with which the AWS SDK reaches the emulator.
     pub async fn sdk(&self) -> SdkConfig {
         aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
@@ -159,7 +167,7 @@ impl Stack {
             .await
     }
 
-    /// All items of a table, by its short name.
+    /// All items of a table, which is named by its short name.
     pub async fn scan(&self, table: &str) -> Vec<Value> {
         let client = aws_sdk_dynamodb::Client::new(&self.sdk().await);
         let items = client.scan().table_name(&self.tables[table]).into_paginator().items().send();
@@ -167,34 +175,35 @@ impl Stack {
         items.into_iter().map(|item| serde_dynamo::from_item(item).expect("an item in JSON")).collect()
     }
 
-    /// The e-mails that reached `address`.
+    /// The e-mails that were sent to an address.
     pub async fn mails(&self, address: &str) -> Vec<Value> {
-        let inbox = self.inbox("/_ministack/ses/messages").await;
-        let all = inbox["messages"].as_object().into_iter().flat_map(|accounts| accounts.values());
+        let sent = self.emulator_json("/_ministack/ses/messages").await;
+        let all = sent["messages"].as_object().into_iter().flat_map(|accounts| accounts.values());
         let mails = all.flat_map(|mails| mails.as_array().cloned().unwrap_or_default());
         mails.filter(|mail| mail["To"].as_array().is_some_and(|to| to.contains(&address.into()))).collect()
     }
 
-    /// The text messages that reached `phone`.
-    pub async fn texts(&self, phone: &str) -> Vec<String> {
-        let inbox = self.inbox("/_ministack/sns/sms-messages").await;
-        let texts = find(&inbox, phone).and_then(Value::as_array).cloned().unwrap_or_default();
-        texts.iter().filter_map(|text| text["Message"].as_str().map(str::to_owned)).collect()
+    /// The text messages that were sent to a phone number.
+    pub async fn text_messages(&self, phone: &str) -> Vec<String> {
+        let sent = self.emulator_json("/_ministack/sns/sms-messages").await;
+        let messages = find_member(&sent, phone).and_then(Value::as_array).cloned().unwrap_or_default();
+        messages.iter().filter_map(|message| message["Message"].as_str().map(str::to_owned)).collect()
     }
 
-    async fn inbox(&self, path: &str) -> Value {
-        let response = reqwest::get(format!("{}{path}", self.emulator_url)).await.expect("an inbox");
-        response.json().await.expect("an inbox in JSON")
+    /// A document about the emulator's state, which AWS doesn't have.
+    async fn emulator_json(&self, path: &str) -> Value {
+        let response = reqwest::get(format!("{}{path}", self.emulator_url)).await.expect("an answer of the emulator");
+        response.json().await.expect("an answer in JSON")
     }
 }
 
-/// The value of `key`, however deep.
-fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+/// The value of the first member called `key`, at any level of nested objects.
+fn find_member<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     let object = value.as_object()?;
-    object.get(key).or_else(|| object.values().find_map(|inner| find(inner, key)))
+    object.get(key).or_else(|| object.values().find_map(|inner| find_member(inner, key)))
 }
 
-/// Waits until `look` finds something.
+/// Calls `look` until it returns a value. Panics after [`PATIENCE`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let started = Instant::now();
     loop {
@@ -206,31 +215,28 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
     }
 }
 
-/// Somebody with a browser.
+/// A user of the public API.
 #[derive(Clone, Debug)]
 pub struct Person {
     stack: Stack,
-    /// What they are called.
     pub name: String,
-    /// Their address.
     pub email: String,
-    /// Their number.
     pub phone: String,
     password: String,
-    /// The id under which services know them, once they have a profile.
+    /// The user id; empty until the person has a profile.
     pub id: String,
-    /// Their ID token, once signed in.
+    /// The ID token; none until the person has signed in.
     pub token: Option<String>,
 }
 
 impl Person {
-    /// Gets a fresh ID token from the pool, as a browser would.
+    /// Gets a fresh ID token from the user pool, as a browser would.
     pub async fn sign_in(&mut self) {
         let tokens = self.tokens().await;
         self.token = Some(tokens["IdToken"].as_str().expect("an ID token").to_owned());
     }
 
-    /// What the pool gives for the password.
+    /// Fresh tokens of all kinds from the user pool.
     pub async fn tokens(&self) -> Value {
         let body = json!({
             "AuthFlow": "USER_PASSWORD_AUTH",
@@ -246,6 +252,19 @@ impl Person {
         answer["AuthenticationResult"].clone()
     }
 
+    /// Fetches an access token, which says what its bearer may do, not who the
+    /// bearer is.
+    pub async fn access_token(&self) -> String {
+        self.tokens().await["AccessToken"].as_str().expect("an access token").to_owned()
+    }
+
+    /// The ID token with a signature that the user pool has not made.
+    pub fn forged_token(&self) -> String {
+        let token = self.token.as_deref().expect("a token");
+        let (rest, _) = token.rsplit_once('.').expect("a token of three parts");
+        format!("{rest}.{}", "A".repeat(342))
+    }
+
     /// GET through the public API.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None, &[]).await
@@ -256,35 +275,12 @@ impl Person {
         self.send(Method::POST, path, Some(body), &[]).await
     }
 
-    /// Places an order under a key.
-    pub async fn order(&self, lines: &[(&str, u32)], token: &str, key: &str) -> Answer {
-        self.try_order(lines, token, key).await.expect("an answer")
-    }
-
-    /// Places an order under a key, where an answer is not sure to come.
-    pub async fn try_order(&self, lines: &[(&str, u32)], token: &str, key: &str) -> reqwest::Result<Answer> {
-        let items: Vec<_> =
-            lines.iter().map(|(id, quantity)| json!({ "product_id": id, "quantity": quantity })).collect();
-        let body = json!({ "items": items, "payment_method": token });
-        let url = format!("{}/orders", self.stack.api_url);
-        self.request(Method::POST, &url, Some(body), &[("idempotency-key", key)]).await
-    }
-
-    /// The order, once it has come to `status`.
-    pub async fn order_in(&self, id: &str, status: &str) -> Value {
-        eventually(&format!("{id} to be {status}"), async || {
-            let order = self.get(&format!("/orders/{id}")).await.expect(StatusCode::OK);
-            (order["status"] == status).then_some(order)
-        })
-        .await
-    }
-
     /// Any request through the public API.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
         self.send_to(&self.stack.api_url, method, path, body, headers).await
     }
 
-    /// Any request to any address.
+    /// A request to the API at the address `base`.
     pub async fn send_to(
         &self,
         base: &str,
@@ -293,17 +289,18 @@ impl Person {
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        self.request(method, &format!("{base}{path}"), body, headers).await.expect("an answer")
+        self.try_send_to(base, method, path, body, headers).await.expect("an answer")
     }
 
-    async fn request(
+    async fn try_send_to(
         &self,
+        base: &str,
         method: Method,
-        url: &str,
+        path: &str,
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> reqwest::Result<Answer> {
-        let mut request = reqwest::Client::new().request(method, url);
+        let mut request = reqwest::Client::new().request(method, format!("{base}{path}"));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -313,32 +310,46 @@ impl Person {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, headers, text: response.text().await? })
+        Answer::receive(request).await
     }
 }
 
-/// What came back.
+/// The answer to an HTTP request.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
     /// The body.
     pub text: String,
 }
 
 impl Answer {
-    /// The body as JSON, if the status is the expected one.
-    #[track_caller]
-    pub fn expect(&self, status: StatusCode) -> Value {
-        assert_eq!(self.status, status, "{}", self.text);
+    async fn receive(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Self { status, headers, text: response.text().await? })
+    }
+
+    /// The body as JSON; null if the body is not JSON.
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// The problem document, if it is the expected one.
+    /// Asserts the status. Returns the body.
+    #[track_caller]
+    pub fn expect(&self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// Asserts that the request succeeded. Returns the body.
+    #[track_caller]
+    pub fn expect_success(&self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.text);
+        self.json()
+    }
+
+    /// Asserts that the answer is this problem document. Returns the document.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);

@@ -1,4 +1,5 @@
-//! The functions' processes, which the emulator starts as its children.
+//! The operating-system processes in which the deployed functions run. The
+//! emulator starts them as its children.
 
 use std::{fs, os::fd::OwnedFd, path::Path};
 
@@ -7,23 +8,25 @@ use serde_json::Value;
 
 use crate::{Stack, stack_file};
 
-/// The processes of the stack's functions, and no others.
+/// Finds the processes of one stack's functions, and no other processes.
 pub struct Processes {
+    /// The emulator's process id.
     emulator: i32,
-    /// Physical and short names.
+    /// The physical and the short name of each function.
     functions: Vec<(String, String)>,
 }
 
-/// A function's process.
+/// A process in which a function runs.
 pub struct Process {
     /// The function's short name.
     pub function: String,
-    /// Stands for this process alone, also when its number is used again.
+    /// Refers to this process alone, also when the system uses its id again.
     handle: OwnedFd,
 }
 
 impl Processes {
-    /// Those of the emulator whose record lies beside the stack's file.
+    /// Reads the emulator's process id from `emulator.json`, which lies beside the
+    /// file that describes the stack.
     pub fn of(stack: &Stack) -> Self {
         let file = Path::new(&stack_file()).with_file_name("emulator.json");
         let text = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -31,12 +34,12 @@ impl Processes {
         let process = &record["process"];
         let emulator = process["pid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("the emulator's process id");
         let since = stat(emulator).map(|(_, since)| since);
-        assert!(since.is_some() && since == process["since"].as_u64(), "the emulator runs no more");
+        assert!(since.is_some() && since == process["since"].as_u64(), "the emulator has stopped");
         let functions = stack.functions.iter().map(|(short, physical)| (physical.clone(), short.clone())).collect();
         Self { emulator, functions }
     }
 
-    /// All that run at this moment.
+    /// All function processes that run at this moment.
     pub fn running(&self) -> Vec<Process> {
         let entries = fs::read_dir("/proc").expect("the process table").flatten();
         let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -44,8 +47,8 @@ impl Processes {
     }
 
     fn function_process(&self, id: i32) -> Option<Process> {
-        // Opened before anything is read of it: what is killed later is what
-        // was looked at, or nothing.
+        // The handle is opened before anything is read about the process, so that
+        // a later kill reaches the process that was examined, or no process.
         let handle = pidfd_open(Pid::from_raw(id)?, PidfdFlags::empty()).ok()?;
         if fs::read_to_string(format!("/proc/{id}/comm")).ok()?.trim() != "bootstrap" || !self.is_below_emulator(id) {
             return None;
@@ -63,16 +66,18 @@ impl Processes {
 }
 
 impl Process {
-    /// Ends it at once, whatever it is doing. `false`: it had ended already.
+    /// Kills the process at once. Returns `false` if it had already ended.
     pub fn kill(&self) -> bool {
         pidfd_send_signal(&self.handle, Signal::KILL).is_ok()
     }
 }
 
-/// A process's parent, and the time since which it runs, in the kernel's ticks.
+/// The parent of a process, and the time at which the process started, in the
+/// kernel's ticks.
 fn stat(id: i32) -> Option<(i32, u64)> {
     let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // `pid (name) state parent … since …`; the name may hold anything.
+    // The line is `pid (name) state parent … start time …`. The name may contain
+    // spaces and parentheses.
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
     Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
 }

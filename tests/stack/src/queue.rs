@@ -1,4 +1,4 @@
-//! The queues, as somebody sees them who looks after them.
+//! The deployed queues, seen and changed with an operator's rights.
 
 use std::time::Duration;
 
@@ -7,9 +7,8 @@ use aws_sdk_sqs::{
     types::{QueueAttributeName, SendMessageBatchRequestEntry},
 };
 
-use crate::{Stack, find};
+use crate::{Stack, find_member};
 
-/// A queue.
 pub struct Queue {
     stack: Stack,
     client: Client,
@@ -17,14 +16,15 @@ pub struct Queue {
 }
 
 impl Stack {
-    /// A queue, by its short name.
+    /// The queue with this short name.
     pub async fn queue(&self, name: &str) -> Queue {
         Queue { stack: self.clone(), client: Client::new(&self.sdk().await), url: self.queues[name].clone() }
     }
 }
 
 impl Queue {
-    /// Puts messages into it, at most ten, so that one delivery has them all.
+    /// Sends at most ten messages in one batch, so that one delivery can contain
+    /// all of them.
     pub async fn send(&self, bodies: &[&str]) {
         let entries = bodies.iter().enumerate().map(|(index, body)| {
             let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(*body);
@@ -35,17 +35,18 @@ impl Queue {
         assert!(sent.failed().is_empty(), "{sent:?}");
     }
 
-    /// The bodies of all messages, also of those that are being delivered.
-    /// Looking changes nothing.
+    /// The bodies of all messages, including messages that are being delivered.
+    /// Reading does not count as a delivery.
     pub async fn bodies(&self) -> Vec<String> {
-        let inbox = self.stack.inbox(&format!("/_ministack/sqs/messages?QueueUrl={}", self.url)).await;
-        let messages = find(&inbox, &self.url).and_then(|messages| messages.as_array().cloned()).unwrap_or_default();
+        let queue = self.stack.emulator_json(&format!("/_ministack/sqs/messages?QueueUrl={}", self.url)).await;
+        let messages =
+            find_member(&queue, &self.url).and_then(|messages| messages.as_array().cloned()).unwrap_or_default();
         messages.iter().filter_map(|message| message["Body"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Sets how long a message stays hidden that was delivered and not dealt
-    /// with. Returns how long it was until now.
-    pub async fn deliver_again_after(&self, time: Duration) -> Duration {
+    /// Sets the queue's visibility timeout: the time after which a message is
+    /// delivered again when its handling failed. Returns the previous timeout.
+    pub async fn set_visibility_timeout(&self, time: Duration) -> Duration {
         let name = QueueAttributeName::VisibilityTimeout;
         let get = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
         let attributes = get.send().await.expect("attributes").attributes.unwrap_or_default();

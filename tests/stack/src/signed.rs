@@ -1,5 +1,5 @@
-//! Requests to AWS, signed with one's own credentials: as a role, or as the
-//! account's owner.
+//! Requests to AWS that a test signs itself: with the credentials of a
+//! function's role.
 
 use std::time::SystemTime;
 
@@ -13,22 +13,18 @@ use serde_json::Value;
 
 use crate::Stack;
 
-/// A request that is yet to be signed.
+/// A request before it is signed.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// The service's name in signatures.
+pub struct UnsignedRequest {
+    /// The name of the AWS service in the signature.
     pub service: &'static str,
-    /// Such as `POST`.
     pub method: &'static str,
-    /// The whole address.
     pub url: String,
-    /// Headers that say what is asked for.
     pub headers: Vec<(&'static str, String)>,
-    /// The body.
     pub body: String,
 }
 
-/// Somebody who may sign.
+/// Signs and sends requests with one set of credentials.
 #[derive(Clone, Debug)]
 pub struct Signer {
     region: String,
@@ -37,15 +33,10 @@ pub struct Signer {
 }
 
 impl Stack {
-    /// The account's owner, who may do anything.
-    pub fn owner(&self) -> Signer {
-        self.signer(Credentials::new("test", "test", None, None, "tests"))
-    }
-
-    /// The role of a function, by the function's short name.
+    /// Signs as the role of a function, which is named by its short name.
     ///
-    /// Only Lambda may assume these roles. The emulator takes its owner for
-    /// any AWS service, and so gives the credentials that a function runs with.
+    /// Only Lambda may assume these roles. The emulator treats its root user as
+    /// any AWS service, so it issues the credentials that a function runs with.
     pub async fn role_of(&self, function: &str) -> Signer {
         let role = self.role_arn(function).await;
         let assumed = self.aws(&["sts", "assume-role", "--role-arn", &role, "--role-session-name", "tests"]).await;
@@ -55,7 +46,7 @@ impl Stack {
         self.signer(Credentials::new(id, secret, Some(token), None, "tests"))
     }
 
-    /// The name of that role.
+    /// The ARN of a function's role.
     pub async fn role_arn(&self, function: &str) -> String {
         let get = ["lambda", "get-function-configuration", "--query", "Role", "--output", "text"];
         let role = self.aws(&[&get[..], &["--function-name", &self.functions[function]]].concat()).await;
@@ -68,8 +59,8 @@ impl Stack {
 }
 
 impl Signer {
-    /// Sends it; returns the status and the body.
-    pub async fn send(&self, request: &Request) -> (u16, String) {
+    /// Signs and sends a request. Returns the status and the body of the answer.
+    pub async fn send(&self, request: &UnsignedRequest) -> (u16, String) {
         let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)

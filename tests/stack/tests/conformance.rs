@@ -1,21 +1,21 @@
 //! The three ways to run the shop give the same answers to the same requests.
+//! The requests and the answers are in `src/conformance.rs`.
 
 use std::collections::BTreeSet;
 
-use http::StatusCode;
-use serde_json::{Value, json};
 use stack_tests::{
     Stack,
-    conformance::{Way, cases, differences},
+    conformance::{RunMode, cases, differences},
     eventually,
+    shop::Shop,
 };
 
-/// Where a way to run the shop has been started.
+/// The address at which a way to run the shop has been started.
 fn address(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names where it runs; `make test` starts it"))
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set; `make test` starts the tool and sets it"))
 }
 
-fn watch() -> String {
+fn cargo_lambda_watch() -> String {
     address("HOLDFAST_WATCH_URL")
 }
 
@@ -23,57 +23,55 @@ fn sam_local() -> String {
     address("HOLDFAST_SAM_LOCAL_URL")
 }
 
-async fn answers_as_expected(way: Way, base: &str) {
-    let faults = way.faults(&Stack::deployed(), base).await;
-    assert!(faults.is_empty(), "{} of {} answers:\n  {}", faults.len(), cases().len(), faults.join("\n  "));
+async fn assert_answers(run_mode: RunMode, base: &str) {
+    let failures = run_mode.failures(&Stack::deployed(), base).await;
+    assert!(failures.is_empty(), "{} of {} answers:\n  {}", failures.len(), cases().len(), failures.join("\n  "));
 }
 
 #[tokio::test]
-async fn the_gateway_answers_as_it_should() {
-    answers_as_expected(Way::Gateway, &Stack::deployed().api_url).await;
+async fn the_gateway_gives_each_required_answer() {
+    assert_answers(RunMode::Gateway, &Stack::deployed().api_url).await;
 }
 
 #[tokio::test]
-async fn cargo_lambda_watch_answers_as_the_gateway_but_where_it_is_known_not_to() {
-    answers_as_expected(Way::CargoLambdaWatch, &watch()).await;
+async fn cargo_lambda_watch_answers_like_the_gateway_except_for_the_listed_differences() {
+    assert_answers(RunMode::CargoLambdaWatch, &cargo_lambda_watch()).await;
 }
 
 #[tokio::test]
-async fn sam_local_answers_as_the_gateway_but_where_it_is_known_not_to() {
-    answers_as_expected(Way::SamLocal, &sam_local()).await;
+async fn sam_local_answers_like_the_gateway_except_for_the_listed_differences() {
+    assert_answers(RunMode::SamLocal, &sam_local()).await;
 }
 
 #[test]
-fn each_case_has_a_name_of_its_own_and_each_difference_is_one() {
+fn case_names_are_unique_and_each_listed_difference_differs_and_has_a_reason() {
     let cases = cases();
-    let names: BTreeSet<_> = cases.iter().map(|case| case.says).collect();
+    let names: BTreeSet<_> = cases.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), cases.len());
     let mut seen = BTreeSet::new();
     for difference in differences() {
-        let case = cases.iter().find(|case| case.says == difference.says);
-        let case = case.unwrap_or_else(|| panic!("there is no case «{}»", difference.says));
-        assert!(case.expected() != &difference.answers, "«{}» is no difference", difference.says);
-        assert!(difference.because.len() > 20, "«{}» has no reason", difference.says);
-        assert!(seen.insert((difference.way, difference.says)), "«{}» is there twice", difference.says);
+        let name = difference.case;
+        let case = cases.iter().find(|case| case.name == name);
+        let case = case.unwrap_or_else(|| panic!("a difference names an unknown case: {name}"));
+        assert!(case.expected() != &difference.answer, "the answer is the same as the gateway's: {name}");
+        assert!(difference.reason.len() > 20, "the difference has no reason: {name}");
+        assert!(seen.insert((difference.run_mode, name)), "the difference is listed twice: {name}");
     }
 }
 
-/// An order that is placed at `base`; the rest is the deployed worker's and
-/// the deployed notifier's.
-async fn an_order_comes_to_its_end(base: &str) {
-    let stack = Stack { api_url: base.to_owned(), ..Stack::deployed() };
-    let (admin, ada) = (stack.admin().await, stack.customer("Ada").await);
-    let teapot = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 3 });
-    let teapot = admin.post("/products", teapot).await.expect(StatusCode::CREATED);
-    let placed = ada.order(&[(teapot["id"].as_str().unwrap(), 1)], "tok_accepted", &ada.email).await;
-    // Decided or not yet: where each function is a container that has to start,
-    // time may run out.
-    assert!(placed.status.is_success(), "{} {}", placed.status, placed.text);
-    let placed: Value = serde_json::from_str(&placed.text).unwrap();
+/// Places an order at the address `base`. The deployed worker and the deployed
+/// notifier do the rest.
+async fn assert_order_is_finished(base: &str) {
+    let shop = Shop::on(Stack { api_url: base.to_owned(), ..Stack::deployed() }).await;
+    let ada = shop.stack.customer("Ada").await;
+    let teapot = shop.product("19.99", 3).await;
+    // The answer may be 201 or 202: where each function is a container that has
+    // to start, the time of the request may be over before the order is decided.
+    let placed = ada.place_with_key(&[(&teapot, 1)], "tok_accepted", &ada.email).await.expect_success();
     let id = placed["id"].as_str().unwrap();
-    ada.order_in(id, "DONE").await;
+    ada.order_with_status(id, "DONE").await;
     eventually("the e-mail about the order", async || {
-        let mails = stack.mails(&ada.email).await;
+        let mails = shop.stack.mails(&ada.email).await;
         mails.into_iter().find(|mail| mail["BodyText"].as_str().is_some_and(|text| text.contains(id)))
     })
     .await;
@@ -81,10 +79,10 @@ async fn an_order_comes_to_its_end(base: &str) {
 
 #[tokio::test]
 async fn an_order_placed_with_cargo_lambda_watch_is_finished_by_the_worker_and_an_e_mail_arrives() {
-    an_order_comes_to_its_end(&watch()).await;
+    assert_order_is_finished(&cargo_lambda_watch()).await;
 }
 
 #[tokio::test]
 async fn an_order_placed_with_sam_local_is_finished_by_the_worker_and_an_e_mail_arrives() {
-    an_order_comes_to_its_end(&sam_local()).await;
+    assert_order_is_finished(&sam_local()).await;
 }

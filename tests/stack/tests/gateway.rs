@@ -1,5 +1,5 @@
-//! What the gateway does before any function is invoked, and what becomes of bytes
-//! that it passes on as they are.
+//! The deployed gateway: the requests that it refuses before it invokes a
+//! function, and odd requests that it passes on unchanged.
 
 use std::{
     collections::BTreeSet,
@@ -12,13 +12,13 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use stack_tests::Stack;
 
-/// The id of the API at an address.
+/// The id of the API, which is part of its address.
 fn api_id(address: &str) -> &str {
     address.trim_end_matches("/v1").rsplit('/').next().expect("an API's id")
 }
 
 #[tokio::test]
-async fn every_deployed_route_wants_a_token_or_a_signature_but_the_open_ones() {
+async fn every_deployed_route_requires_a_token_or_a_signature_except_the_open_routes() {
     let stack = Stack::deployed();
     let open = [
         "GET /health/notifications",
@@ -40,8 +40,7 @@ async fn every_deployed_route_wants_a_token_or_a_signature_but_the_open_ones() {
             for (verb, method) in resource["resourceMethods"].as_object().into_iter().flatten() {
                 let route = format!("{verb} {}", resource["path"].as_str().expect("a path"));
                 match method["authorizationType"].as_str() {
-                    // A browser's question before the request: the gateway
-                    // answers it by itself.
+                    // The gateway itself answers a browser's preflight request.
                     Some("NONE") if verb == "OPTIONS" => {
                         assert_eq!(method["methodIntegration"]["type"], "MOCK", "{route}");
                     }
@@ -57,7 +56,7 @@ async fn every_deployed_route_wants_a_token_or_a_signature_but_the_open_ones() {
 }
 
 #[tokio::test]
-async fn who_orders_too_often_is_told_so_and_may_still_read() {
+async fn a_client_that_orders_too_often_is_refused_with_429_and_may_still_read() {
     let stack = Stack::deployed();
     let ada = stack.customer("Ada").await;
     let stage = ["--rest-api-id", api_id(&stack.api_url), "--stage-name", "v1"];
@@ -74,7 +73,7 @@ async fn who_orders_too_often_is_told_so_and_may_still_read() {
         stack.aws(&[&update[..], &stage[..]].concat()).await;
     };
     throttle("0", "0").await;
-    let ordered = ada.order(&[("prod_0195a8e0-0000-7000-8000-000000000001", 1)], "tok_accepted", "the-key").await;
+    let ordered = ada.place(&[("prod_0195a8e0-0000-7000-8000-000000000001", 1)], "tok_accepted").await;
     let read = ada.get("/orders").await;
     throttle(rate, burst).await;
     ordered.expect_problem(429, "too_many_requests");
@@ -83,15 +82,15 @@ async fn who_orders_too_often_is_told_so_and_may_still_read() {
 }
 
 #[tokio::test]
-async fn a_browser_on_somebody_elses_page_is_not_let_in() {
-    let stranger = Stack::deployed().stranger();
-    let question = [("origin", "https://example.com"), ("access-control-request-method", "POST")];
-    let answer = stranger.send(Method::OPTIONS, "/orders", None, &question).await;
+async fn a_preflight_request_from_another_origin_is_not_allowed() {
+    let anonymous = Stack::deployed().anonymous();
+    let preflight = [("origin", "https://example.com"), ("access-control-request-method", "POST")];
+    let answer = anonymous.send(Method::OPTIONS, "/orders", None, &preflight).await;
     assert!(answer.headers.get("access-control-allow-origin").is_none(), "{answer:?}");
 }
 
-/// Sends a request that no HTTP client would send, and returns the answer's
-/// status and all of its text.
+/// Sends a request that no HTTP client would send. Returns the status and the
+/// whole text of the answer.
 fn send_bytes(stack: &Stack, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let api: http::Uri = stack.api_url.parse().expect("an address");
     let authority = api.authority().expect("a host");
@@ -111,17 +110,17 @@ fn send_bytes(stack: &Stack, method: &str, path: &str, headers: &str, body: &str
 }
 
 #[tokio::test]
-async fn a_header_with_control_characters_makes_no_function_fail() {
+async fn control_characters_in_a_header_do_not_cause_a_server_error() {
     let stack = Stack::deployed();
     for value in ["\u{1}", "a\u{7f}b", "\u{1b}[0m"] {
         let (status, answer) = send_bytes(&stack, "GET", "/products", &format!("x-thing: {value}\r\n"), "");
-        // A gateway may refuse it by itself.
+        // A gateway may refuse the request itself.
         assert!([200, 400].contains(&status), "{value:?}: {answer}");
     }
 }
 
 #[tokio::test]
-async fn an_escaped_end_of_the_path_reaches_no_resource() {
+async fn a_path_that_ends_in_an_escaped_delimiter_reaches_no_resource() {
     let stack = Stack::deployed();
     let ada = stack.customer("Ada").await;
     let authorization = format!("authorization: Bearer {}\r\n", ada.token.as_deref().expect("a token"));
@@ -129,7 +128,7 @@ async fn an_escaped_end_of_the_path_reaches_no_resource() {
         for method in ["GET", "DELETE"] {
             let path = format!("/users/{}{ending}", ada.id);
             let (status, answer) = send_bytes(&stack, method, &path, &authorization, "");
-            // The gateway's own answers to paths that it has no route for are among them.
+            // 403 and 404 may be the gateway's own answers to a path without a route.
             assert!([400, 403, 404, 422].contains(&status), "{method} {path}: {answer}");
         }
     }
@@ -141,7 +140,7 @@ async fn an_escaped_end_of_the_path_reaches_no_resource() {
 }
 
 #[tokio::test]
-async fn a_body_in_a_coding_is_refused_with_the_one_that_would_be_taken() {
+async fn a_compressed_body_is_refused_and_the_answer_names_the_accepted_encoding() {
     let stack = Stack::deployed();
     let ada = stack.customer("Ada").await;
     for coding in ["br", "gzip"] {
@@ -153,12 +152,12 @@ async fn a_body_in_a_coding_is_refused_with_the_one_that_would_be_taken() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_refuses_by_itself_says_which_page_may_read_it() {
-    let stranger = Stack::deployed().stranger();
+async fn the_gateways_own_refusals_have_cors_headers() {
+    let anonymous = Stack::deployed().anonymous();
     for (path, status) in [("/orders", 401), ("/nothing/here", 404)] {
-        let answer = stranger.send(Method::POST, path, None, &[]).await;
+        let answer = anonymous.send(Method::POST, path, None, &[]).await;
         assert_eq!(answer.status.as_u16(), status, "{answer:?}");
-        // The stack names no origin, so it is one that nobody has.
+        // The stack allows no origin, so the header names an origin that nobody has.
         assert_eq!(answer.headers["access-control-allow-origin"], "https://nowhere.invalid", "{answer:?}");
         let exposed = answer.headers["access-control-expose-headers"].to_str().expect("a list of names");
         assert!(exposed.split(',').any(|name| name == "retry-after"), "{exposed}");
@@ -166,15 +165,14 @@ async fn what_the_gateway_refuses_by_itself_says_which_page_may_read_it() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_client_of_the_pool_opens_nothing() {
+async fn a_token_for_another_client_of_the_user_pool_is_refused() {
     let stack = Stack::deployed();
     let create = ["cognito-idp", "create-user-pool-client", "--client-name", "another", "--output", "text"];
     let flows = ["--explicit-auth-flows", "ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"];
     let of_pool = ["--user-pool-id", &stack.user_pool_id, "--query", "UserPoolClient.ClientId"];
     let client_id = stack.aws(&[&create[..], &flows, &of_pool].concat()).await.trim().to_owned();
     let other = Stack { client_id, ..stack };
-    // The pool signs the token, and the gateway takes it.
-    let mut ada = other.sign_up("Ada").await;
-    ada.sign_in().await;
+    // The user pool has signed the token, and the gateway accepts it.
+    let ada = other.signed_in("Ada").await;
     ada.get("/orders").await.expect_problem(401, "unauthenticated");
 }

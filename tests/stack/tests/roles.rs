@@ -1,5 +1,5 @@
-//! What each function may do, tried with the credentials of its role, on the
-//! policies that were deployed.
+//! The deployed policies allow each function exactly the requests that it needs.
+//! The tests sign requests with the credentials of each function's role.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,16 +7,18 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use stack_tests::{
     Person, Stack, eventually,
-    signed::{Request, Signer},
+    shop::Shop,
+    signed::{Signer, UnsignedRequest},
 };
 use tokio::sync::Mutex;
 
-/// One test takes rights away that the other counts.
-static ROLES: Mutex<()> = Mutex::const_new(());
+/// Held by the one test that runs: one test removes statements that the other
+/// test counts.
+static POLICIES: Mutex<()> = Mutex::const_new(());
 
-/// Everything that each function may do. All else that [`attempts`] tries is
-/// refused.
-const MAY: [(&str, &[&str]); 6] = [
+/// The requests that each function may send. Every other request of [`attempts`]
+/// is refused.
+const ALLOWED: [(&str, &[&str]); 6] = [
     (
         "users",
         &["GetItem users", "PutItem users", "DeleteItem users", "SendMessage order_events", "SendMessage user_events"],
@@ -95,38 +97,41 @@ const MAY: [(&str, &[&str]); 6] = [
 ];
 
 #[tokio::test]
-async fn each_function_may_do_what_it_does_and_nothing_else() {
-    let _alone = ROLES.lock().await;
+async fn each_role_allows_the_requests_of_its_function_and_no_other_requests() {
+    let _policies = POLICIES.lock().await;
     let stack = Stack::deployed();
     let attempts = attempts(&stack).await;
-    for (function, may) in MAY {
+    for (function, expected) in ALLOWED {
         let role = stack.role_of(function).await;
-        let mut did = BTreeSet::new();
+        let mut allowed = BTreeSet::new();
         for (name, request) in &attempts {
             if is_allowed(&role, request).await {
-                did.insert(name.as_str());
+                allowed.insert(name.as_str());
             }
         }
-        let may = BTreeSet::from_iter(may.iter().copied());
-        let (more, less): (Vec<_>, Vec<_>) = (did.difference(&may).collect(), may.difference(&did).collect());
-        assert!(more.is_empty() && less.is_empty(), "{function} may also {more:?}, but not {less:?}");
+        let expected = BTreeSet::from_iter(expected.iter().copied());
+        let excess: Vec<_> = allowed.difference(&expected).collect();
+        let missing: Vec<_> = expected.difference(&allowed).collect();
+        assert!(excess.is_empty() && missing.is_empty(), "{function} may also {excess:?}, but not {missing:?}");
     }
 }
 
-/// The requests change nothing where they are allowed: what they name isn't
-/// there, or they are no good in another way. Rights are looked at first.
-async fn is_allowed(role: &Signer, request: &Request) -> bool {
+/// Sends a request, and returns whether the role allows it. An allowed request
+/// changes nothing, because it names something that doesn't exist or is invalid
+/// in another way. AWS checks the rights first.
+async fn is_allowed(role: &Signer, request: &UnsignedRequest) -> bool {
     let (status, text) = role.send(request).await;
     let is_denial = ["AccessDenied", "AuthorizationError", "not authorized"].iter().any(|word| text.contains(word));
-    // Credentials that aren't understood would be refused everything.
+    // If the credentials were unknown, every request would be refused.
     let is_unknown = ["Signature", "security token", "UnrecognizedClient"].iter().any(|word| text.contains(word));
     assert!(!is_unknown && status < 500, "{request:?}: {status} {text}");
     !is_denial
 }
 
-/// Not among them are the stream and the logs, which the emulator knows under
-/// other names than AWS, and so refuses to every role.
-async fn attempts(stack: &Stack) -> Vec<(String, Request)> {
+/// All requests that are tried with each role, by name. The stream and the logs
+/// are missing: the emulator gives them other names than AWS, and so refuses them
+/// to every role.
+async fn attempts(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
     let mut attempts = Vec::new();
     let indexes =
         [("products", "catalogue"), ("orders", "by_user"), ("orders", "by_user_and_status"), ("orders", "open_orders")];
@@ -151,7 +156,7 @@ async fn attempts(stack: &Stack) -> Vec<(String, Request)> {
         }
     }
     attempts.extend(internal_routes(stack));
-    attempts.extend(elsewhere(stack).await);
+    attempts.extend(other_services(stack).await);
     attempts
 }
 
@@ -193,8 +198,9 @@ fn on_queue(url: &str) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Every route between services, each with what the service refuses.
-fn internal_routes(stack: &Stack) -> Vec<(String, Request)> {
+/// A request to each route between services. The services refuse the requests as
+/// invalid.
+fn internal_routes(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
     let routes = [
         ("POST", "/users/{id}/validate"),
         ("POST", "/products/reserve"),
@@ -205,7 +211,7 @@ fn internal_routes(stack: &Stack) -> Vec<(String, Request)> {
         ("POST", "/payments/{id}/erase-recipient"),
         ("GET", "/payments/{id}"),
     ];
-    let request = |(method, path): (&'static str, &str)| Request {
+    let request = |(method, path): (&'static str, &str)| UnsignedRequest {
         service: "execute-api",
         method,
         url: format!("{}{}", stack.internal_api_url, path.replace("{id}", "none")),
@@ -215,16 +221,17 @@ fn internal_routes(stack: &Stack) -> Vec<(String, Request)> {
     routes.into_iter().map(|(method, path)| (format!("{method} {path}"), request((method, path)))).collect()
 }
 
-/// Other services of AWS, and the means to get more rights.
-async fn elsewhere(stack: &Stack) -> Vec<(String, Request)> {
-    let form = |service, body: &str| Request {
+/// Requests to other AWS services, and requests that would give the role more
+/// rights.
+async fn other_services(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
+    let form = |service, body: &str| UnsignedRequest {
         service,
         method: "POST",
         url: format!("{}/", stack.emulator_url),
         headers: vec![("content-type", "application/x-www-form-urlencoded".into())],
         body: body.to_owned(),
     };
-    let mail = Request {
+    let mail = UnsignedRequest {
         service: "ses",
         method: "POST",
         url: format!("{}/v2/email/outbound-emails", stack.emulator_url),
@@ -233,7 +240,7 @@ async fn elsewhere(stack: &Stack) -> Vec<(String, Request)> {
     };
     let role = stack.role_arn("order_worker").await;
     let role_name = role.rsplit('/').next().unwrap_or_default();
-    let invoke = Request {
+    let invoke = UnsignedRequest {
         service: "lambda",
         method: "POST",
         url: format!("{}/2015-03-31/functions/{}/invocations", stack.emulator_url, stack.functions["payments"]),
@@ -281,8 +288,8 @@ async fn elsewhere(stack: &Stack) -> Vec<(String, Request)> {
     ]
 }
 
-fn json_request(stack: &Stack, service: &'static str, prefix: &str, operation: &str, body: Value) -> Request {
-    Request {
+fn json_request(stack: &Stack, service: &'static str, prefix: &str, operation: &str, body: Value) -> UnsignedRequest {
+    UnsignedRequest {
         service,
         method: "POST",
         url: format!("{}/", stack.emulator_url),
@@ -294,93 +301,82 @@ fn json_request(stack: &Stack, service: &'static str, prefix: &str, operation: &
     }
 }
 
-/// A sample of the statements, taken away one at a time: none is there for
-/// nothing, and without it nothing worse happens than that orders wait.
+/// Removes some statements, one at a time: each statement is needed, and without
+/// it orders wait, but nothing worse happens.
 #[tokio::test]
-async fn without_one_of_its_rights_a_function_fails_and_recovers_when_it_has_it_back() {
-    let _alone = ROLES.lock().await;
-    let stack = Stack::deployed();
-    let (admin, ada) = (stack.admin().await, stack.customer("Ada").await);
-    let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 5, "stock": 100 });
-    let teapot = admin.post("/products", body).await.expect(StatusCode::CREATED);
-    let shop = Shop { stack, ada, teapot: teapot["id"].as_str().unwrap().to_owned() };
+async fn a_function_without_one_of_its_rights_fails_and_recovers_when_the_right_is_back() {
+    let _policies = POLICIES.lock().await;
+    let (shop, ada) = Shop::with_customer().await;
+    let (stack, teapot) = (&shop.stack, shop.product("5", 100).await);
+    let place = async || ada.place(&[(&teapot, 1)], "tok_accepted").await.expect_success();
 
-    let profile = format!("/users/{}", shop.ada.id);
+    let profile = format!("/users/{}", ada.id);
     for (function, action, path) in
         [("users", "dynamodb:GetItem", profile.as_str()), ("products", "dynamodb:Query", "/products")]
     {
-        let answer = shop.without(function, action, || shop.ada.get(path)).await;
+        let answer = without_right(stack, function, action, || ada.get(path)).await;
         answer.expect_problem(503, "unavailable");
-        shop.ada.get(path).await.expect(StatusCode::OK);
+        ada.get(path).await.expect(StatusCode::OK);
     }
 
-    // What a request can't do, the worker does.
+    // The worker finishes the orders that the requests could not finish.
     for (function, action) in [("orders", "execute-api:Invoke"), ("payments", "dynamodb:PutItem")] {
-        let order = shop.without(function, action, || shop.order()).await;
+        let order = without_right(stack, function, action, place).await;
         assert_eq!(order["status"], "PENDING", "{function} without {action}");
-        shop.finish(&order).await;
+        finish(stack, &ada, &order).await;
     }
 
-    // What the worker can't do waits for it.
-    let order = shop.without("order_worker", "execute-api:Invoke", async || {
-        let order = shop.order().await;
+    // Orders wait while the worker itself lacks a right.
+    let order = without_right(stack, "order_worker", "execute-api:Invoke", async || {
+        let order = place().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
-        shop.ada.get(&format!("/orders/{}", order["id"].as_str().unwrap())).await.expect(StatusCode::OK)
+        ada.order(order["id"].as_str().unwrap()).await
     });
     let order = order.await;
     assert_eq!(order["status"], "CONFIRMED");
-    shop.finish(&order).await;
+    finish(stack, &ada, &order).await;
 }
 
-struct Shop {
-    stack: Stack,
-    ada: Person,
-    teapot: String,
+/// Starts sweeps until an order is finished.
+async fn finish(stack: &Stack, customer: &Person, order: &Value) {
+    let id = order["id"].as_str().unwrap();
+    eventually("the order to be finished", async || {
+        stack.sweep().await;
+        (customer.order(id).await["status"] == "DONE").then_some(())
+    })
+    .await;
 }
 
-impl Shop {
-    async fn order(&self) -> Value {
-        let key = uuid::Uuid::new_v4().to_string();
-        let answer = self.ada.order(&[(&self.teapot, 1)], "tok_accepted", &key).await;
-        assert!(answer.status.is_success(), "{}", answer.text);
-        answer.expect(answer.status)
-    }
+/// Runs `act` while a function's role lacks all statements that allow `action`.
+/// Puts the statements back afterwards, also if `act` panics.
+async fn without_right<T, F: Future<Output = T>>(
+    stack: &Stack,
+    function: &str,
+    action: &str,
+    act: impl FnOnce() -> F,
+) -> T {
+    let role = stack.role_arn(function).await;
+    let role = role.rsplit('/').next().unwrap_or_default();
+    let policy = function.replace('_', "-");
+    let names = ["--role-name", role, "--policy-name", &policy];
+    let get = [&["iam", "get-role-policy", "--query", "PolicyDocument", "--output", "json"], &names[..]].concat();
+    let whole = stack.aws(&get).await;
+    let mut lacking: Value = serde_json::from_str(&whole).expect("a policy in JSON");
+    let statements = lacking["Statement"].as_array_mut().expect("statements");
+    let before = statements.len();
+    statements.retain(|statement| {
+        let actions = &statement["Action"];
+        *actions != action && !actions.as_array().is_some_and(|all| all.iter().any(|allowed| allowed == action))
+    });
+    assert!(statements.len() < before, "{function} has no right to {action}");
 
-    async fn finish(&self, order: &Value) {
-        let path = format!("/orders/{}", order["id"].as_str().unwrap());
-        eventually("the order to be finished", async || {
-            self.stack.sweep().await;
-            (self.ada.get(&path).await.expect(StatusCode::OK)["status"] == "DONE").then_some(())
-        })
-        .await;
-    }
-
-    /// Does something while a function's role lacks the statements that allow
-    /// `action`. They are back afterwards whatever came of it.
-    async fn without<T, F: Future<Output = T>>(&self, function: &str, action: &str, act: impl FnOnce() -> F) -> T {
-        let role = self.stack.role_arn(function).await;
-        let role = role.rsplit('/').next().unwrap_or_default();
-        let policy = function.replace('_', "-");
-        let names = ["--role-name", role, "--policy-name", &policy];
-        let get = [&["iam", "get-role-policy", "--query", "PolicyDocument", "--output", "json"], &names[..]].concat();
-        let whole = self.stack.aws(&get).await;
-        let mut lacking: Value = serde_json::from_str(&whole).expect("a policy in JSON");
-        let statements = lacking["Statement"].as_array_mut().expect("statements");
-        let before = statements.len();
-        statements.retain(|statement| {
-            let actions = &statement["Action"];
-            *actions != action && !actions.as_array().is_some_and(|all| all.iter().any(|one| one == action))
-        });
-        assert!(statements.len() < before, "{function} has no right to {action}");
-
-        let put = async |document: &str| {
-            let put = [&["iam", "put-role-policy", "--policy-document", document], &names[..]].concat();
-            self.stack.aws(&put).await;
-        };
-        put(&lacking.to_string()).await;
-        let outcome = std::panic::AssertUnwindSafe(act());
-        let outcome = futures::FutureExt::catch_unwind(outcome).await;
-        put(&whole).await;
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
+    let put = async |document: &str| {
+        let put = [&["iam", "put-role-policy", "--policy-document", document], &names[..]].concat();
+        stack.aws(&put).await;
+    };
+    put(&lacking.to_string()).await;
+    let outcome = std::panic::AssertUnwindSafe(act());
+    let outcome = futures::FutureExt::catch_unwind(outcome).await;
+    put(&whole).await;
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
