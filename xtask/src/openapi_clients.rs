@@ -12,7 +12,7 @@ use crate::{
 
 const DOCUMENT: &str = "docs/openapi.yaml";
 /// The programs that use the generated client, and the generator's settings.
-const PROGRAMS: &str = "tests/stack/strangers";
+const PROGRAMS: &str = "tests/stack/openapi_clients";
 
 /// Runs all these tests. The generated client is written into `folder`.
 pub fn test(tools: &Tools, stack: &Stack, passwords: &Passwords, folder: &Path) -> Result<()> {
@@ -28,7 +28,7 @@ fn generated_client(tools: &Tools, stack: &Stack, passwords: &Passwords, folder:
     let python = programs.join("python");
 
     let step = Step::begin("The API's document, read by a validator");
-    let output = quiet(cmd!(tools, "{python} {PROGRAMS}/examples.py {DOCUMENT}"));
+    let output = quiet(cmd!(tools, "{python} {PROGRAMS}/validate_examples.py {DOCUMENT}"));
     step.done(output.context("the API's document contradicts itself")?.trim());
 
     let step = Step::begin("A client that is generated from the document");
@@ -40,7 +40,7 @@ fn generated_client(tools: &Tools, stack: &Stack, passwords: &Passwords, folder:
     let generate = cmd!(tools, "{generator} generate --path {DOCUMENT} --meta none --fail-on-warning");
     quiet(generate.arg("--config").arg(format!("{PROGRAMS}/generator.yaml")).arg("--output-path").arg(client))
         .context("no complete client can be generated from the API's document")?;
-    let order = cmd!(tools, "{python} {PROGRAMS}/shop.py")
+    let order = cmd!(tools, "{python} {PROGRAMS}/place_orders.py")
         .env("PYTHONPATH", &package)
         .env("HOLDFAST_API", &stack.api_url)
         .env("NO_PROXY", "localhost,127.0.0.1")

@@ -1,9 +1,9 @@
-"""Reads the API's document with validators that this project has not written.
+"""Validates the API's document with validators of other authors.
 
-The document must be an OpenAPI document, and each of its examples must be what
-its schema says.
+The document must be a valid OpenAPI document, and each example must be valid
+against its schema.
 
-    python examples.py docs/openapi.yaml
+    python validate_examples.py docs/openapi.yaml
 """
 
 import sys
@@ -14,18 +14,18 @@ from openapi_spec_validator import validate
 
 
 def examples(part, path=()):
-    """Every example in the document: where it is, its schema, and itself."""
+    """Yields the path, the schema and the value of every example below `part`."""
     if isinstance(part, list):
         for index, inner in enumerate(part):
             yield from examples(inner, (*path, index))
     elif isinstance(part, dict):
         given = part.get("examples")
         if isinstance(given, list):
-            # A schema's own.
+            # The examples of a schema.
             for example in given:
                 yield path, part, example
         else:
-            # A parameter's, a header's or a body's.
+            # The examples of a parameter, a header or a body.
             given = [example["value"] for example in (given or {}).values()]
             for example in given + ([part["example"]] if "example" in part else []):
                 yield path, part["schema"], example
@@ -45,7 +45,7 @@ def main(document_path):
         validator = Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER)
         wrong += [f"{'/'.join(map(str, path))}: {error.message}" for error in validator.iter_errors(example)]
         checked += 1
-    # Prices that binary floats cannot hold exactly.
+    # These prices have no exact binary floating-point representation.
     price = {"$ref": "#/components/schemas/Price", "components": document["components"]}
     for amount in (0.07, 19.99, 0.29, 1.1, 8.41, 99999999.99):
         wrong += [f"{amount}: {error.message}" for error in Draft202012Validator(price).iter_errors(amount)]
@@ -54,7 +54,7 @@ def main(document_path):
         sys.exit("\n".join(wrong))
     if checked < 40:
         sys.exit(f"only {checked} examples were found")
-    print(f"{checked} examples are what their schemas say")
+    print(f"{checked} examples are valid")
 
 
 if __name__ == "__main__":

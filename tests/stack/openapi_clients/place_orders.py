@@ -1,8 +1,8 @@
-"""Uses the shop through a client that openapi-python-client has generated.
+"""Places orders through a client that openapi-python-client has generated.
 
-The client is a package `holdfast_client`, which PYTHONPATH leads to. The
-environment says where the shop is (HOLDFAST_API), and who orders
-(HOLDFAST_TOKEN). Something must be for sale.
+The generated client is the package `holdfast_client`, which PYTHONPATH must
+contain. HOLDFAST_API is the address of the public API, and HOLDFAST_TOKEN is the
+customer's token. At least one product must be in stock.
 """
 
 import os
@@ -18,7 +18,7 @@ PATIENCE = 120
 
 
 def wait_for(what, look):
-    """What `look` finds, as soon as it finds something."""
+    """Calls `look` until it returns something other than None, and returns that."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         found = look()
@@ -29,7 +29,7 @@ def wait_for(what, look):
 
 
 def place(client, product, payment_method):
-    """Repeats an order under its key until it is decided, as a client should."""
+    """Repeats a request for an order with one key until the order is decided."""
     body = NewOrder(items=[NewOrderItem(product_id=product.id, quantity=1)], payment_method=payment_method)
     key = str(uuid.uuid4())
 
@@ -46,7 +46,8 @@ def place(client, product, payment_method):
 
 
 def main():
-    # A client of its own for each refusal would be nothing that one can catch.
+    # All refusals must have one type, so that a client can handle them in one
+    # place.
     problems = [name for name in dir(models) if "Problem" in name]
     assert problems == ["Problem"], problems
 
@@ -77,7 +78,7 @@ def main():
         assert isinstance(refused, Problem) and refused.code == "invalid_request", refused
         assert [type(error) for error in refused.errors] == [FieldError], refused
         assert refused.errors[0].field == "items", refused
-    print(f"{order.id} was placed and is done; a declined card and a bad order are each a Problem")
+    print(f"{order.id} was placed and is done; a declined card and an invalid order each gave a Problem")
 
 
 if __name__ == "__main__":
