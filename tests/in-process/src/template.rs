@@ -91,7 +91,7 @@ impl Template {
     }
 
     /// Returns whether CloudFormation accepts `text` as the value of the parameter.
-    pub fn takes(&self, parameter: &str, text: &str) -> bool {
+    pub fn accepts(&self, parameter: &str, text: &str) -> bool {
         self.constraint(parameter)(text)
     }
 

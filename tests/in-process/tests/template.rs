@@ -1,4 +1,5 @@
-//! Rules that the template keeps.
+//! Rules that `template.yaml` and the role for deployments must keep. A module's
+//! name is the subject of the sentences that its tests' names complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-/// Who is asked for nothing: readers of the catalogue, and whoever wants to
-/// know that a service is there.
+/// The routes that need no token: the catalogue and the health checks.
 const OPEN: [(&str, &str); 7] = [
     ("GET", "/products"),
     ("GET", "/products/{id}"),
@@ -29,7 +29,7 @@ const OPEN: [(&str, &str); 7] = [
     ("GET", "/health/notifications"),
 ];
 
-/// What services do for each other, and nobody else.
+/// The routes of the internal API, which only other services may call.
 const INTERNAL: [(&str, &str); 8] = [
     ("GET", "/payments/{id}"),
     ("POST", "/users/{id}/validate"),
@@ -41,7 +41,7 @@ const INTERNAL: [(&str, &str); 8] = [
     ("POST", "/reservations/{id}/release"),
 ];
 
-/// A property of a function: its own, or what all functions have.
+/// A property of a function: its own value, or the value in `Globals`.
 fn property<'a>(template: &'a Template, function: &Function<'a>, name: &str) -> &'a Value {
     match &function.properties[name] {
         Value::Null => template.get("Globals.Function").get(name).unwrap_or(&Value::Null),
@@ -53,18 +53,20 @@ fn seconds(template: &Template, function: &Function<'_>) -> u64 {
     property(template, function, "Timeout").as_u64().expect("a timeout in seconds")
 }
 
-/// The value that a condition chooses, by what `true` is said of it.
+/// The operand that `Fn::If` selects when `condition` is `holds`.
 fn chosen<'a>(value: &'a Value, condition: &str, holds: bool) -> &'a Value {
-    let choice = value["Fn::If"].as_array().unwrap_or_else(|| panic!("{value} is no choice"));
+    let choice = value["Fn::If"].as_array().unwrap_or_else(|| panic!("{value} has no Fn::If"));
     assert_eq!(choice[0], condition, "{value}");
     &choice[if holds { 1 } else { 2 }]
 }
 
-/// The parameters and resources that a value is made of.
+/// The parameters and resources to which a value refers.
 fn names(value: &Value) -> BTreeSet<&str> {
     let all: BTreeSet<_> = match value {
         Value::Array(members) => members.iter().flat_map(names).collect(),
-        Value::Object(members) => members.iter().flat_map(|(function, operand)| of_call(function, operand)).collect(),
+        Value::Object(members) => {
+            members.iter().flat_map(|(function, operand)| names_in_call(function, operand)).collect()
+        }
         _ => BTreeSet::new(),
     };
     let whole = all.into_iter().map(|name| name.split('.').next().unwrap_or(name));
@@ -80,13 +82,13 @@ fn of_call<'a>(function: &str, operand: &'a Value) -> BTreeSet<&'a str> {
             let of_own = names(own);
             variables(text).filter(|name| own[name].is_null()).chain(of_own).collect()
         }
-        // The condition's own name is none of them.
+        // The first operand is the name of a condition.
         ("Fn::If", Value::Array(choice)) => choice[1..].iter().flat_map(names).collect(),
         _ => names(operand),
     }
 }
 
-/// What stands between `${` and `}`.
+/// The names between `${` and `}` in a text.
 fn variables(text: &str) -> impl Iterator<Item = &str> {
     text.split("${").skip(1).filter_map(|rest| rest.split('}').next())
 }
@@ -95,7 +97,7 @@ mod a_route {
     use super::*;
 
     #[test]
-    fn wants_to_know_who_is_calling_unless_it_is_for_everybody() {
+    fn requires_authentication_unless_it_is_open_to_everybody() {
         let template = Template::read();
         let auth = template.get("Resources.PublicApi.Properties.Auth");
         assert_eq!(auth["DefaultAuthorizer"], "Customers");
@@ -105,7 +107,7 @@ mod a_route {
         let mut open = BTreeSet::new();
         for route in template.routes() {
             if route.auth.is_null() {
-                continue; // As its API has it.
+                continue; // The API's default authorizer applies.
             }
             assert_eq!(route.auth, &json!({ "Authorizer": "NONE" }), "{route:?}");
             assert_eq!(route.api, "PublicApi", "{route:?}");
@@ -115,19 +117,20 @@ mod a_route {
     }
 
     #[test]
-    fn between_services_is_not_on_the_public_api() {
+    fn between_services_is_only_on_the_internal_api() {
         let template = Template::read();
         let of = |api: &'static str| -> BTreeSet<_> {
             template.routes().filter(|route| route.api == api).map(|route| (route.method, route.path)).collect()
         };
         assert_eq!(of("InternalApi"), BTreeSet::from(INTERNAL));
-        // Services read a payment as its owner does, with their own authorizer.
+        // Services and customers read a payment by the same route, with different
+        // authorizers.
         let both: Vec<_> = of("InternalApi").intersection(&of("PublicApi")).copied().collect();
         assert_eq!(both, [("GET", "/payments/{id}")]);
     }
 
     #[test]
-    fn between_services_is_invoked_by_some_role_and_no_role_invokes_what_is_no_route() {
+    fn between_services_may_be_invoked_by_some_role_and_roles_name_only_existing_routes() {
         let template = Template::read();
         let mut invoked = BTreeSet::new();
         for statement in template.statements().filter(|statement| statement.actions == ["execute-api:Invoke"]) {
@@ -144,7 +147,7 @@ mod a_route {
     }
 
     #[test]
-    fn is_throttled_and_the_one_that_places_orders_more_than_others() {
+    fn is_throttled_and_the_route_that_places_orders_has_the_lowest_limit() {
         let template = Template::read();
         let settings = template.get("Resources.PublicApi.Properties.MethodSettings").as_array().unwrap();
         let limit = |setting: &Value, name: &str| {
@@ -163,13 +166,13 @@ mod a_route {
     }
 
     #[test]
-    fn is_logged_without_a_word_of_who_it_was() {
+    fn is_logged_without_personal_data_of_the_caller() {
         let template = Template::read();
         for (api, also) in [("PublicApi", None), ("InternalApi", Some("identity.userArn"))] {
             let setting = template.get(&format!("Resources.{api}.Properties.AccessLogSetting"));
             let format = chosen(setting, "HasAccessLogs", true)["Format"].as_str().unwrap();
             let entry: Value = serde_json::from_str(format).unwrap_or_else(|error| panic!("{format}: {error}"));
-            let said: BTreeSet<_> = entries(&entry).map(|(_, value)| value.as_str().unwrap()).collect();
+            let logged: BTreeSet<_> = entries(&entry).map(|(_, value)| value.as_str().unwrap()).collect();
             let harmless = [
                 "requestId",
                 "requestTime",
@@ -181,35 +184,36 @@ mod a_route {
                 "error.responseType",
             ];
             let harmless = harmless.into_iter().chain(also).map(|name| format!("$context.{name}"));
-            assert_eq!(said, harmless.collect::<BTreeSet<_>>().iter().map(String::as_str).collect(), "{api}");
+            assert_eq!(logged, harmless.collect::<BTreeSet<_>>().iter().map(String::as_str).collect(), "{api}");
         }
     }
 
     #[test]
-    fn answers_no_browser_unless_an_origin_is_named() {
+    fn allows_no_browser_origin_by_default() {
         let template = Template::read();
         assert_eq!(template.get("Parameters.CorsOrigin.Default"), "");
         let cors = template.get("Resources.PublicApi.Properties.Cors");
         assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", true), &json!({ "Fn::Sub": "'${CorsOrigin}'" }));
-        // RFC 6761 gives names below `invalid` to nobody. Without any value
-        // SAM would answer every origin.
+        // RFC 6761 reserves names below `invalid`, so nobody has this origin. Without
+        // a value SAM would allow every origin.
         assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", false), "'https://nowhere.invalid'");
-        // A page may read an answer only if that names its origin, too.
+        // The functions' own answers must also name the origin; otherwise a page may
+        // not read them.
         assert_eq!(template.get("Globals.Function.Environment.Variables.CORS_ORIGIN"), &json!({ "Ref": "CorsOrigin" }));
         assert!(template.get("Resources.InternalApi.Properties.Cors").is_null());
     }
 
-    /// The names in a header's value, which the template writes in quotes.
-    fn listed(value: &Value) -> BTreeSet<&str> {
+    /// The names in a header's value. The template puts the value in quotes.
+    fn header_names(value: &Value) -> BTreeSet<&str> {
         value.as_str().unwrap().trim_matches('\'').split(',').collect()
     }
 
     #[test]
-    fn lets_a_page_send_and_read_through_the_gateway_what_the_functions_let_it() {
+    fn has_the_same_cors_headers_from_the_gateway_and_from_the_functions() {
         let template = Template::read();
         let cors = template.get("Resources.PublicApi.Properties.Cors");
         assert_eq!(
-            listed(&cors["AllowHeaders"]),
+            header_names(&cors["AllowHeaders"]),
             REQUEST_HEADERS.map(|name| name.to_string()).iter().map(String::as_str).collect()
         );
         let exposed = ANSWER_HEADERS.map(|name| name.to_string());
@@ -218,19 +222,18 @@ mod a_route {
         for (kind, response) in entries(template.get("Resources.PublicApi.Properties.GatewayResponses")) {
             let headers = &response["ResponseParameters"]["Headers"];
             assert_eq!(headers["Access-Control-Allow-Origin"], cors["AllowOrigin"], "{kind}");
-            assert_eq!(listed(&headers["Access-Control-Expose-Headers"]), exposed, "{kind}");
+            assert_eq!(header_names(&headers["Access-Control-Expose-Headers"]), exposed, "{kind}");
             names.insert(kind);
-            // An emulator has the same from a resource of its own.
+            // Emulators get the same response from a separate resource.
             let mut local = template.resources("AWS::ApiGateway::GatewayResponse");
             let local = local.find(|(_, local)| local["Properties"]["ResponseType"] == kind);
-            let (_, local) = local.unwrap_or_else(|| panic!("no emulator has {kind}"));
+            let (_, local) = local.unwrap_or_else(|| panic!("emulators have no {kind}"));
             let local: BTreeMap<_, _> = entries(&local["Properties"]["ResponseParameters"])
                 .map(|(name, value)| (name.strip_prefix("gatewayresponse.header.").unwrap(), value))
                 .collect();
             assert_eq!(local, entries(headers).collect(), "{kind}");
         }
-        // Whatever the gateway refuses by itself is one of these, or falls under
-        // the two defaults.
+        // Each refusal by the gateway has one of these types or a default type.
         assert!(names.is_superset(&BTreeSet::from(["DEFAULT_4XX", "DEFAULT_5XX", "THROTTLED", "UNAUTHORIZED"])));
     }
 }
@@ -246,17 +249,16 @@ mod a_function {
             roles.insert(function.role());
             groups.insert(logical_id(&function.properties["LoggingConfig"]["LogGroup"]));
             assert!(property(&template, &function, "MemorySize").is_u64(), "{}", function.id);
-            // The gateway gives up after 29 seconds.
-            let longest =
-                if function.events("Api").next().is_some() && function.id != "Notifications" { 28 } else { 900 };
-            assert!((1..=longest).contains(&seconds(&template, &function)), "{}", function.id);
+            // The gateway's time limit is 29 seconds.
+            let max = if function.events("Api").next().is_some() && function.id != "Notifications" { 28 } else { 900 };
+            assert!((1..=max).contains(&seconds(&template, &function)), "{}", function.id);
         }
         let count = template.functions().count();
         assert_eq!((roles.len(), groups.len()), (count, count));
     }
 
     #[test]
-    fn that_others_call_believes_nothing_but_their_signature() {
+    fn that_serves_internal_routes_authenticates_services_by_their_signature_only() {
         let template = Template::read();
         for function in template.functions() {
             let mode = &function.properties["Environment"]["Variables"]["INTERNAL_AUTH"];
@@ -267,7 +269,7 @@ mod a_function {
     }
 
     #[test]
-    fn that_nobody_waits_for_has_an_end_to_its_retries_and_something_that_follows() {
+    fn that_is_invoked_asynchronously_has_limited_retries_and_handles_what_is_left() {
         let template = Template::read();
         for function in template.functions() {
             for event in function.events("SQS") {
@@ -276,38 +278,42 @@ mod a_function {
                 assert!(redrive["maxReceiveCount"].as_u64().unwrap() <= 10);
                 let dead = template.get("Resources").get(logical_id(&redrive["deadLetterTargetArn"])).unwrap();
                 assert_eq!(dead["Properties"]["MessageRetentionPeriod"], 14 * 24 * 3600);
-                // One bad message fails alone.
+                // A message that fails doesn't make the other messages of its batch fail.
                 assert_eq!(event["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
                 assert!(queue["Properties"]["MessageRetentionPeriod"].as_u64().unwrap() < 14 * 24 * 3600);
-                // More at once than are reserved, and good messages that were
-                // turned away five times are dead letters.
-                let at_once = &event["ScalingConfig"]["MaximumConcurrency"];
+                // If more messages were delivered at the same time than the function
+                // has reserved concurrency, a valid message could be throttled five
+                // times and reach the dead-letter queue.
+                let max_concurrency = &event["ScalingConfig"]["MaximumConcurrency"];
                 if function.id == "OrderWorker" {
-                    assert_eq!(at_once, 2, "a rule keeps so many free beside the streams and the sweep");
+                    assert_eq!(
+                        max_concurrency, 2,
+                        "a rule of the template reserves this number beside the stream and the sweep"
+                    );
                     continue;
                 }
                 let reserved = &function.properties["ReservedConcurrentExecutions"];
                 let condition = format!("Reserves{}", function.id);
-                assert_eq!(names(chosen(at_once, &condition, true)), names(chosen(reserved, &condition, true)));
-                assert!(chosen(at_once, &condition, false).is_u64());
-                // Lambda takes 2 to 1000, or nothing.
+                assert_eq!(names(chosen(max_concurrency, &condition, true)), names(chosen(reserved, &condition, true)));
+                assert!(chosen(max_concurrency, &condition, false).is_u64());
+                // Lambda accepts 2 to 1000, or no value.
                 let parameter = logical_id(chosen(reserved, &condition, true));
                 for (text, good) in [("0", true), ("1", false), ("2", true), ("1000", true), ("1001", false)] {
-                    assert_eq!(template.takes(parameter, text), good, "{parameter}={text}");
+                    assert_eq!(template.accepts(parameter, text), good, "{parameter}={text}");
                 }
             }
             for event in function.events("DynamoDB") {
                 assert!(event["MaximumRetryAttempts"].is_u64() && event["MaximumRecordAgeInSeconds"].is_u64());
-                // What the stream gives up, the sweep finds.
+                // The sweep finds the orders whose stream records were given up.
                 assert!(function.events("ScheduleV2").next().is_some(), "{}", function.id);
             }
             for event in function.events("ScheduleV2") {
                 assert!(event["RetryPolicy"]["MaximumRetryAttempts"].is_u64());
-                // CloudFormation makes one that fits, whatever the stack is called.
+                // CloudFormation generates a name that fits every stack name.
                 assert_eq!((&event["Name"], &event["OmitName"]), (&Value::Null, &json!(true)), "{}", function.id);
                 let invoked = &function.properties["EventInvokeConfig"];
                 assert!(invoked["MaximumRetryAttempts"].is_u64(), "{}", function.id);
-                // What is turned away piles up for no longer than until the next.
+                // Throttled invocations wait at most until the next invocation.
                 assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
                 assert_eq!(invoked["MaximumEventAgeInSeconds"], 60, "{}", function.id);
             }
@@ -315,7 +321,7 @@ mod a_function {
     }
 
     #[test]
-    fn has_six_times_its_timeout_before_a_message_is_delivered_again() {
+    fn has_a_queue_whose_visibility_timeout_is_six_times_its_own_timeout() {
         let template = Template::read();
         let mut consumers = 0;
         for function in template.functions() {
@@ -329,36 +335,37 @@ mod a_function {
     }
 
     #[test]
-    fn is_invoked_by_its_alias_which_new_settings_reach_too() {
+    fn is_invoked_through_an_alias_that_also_follows_changed_settings() {
         let template = Template::read();
         let globals = template.get("Globals.Function");
         assert_eq!(globals["AutoPublishAlias"], "live");
         assert_eq!(globals["AutoPublishAliasAllProperties"], true);
         for function in template.functions() {
             let mut ignored = list(&template.get("Resources").get(function.id).unwrap()["IgnoreGlobals"]);
-            let alone = ignored.any(|name| name == "Environment");
-            let shared = if alone { &Value::Null } else { &globals["Environment"] };
+            let ignores_globals = ignored.any(|name| name == "Environment");
+            let shared = if ignores_globals { &Value::Null } else { &globals["Environment"] };
             let used = &names(&function.properties["Environment"]) | &names(shared);
-            let told = names(&function.properties["VersionDescription"]);
-            // What settings are made of is another version when it changes, and
-            // only then: Lambda publishes none of what it has published.
-            assert_eq!(told, used, "{}", function.id);
+            let described = names(&function.properties["VersionDescription"]);
+            // Lambda publishes a version only if something differs from the last
+            // version. So the description changes exactly when the parameters and
+            // resources change on which the settings depend.
+            assert_eq!(described, used, "{}", function.id);
         }
     }
 
     #[test]
-    fn describes_its_versions_in_no_more_characters_than_lambda_takes() {
+    fn has_a_version_description_within_lambdas_maximum_length() {
         let template = Template::read();
-        // The most that a value has on AWS, whatever the stack is called.
-        let longest = |name: &str| match name {
+        // The maximum length of each value on AWS, for every stack name.
+        let max_length = |name: &str| match name {
             "LocalEndpoint" => 0,
             "UserPool" => "ap-southeast-2_123456789".len(),
             "UserPoolClient" => 26,
             "InternalApi" => 10,
             "OrderEventsQueue.QueueName" => 80,
             parameter => {
-                let most = template.get(&format!("Parameters.{parameter}.MaxLength")).as_u64();
-                usize::try_from(most.unwrap_or_else(|| panic!("{parameter} may be of any length"))).unwrap()
+                let length = template.get(&format!("Parameters.{parameter}.MaxLength")).as_u64();
+                usize::try_from(length.unwrap_or_else(|| panic!("{parameter} has no MaxLength"))).unwrap()
             }
         };
         for function in template.functions() {
@@ -368,9 +375,9 @@ mod a_function {
             for name in variables(text) {
                 length -= "${}".len() + name.len();
                 length += match entries(&description[1]).find(|(own, _)| *own == name) {
-                    None => longest(name),
+                    None => max_length(name),
                     Some((_, part)) => {
-                        // Of `stack-UsersTable-1A2B3C4D5E6F7` the end.
+                        // The end of a name such as `stack-UsersTable-1A2B3C4D5E6F7`.
                         let table = logical_id(&part["Fn::Select"][1]["Fn::Split"][1]);
                         let end = json!([1, { "Fn::Split": [format!("{table}-"), { "Ref": table }] }]);
                         assert_eq!(part, &json!({ "Fn::Select": end }), "{}", function.id);
@@ -383,7 +390,7 @@ mod a_function {
     }
 
     #[test]
-    fn shifts_gradually_if_that_is_asked_for_and_back_when_its_alarm_goes_off() {
+    fn is_deployed_gradually_on_request_and_rolled_back_by_its_alarms() {
         let template = Template::read();
         let enabled = &template.get("Globals.Function.DeploymentPreference")["Enabled"];
         assert_eq!(enabled, &json!({ "Ref": "GradualDeployment" }));
@@ -398,15 +405,15 @@ mod a_function {
             assert!(alarms.contains(own.as_str()), "{}", function.id);
             let answers_customers = template.routes().any(|route| route.function == function.id);
             assert_eq!(alarms.contains("PublicApiErrorsAlarm"), answers_customers, "{}", function.id);
-            // A service that fails leaves its mark where it is called from: an
-            // order that waits is no error to its customer.
+            // The internal API's alarm sees the failures that the public API hides:
+            // an order that waits is not an error for its customer.
             let calls = template.statements().any(|statement| {
                 statement.role == function.role() && statement.actions.contains(&"execute-api:Invoke")
             });
             let called = template.routes().any(|route| route.api == "InternalApi" && route.function == function.id);
             assert_eq!(alarms.contains("InternalApiErrorsAlarm"), calls || called, "{}", function.id);
-            let takes_events = function.events("SQS").any(|event| logical_id(&event["Queue"]) == "OrderEventsQueue");
-            assert_eq!(alarms.contains("EventsWaitingAlarm"), takes_events, "{}", function.id);
+            let consumes_events = function.events("SQS").any(|event| logical_id(&event["Queue"]) == "OrderEventsQueue");
+            assert_eq!(alarms.contains("EventsWaitingAlarm"), consumes_events, "{}", function.id);
             let alarm = &template.get("Resources").get(&own).unwrap()["Properties"];
             let dimensions = json!([
                 { "Name": "FunctionName", "Value": { "Ref": function.id } },
@@ -419,13 +426,14 @@ mod a_function {
             let name = template.get(&format!("Resources.{api}Api.Properties.Name"));
             assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("5XXError"), &json!("Sum")));
             assert_eq!(alarm["Dimensions"], json!([{ "Name": "ApiName", "Value": name }]));
-            // A tenth of the requests of five minutes is all that it may see.
+            // With a gradual deployment, only a tenth of the requests of five minutes
+            // may reach the new version.
             assert!(alarm["Period"] == 300 && alarm["Threshold"].as_u64().unwrap() <= 5);
         }
     }
 
     #[test]
-    fn has_no_concurrency_of_its_own_unless_that_is_asked_for() {
+    fn reserves_no_concurrency_by_default() {
         let template = Template::read();
         for function in template.functions() {
             let parameter = format!("{}Concurrency", function.id);
@@ -435,30 +443,31 @@ mod a_function {
             assert_eq!(chosen(reserved, &condition, false), &json!({ "Ref": "AWS::NoValue" }));
             assert_eq!(template.get(&format!("Parameters.{parameter}.Default")), "0");
             for text in ["", "00", "01", "-1", "1.5", "1e2", " 1", "none"] {
-                assert!(!template.takes(&parameter, text), "{parameter}={text}");
+                assert!(!template.accepts(&parameter, text), "{parameter}={text}");
             }
             for text in ["0", "19", "20", "100", "1000"] {
-                assert!(template.takes(&parameter, text), "{parameter}={text}");
+                assert!(template.accepts(&parameter, text), "{parameter}={text}");
             }
-            // On AWS another reserve makes SAM publish, and Lambda refuses what
-            // is no other version. Of a version the reserve itself is no part.
+            // A changed reserve makes SAM publish a version. The reserve is not part of
+            // a version, and Lambda refuses to publish an unchanged version. So the
+            // description of the function changes with the reserve.
             let described = names(&function.properties["Description"]);
             assert_eq!(described, BTreeSet::from([parameter.as_str()]), "{}", function.id);
         }
     }
 
     #[test]
-    fn that_reads_a_stream_has_room_for_its_shards_the_queue_and_the_sweep_or_no_bound() {
+    fn that_reads_a_stream_reserves_nothing_or_enough_for_all_shards_the_queue_and_the_sweep() {
         let template = Template::read();
-        let takes = template.constraint("OrderWorkerConcurrency");
+        let accepts = template.constraint("OrderWorkerConcurrency");
         for reserved in 0..=2000 {
-            let taken = takes(&reserved.to_string());
-            assert_eq!(taken, reserved == 0 || reserved >= 19, "{reserved}");
+            let is_accepted = accepts(&reserved.to_string());
+            assert_eq!(is_accepted, reserved == 0 || reserved >= 19, "{reserved}");
         }
     }
 
     #[test]
-    fn is_told_no_secret() {
+    fn has_no_secret_in_its_environment() {
         let template = Template::read();
         let own = template.functions().flat_map(|function| entries(&function.properties["Environment"]["Variables"]));
         let variables = own.chain(entries(template.get("Globals.Function.Environment.Variables")));
@@ -480,12 +489,12 @@ mod a_role {
         let template = Template::read();
         let of_functions: BTreeSet<_> = template.functions().map(|function| function.role()).collect();
         for (id, role) in template.resources("AWS::IAM::Role") {
-            assert!(of_functions.contains(id), "{id} is no function's");
+            assert!(of_functions.contains(id), "no function has the role {id}");
             let trust = role["Properties"]["AssumeRolePolicyDocument"]["Statement"].as_array().unwrap();
             let [trust] = trust.as_slice() else { panic!("{id}") };
             assert_eq!(trust["Action"], "sts:AssumeRole", "{id}");
             assert_eq!(trust["Principal"], json!({ "Service": "lambda.amazonaws.com" }), "{id}");
-            // By hand: AWS's and SAM's ready-made policies grant more.
+            // The policies of AWS and SAM would allow more than the function needs.
             assert!(role["Properties"]["ManagedPolicyArns"].is_null(), "{id}");
         }
         for function in template.functions() {
@@ -494,7 +503,7 @@ mod a_role {
     }
 
     #[test]
-    fn names_its_actions_one_by_one() {
+    fn allows_no_wildcard_actions() {
         for statement in Template::read().statements().filter(|statement| statement.allows) {
             for action in &statement.actions {
                 assert!(!action.contains('*'), "{}: {action}", statement.role);
@@ -503,18 +512,18 @@ mod a_role {
     }
 
     #[test]
-    fn names_its_resources_unless_they_have_no_name() {
+    fn allows_all_resources_only_for_actions_without_named_resources() {
         for statement in Template::read().statements().filter(|statement| statement.allows) {
             for resource in &statement.resources {
-                let unnamed = *resource == "*";
-                let nameless = ["sns:Publish", "ses:SendEmail"].contains(&statement.actions[0]);
-                assert!(!unnamed || nameless, "{statement:?}");
+                let is_any = *resource == "*";
+                let has_no_names = ["sns:Publish", "ses:SendEmail"].contains(&statement.actions[0]);
+                assert!(!is_any || has_no_names, "{statement:?}");
             }
         }
     }
 
     #[test]
-    fn touches_its_own_services_tables_and_logs_only() {
+    fn reaches_only_the_tables_and_logs_of_its_own_service() {
         let template = Template::read();
         let mut roles_of = BTreeMap::<String, BTreeSet<&str>>::new();
         for statement in template.statements() {
@@ -550,23 +559,26 @@ mod the_role_for_ci {
     use super::*;
 
     #[test]
-    fn makes_a_key_with_the_tags_that_it_knows_the_key_by() {
+    fn creates_keys_with_the_tags_by_which_it_may_use_them() {
         let template = Template::read_from(".github/deploy-role.yaml");
-        let makes: Vec<_> =
+        let creates: Vec<_> =
             template.statements().filter(|statement| statement.actions.contains(&"kms:CreateKey")).collect();
-        let [makes] = makes.as_slice() else { panic!("{makes:?}") };
-        // KMS asks for both rights, of a key that has neither name nor tags yet.
-        assert_eq!((&makes.actions, &makes.resources), (&vec!["kms:CreateKey", "kms:TagResource"], &vec![&json!("*")]));
+        let [creates] = creates.as_slice() else { panic!("{creates:?}") };
+        // KMS requires both rights, and the new key has no ARN and no tags yet.
+        assert_eq!(
+            (&creates.actions, &creates.resources),
+            (&vec!["kms:CreateKey", "kms:TagResource"], &vec![&json!("*")])
+        );
         let tags = |kind: &str| {
             json!({ "StringEquals": {
                 format!("aws:{kind}/Environment"): { "Ref": "Environment" },
                 format!("aws:{kind}/Project"): "holdfast",
             } })
         };
-        assert_eq!(makes.condition, &tags("RequestTag"));
+        assert_eq!(creates.condition, &tags("RequestTag"));
         let mut uses = template.statements().filter(|statement| statement.actions.contains(&"kms:PutKeyPolicy"));
         assert!(uses.all(|statement| statement.condition == &tags("ResourceTag")));
-        // KMS may take minutes to know a key by its tags.
+        // It may take minutes until KMS finds a new key's tags.
         let rotates: Vec<_> =
             template.statements().filter(|statement| statement.actions.contains(&"kms:EnableKeyRotation")).collect();
         let [rotates] = rotates.as_slice() else { panic!("{rotates:?}") };
@@ -574,7 +586,8 @@ mod the_role_for_ci {
         assert_eq!(rotates.condition, &json!({ "ForAnyValue:StringEquals": by_cloudformation }));
     }
 
-    /// The ends of the names of what an action is allowed for.
+    /// The resources for which an action is allowed, without the part of the ARN
+    /// before the resource's own name.
     fn allowed(template: &Template, action: &str) -> BTreeSet<String> {
         let statements = template.statements().filter(|it| it.allows && it.actions.contains(&action));
         let resources = statements.flat_map(|statement| statement.resources);
@@ -583,7 +596,7 @@ mod the_role_for_ci {
     }
 
     #[test]
-    fn reads_what_cloudformations_handlers_read() {
+    fn may_read_everything_that_cloudformations_handlers_read() {
         let template = Template::read_from(".github/deploy-role.yaml");
         for (action, resource) in [
             ("codedeploy:ListDeployments", "deploymentgroup:holdfast-${Environment}-*"),
@@ -593,7 +606,7 @@ mod the_role_for_ci {
             ("logs:GetDataProtectionPolicy", "log-group:/aws/lambda/holdfast-${Environment}/*"),
             ("s3:TagResource", "arn:${AWS::Partition}:s3:::aws-sam-cli-managed-default-*"),
             ("sns:GetDataProtectionPolicy", "holdfast-${Environment}-*"),
-            // These know no resource that would be narrower.
+            // These actions apply to no narrower resource.
             ("cloudwatch:DescribeAlarms", "*"),
             ("logs:DescribeResourcePolicies", "*"),
         ] {
@@ -603,7 +616,7 @@ mod the_role_for_ci {
     }
 
     #[test]
-    fn makes_the_roles_that_services_want_of_an_account_and_no_other() {
+    fn may_create_only_the_service_linked_roles_that_aws_services_need() {
         let template = Template::read_from(".github/deploy-role.yaml");
         let mut services = BTreeSet::new();
         for statement in template.statements().filter(|it| it.actions.contains(&"iam:CreateServiceLinkedRole")) {
@@ -613,12 +626,13 @@ mod the_role_for_ci {
             assert!(resource["Fn::Sub"].as_str().unwrap().ends_with(&role), "{resource}");
             services.insert(service);
         }
-        // PoolUsesSes, and the account's first ApiDomain.
+        // The parameter PoolUsesSes needs the first role; the first ApiDomain of an
+        // account needs the second role.
         assert_eq!(services, BTreeSet::from(["email.cognito-idp.amazonaws.com", "ops.apigateway.amazonaws.com"]));
     }
 
     #[test]
-    fn has_the_time_that_the_slowest_shift_takes() {
+    fn has_sessions_that_last_as_long_as_the_slowest_gradual_deployment() {
         let workflow = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.github/workflows/deploy.yml");
         let workflow: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(workflow).unwrap()).unwrap();
         let minutes = workflow["jobs"]["deploy"]["timeout-minutes"].as_u64().unwrap();
@@ -629,7 +643,7 @@ mod the_role_for_ci {
             let (shape, pause) = kind.split_once("10Percent").unwrap();
             let pause: u64 = pause.trim_matches(char::is_alphabetic).parse().unwrap();
             let shift = if shape == "Linear" { 9 * pause } else { pause };
-            // An hour at least is left for the build and the rest of the stack.
+            // At least an hour is left for the build and the rest of the stack.
             assert!(shift + 60 <= minutes, "{kind}: {shift} minutes");
         }
     }
@@ -639,7 +653,7 @@ mod data {
     use super::*;
 
     #[test]
-    fn outlives_the_stack_and_mistakes_unless_it_is_said_to_be_thrown_away() {
+    fn is_kept_when_the_stack_is_deleted_unless_a_parameter_says_otherwise() {
         let template = Template::read();
         assert_eq!(template.get("Parameters.RetainData.Default"), "true");
         let tables = template.resources("AWS::DynamoDB::Table").filter(|(id, _)| *id != "SandboxLedgerTable");
@@ -660,7 +674,7 @@ mod data {
     }
 
     #[test]
-    fn is_encrypted_with_a_key_of_our_own_if_that_is_asked_for() {
+    fn is_encrypted_with_a_customer_managed_key_on_request() {
         let template = Template::read();
         let key = json!({ "Fn::GetAtt": "DataKey.Arn" });
         for (id, table) in template.resources("AWS::DynamoDB::Table") {
@@ -670,8 +684,8 @@ mod data {
         for (id, queue) in template.resources("AWS::SQS::Queue") {
             let queue = &queue["Properties"];
             assert_eq!(chosen(&queue["KmsMasterKeyId"], "HasCustomerManagedKey", true), &key, "{id}");
-            // SQS takes one of the two: left out, it would stay as it was when
-            // the key is switched on later.
+            // SQS allows only one of the two kinds of encryption. If the property were
+            // left out, its old value would stay when the key is switched on later.
             for key in [true, false] {
                 assert_eq!(chosen(&queue["SqsManagedSseEnabled"], "HasCustomerManagedKey", key), !key, "{id}");
             }
@@ -682,27 +696,27 @@ mod data {
     }
 
     #[test]
-    fn is_not_lost_with_its_key() {
+    fn is_not_lost_because_its_key_is_deleted() {
         let key = Template::read();
         let key = key.get("Resources.DataKey");
-        // A stack that was never made has encrypted nothing.
+        // A stack whose creation failed has encrypted nothing.
         assert_eq!(key["DeletionPolicy"], "RetainExceptOnCreate");
         assert_eq!(key["UpdateReplacePolicy"], "Retain");
     }
 
     #[test]
-    fn in_logs_is_kept_for_as_long_as_was_said() {
+    fn in_logs_is_kept_for_the_configured_number_of_days() {
         for (id, group) in Template::read().resources("AWS::Logs::LogGroup") {
             assert_eq!(group["Properties"]["RetentionInDays"], json!({ "Ref": "LogRetentionDays" }), "{id}");
         }
     }
 
     #[test]
-    fn in_queues_never_travels_over_plain_http() {
+    fn in_queues_is_never_sent_over_plain_http() {
         let template = Template::read();
         let policy = template.get("Resources.QueuesRefusePlainHttp");
         assert_eq!(policy["Condition"], "IsAws");
-        // SQS takes no policy that names another queue than its own.
+        // SQS refuses a policy that names another queue.
         assert_eq!(policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"], "*");
         let covered: BTreeSet<_> = list(&policy["Properties"]["Queues"]).map(logical_id).collect();
         assert_eq!(covered, template.resources("AWS::SQS::Queue").map(|(id, _)| id).collect());
@@ -716,28 +730,29 @@ mod an_alarm {
     use super::*;
 
     #[test]
-    fn tells_whoever_is_to_be_told() {
+    fn notifies_the_configured_recipient() {
         let template = Template::read();
         assert_eq!(template.get("Parameters.AlarmEmail.Default"), "");
-        let told = json!([{ "Ref": "AlarmTopic" }]);
+        let topics = json!([{ "Ref": "AlarmTopic" }]);
         let mut alarms = 0;
         for (id, alarm) in template.resources("AWS::CloudWatch::Alarm") {
             for actions in ["AlarmActions", "OKActions"] {
-                assert_eq!(chosen(&alarm["Properties"][actions], "HasAlarmEmail", true), &told, "{id}");
+                assert_eq!(chosen(&alarm["Properties"][actions], "HasAlarmEmail", true), &topics, "{id}");
             }
-            // Nothing to report is no reason to ring, but for the sweep, which
-            // reports each minute: of a dead schedule nothing else would tell.
+            // Missing data doesn't ring an alarm, except for the alarm on the sweep's
+            // metric: the sweep reports each minute, and no other alarm would notice
+            // that the schedule has stopped.
             let missing = if id == "OrdersOverdueAlarm" { "breaching" } else { "notBreaching" };
             assert_eq!(alarm["Properties"]["TreatMissingData"], missing, "{id}");
             alarms += 1;
         }
         assert!(alarms > template.functions().count());
         let recipient = template.get("Resources.AlarmRecipient.Properties");
-        assert_eq!((&recipient["TopicArn"], &recipient["Endpoint"]), (&told[0], &json!({ "Ref": "AlarmEmail" })));
+        assert_eq!((&recipient["TopicArn"], &recipient["Endpoint"]), (&topics[0], &json!({ "Ref": "AlarmEmail" })));
     }
 
     #[test]
-    fn is_about_its_own_stack() {
+    fn counts_only_the_metrics_of_its_own_stack() {
         let template = Template::read();
         let mut own = 0;
         for (id, alarm) in template.resources("AWS::CloudWatch::Alarm") {
@@ -749,20 +764,20 @@ mod an_alarm {
                 assert!(template.functions().any(|function| function.id == counted_by), "{id}");
                 own += 1;
             }
-            // Without any it would be about all of its kind in the account.
+            // Without dimensions the alarm would count the whole account.
             assert!(list(&alarm["Dimensions"]).next().is_some(), "{id}");
         }
         assert_eq!(own, 1);
     }
 
     #[test]
-    fn rings_when_events_stand_still() {
+    fn rings_when_events_are_not_consumed() {
         let template = Template::read();
         let alarm = template.get("Resources.EventsWaitingAlarm.Properties");
         assert_eq!(alarm["MetricName"], "ApproximateAgeOfOldestMessage");
         let queue = logical_id(&alarm["Dimensions"][0]["Value"]);
         let queue = &template.get("Resources")[queue]["Properties"];
-        // By then whatever can't be told is a dead letter.
+        // At this age, an event that cannot be handled is in the dead-letter queue.
         let tries = queue["RedrivePolicy"]["maxReceiveCount"].as_u64().unwrap();
         assert_eq!(alarm["Threshold"], tries * queue["VisibilityTimeout"].as_u64().unwrap());
     }
@@ -772,7 +787,7 @@ mod a_sender {
     use super::*;
 
     #[test]
-    fn may_have_a_configuration_set_by_default() {
+    fn may_have_a_default_configuration_set() {
         let template = Template::read();
         let mut sends = template.statements().filter(|statement| statement.actions == ["ses:SendEmail"]);
         let on_aws = sends.find(|statement| !statement.condition.is_null()).expect("a statement for AWS");
@@ -783,7 +798,7 @@ mod a_sender {
     }
 
     #[test]
-    fn that_is_there_already_is_left_alone() {
+    fn that_already_exists_is_not_created_again() {
         let template = Template::read();
         assert_eq!(template.get("Parameters.SenderExists.Default"), "false");
         assert_eq!(template.get("Resources.Sender.Condition"), "MakesSender");
@@ -794,7 +809,7 @@ mod a_sender {
     }
 
     #[test]
-    fn is_the_pools_too_if_that_is_asked_for() {
+    fn also_sends_the_user_pools_mail_on_request() {
         let template = Template::read();
         assert_eq!(template.get("Parameters.PoolUsesSes.Default"), "false");
         let pool = template.get("Resources.UserPool.Properties.EmailConfiguration");
@@ -809,13 +824,13 @@ mod a_sender {
     }
 }
 
-/// The operands of each comparison within a value.
+/// The operands of all comparisons in a value.
 fn compared(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(members) => members.iter().flat_map(compared).collect(),
         Value::Object(members) => {
             let of = members.iter().map(|(function, operand)| match function.as_str() {
-                "Fn::Equals" | "Fn::Contains" | "Fn::EachMemberEquals" | "Fn::EachMemberIn" => flat(operand),
+                "Fn::Equals" | "Fn::Contains" | "Fn::EachMemberEquals" | "Fn::EachMemberIn" => flatten(operand),
                 _ => compared(operand),
             });
             of.flatten().collect()
@@ -824,11 +839,11 @@ fn compared(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// A list of lists as one list.
-fn flat(value: &Value) -> Vec<&Value> {
+/// The elements of nested lists.
+fn flatten(value: &Value) -> Vec<&Value> {
     match value {
-        Value::Array(members) => members.iter().flat_map(flat).collect(),
-        one => vec![one],
+        Value::Array(members) => members.iter().flat_map(flatten).collect(),
+        element => vec![element],
     }
 }
 
@@ -836,7 +851,7 @@ mod a_parameter {
     use super::*;
 
     #[test]
-    fn is_compared_as_a_text_with_texts() {
+    fn is_a_string_and_is_compared_with_strings() {
         for file in ["template.yaml", ".github/deploy-role.yaml"] {
             let template = Template::read_from(file);
             let sections = ["Rules", "Conditions", "Resources", "Outputs"];
@@ -852,17 +867,16 @@ mod a_parameter {
         }
     }
 
-    /// Values that CloudFormation would take, made from the parameter's own
-    /// constraints.
+    /// Random values that CloudFormation would accept for a parameter.
     fn samples(template: &Template, parameter: &str) -> Vec<String> {
         let declared = &template.get("Parameters")[parameter];
         if !declared["AllowedValues"].is_null() {
             return list(&declared["AllowedValues"]).map(|value| value.as_str().unwrap().to_owned()).collect();
         }
         let pattern = declared["AllowedPattern"].as_str();
-        let pattern = pattern.unwrap_or_else(|| panic!("{parameter} takes any text, and a function reads it"));
-        // The generator knows no anchors and no look-ahead: what those exclude
-        // is left out below.
+        let pattern = pattern.unwrap_or_else(|| panic!("a function reads {parameter}, which has no AllowedPattern"));
+        // The generator supports no anchors and no look-ahead. The filter below removes
+        // the values that they exclude.
         let mut shape = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')).unwrap();
         while let Some((_, rest)) = shape.strip_prefix("(?!").and_then(|rest| rest.split_once(')')) {
             shape = rest;
@@ -870,19 +884,19 @@ mod a_parameter {
         let shape = string_regex(shape).unwrap();
         let mut runner = TestRunner::deterministic();
         let made = (0..2000).map(|_| shape.new_tree(&mut runner).unwrap().current());
-        let takes = template.constraint(parameter);
-        let samples: BTreeSet<_> = made.filter(|text| takes(text)).take(300).collect();
+        let accepts = template.constraint(parameter);
+        let samples: BTreeSet<_> = made.filter(|text| accepts(text)).take(300).collect();
         assert!(samples.len() > 20, "{parameter}: {samples:?}");
         samples.into_iter().collect()
     }
 
-    /// What an environment variable is on AWS, or on an emulator: with `text` for
-    /// one parameter, and something for all else. `None` if it isn't set.
-    fn resolved(value: &Value, parameter: &str, text: &str) -> Option<String> {
-        let local = parameter == "LocalEndpoint" && !text.is_empty();
+    /// The value of an environment variable if one parameter is `text` and all other
+    /// names have a fixed value. `None` if the variable is not set.
+    fn resolve(value: &Value, parameter: &str, text: &str) -> Option<String> {
+        let is_local = parameter == "LocalEndpoint" && !text.is_empty();
         if let Some(choice) = value["Fn::If"].as_array() {
             assert_eq!(choice[0], "IsLocal");
-            return resolved(&choice[if local { 1 } else { 2 }], parameter, text);
+            return resolve(&choice[if is_local { 1 } else { 2 }], parameter, text);
         }
         match (value["Ref"].as_str(), value["Fn::Sub"].as_str()) {
             (Some("AWS::NoValue"), _) => None,
@@ -890,12 +904,12 @@ mod a_parameter {
             (None, Some(pattern)) => Some(variables(pattern).fold(pattern.to_owned(), |whole, name| {
                 whole.replace(&format!("${{{name}}}"), if name == parameter { text } else { "something" })
             })),
-            _ => panic!("{value} is made in a way that this test doesn't know"),
+            _ => panic!("this test cannot resolve {value}"),
         }
     }
 
     #[test]
-    fn that_a_function_reads_takes_only_what_the_function_starts_with() {
+    fn that_a_function_reads_accepts_only_values_with_which_the_function_starts() {
         let template = Template::read();
         let globals = template.get("Globals.Function.Environment.Variables");
         let mut tried = BTreeSet::new();
@@ -913,7 +927,7 @@ mod a_parameter {
             }
             for (parameter, variables) in readers {
                 for text in samples(&template, parameter) {
-                    let changed = variables.iter().map(|(name, value)| (*name, resolved(value, parameter, &text)));
+                    let changed = variables.iter().map(|(name, value)| (*name, resolve(value, parameter, &text)));
                     let started = configured(function.name, &changed.collect::<Vec<_>>());
                     assert!(started.is_ok(), "{}, {parameter}={text}: {started:?}", function.id);
                 }
@@ -925,26 +939,26 @@ mod a_parameter {
     }
 
     #[test]
-    fn that_names_an_origin_takes_what_the_functions_take_and_nothing_else() {
+    fn that_names_an_origin_accepts_exactly_what_the_functions_accept() {
         let template = Template::read();
-        let takes = template.constraint("CorsOrigin");
+        let accepts = template.constraint("CorsOrigin");
         let mut runner = TestRunner::deterministic();
-        // Nearly origins: of each kind of mistake there are some.
-        let nearly =
+        // Texts that are similar to origins, with each kind of mistake.
+        let similar =
             "(https?|HTTP)://([A-Za-z0-9-]{1,3}[.]?|[0-9]{1,3}[.]){1,4}(ada@)?[a-z0-9.-]{0,2}(:[0-9]{0,5}|:80|:443)?/?";
-        let nearly = string_regex(nearly).unwrap();
-        let nearly = (0..20_000).map(|_| nearly.new_tree(&mut runner).unwrap().current());
-        let mut taken = 0;
-        for text in nearly.chain(samples(&template, "CorsOrigin")).filter(|text| !text.is_empty()) {
-            assert_eq!(takes(&text), text.parse::<Origin>().is_ok(), "{text}");
-            taken += usize::from(takes(&text));
+        let similar = string_regex(similar).unwrap();
+        let similar = (0..20_000).map(|_| similar.new_tree(&mut runner).unwrap().current());
+        let mut accepted = 0;
+        for text in similar.chain(samples(&template, "CorsOrigin")).filter(|text| !text.is_empty()) {
+            assert_eq!(accepts(&text), text.parse::<Origin>().is_ok(), "{text}");
+            accepted += usize::from(accepts(&text));
         }
-        assert!(taken > 300, "{taken}");
+        assert!(accepted > 300, "{accepted}");
     }
 
-    /// A condition in a role compares texts exactly.
+    /// A condition in a role compares strings exactly.
     #[test]
-    fn that_a_roles_condition_names_is_written_as_the_code_writes_it() {
+    fn in_a_roles_condition_is_accepted_only_in_the_form_that_the_code_sends() {
         let template = Template::read();
         let mut named: BTreeSet<_> = template.statements().flat_map(|it| names(it.condition)).collect();
         named.retain(|name| !template.get("Parameters")[name].is_null());
@@ -955,7 +969,7 @@ mod a_parameter {
     }
 
     #[test]
-    fn takes_what_people_have_and_nothing_that_functions_or_aws_choke_on() {
+    fn accepts_usual_values_and_refuses_values_that_functions_or_aws_would_refuse() {
         let template = Template::read();
         let label = "a".repeat(63);
         let long_domain = format!("orders@{label}a.example");
@@ -1035,29 +1049,29 @@ mod a_parameter {
         ];
         for (parameter, good, bad) in examples {
             for example in good {
-                assert!(template.takes(parameter, example), "{parameter}: {example}");
+                assert!(template.accepts(parameter, example), "{parameter}: {example}");
             }
             for example in bad {
-                assert!(!template.takes(parameter, example), "{parameter}: {example}");
+                assert!(!template.accepts(parameter, example), "{parameter}: {example}");
             }
         }
         for (name, declared) in entries(template.get("Parameters")) {
             let default = &declared["Default"];
-            assert!(!default.is_string() || template.takes(name, default.as_str().unwrap()), "{name}: {default}");
+            assert!(!default.is_string() || template.accepts(name, default.as_str().unwrap()), "{name}: {default}");
         }
     }
 
     #[test]
-    fn that_names_a_domain_is_not_given_without_its_certificate() {
+    fn that_names_a_domain_requires_the_certificate_parameter() {
         let template = Template::read();
         let rule = template.get("Rules.ADomainHasACertificate");
-        let given = |name: &str| json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": name }, ""] }] });
-        assert_eq!(rule["RuleCondition"], given("ApiDomain"));
-        assert_eq!(rule["Assertions"][0]["Assert"], given("ApiCertificate"));
+        let is_set = |name: &str| json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": name }, ""] }] });
+        assert_eq!(rule["RuleCondition"], is_set("ApiDomain"));
+        assert_eq!(rule["Assertions"][0]["Assert"], is_set("ApiCertificate"));
     }
 
     #[test]
-    fn is_in_the_documents_as_it_is_in_the_template() {
+    fn has_the_same_default_and_description_in_the_documentation() {
         let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploying.md");
         let document = std::fs::read_to_string(document).expect("docs/deploying.md is readable");
         let (_, table) = document.split_once("\n## Parameters\n").expect("a section on parameters");

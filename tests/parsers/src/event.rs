@@ -1,5 +1,5 @@
-//! A message from the queue: either this service knows what to do about it, or
-//! the message is refused without a word of what stood in it.
+//! A message from the queue of order events: the notifications service either
+//! understands it, or refuses it with an error that quotes nothing from it.
 
 use notifications::{
     domain::{EventAction, Notification, NotificationContent},
@@ -7,7 +7,8 @@ use notifications::{
     templates::render,
 };
 
-/// The characters of a text message of one part (3GPP TS 23.038).
+/// The maximum length of a text message that is sent as one part (3GPP TS
+/// 23.038).
 const SMS_LENGTH: usize = 160;
 
 pub(crate) fn check(bytes: &[u8]) {
@@ -18,23 +19,24 @@ pub(crate) fn check(bytes: &[u8]) {
             let subject = &message.email.subject;
             assert!(!subject.is_empty() && !subject.contains(char::is_control), "{subject:?}");
             let html = &message.email.html;
-            let plain = render(&without_typed_text(notification)).expect("words").email.html;
-            assert_eq!(marks(html), marks(&plain), "a name brought markup along:\n{html}");
+            let plain = render(&with_plain_text(notification)).expect("words").email.html;
+            assert_eq!(count_markup(html), count_markup(&plain), "a name was not escaped:\n{html}");
             let sms = message.sms;
             assert!(sms.is_ascii() && sms.len() <= SMS_LENGTH, "{sms:?}");
         }
         Ok(ParsedEvent { action: EventAction::EraseUser(_) | EventAction::Ignore, .. }) => {}
         Err(error) => {
-            let said = error.to_string();
-            // A log line, and about nobody.
-            assert!(said.len() < 200 && !said.contains(char::is_control), "{said:?}");
-            assert!(!said.contains('@'), "{said:?}");
+            let error = error.to_string();
+            // The error fits into one log line and contains no e-mail address.
+            assert!(error.len() < 200 && !error.contains(char::is_control), "{error:?}");
+            assert!(!error.contains('@'), "{error:?}");
         }
     }
 }
 
-/// The same, with harmless words for whatever people have typed.
-fn without_typed_text(mut notification: Notification) -> Notification {
+/// The same notification with plain words in place of all text that people have
+/// typed.
+fn with_plain_text(mut notification: Notification) -> Notification {
     notification.recipient.name = "Ada".parse().expect("a name");
     if let NotificationContent::OrderCreated(order) = &mut notification.content {
         for line in &mut order.lines {
@@ -44,7 +46,7 @@ fn without_typed_text(mut notification: Notification) -> Notification {
     notification
 }
 
-/// What makes HTML of a text: its tags, and the quotes around their attributes.
-fn marks(html: &str) -> [usize; 3] {
+/// The number of each character that delimits HTML tags and attributes.
+fn count_markup(html: &str) -> [usize; 3] {
     ['<', '>', '"'].map(|mark| html.matches(mark).count())
 }

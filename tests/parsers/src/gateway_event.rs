@@ -1,5 +1,5 @@
-//! An event of API Gateway or of a function URL: a request is answered, whatever
-//! is in it, and the answer is one that the gateway takes.
+//! An event of API Gateway or of a function URL: every request gets an answer, in
+//! a form that the gateway accepts.
 
 use std::sync::LazyLock;
 
@@ -30,11 +30,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USERS_URL", "https://users.example"),
 ];
 
-/// The user pool's keys, tables without items, and nothing else.
+/// A network with the user pool's key set and empty tables. All other requests are
+/// refused.
 #[derive(Debug)]
-struct EmptyShop;
+struct EmptyTables;
 
-impl HttpConnector for EmptyShop {
+impl HttpConnector for EmptyTables {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (status, body) = match request.uri() {
             uri if uri.contains("pool.example") => (200, include_str!("key_set.json")),
@@ -46,14 +47,14 @@ impl HttpConnector for EmptyShop {
     }
 }
 
-/// The orders service, as it is deployed.
+/// The orders service with the deployed configuration.
 static SERVICE: LazyLock<(Runtime, axum::Router)> = LazyLock::new(|| {
-    // Nobody waits before the next try of a call.
+    // The paused clock skips the pauses between two attempts.
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
         .credentials_provider(Credentials::for_tests());
-    let aws = runtime.block_on(Aws::load(loader, SharedHttpConnector::new(EmptyShop)));
+    let aws = runtime.block_on(Aws::load(loader, SharedHttpConnector::new(EmptyTables)));
     let variable =
         |name: &str| ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let config = Configuration::from_variables(&variable).expect("a complete environment");
@@ -71,21 +72,22 @@ pub(crate) fn check(bytes: &[u8]) {
     let answer = match answered {
         Ok(answer) => serde_json::to_value(answer).expect("an answer in JSON"),
         Err(error) => {
-            assert!(!is_request, "not answered: {error}");
+            assert!(!is_request, "the request got no answer: {error}");
             return;
         }
     };
-    expect_taken(&answer);
+    assert_accepted_form(&answer);
     let path = if context["http"].is_object() { &request["rawPath"] } else { &request["path"] };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     if path.as_str().is_some_and(|path| !path.chars().all(plain)) {
         let status = answer["statusCode"].as_u64().unwrap_or_default();
-        assert!((400..500).contains(&status), "{path} reaches something: {answer}");
+        assert!((400..500).contains(&status), "{path} reaches a resource: {answer}");
     }
 }
 
-/// What both forms of answers need, as the gateways' documentation says.
-fn expect_taken(answer: &Value) {
+/// Asserts the members that the gateways' documentation requires of both forms of
+/// answers.
+fn assert_accepted_form(answer: &Value) {
     let status = answer["statusCode"].as_u64().expect("a status");
     assert!((200..600).contains(&status), "{answer}");
     assert_eq!(answer["isBase64Encoded"], false);

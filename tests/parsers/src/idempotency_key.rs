@@ -1,4 +1,4 @@
-//! The `Idempotency-Key` header: one key, however it is written.
+//! The `Idempotency-Key` header: a key is the same with and without quotes.
 
 use chassis::idempotency::{IdempotencyKey, MAX_KEY};
 
@@ -8,7 +8,7 @@ pub(crate) fn check(bytes: &[u8]) {
     let bare = key.as_str();
     assert!((1..=MAX_KEY).contains(&bare.len()));
     assert!(bare.bytes().all(|byte| byte.is_ascii_graphic() && ![b'"', b','].contains(&byte)), "{bare:?}");
-    for same in [bare.to_owned(), format!("\"{bare}\"")] {
-        assert_eq!(same.parse(), Ok(key.clone()));
+    for form in [bare.to_owned(), format!("\"{bare}\"")] {
+        assert_eq!(form.parse(), Ok(key.clone()));
     }
 }

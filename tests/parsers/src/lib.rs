@@ -1,7 +1,9 @@
-//! What must hold of each parser of outside bytes, whatever the bytes are.
+//! The properties that each parser of external input must have for arbitrary
+//! bytes.
 //!
-//! `fuzz/` looks for bytes of which it doesn't hold (`make fuzz`); the tests
-//! here try those that were found interesting, and many like them.
+//! `make fuzz` searches for bytes that break a property (`fuzz/`). The tests of
+//! this crate check the examples that are stored here, and random variations of
+//! them.
 
 mod cursor;
 mod event;
@@ -10,27 +12,26 @@ mod idempotency_key;
 mod order_request;
 mod token;
 
-/// A parser and what it promises.
+/// A parser of external input, with a check of its properties.
 #[derive(Clone, Copy, Debug)]
 pub struct Parser {
-    /// As its fuzz target and its folder of examples are called.
+    /// The name of the fuzz target and of the folder with examples.
     pub name: &'static str,
-    /// Panics if `bytes` make it break a promise.
+    /// Parses `bytes`, and panics if a property doesn't hold.
     pub check: fn(bytes: &[u8]),
 }
 
 /// The body of `POST /orders`.
 pub const ORDER_REQUEST: Parser = Parser { name: "order_request", check: order_request::check };
-/// The `cursor` of a list.
+/// The query parameter `cursor` of a list.
 pub const CURSOR: Parser = Parser { name: "cursor", check: cursor::check };
-/// A message from the queue.
+/// A message from the queue of order events.
 pub const EVENT: Parser = Parser { name: "event", check: event::check };
-/// An event of API Gateway.
+/// An event of API Gateway or of a function URL.
 pub const GATEWAY_EVENT: Parser = Parser { name: "gateway_event", check: gateway_event::check };
 /// The `Idempotency-Key` header.
 pub const IDEMPOTENCY_KEY: Parser = Parser { name: "idempotency_key", check: idempotency_key::check };
 /// A bearer token.
 pub const TOKEN: Parser = Parser { name: "token", check: token::check };
 
-/// All of them.
 pub const PARSERS: [Parser; 6] = [ORDER_REQUEST, CURSOR, EVENT, GATEWAY_EVENT, IDEMPOTENCY_KEY, TOKEN];

@@ -1,5 +1,5 @@
-//! The body of `POST /orders`: it is an order with all that an order needs, or
-//! a problem document that says what is wrong.
+//! The body of `POST /orders`: the parser returns a complete order, or a problem
+//! document that names each invalid field.
 
 use chassis::id::UserId;
 use futures::FutureExt;
@@ -14,10 +14,10 @@ pub(crate) fn check(body: &[u8]) {
     let caller: UserId = CALLER.parse().expect("an id");
     match read_order(body, caller) {
         Ok(purchase) => {
-            let items = purchase.lines.as_slice();
-            assert!((1..=MAX_LINES).contains(&items.len()));
-            assert!(items.windows(2).all(|pair| pair[0].product_id < pair[1].product_id), "twice the same product");
-            // What was understood, said plainly, is understood in the same way.
+            let lines = purchase.lines.as_slice();
+            assert!((1..=MAX_LINES).contains(&lines.len()));
+            assert!(lines.windows(2).all(|pair| pair[0].product_id < pair[1].product_id), "two lines have the same product");
+            // The parsed order, written as a request, is parsed to the same order.
             let again =
                 json!({ "user_id": CALLER, "items": purchase.lines, "payment_method": purchase.payment_method });
             let again = read_order(again.to_string().as_bytes(), caller).expect("the same order");

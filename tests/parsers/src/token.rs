@@ -1,5 +1,5 @@
-//! A bearer token: nothing is believed that the pool did not sign, and no pool
-//! has signed what comes from here.
+//! A bearer token: the verifier accepts only tokens that the user pool has signed.
+//! No token of these tests has a valid signature, except for one that is expired.
 
 use std::sync::LazyLock;
 
@@ -17,15 +17,15 @@ use chassis::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// The public half of a key whose other half nobody has kept; `examples/token`
-/// has a token that it once signed, and that has expired.
+/// A public key whose private key was thrown away. The private key has signed the
+/// token `examples/token/expired`.
 const KEY_SET: &str = include_str!("key_set.json");
 
-/// The pool's key set, and no network.
+/// A network in which every request gets the user pool's key set.
 #[derive(Debug)]
-struct Pool;
+struct KeySetOnly;
 
-impl HttpConnector for Pool {
+impl HttpConnector for KeySetOnly {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
         let status = StatusCode::try_from(200).expect("a status");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(KEY_SET))))
@@ -39,14 +39,14 @@ static VERIFIER: LazyLock<(Runtime, TokenVerifier)> = LazyLock::new(|| {
         audience: "the-shop".into(),
     };
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    (runtime, TokenVerifier::new(config, SharedHttpConnector::new(Pool), Clock::System))
+    (runtime, TokenVerifier::new(config, SharedHttpConnector::new(KeySetOnly), Clock::System))
 });
 
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(token) = std::str::from_utf8(bytes) else { return };
     let (runtime, verifier) = &*VERIFIER;
     match runtime.block_on(verifier.verify(token)) {
-        Ok(claims) => panic!("believed: {claims:?}"),
+        Ok(claims) => panic!("the token was accepted: {claims:?}"),
         Err(TokenError::KeysUnavailable(reason)) => panic!("the key set could not be read: {reason}"),
         Err(TokenError::Invalid(_) | TokenError::UnknownKey) => {}
     }
@@ -60,7 +60,9 @@ mod tests {
     use super::VERIFIER;
 
     #[test]
-    fn the_expired_token_was_good_once_so_that_this_is_the_key_it_is_checked_with() {
+    fn the_expired_token_is_refused_only_because_it_is_expired() {
+        // Any other error would mean that the verifier doesn't know the key, and the
+        // examples would prove nothing.
         let (runtime, verifier) = &*VERIFIER;
         let expired = include_str!("../examples/token/expired");
         match runtime.block_on(verifier.verify(expired)) {

@@ -1,26 +1,27 @@
-//! The API's document: it is what the code says, it has the gateway's routes,
-//! and what it says of requests and answers holds.
+//! The API's document, `docs/openapi.yaml`: it is generated from the code, it has
+//! the routes of the gateway, and the services accept exactly the requests and
+//! give exactly the answers that it describes.
 
-mod answers;
-mod contract;
-mod document;
-mod inputs;
-mod repeats;
-mod template;
+mod accepted_requests;
+mod checker;
+mod documented_answers;
+mod fingerprints;
+mod gateway;
+mod generation;
 
 use std::{collections::BTreeSet, fs};
 
-use contract::Contract;
+use checker::Checker;
 use http::{Request, StatusCode};
 use in_process_tests::{Caller, World};
 use serde_json::Value;
 
-/// Where the document is committed.
+/// The path of the committed document.
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.yaml");
 
 #[test]
-fn the_committed_document_is_what_the_code_says() {
-    let generated = document::yaml();
+fn the_committed_document_is_the_one_that_the_code_generates() {
+    let generated = generation::yaml();
     if std::env::var_os("HOLDFAST_UPDATE").is_some() {
         fs::write(COMMITTED, &generated).unwrap();
     }
@@ -29,8 +30,8 @@ fn the_committed_document_is_what_the_code_says() {
     let first = first.unwrap_or_else(|| generated.lines().count().min(committed.lines().count()));
     assert!(
         generated == committed,
-        "docs/openapi.yaml is not what the code says, from line {} on:\n  code      {}\n  committed {}\n\
-         `make openapi` writes it anew; look at what has changed.",
+        "docs/openapi.yaml differs from the generated document, first in line {}:\n  generated {}\n  committed {}\n\
+         `make openapi` writes the generated document; review the differences.",
         first + 1,
         generated.lines().nth(first).unwrap_or("(end)"),
         committed.lines().nth(first).unwrap_or("(end)"),
@@ -38,33 +39,36 @@ fn the_committed_document_is_what_the_code_says() {
 }
 
 #[test]
-fn it_has_the_routes_that_the_public_api_has_and_asks_for_a_token_where_the_gateway_does() {
-    let contract = Contract::new();
-    let documented: BTreeSet<_> = contract
+fn it_has_the_public_apis_routes_and_requires_a_token_where_the_gateway_does() {
+    let checker = Checker::new();
+    let documented: BTreeSet<_> = checker
         .operations()
         .iter()
-        .map(|operation| template::route(&operation.method, operation.path, operation.needs_token(contract.document())))
+        .map(|operation| {
+            (operation.method.to_string(), operation.path.to_owned(), operation.needs_token(checker.document()))
+        })
         .collect();
-    let deployed = template::routes();
+    let deployed = gateway::routes();
     assert!(deployed.len() > 15, "the template's routes were not found");
     let (missing, unknown): (Vec<_>, Vec<_>) =
         (deployed.difference(&documented).collect(), documented.difference(&deployed).collect());
     assert!(missing.is_empty() && unknown.is_empty(), "not documented: {missing:?}; not deployed: {unknown:?}");
-    for server in contract.document()["servers"].as_array().unwrap() {
-        assert!(server["url"].as_str().unwrap().ends_with(&format!("/{}", template::stage())), "{server}");
+    for server in checker.document()["servers"].as_array().unwrap() {
+        assert!(server["url"].as_str().unwrap().ends_with(&format!("/{}", gateway::stage())), "{server}");
     }
 }
 
 #[tokio::test]
-async fn the_routers_serve_each_operation_and_refuse_the_methods_that_are_not_there() {
-    let (contract, world) = (Contract::new(), World::start().await);
-    let operations = contract.operations();
+async fn the_services_serve_each_operation_and_refuse_other_methods() {
+    let (checker, world) = (Checker::new(), World::start().await);
+    let operations = checker.operations();
     for operation in &operations {
         let path = operation.path.replace("{id}", "none");
         let request = Request::builder().method(&operation.method).uri(&path).body(String::new().into()).unwrap();
         let answer = world.send_raw(&Caller::admin(), request).await;
         assert!(!["no_such_route", "method_not_allowed"].contains(&code(&answer.json())), "{}", answer.text);
-        // Some paths have further methods on the internal API.
+        // The other methods are tried with PUT, because some paths have further
+        // methods on the internal API.
         let request = Request::builder().method("PUT").uri(&path).body(String::new().into()).unwrap();
         let answer = world.send_raw(&Caller::admin(), request).await;
         answer.expect_problem(StatusCode::METHOD_NOT_ALLOWED.as_u16(), "method_not_allowed");
@@ -77,46 +81,46 @@ fn code(problem: &Value) -> &str {
 }
 
 #[test]
-fn what_the_gateway_itself_answers_is_documented() {
-    let contract = Contract::new();
-    let responses = template::gateway_responses();
+fn it_describes_the_gateways_own_answers() {
+    let checker = Checker::new();
+    let responses = gateway::own_answers();
     assert!(responses.len() >= 5, "the template's gateway responses were not found");
     for (name, status, body) in responses {
-        for operation in contract.operations() {
+        for operation in checker.operations() {
             let applies = match name.as_str() {
-                "UNAUTHORIZED" => operation.needs_token(contract.document()),
+                "UNAUTHORIZED" => operation.needs_token(checker.document()),
                 "REQUEST_TOO_LARGE" => operation.body().is_some(),
                 "THROTTLED" | "DEFAULT_5XX" => true,
-                // No authorizer of ours denies what it has let in; and no
-                // operation is where there is none.
+                // The authorizer denies no valid token, and an unknown route is not an
+                // operation.
                 "ACCESS_DENIED" | "MISSING_AUTHENTICATION_TOKEN" => false,
-                other => panic!("is {other} to be documented?"),
+                other => panic!("decide here which operations must document {other}"),
             };
             if applies {
                 let response = &operation.details["responses"][status.to_string()];
-                assert!(!response.is_null(), "{} says nothing of {name}, {status}", operation.id);
-                let schema = &contract.resolve(response)["content"][chassis::problem::CONTENT_TYPE]["schema"];
-                assert!(contract.validator(schema).is_valid(&body), "{}: {name} is not like {schema}", operation.id);
+                assert!(!response.is_null(), "{} does not document {name}, {status}", operation.id);
+                let schema = &checker.resolve(response)["content"][chassis::problem::CONTENT_TYPE]["schema"];
+                assert!(checker.validator(schema).is_valid(&body), "{}: {name} does not match {schema}", operation.id);
             }
         }
     }
 }
 
 #[test]
-fn whatever_it_refers_to_is_there() {
-    let text = document::yaml();
-    let contract = Contract::new();
+fn every_reference_in_it_has_a_target() {
+    let text = generation::yaml();
+    let checker = Checker::new();
     let references = text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("$ref: '#"));
     let references: BTreeSet<_> = references.map(|reference| reference.trim_end_matches('\'')).collect();
     assert!(references.len() > 20, "{references:?}");
     for reference in references {
-        assert!(contract.document().pointer(reference).is_some(), "there is no {reference}");
+        assert!(checker.document().pointer(reference).is_some(), "there is no {reference}");
     }
 }
 
 #[test]
-fn its_examples_are_what_their_schemas_say() {
-    fn walk(contract: &Contract, part: &Value, checked: &mut usize) {
+fn its_examples_match_their_schemas() {
+    fn walk(checker: &Checker, part: &Value, checked: &mut usize) {
         let examples = match part["examples"].as_array() {
             Some(examples) => examples.iter().map(|example| (part, example)).collect(),
             None => {
@@ -126,7 +130,7 @@ fn its_examples_are_what_their_schemas_say() {
             }
         };
         for (schema, example) in examples {
-            assert!(contract.validator(schema).is_valid(example), "{example} is not like {schema}");
+            assert!(checker.validator(schema).is_valid(example), "{example} does not match {schema}");
             *checked += 1;
         }
         let parts: Vec<&Value> = match part {
@@ -136,31 +140,31 @@ fn its_examples_are_what_their_schemas_say() {
             Value::Array(parts) => parts.iter().collect(),
             _ => Vec::new(),
         };
-        parts.into_iter().for_each(|part| walk(contract, part, checked));
+        parts.into_iter().for_each(|part| walk(checker, part, checked));
     }
-    let (contract, mut checked) = (Contract::new(), 0);
-    walk(&contract, contract.document(), &mut checked);
+    let (checker, mut checked) = (Checker::new(), 0);
+    walk(&checker, checker.document(), &mut checked);
     assert!(checked > 30, "{checked}");
 }
 
-/// Generators of clients make a class of each schema that has members; without
-/// a name of ours, they invent one.
+/// Client generators make a class of each schema with members, and invent a name
+/// for a class whose schema has no name.
 #[test]
-fn whatever_has_members_has_a_name_and_every_refusal_is_a_problem() {
-    fn nameless(schema: &Value) -> bool {
+fn every_schema_with_members_has_a_name_and_every_refusal_is_a_problem() {
+    fn has_unnamed_part(schema: &Value) -> bool {
         let members = schema["properties"].as_object().into_iter().flat_map(|members| members.values());
         let alternatives = ["oneOf", "anyOf", "allOf"].into_iter().filter_map(|word| schema[word].as_array()).flatten();
         let mut parts = schema.get("items").into_iter().chain(members).chain(alternatives);
-        parts.any(|part| part["properties"].is_object() || nameless(part))
+        parts.any(|part| part["properties"].is_object() || has_unnamed_part(part))
     }
-    let contract = Contract::new();
-    for (name, schema) in contract.document()["components"]["schemas"].as_object().unwrap() {
-        assert!(!nameless(schema), "a part of {name} has no name: {schema}");
+    let checker = Checker::new();
+    for (name, schema) in checker.document()["components"]["schemas"].as_object().unwrap() {
+        assert!(!has_unnamed_part(schema), "a part of {name} has no name: {schema}");
     }
     let mut refusals = 0;
-    for operation in contract.operations() {
+    for operation in checker.operations() {
         let responses = operation.details["responses"].as_object().unwrap().values();
-        let contents = responses.filter_map(|response| contract.resolve(response)["content"].as_object());
+        let contents = responses.filter_map(|response| checker.resolve(response)["content"].as_object());
         let request = operation.details["requestBody"]["content"].as_object();
         for (kind, content) in contents.chain(request).flatten() {
             let name = content["schema"]["$ref"].as_str().unwrap_or_default();
@@ -172,10 +176,9 @@ fn whatever_has_members_has_a_name_and_every_refusal_is_a_problem() {
     assert!(refusals > 100, "{refusals}");
 }
 
-/// 19.99 is a multiple of 0.01 for some validators, and for others, which
-/// divide floats, it is none.
+/// A validator that divides floats finds that 19.99 is not a multiple of 0.01.
 #[test]
-fn no_validator_has_to_divide_floats() {
+fn it_requires_only_multiples_of_whole_numbers() {
     fn walk(part: &Value) {
         let factor = &part["multipleOf"];
         assert!(factor.is_null() || factor.is_u64(), "multiples of {factor}");
@@ -185,22 +188,22 @@ fn no_validator_has_to_divide_floats() {
             _ => {}
         }
     }
-    walk(Contract::new().document());
+    walk(Checker::new().document());
 }
 
 #[test]
-fn a_name_means_one_thing_and_every_operation_says_what_it_is_for() {
+fn each_schema_name_has_one_meaning_and_each_operation_has_an_id_a_summary_and_a_tag() {
     let mut schemas = std::collections::BTreeMap::<String, Value>::new();
-    for part in document::parts() {
+    for part in generation::parts() {
         for (name, schema) in part.components.unwrap_or_default().schemas {
             let schema = serde_json::to_value(schema).unwrap();
             let other = schemas.entry(name.clone()).or_insert_with(|| schema.clone());
-            assert_eq!(*other, schema, "two services mean different things by {name}");
+            assert_eq!(*other, schema, "two services have different schemas called {name}");
         }
     }
-    let contract = Contract::new();
+    let checker = Checker::new();
     let mut ids = BTreeSet::new();
-    for operation in contract.operations() {
+    for operation in checker.operations() {
         assert!(ids.insert(operation.id.to_owned()), "two operations are called {}", operation.id);
         assert!(operation.details["summary"].is_string(), "{} has no summary", operation.id);
         assert_eq!(operation.details["tags"].as_array().map(Vec::len), Some(1), "{}", operation.id);

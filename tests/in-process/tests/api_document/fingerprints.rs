@@ -1,8 +1,8 @@
-//! A request that is sent again under its name is the same request only if all
-//! of it is the same.
+//! A repeated request is recognised by an idempotency key or an id. If any member of
+//! the repeat has another value, the repeat is refused as a different request.
 //!
-//! Which members a request has, the document says; so a member that is added
-//! later is asked for here, too.
+//! The document lists the members of each request, so a test fails when a new
+//! member has no value here.
 
 use std::collections::BTreeSet;
 
@@ -11,23 +11,23 @@ use in_process_tests::{Caller, World};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::contract::Contract;
+use crate::checker::Checker;
 
-/// Members that make no other request, and why.
-const NO_MATTER: [(&str, &str); 1] = [
-    // It can only be the caller's own, and the key is the caller's.
+/// Members that may differ in a repeat, and the reason.
+const IGNORED: [(&str, &str); 1] = [
+    // The user can only be the caller, and a key belongs to its caller.
     ("placeOrder", "/user_id"),
 ];
 
 #[tokio::test]
-async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
-    let (contract, world) = (Contract::new(), World::start().await);
+async fn a_repeat_under_a_key_is_refused_if_any_member_differs() {
+    let (checker, world) = (Checker::new(), World::start().await);
     let (admin, ada) = (Caller::admin(), world.customer("Ada").await);
     let product =
         |n: u32| json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": n });
     let mug = world.post(&admin, "/products", product(9)).await.expect(StatusCode::CREATED)["id"].clone();
     let mut operations = 0;
-    for operation in contract.operations() {
+    for operation in checker.operations() {
         let parameters = operation.details["parameters"].as_array();
         if !parameters.into_iter().flatten().any(|parameter| parameter["name"] == "Idempotency-Key") {
             continue;
@@ -45,10 +45,10 @@ async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
                     "payment_method": "tok_accepted",
                 }),
             ),
-            other => panic!("{other} takes a key: write a request with every member here"),
+            other => panic!("{other} accepts a key: write a request with every member here"),
         };
         let schema = operation.body().expect("a body");
-        let known = members_of_schema(schema, contract.document(), "");
+        let known = members_of_schema(schema, checker.document(), "");
         assert_eq!(members(&whole, ""), known, "{}: give each member a value here", operation.id);
 
         let send = async |body: &Value| {
@@ -59,57 +59,57 @@ async fn each_member_of_a_request_under_a_key_tells_it_from_another() {
         first.expect(StatusCode::CREATED);
         assert_eq!(send(&whole).await.text, first.text, "{}", operation.id);
         for member in leaves(&whole, "") {
-            let answer = send(&with_another(&whole, &member)).await;
-            if NO_MATTER.contains(&(operation.id, &member)) {
+            let answer = send(&with_other_value(&whole, &member)).await;
+            if IGNORED.contains(&(operation.id, &member)) {
                 assert_ne!(answer.json()["code"], "idempotency_mismatch", "{} {member}", operation.id);
             } else {
                 answer.expect_problem(422, "idempotency_mismatch");
             }
         }
     }
-    assert_eq!(operations, 2, "no operation takes a key");
+    assert_eq!(operations, 2, "the operations that accept a key were not found");
 }
 
 #[tokio::test]
-async fn each_member_of_an_adjustment_tells_it_from_another_of_the_same_name() {
-    let (contract, world) = (Contract::new(), World::start().await);
+async fn a_repeated_stock_adjustment_is_refused_if_any_member_differs() {
+    let (checker, world) = (Checker::new(), World::start().await);
     let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
     let mug = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
-    let operation = contract.operation("adjustStock");
+    let operation = checker.operation("adjustStock");
     let path = operation.path.replace("{id}", mug["id"].as_str().unwrap());
     let whole = json!({ "adjustment_id": "count-1", "delta": 3, "reason": "Count" });
-    let known = members_of_schema(operation.body().expect("a body"), contract.document(), "");
+    let known = members_of_schema(operation.body().expect("a body"), checker.document(), "");
     assert_eq!(members(&whole, ""), known, "give each member a value here");
     let first = world.post(&Caller::admin(), &path, whole.clone()).await;
     first.expect(StatusCode::OK);
     for member in leaves(&whole, "").into_iter().filter(|member| member != "/adjustment_id") {
-        let answer = world.post(&Caller::admin(), &path, with_another(&whole, &member)).await;
+        let answer = world.post(&Caller::admin(), &path, with_other_value(&whole, &member)).await;
         answer.expect_problem(409, "adjustment_mismatch");
     }
 }
 
-/// The services name what they ask each other by the order's id.
+/// Requests between services are recognised by the order's id.
 #[tokio::test]
-async fn each_member_of_a_request_between_services_tells_it_from_another_for_the_same_order() {
-    // Whoever changes their name between two tries still pays the same once.
-    const NO_MATTER: [(&str, &str); 1] = [("/payments", "/recipient/")];
+async fn a_repeat_between_services_for_the_same_order_is_refused_if_any_member_differs() {
+    // A customer may change the name between two attempts, and still pays once.
+    const IGNORED: [(&str, &str); 1] = [("/payments", "/recipient/")];
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
     let mug = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED)["id"].clone();
     let order = json!({ "items": [{ "product_id": mug, "quantity": 2 }], "payment_method": "tok_accepted" });
     world.post(&ada, "/orders", order).await.expect(StatusCode::CREATED);
-    let mut asked = BTreeSet::new();
-    // A question about a user is not asked in the name of an order.
-    let of_orders = |path: &str| !path.ends_with("/validate");
+    let mut paths = BTreeSet::new();
+    // The validation of a user does not belong to an order.
+    let belongs_to_order = |path: &str| !path.ends_with("/validate");
     let exchanges = world.cloud.exchanges().into_iter();
-    for exchange in exchanges.filter(|exchange| exchange.method == Method::POST && of_orders(&exchange.path)) {
+    for exchange in exchanges.filter(|exchange| exchange.method == Method::POST && belongs_to_order(&exchange.path)) {
         let (service, path, request) = (Caller::service(), &exchange.path, &exchange.request);
         assert_eq!(world.post(&service, path, request.clone()).await.json(), exchange.answer);
-        asked.insert(path.clone());
+        paths.insert(path.clone());
         for member in leaves(request, "").into_iter().filter(|member| member != "/order_id") {
-            let answer = world.post(&service, path, with_another(request, &member)).await;
-            if NO_MATTER.iter().any(|(of, prefix)| of == path && member.starts_with(prefix)) {
+            let answer = world.post(&service, path, with_other_value(request, &member)).await;
+            if IGNORED.iter().any(|(of, prefix)| of == path && member.starts_with(prefix)) {
                 assert!(answer.status.is_success(), "{path} {member}: {}", answer.text);
                 continue;
             }
@@ -117,10 +117,10 @@ async fn each_member_of_a_request_between_services_tells_it_from_another_for_the
             assert!(code.as_str().is_some_and(|code| code.ends_with("_mismatch")), "{path} {member}: {code}");
         }
     }
-    assert_eq!(asked, BTreeSet::from(["/payments".to_owned(), "/products/reserve".to_owned()]));
+    assert_eq!(paths, BTreeSet::from(["/payments".to_owned(), "/products/reserve".to_owned()]));
 }
 
-/// The names of all members of a value, at every level.
+/// The paths of all members of a value, at every level, without array indexes.
 fn members(value: &Value, at: &str) -> BTreeSet<String> {
     match value {
         Value::Object(object) => object
@@ -136,11 +136,11 @@ fn members(value: &Value, at: &str) -> BTreeSet<String> {
     }
 }
 
-/// The same of what a schema describes.
+/// The paths of all members that a schema describes, in the same form.
 fn members_of_schema(schema: &Value, document: &Value, at: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     if let Some(name) = schema["$ref"].as_str() {
-        let named = document.pointer(name.trim_start_matches('#')).expect("what is referred to");
+        let named = document.pointer(name.trim_start_matches('#')).expect("the target of a reference");
         found.extend(members_of_schema(named, document, at));
     }
     for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
@@ -157,7 +157,7 @@ fn members_of_schema(schema: &Value, document: &Value, at: &str) -> BTreeSet<Str
     found
 }
 
-/// Where the values stand that are no object and no array.
+/// The JSON pointers to all values that are neither objects nor arrays.
 fn leaves(value: &Value, at: &str) -> Vec<String> {
     match value {
         Value::Object(object) => {
@@ -170,8 +170,8 @@ fn leaves(value: &Value, at: &str) -> Vec<String> {
     }
 }
 
-/// The same with another value at one place, which is as good as the first.
-fn with_another(whole: &Value, at: &str) -> Value {
+/// A copy of `whole` with another valid value at the JSON pointer `at`.
+fn with_other_value(whole: &Value, at: &str) -> Value {
     let mut changed = whole.clone();
     let place = changed.pointer_mut(at).expect("a place");
     let id = |text: &str| text.rsplit_once('_').is_some_and(|(_, id)| id.parse::<Uuid>().is_ok());
@@ -186,7 +186,7 @@ fn with_another(whole: &Value, at: &str) -> Value {
         }
         Value::String(text) if text.starts_with('+') => format!("{}0", &text[..text.len() - 1]).into(),
         Value::String(text) => format!("{text}x").into(),
-        other => panic!("{at}: {other}: what would be another?"),
+        other => panic!("{at}: this test knows no other value for {other}"),
     };
     changed
 }

@@ -1,4 +1,5 @@
-//! The document as something to hold answers against.
+//! Compares answers of the services with the document, and records which of the
+//! documented answers were given.
 
 use std::{
     collections::BTreeSet,
@@ -10,15 +11,16 @@ use in_process_tests::{Answer, Caller, World};
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 
-use crate::document;
+use crate::generation;
 
-/// An operation, a status, and a problem's code where it is one.
-pub type Outcome = (String, u16, String);
+/// An operation's id, a status, and a problem's code; the code is empty if the answer
+/// is not a problem.
+pub type AnswerKind = (String, u16, String);
 
-/// The document, and what has been seen of it.
-pub struct Contract {
+pub struct Checker {
     document: Value,
-    seen: Mutex<BTreeSet<Outcome>>,
+    /// The kinds of answers that were given.
+    seen: Mutex<BTreeSet<AnswerKind>>,
 }
 
 /// An operation of the document.
@@ -31,8 +33,8 @@ pub struct Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// Whether nobody may call it without a token, by what is said for it or
-    /// for all.
+    /// Returns whether the operation requires a token, by its own security
+    /// requirements or by the requirements of the whole document.
     pub fn needs_token(&self, document: &Value) -> bool {
         let security = self.details.get("security").unwrap_or(&document["security"]);
         !security.as_array().expect("a list of requirements").contains(&json!({}))
@@ -44,9 +46,9 @@ impl Operation<'_> {
     }
 }
 
-impl Contract {
+impl Checker {
     pub fn new() -> Self {
-        let document = serde_json::to_value(document::document()).expect("the document is JSON");
+        let document = serde_json::to_value(generation::document()).expect("the document is JSON");
         Self { document, seen: Mutex::default() }
     }
 
@@ -72,35 +74,35 @@ impl Contract {
         operation.unwrap_or_else(|| panic!("there is no operation {id}"))
     }
 
-    /// What a schema of the document says of values.
+    /// A validator for a schema of the document.
     pub fn validator(&self, schema: &Value) -> Validator {
         let whole = json!({ "allOf": [schema], "components": self.document["components"] });
         let options = jsonschema::options().with_draft(Draft::Draft202012).should_validate_formats(true);
-        options.build(&whole).unwrap_or_else(|_| panic!("no schema, or with a reference to nothing: {schema}"))
+        options.build(&whole).unwrap_or_else(|_| panic!("an invalid schema, or a reference without a target: {schema}"))
     }
 
-    /// The part itself, where there is only a reference to it.
+    /// The target of a reference, or the part itself if it isn't a reference.
     pub fn resolve<'a>(&'a self, part: &'a Value) -> &'a Value {
         match part["$ref"].as_str() {
-            Some(reference) => self.document.pointer(&reference[1..]).expect("what is referred to is there"),
+            Some(reference) => self.document.pointer(&reference[1..]).expect("the target of a reference"),
             None => part,
         }
     }
 
-    /// Sends a request, and asserts that the document knows such an answer.
+    /// Sends a request, and asserts that the document describes the answer.
     pub async fn send(&self, world: &World, id: &str, person: &Caller, request: Request<axum::body::Body>) -> Answer {
         let operation = self.operation(id);
         let path = request.uri().path().to_owned();
-        let like = |pattern: &str, part: &str| pattern == part || pattern.starts_with('{');
-        let same = operation.path.split('/').count() == path.split('/').count()
-            && operation.path.split('/').zip(path.split('/')).all(|(pattern, part)| like(pattern, part));
-        assert!(same && *request.method() == operation.method, "{id} is not at {} {path}", request.method());
+        let matches = |pattern: &str, part: &str| pattern == part || pattern.starts_with('{');
+        let has_path = operation.path.split('/').count() == path.split('/').count()
+            && operation.path.split('/').zip(path.split('/')).all(|(pattern, part)| matches(pattern, part));
+        assert!(has_path && *request.method() == operation.method, "{id} is not at {} {path}", request.method());
         let answer = world.send_raw(person, request).await;
         self.check(&operation, &answer);
         answer
     }
 
-    /// Asserts that the document knows such an answer to the operation.
+    /// Asserts that the document describes the answer to an operation.
     pub fn check(&self, operation: &Operation<'_>, answer: &Answer) {
         let Operation { id, details, .. } = operation;
         let status = answer.status.as_u16();
@@ -130,21 +132,21 @@ impl Contract {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(((*id).to_owned(), status, code));
     }
 
-    /// What the document promises and nothing has yet answered.
-    pub fn unseen(&self) -> BTreeSet<Outcome> {
-        let mut promised = BTreeSet::new();
+    /// The documented kinds of answers that were not given.
+    pub fn unseen(&self) -> BTreeSet<AnswerKind> {
+        let mut documented = BTreeSet::new();
         for operation in self.operations() {
             for (status, response) in operation.details["responses"].as_object().expect("responses") {
                 let problem = "/content/application~1problem+json/schema/properties/code/enum";
                 let codes = self.resolve(response).pointer(problem).and_then(Value::as_array);
                 let codes = codes.map_or_else(|| vec![json!("")], Clone::clone);
                 let status = status.parse::<StatusCode>().expect("a status").as_u16();
-                let outcome =
+                let kind =
                     |code: Value| (operation.id.to_owned(), status, code.as_str().unwrap_or_default().to_owned());
-                promised.extend(codes.into_iter().map(outcome));
+                documented.extend(codes.into_iter().map(kind));
             }
         }
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        promised.difference(&seen).cloned().collect()
+        documented.difference(&seen).cloned().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the document allows in requests is what the services take.
+//! The services accept exactly the requests that the document allows.
 
 use std::str::FromStr;
 
@@ -9,21 +9,21 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::contract::{Contract, Operation};
+use crate::checker::{Checker, Operation};
 
-/// Characters at which rules about texts part.
-const TELLING: &[char] = &[
+/// Characters that rules about texts treat differently.
+const SPECIAL_CHARACTERS: &[char] = &[
     'a', 'Z', '5', '_', '-', '.', ' ', '"', '\\', '[', ']', '!', '~', 'é', '😀', '\0', '\t', '\n', '\r', '\u{7F}',
     '\u{85}', '\u{9F}', '\u{A0}', '\u{1680}', '\u{2009}', '\u{2028}', '\u{202A}', '\u{202E}', '\u{202F}', '\u{205F}',
     '\u{2066}', '\u{2069}', '\u{3000}', '\u{FEFF}', '\u{61C}', '\u{200B}', '\u{200E}', '\u{200F}', '\u{FFFD}',
     '\u{FFFE}', '\u{FFFF}',
 ];
 
-/// Texts that are right but for a few characters, and others.
-fn texts(nearly: &str) -> impl Strategy<Value = String> {
-    let nearly = proptest::string::string_regex(nearly).unwrap();
-    let change = (any::<prop::sample::Index>(), prop::sample::select(TELLING), 0..3u8);
-    let mutated = (nearly, prop::collection::vec(change, 0..3)).prop_map(|(text, changes)| {
+/// Texts that match `pattern` except for up to two characters, and random texts.
+fn texts(pattern: &str) -> impl Strategy<Value = String> {
+    let matching = proptest::string::string_regex(pattern).unwrap();
+    let change = (any::<prop::sample::Index>(), prop::sample::select(SPECIAL_CHARACTERS), 0..3u8);
+    let mutated = (matching, prop::collection::vec(change, 0..3)).prop_map(|(text, changes)| {
         let mut text: Vec<_> = text.chars().collect();
         for (place, character, change) in changes {
             let place = place.index(text.len() + 1);
@@ -39,67 +39,72 @@ fn texts(nearly: &str) -> impl Strategy<Value = String> {
     prop_oneof![4 => mutated, 1 => any::<String>()]
 }
 
-/// What a schema may do that its parser does not.
+/// The relation between the texts that a schema allows and the texts that the
+/// type's parser accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admits {
-    /// Nothing: it admits what the parser takes, and no more.
-    TheSame,
-    /// It admits a few texts more, and says so.
-    More,
+enum SchemaAllows {
+    TheSameTexts,
+    /// The schema also allows a few texts that the parser refuses, and its
+    /// description says so.
+    MoreTexts,
 }
 
-/// Asserts that the type's schema admits what its parser takes.
-fn is_described_as_it_is_read<T: FromStr + ToSchema>(nearly: &str) {
-    is_described::<T>(nearly, Admits::TheSame);
+/// Asserts that the type's schema allows exactly the texts that its parser accepts.
+fn assert_schema_matches_parser<T: FromStr + ToSchema>(pattern: &str) {
+    assert_schema::<T>(pattern, SchemaAllows::TheSameTexts);
 }
 
-fn is_described<T: FromStr + ToSchema>(nearly: &str, admits: Admits) {
-    let texts = texts(nearly);
+fn assert_schema<T: FromStr + ToSchema>(pattern: &str, allows: SchemaAllows) {
+    let texts = texts(pattern);
     let schema = serde_json::to_value(<T as PartialSchema>::schema()).unwrap();
     let description = schema["description"].as_str().unwrap_or_default();
-    assert_eq!(description.contains(BEYOND_THE_PATTERN), admits == Admits::More, "{}", T::name());
+    assert_eq!(description.contains(BEYOND_THE_PATTERN), allows == SchemaAllows::MoreTexts, "{}", T::name());
     let validator = jsonschema::draft202012::new(&schema).unwrap();
-    let (mut taken, mut refused) = (0, 0);
-    // By chance alone, it may take too few: always the same chance, then.
+    let (mut accepted, mut refused) = (0, 0);
+    // The seed is fixed, because with another seed too few texts might be accepted.
     let mut runner = TestRunner::deterministic();
     for _ in 0..500 {
         let text = texts.new_tree(&mut runner).unwrap().current();
-        let read = text.parse::<T>().is_ok();
-        let valid = validator.is_valid(&text.as_str().into());
-        assert!(valid || !read, "{}: {text:?} is taken, and the document refuses it", T::name());
-        assert!(valid == read || admits == Admits::More, "{}: {text:?} is refused", T::name());
-        *if read { &mut taken } else { &mut refused } += 1;
+        let is_accepted = text.parse::<T>().is_ok();
+        let is_allowed = validator.is_valid(&text.as_str().into());
+        assert!(is_allowed || !is_accepted, "{}: {text:?} is accepted, but the document forbids it", T::name());
+        assert!(
+            is_allowed == is_accepted || allows == SchemaAllows::MoreTexts,
+            "{}: {text:?} is refused, but the document allows it",
+            T::name()
+        );
+        *if is_accepted { &mut accepted } else { &mut refused } += 1;
     }
-    assert!(taken > 20 && refused > 20, "{}: {taken} taken, {refused} refused", T::name());
+    assert!(accepted > 20 && refused > 20, "{}: {accepted} accepted, {refused} refused", T::name());
 }
 
 #[test]
-fn ids_are_described_as_they_are_read() {
+fn the_schemas_of_ids_allow_what_the_parsers_accept() {
     let id = |prefix: &str| format!("({prefix}|user|ord)_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}");
-    is_described_as_it_is_read::<UserId>(&id("user"));
-    is_described_as_it_is_read::<orders::domain::OrderId>(&id("ord"));
-    is_described_as_it_is_read::<products::domain::ProductId>(&id("prod"));
-    is_described_as_it_is_read::<payments::domain::PaymentId>(&id("pay"));
+    assert_schema_matches_parser::<UserId>(&id("user"));
+    assert_schema_matches_parser::<orders::domain::OrderId>(&id("ord"));
+    assert_schema_matches_parser::<products::domain::ProductId>(&id("prod"));
+    assert_schema_matches_parser::<payments::domain::PaymentId>(&id("pay"));
 }
 
 #[test]
-fn names_and_other_texts_are_described_as_they_are_read() {
-    is_described::<users::domain::Name>("[ a\u{A0}\u{3000}]{0,5}|[aé ]{95,105}", Admits::More);
-    is_described::<products::domain::Name>("[ a\u{A0}\u{3000}]{0,5}|[aé ]{95,105}", Admits::More);
-    is_described::<products::domain::Description>("[ a\n\u{A0}]{0,5}|[a\n]{1995,2005}", Admits::More);
-    is_described::<products::domain::Reason>("[ a\u{A0}\u{3000}]{0,5}|[a ]{195,205}", Admits::More);
+fn the_schemas_of_names_and_descriptions_allow_at_least_what_the_parsers_accept() {
+    assert_schema::<users::domain::Name>("[ a\u{A0}\u{3000}]{0,5}|[aé ]{95,105}", SchemaAllows::MoreTexts);
+    assert_schema::<products::domain::Name>("[ a\u{A0}\u{3000}]{0,5}|[aé ]{95,105}", SchemaAllows::MoreTexts);
+    assert_schema::<products::domain::Description>("[ a\n\u{A0}]{0,5}|[a\n]{1995,2005}", SchemaAllows::MoreTexts);
+    assert_schema::<products::domain::Reason>("[ a\u{A0}\u{3000}]{0,5}|[a ]{195,205}", SchemaAllows::MoreTexts);
 }
 
 #[test]
-fn tokens_keys_and_codes_are_described_as_they_are_read() {
-    is_described_as_it_is_read::<orders::domain::PaymentMethod>("[A-Za-z0-9_-]{0,3}|[a-z]{126,130}");
-    is_described_as_it_is_read::<chassis::idempotency::IdempotencyKey>("\"?[!-~]{0,4}\"?|\"?[a-z]{253,256}\"?");
-    is_described_as_it_is_read::<products::domain::AdjustmentId>("[!-~]{0,3}|[#-Z]{62,66}");
-    is_described_as_it_is_read::<chassis::contact::Phone>("\\+?[0-9]{6,17}");
-    is_described_as_it_is_read::<chassis::money::Currency>("[A-Z]{3}|USD|EUR|JPY|KWD|XAU");
+fn the_schemas_of_tokens_keys_and_codes_allow_what_the_parsers_accept() {
+    assert_schema_matches_parser::<orders::domain::PaymentMethod>("[A-Za-z0-9_-]{0,3}|[a-z]{126,130}");
+    assert_schema_matches_parser::<chassis::idempotency::IdempotencyKey>("\"?[!-~]{0,4}\"?|\"?[a-z]{253,256}\"?");
+    assert_schema_matches_parser::<products::domain::AdjustmentId>("[!-~]{0,3}|[#-Z]{62,66}");
+    assert_schema_matches_parser::<chassis::contact::Phone>("\\+?[0-9]{6,17}");
+    assert_schema_matches_parser::<chassis::money::Currency>("[A-Z]{3}|USD|EUR|JPY|KWD|XAU");
 }
 
-/// Values to try in each place of a body.
+/// The values that are tried in each place of a body.
 fn values(person: &Caller) -> Vec<Value> {
     let uuid = uuid::Uuid::nil();
     let numbers = [
@@ -162,7 +167,8 @@ fn values(person: &Caller) -> Vec<Value> {
     values
 }
 
-/// `good` with one place changed, in each way.
+/// All copies of `good` in which one place has another value, is missing, or is
+/// added.
 fn variations(good: &Value, values: &[Value]) -> Vec<Value> {
     let mut all = vec![good.clone()];
     match good {
@@ -192,28 +198,37 @@ fn variations(good: &Value, values: &[Value]) -> Vec<Value> {
     all
 }
 
-/// Whether the services take a body, whatever comes of it then.
-async fn taken(world: &World, person: &Caller, operation: &Operation<'_>, path: &str, body: &Value) -> Option<bool> {
+/// Returns whether the services accept a body as well-formed, even if they refuse
+/// the request for another reason. Returns `None` if they refuse it because of a
+/// rule that no schema can express.
+async fn is_accepted(
+    world: &World,
+    person: &Caller,
+    operation: &Operation<'_>,
+    path: &str,
+    body: &Value,
+) -> Option<bool> {
     let headers = [("if-match", "*")];
     let answer = world.send_with(person, operation.method.clone(), path, Some(body.clone()), &headers).await;
     let problem = answer.json();
-    let bad = problem["code"] == "invalid_request" || answer.status == StatusCode::BAD_REQUEST;
-    // Whose address or id it is, no schema can say; nor can it count decimals.
+    let is_malformed = problem["code"] == "invalid_request" || answer.status == StatusCode::BAD_REQUEST;
+    // A schema can express neither whose address or id it is, nor the number of
+    // decimals.
     let details =
         problem["errors"].as_array().into_iter().flatten().map(|error| error["detail"].as_str().unwrap_or_default());
     let is_number = body["price"].is_number();
-    let is_beyond = |detail: &&str| {
+    let is_inexpressible = |detail: &&str| {
         ["your own", "that you verified"].iter().any(|words| detail.contains(words))
             || (is_number && detail.contains("decimals"))
     };
-    let beyond = details.filter(is_beyond).count();
-    let is_said = beyond == 0 || beyond < problem["errors"].as_array().map_or(0, Vec::len);
-    is_said.then_some(!bad)
+    let inexpressible = details.filter(is_inexpressible).count();
+    let is_expressible = inexpressible == 0 || inexpressible < problem["errors"].as_array().map_or(0, Vec::len);
+    is_expressible.then_some(!is_malformed)
 }
 
 #[tokio::test]
-async fn a_body_is_taken_if_and_only_if_the_document_allows_it() {
-    let (contract, world) = (Contract::new(), World::start().await);
+async fn a_body_is_accepted_if_and_only_if_the_document_allows_it() {
+    let (checker, world) = (Checker::new(), World::start().await);
     let admin = Caller::admin();
     world.post(&admin, "/users", json!({ "name": "Grace", "email": admin.email() })).await.expect(StatusCode::CREATED);
     let product = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
@@ -231,13 +246,13 @@ async fn a_body_is_taken_if_and_only_if_the_document_allows_it() {
         ("adjustStock", json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" })),
         ("placeOrder", json!({ "items": [line], "user_id": admin.id(), "payment_method": "tok_accepted" })),
     ];
-    for operation in contract.operations().iter().filter(|operation| operation.body().is_some()) {
-        assert!(good.iter().any(|(id, _)| *id == operation.id), "{} has a body, and is not tried", operation.id);
+    for operation in checker.operations().iter().filter(|operation| operation.body().is_some()) {
+        assert!(good.iter().any(|(id, _)| *id == operation.id), "{} has a body, but no example here", operation.id);
     }
     let mut tried = 0;
     for (id, good) in good {
-        let operation = contract.operation(id);
-        let validator = contract.validator(operation.body().expect("a body"));
+        let operation = checker.operation(id);
+        let validator = checker.validator(operation.body().expect("a body"));
         let path = match operation.path.starts_with("/users") {
             true => operation.path.replace("{id}", &admin.id().to_string()),
             false => operation.path.replace("{id}", product),
@@ -245,8 +260,8 @@ async fn a_body_is_taken_if_and_only_if_the_document_allows_it() {
         let values = values(&admin);
         assert!(validator.is_valid(&good), "{id}: {good}");
         for body in variations(&good, &values).into_iter().chain(values) {
-            if let Some(taken) = taken(&world, &admin, &operation, &path, &body).await {
-                assert_eq!(validator.is_valid(&body), taken, "{id}, taken: {taken}: {body}");
+            if let Some(is_accepted) = is_accepted(&world, &admin, &operation, &path, &body).await {
+                assert_eq!(validator.is_valid(&body), is_accepted, "{id}, accepted: {is_accepted}: {body}");
                 tried += 1;
             }
         }

@@ -1,4 +1,4 @@
-//! What the services say of themselves, put together.
+//! Generates the API's document from the parts that the services describe.
 
 use std::collections::BTreeMap;
 
@@ -17,34 +17,37 @@ use utoipa::openapi::{
     tag::TagBuilder,
 };
 
-const HEAD: &str = "# Written by `make openapi` from the code. Not to be edited: a test compares the two.\n";
+const HEAD: &str =
+    "# `make openapi` generates this file from the code. Do not edit it: a test compares it with the code.\n";
 const REQUEST_ID: &str = "x-request-id";
 
-/// What holds for every operation.
+/// The description of the whole API.
 const DESCRIPTION: &str = "\
-Users, products, orders and payments of a shop, each a service of its own.
+The users, products, orders and payments of a shop. Each is a service of its own.
 
-**Who you are** is proved by an ID token of the shop's Cognito user pool (an access token is not taken). Members of \
-the group `admin` are administrators. What belongs to somebody else is 404, not 403: whether it exists is nobody's \
-business.
+**Authentication** needs an ID token of the shop's Cognito user pool. An access token is refused. Members of the group \
+`admin` are administrators. A resource of another person is answered with 404, not 403, so that nobody can find out \
+whether it exists.
 
-**Bodies** are JSON objects of at most {MAX_BODY} bytes. Unknown members and parameters are refused. Money is a number \
-with at most the decimals of its currency; times are RFC 3339 in UTC; ids are a prefix and a UUID in lower case.
+**Bodies** are JSON objects of at most {MAX_BODY} bytes. Unknown members and parameters are refused. An amount of money \
+is a number with at most the decimals of its currency; a time is in RFC 3339 and UTC; an id is a prefix and a UUID in \
+lower case.
 
 **Errors** are problem documents (RFC 9457) with a stable `code`, the request's id as `instance`, and an entry for \
-each bad field. A path or method that does not exist is 404 `no_such_route`. Whatever can't even be read as HTTP is \
-refused by the gateway with `refused`.
+each invalid field. A path or method that does not exist is answered with 404 `no_such_route`. The gateway refuses a \
+request that is not valid HTTP, with the code `refused`.
 
-**Repeating** a request is safe but for two, which take an `Idempotency-Key`: without one, an order that is sent twice \
-may be placed twice, and a product that is sent twice is two products. Where an answer may be repeated, and in how many \
-seconds, `Retry-After` says.
+**Repeating** a request is safe, except for the two requests that accept an `Idempotency-Key`. Without a key, an order \
+that is sent twice may be placed twice, and a product that is sent twice is added twice. If a request may be repeated \
+after an error, the header `Retry-After` says after how many seconds.
 
-**Lists** come in pages. Follow `next_cursor` until there is none.
+**Lists** are returned in pages. Follow `next_cursor` until a page has none.
 
-Whatever the services answer says `Cache-Control: no-store`. `Location` is relative to the request's address.";
+Every answer of a service has `Cache-Control: no-store`. `Location` is relative to the request's address.";
 
-/// What can be done with what an operation has made, and where it says the id.
-const NEXT: [(&str, &str, &str); 9] = [
+/// Links from an operation that creates something: the operation, an operation on
+/// the created resource, and the member of the answer that contains the id.
+const LINKS: [(&str, &str, &str); 9] = [
     ("createProduct", "getProduct", "id"),
     ("createProduct", "changeProduct", "id"),
     ("createProduct", "adjustStock", "id"),
@@ -56,12 +59,12 @@ const NEXT: [(&str, &str, &str); 9] = [
     ("placeOrder", "getPayment", "payment_id"),
 ];
 
-/// The document, as it is committed.
+/// The text of the committed document.
 pub fn yaml() -> String {
     HEAD.to_owned() + &serde_yaml_ng::to_string(&document()).expect("the document can be written as YAML")
 }
 
-/// What each service says of itself.
+/// The part of each service.
 pub fn parts() -> [OpenApi; 5] {
     [
         products::handlers::api(),
@@ -72,7 +75,7 @@ pub fn parts() -> [OpenApi; 5] {
     ]
 }
 
-/// The whole.
+/// The whole document.
 pub fn document() -> OpenApi {
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -80,7 +83,7 @@ pub fn document() -> OpenApi {
         .description(Some("An ID token of the shop's Cognito user pool."))
         .build();
     let request_id = HeaderBuilder::new()
-        .description(Some("The request's id. Missing only where the gateway itself refused the request."))
+        .description(Some("The request's id. It is missing only if the gateway itself refused the request."))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build();
     let components = Components::builder()
@@ -90,11 +93,11 @@ pub fn document() -> OpenApi {
         .security_scheme(ID_TOKEN, SecurityScheme::Http(token))
         .build();
     let tags = [
-        ("Products", "What is sold, at which price, and how much of it is there."),
-        ("Orders", "From the basket to the end, one way or the other."),
-        ("Payments", "One for each order."),
-        ("Users", "Profiles of the people who order."),
-        ("Health", "Whether the services are there."),
+        ("Products", "The catalogue: products with their prices and stock."),
+        ("Orders", "Orders, from placing to completion or cancellation."),
+        ("Payments", "The payment of each order."),
+        ("Users", "The profiles of customers."),
+        ("Health", "The health of the services."),
     ];
     let tags = tags.map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build());
     let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).identifier(Some(env!("CARGO_PKG_LICENSE")));
@@ -149,10 +152,10 @@ fn responses(document: &mut OpenApi) -> impl Iterator<Item = (&str, &mut RefOr<R
     })
 }
 
-/// Adds what is true of every response.
+/// Adds what all responses have in common.
 fn complete((status, response): (&str, &mut RefOr<Response>)) {
     let RefOr::T(response) = response else { return };
-    // Whatever a success says in a header, it always says.
+    // A header that a success has is always present.
     for header in response.headers.values_mut().filter(|_| status.starts_with('2')) {
         if let RefOr::T(header) = header {
             header.extensions = Some(Extensions::from_iter([("required", true)]));
@@ -162,21 +165,22 @@ fn complete((status, response): (&str, &mut RefOr<Response>)) {
     response.headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(request_id));
 }
 
-/// Says how to go on from what was made.
+/// Adds links from an operation that creates a resource to the operations on the
+/// resource.
 fn link(operation: &mut Operation) {
     let from = operation.operation_id.clone().unwrap_or_default();
-    let Some(RefOr::T(made)) = operation.responses.responses.get_mut("201") else { return };
-    for (_, next, member) in NEXT.into_iter().filter(|(operation, _, _)| *operation == from) {
+    let Some(RefOr::T(created)) = operation.responses.responses.get_mut("201") else { return };
+    for (_, next, member) in LINKS.into_iter().filter(|(operation, _, _)| *operation == from) {
         let mut link = Link::builder().operation_id(next).parameter("id", format!("$response.body#/{member}"));
         if next == "changeProduct" {
             link = link.parameter("If-Match", "$response.header.etag");
         }
-        made.links.insert(next.to_owned(), link.build().into());
+        created.links.insert(next.to_owned(), link.build().into());
     }
 }
 
-/// Writes a response that many operations have only once, under the name of
-/// its problem.
+/// Moves each response that several operations have in common into the shared
+/// components, under the name of its problem.
 fn share_responses(document: &mut OpenApi) {
     let mut shared = BTreeMap::<String, Vec<Response>>::new();
     for (_, response) in responses(document) {
@@ -186,7 +190,7 @@ fn share_responses(document: &mut OpenApi) {
             shared.entry(name).or_default().push(response.clone());
         }
     }
-    // Under one name there is only what means the same everywhere.
+    // Responses with the same name that differ are not shared.
     shared.retain(|_, same| same.len() > 1 && same.windows(2).all(|pair| pair[0] == pair[1]));
     for (_, response) in responses(document) {
         if let RefOr::T(full) = response
@@ -199,7 +203,8 @@ fn share_responses(document: &mut OpenApi) {
     components.responses.extend(shared.into_iter().filter_map(|(name, mut same)| Some((name, same.pop()?.into()))));
 }
 
-/// The codes of a response's problems: `Forbidden`, `MalformedJsonUnreadableBody`.
+/// The name of a response, made of the codes of its problems: `Forbidden`,
+/// `MalformedJsonUnreadableBody`.
 fn name_of(response: &Response) -> Option<String> {
     let response = serde_json::to_value(response).ok()?;
     let problem = &response["content"][problem::CONTENT_TYPE]["schema"];

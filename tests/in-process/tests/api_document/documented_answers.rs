@@ -1,32 +1,33 @@
-//! Every answer that the services can be brought to give is one that the
-//! document knows, and it knows no others.
+//! The services give only documented answers, and every documented answer can be
+//! provoked.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use chassis::{clock::Clock, http::MAX_BODY};
 use http::{Request, StatusCode};
-use in_process_tests::{Answer, Caller, World, world::CANCELLATION_WINDOW};
+use in_process_tests::{Answer, Caller, World, shop::order_request, world::CANCELLATION_WINDOW};
 use serde_json::{Value, json};
 
-use crate::contract::{Contract, Operation};
+use crate::checker::{Checker, Operation};
 
-/// What no request brings about here: faults of ours, the gateway's limits, a
-/// path that the gateway has decoded into something that is none, and a user
-/// who is changed three times within one request.
-const ELSEWHERE: [&str; 4] = ["internal_error", "too_many_requests", "no_such_route", "changed_meanwhile"];
+/// The problems that no request of this test can cause: an error in the code, the
+/// gateway's limits, a path that the gateway has decoded to an invalid path, and a
+/// user who is changed by others three times within one request.
+const NOT_PROVOKED: [&str; 4] = ["internal_error", "too_many_requests", "no_such_route", "changed_meanwhile"];
 
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// A world whose answers are all compared with the document.
 struct Shop {
     world: World,
-    contract: Contract,
+    checker: Checker,
 }
 
 impl Shop {
     async fn open() -> Self {
         let clock = Clock::tokio(jiff::Timestamp::now());
-        Self { world: World::start_at(clock).await, contract: Contract::new() }
+        Self { world: World::start_at(clock).await, checker: Checker::new() }
     }
 
     async fn send(
@@ -37,12 +38,12 @@ impl Shop {
         body: impl Into<Body>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let mut request = Request::builder().method(self.contract.operation(id).method).uri(path);
+        let mut request = Request::builder().method(self.checker.operation(id).method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(body.into()).unwrap();
-        self.contract.send(&self.world, id, person, request).await
+        self.checker.send(&self.world, id, person, request).await
     }
 
     async fn call(&self, id: &str, person: &Caller, path: &str, body: Value) -> Answer {
@@ -74,9 +75,7 @@ impl Shop {
     }
 
     async fn place(&self, person: &Caller, lines: &[(&str, u32)], token: &str, key: &str) -> Answer {
-        let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
-        let body = json!({ "items": lines.iter().map(line).collect::<Vec<_>>(), "payment_method": token });
-        self.call_with("placeOrder", person, "/orders", body, &[("idempotency-key", key)]).await
+        self.call_with("placeOrder", person, "/orders", order_request(lines, token), &[("idempotency-key", key)]).await
     }
 }
 
@@ -85,18 +84,18 @@ fn id(document: &Value) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_is_documented_and_whatever_is_documented_is_answered() {
+async fn the_services_give_every_documented_answer_and_no_other_answers() {
     let shop = Shop::open().await;
     users(&shop).await;
     products(&shop).await;
     orders(&shop).await;
-    orders_that_take_their_time(&shop).await;
+    delayed_orders(&shop).await;
     health(&shop).await;
     bad_requests(&shop).await;
-    tables_in_trouble(&shop).await;
-    let unseen = shop.contract.unseen();
-    let unseen: Vec<_> = unseen.iter().filter(|(_, _, code)| !ELSEWHERE.contains(&code.as_str())).collect();
-    assert!(unseen.is_empty(), "documented, and not seen: {unseen:?}");
+    failing_tables(&shop).await;
+    let unseen = shop.checker.unseen();
+    let unseen: Vec<_> = unseen.iter().filter(|(_, _, code)| !NOT_PROVOKED.contains(&code.as_str())).collect();
+    assert!(unseen.is_empty(), "documented, but never given: {unseen:?}");
 }
 
 async fn users(shop: &Shop) {
@@ -173,11 +172,11 @@ async fn orders(shop: &Shop) {
     shop.place(&ada, &[(&mug, 1), (&rope, 1)], "tok_accepted", "k4").await.expect_problem(422, "mixed_currencies");
     let unknown = products::domain::ProductId::generate().to_string();
     shop.place(&ada, &[(&unknown, 1)], "tok_accepted", "k5").await.expect_problem(422, "unknown_product");
-    let stranger = Caller::named("Stranger");
-    shop.place(&stranger, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_not_found");
-    let gone = shop.customer("Gone").await;
-    shop.call("deactivateUser", &gone, &format!("/users/{}", gone.id()), nobody.clone()).await;
-    shop.place(&gone, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_inactive");
+    let unregistered = Caller::named("Unregistered");
+    shop.place(&unregistered, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_not_found");
+    let inactive = shop.customer("Inactive").await;
+    shop.call("deactivateUser", &inactive, &format!("/users/{}", inactive.id()), nobody.clone()).await;
+    shop.place(&inactive, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_inactive");
 
     let path = format!("/orders/{}", id(&placed));
     shop.call("getOrder", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
@@ -198,30 +197,30 @@ async fn orders(shop: &Shop) {
     shop.call("getOrder", &ada, &path, nobody).await.expect(StatusCode::OK);
 }
 
-async fn orders_that_take_their_time(shop: &Shop) {
+async fn delayed_orders(shop: &Shop) {
     let ada = shop.customer("Patient Ada").await;
     let mug = shop.product(19.99, "USD", 9).await;
     let lines = [(mug.as_str(), 1)];
-    let again = |token: &'static str, key: &'static str| shop.place(&ada, &lines, token, key);
+    let place = |token: &'static str, key: &'static str| shop.place(&ada, &lines, token, key);
     let cancel = |order: &Value| format!("/orders/{}/cancel", order["id"].as_str().unwrap());
 
-    let given_up = tokio::time::timeout(Duration::from_secs(1), again("tok_slow", "slow")).await;
-    assert!(given_up.is_err());
-    again("tok_slow", "slow").await.expect_problem(409, "idempotency_in_flight");
+    let timed_out = tokio::time::timeout(Duration::from_secs(1), place("tok_slow", "slow")).await;
+    assert!(timed_out.is_err());
+    place("tok_slow", "slow").await.expect_problem(409, "idempotency_in_flight");
 
-    let late = again("tok_accepted", "late").await.expect(StatusCode::CREATED);
-    let confirmed = again("tok_accepted", "confirmed").await.expect(StatusCode::CREATED);
+    let late = place("tok_accepted", "late").await.expect(StatusCode::CREATED);
+    let confirmed = place("tok_accepted", "confirmed").await.expect(StatusCode::CREATED);
     shop.world.cloud.take_down("payments");
     shop.call("cancelOrder", &ada, &cancel(&confirmed), Value::Null).await.expect(StatusCode::ACCEPTED);
-    again("tok_accepted", "undecided").await.expect(StatusCode::ACCEPTED);
-    let cancelled = again("tok_accepted", "cancelled").await.expect(StatusCode::ACCEPTED);
+    place("tok_accepted", "undecided").await.expect(StatusCode::ACCEPTED);
+    let cancelled = place("tok_accepted", "cancelled").await.expect(StatusCode::ACCEPTED);
     shop.call("cancelOrder", &ada, &cancel(&cancelled), Value::Null).await.expect(StatusCode::ACCEPTED);
-    again("tok_accepted", "cancelled").await.expect_problem_of_another_request(409, "order_cancelled");
+    place("tok_accepted", "cancelled").await.expect_problem_of_first_request(409, "order_cancelled");
     for _ in 0..5 {
         tokio::time::advance(Duration::from_secs(60)).await;
         shop.world.sweep().await;
     }
-    again("tok_accepted", "undecided").await.expect_problem_of_another_request(409, "order_timed_out");
+    place("tok_accepted", "undecided").await.expect_problem_of_first_request(409, "order_timed_out");
     shop.world.cloud.bring_back();
     shop.world.sweep().await;
     tokio::time::advance(CANCELLATION_WINDOW).await;
@@ -229,21 +228,22 @@ async fn orders_that_take_their_time(shop: &Shop) {
     answer.expect_problem(409, "cancellation_closed");
 }
 
-trait Replayed {
-    fn expect_problem_of_another_request(&self, status: u16, code: &str);
+trait RepeatedProblem {
+    fn expect_problem_of_first_request(&self, status: u16, code: &str);
 }
 
-impl Replayed for Answer {
-    /// A replayed problem names the request that found out.
+impl RepeatedProblem for Answer {
+    /// Asserts the status and the code, but not that the problem's `instance` is this
+    /// request: a repeated problem names the request that caused it.
     #[track_caller]
-    fn expect_problem_of_another_request(&self, status: u16, code: &str) {
+    fn expect_problem_of_first_request(&self, status: u16, code: &str) {
         assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)), "{}", self.text);
     }
 }
 
 async fn health(shop: &Shop) {
     let (admin, ada, nobody) = (Caller::admin(), Caller::named("Ada"), Caller::anonymous());
-    for operation in shop.contract.operations().iter().filter(|operation| operation.path.starts_with("/health")) {
+    for operation in shop.checker.operations().iter().filter(|operation| operation.path.starts_with("/health")) {
         let (id, deep) = (operation.id, format!("{}?deep=true", operation.path));
         shop.call(id, &nobody, operation.path, Value::Null).await.expect(StatusCode::OK);
         shop.call(id, &admin, &deep, Value::Null).await.expect(StatusCode::OK);
@@ -254,12 +254,12 @@ async fn health(shop: &Shop) {
     }
 }
 
-/// What any operation of a kind says to requests of another.
+/// Invalid requests, which every operation of a kind must refuse in the same way.
 async fn bad_requests(shop: &Shop) {
     let (admin, ada) = (Caller::admin(), Caller::named("Ada"));
     let json = ("content-type", "application/json");
     let matching = ("if-match", "*");
-    for operation in shop.contract.operations() {
+    for operation in shop.checker.operations() {
         let (id, responses) = (operation.id, &operation.details["responses"]);
         let kind = operation.path.split('/').nth(1).unwrap();
         let prefix = match kind {
@@ -269,7 +269,7 @@ async fn bad_requests(shop: &Shop) {
             _ => "user",
         };
         let path = operation.path.replace("{id}", &format!("{prefix}_{}", uuid::Uuid::now_v7()));
-        if operation.needs_token(shop.contract.document()) {
+        if operation.needs_token(shop.checker.document()) {
             let answer = shop.send(id, &Caller::anonymous(), &path, "{}", &[json, matching]).await;
             answer.expect_problem(401, "unauthenticated");
             if !responses["403"].is_null() {
@@ -283,7 +283,8 @@ async fn bad_requests(shop: &Shop) {
             assert!(bad.contains(&"id".to_owned()), "{bad:?}");
             assert_eq!(bad.contains(&"no_such_member".to_owned()), operation.body().is_some(), "{id}: {bad:?}");
         }
-        // Before it takes what it means for granted: `?dry_run=true` wants nothing done.
+        // Unknown parameters are refused before anything is done: a client that sends
+        // `dry_run=true` wants no effect.
         let answer = shop.send(id, &admin, &format!("{path}?dry_run=true&no_such=1"), "{}", &[json, matching]).await;
         let bad = answer.bad_fields();
         assert!(["dry_run", "no_such"].iter().all(|name| bad.contains(&name.to_string())), "{id}: {bad:?}");
@@ -309,9 +310,8 @@ async fn bad_requests(shop: &Shop) {
     }
 }
 
-/// Tables that don't answer, that take no more, and that others write all the
-/// time.
-async fn tables_in_trouble(shop: &Shop) {
+/// Tables that don't answer, tables that are throttled, and tables with contention.
+async fn failing_tables(shop: &Shop) {
     const TABLES: [&str; 5] = ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable"];
     let (admin, ada) = (Caller::admin(), shop.customer("Unlucky Ada").await);
     let mug = shop.product(19.99, "USD", 9).await;
@@ -333,23 +333,23 @@ async fn tables_in_trouble(shop: &Shop) {
             "changeUser" | "changeProduct" => json!({ "name": "Another" }),
             _ => json!({}),
         };
-        // Without a key, nobody else writes what is created.
+        // Only with an idempotency key can a creation meet contention.
         let headers = [json, ("if-match", "*"), ("idempotency-key", "of-its-own")];
         shop.send(operation.id, &admin, &path, body.to_string(), &headers).await
     };
     shop.world.cloud.take_down("dynamodb");
-    for operation in shop.contract.operations() {
+    for operation in shop.checker.operations() {
         ask(&operation).await.expect_problem(503, "unavailable");
     }
     shop.world.cloud.bring_back();
     TABLES.iter().for_each(|table| shop.world.cloud.throttle(table, A_DAY));
-    for operation in shop.contract.operations() {
+    for operation in shop.checker.operations() {
         ask(&operation).await.expect_problem(503, "throttled");
     }
     shop.world.cloud.bring_back();
     TABLES.iter().for_each(|table| shop.world.cloud.contend(table, A_DAY));
-    for (operation, _, _) in shop.contract.unseen().iter().filter(|(_, _, code)| code == "contended") {
-        ask(&shop.contract.operation(operation)).await.expect_problem(409, "contended");
+    for (operation, _, _) in shop.checker.unseen().iter().filter(|(_, _, code)| code == "contended") {
+        ask(&shop.checker.operation(operation)).await.expect_problem(409, "contended");
     }
     shop.world.cloud.bring_back();
 }
