@@ -1,5 +1,5 @@
-//! What can be set of the functions: the document says what the code reads,
-//! and the template sets it.
+//! The environment variables of the functions: `docs/configuration.md` lists the
+//! variables that the code reads, and `template.yaml` sets them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +10,11 @@ use chassis::config::{Configuration, Presence, Variable};
 use in_process_tests::template::{Template, entries, list};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-/// Between these lines of the document is what this test writes.
-const BEGIN: &str = "<!-- What follows is generated from the code. -->\n\n";
-const END: &str = "\n<!-- Up to here. -->\n";
+/// The lines of the document around the table that this test writes.
+const BEGIN: &str = "<!-- The following table is generated from the code. -->\n\n";
+const END: &str = "\n<!-- The generated table ends here. -->\n";
 
-/// What each function reads, by the name of its program.
+/// The variables that each function reads, by the name of its program.
 fn functions() -> BTreeMap<&'static str, Vec<Variable>> {
     BTreeMap::from([
         ("notifications", notifications::config::Config::variables()),
@@ -26,7 +26,7 @@ fn functions() -> BTreeMap<&'static str, Vec<Variable>> {
     ])
 }
 
-/// The table of all variables.
+/// The table of all variables, in Markdown.
 fn table() -> String {
     let mut readers = BTreeMap::<Variable, BTreeSet<&str>>::new();
     for (function, variables) in functions() {
@@ -35,27 +35,27 @@ fn table() -> String {
         }
     }
     let names: BTreeSet<_> = readers.keys().map(|variable| variable.name).collect();
-    assert_eq!(names.len(), readers.len(), "a name means different things to different functions");
+    assert_eq!(names.len(), readers.len(), "a variable has different meanings in two functions");
     let all: BTreeSet<_> = functions().into_keys().collect();
     let rows = readers.iter().map(|(variable, readers)| {
         let absent: Vec<_> = all.difference(readers).copied().collect();
         let readers = match absent[..] {
             [] => "all".to_owned(),
-            [one] => format!("all but {one}"),
+            [function] => format!("all but {function}"),
             _ => readers.iter().copied().collect::<Vec<_>>().join(", "),
         };
         let presence = match variable.presence {
-            Presence::Required => "it doesn't start".to_owned(),
+            Presence::Required => "the function doesn't start".to_owned(),
             Presence::Default(default) => format!("`{default}`"),
-            Presence::Optional => "it does without".to_owned(),
+            Presence::Optional => "no value is needed".to_owned(),
         };
         format!("| `{}` | {readers} | {} | {presence} |\n", variable.name, variable.expected)
     });
-    format!("| variable | read by | holds | without it |\n|---|---|---|---|\n{}", rows.collect::<String>())
+    format!("| variable | read by | value | if it is missing |\n|---|---|---|---|\n{}", rows.collect::<String>())
 }
 
 #[test]
-fn the_document_lists_what_the_code_reads() {
+fn the_document_lists_the_variables_that_the_code_reads() {
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = document.split_once(BEGIN).expect("the line before the table");
     let (written, after) = rest.split_once(END).expect("the line after the table");
@@ -65,27 +65,32 @@ fn the_document_lists_what_the_code_reads() {
         assert_eq!(
             written,
             table(),
-            "HOLDFAST_UPDATE=1 cargo test -p in-process-tests --test configuration writes it anew"
+            "HOLDFAST_UPDATE=1 cargo test -p in-process-tests --test configuration writes the table"
         );
     }
 }
 
 #[test]
-fn the_template_sets_what_each_function_needs_and_nothing_that_none_reads() {
+fn the_template_sets_every_required_variable_and_no_unknown_variable() {
     let template = Template::read();
     let read = functions();
     for function in template.functions() {
         let own = entries(&function.properties["Environment"]["Variables"]).map(|(name, _)| name);
-        let without =
-            |part: &str| list(&template.get("Resources")[function.id]["IgnoreGlobals"]).any(|one| one == part);
-        let of_all = entries(template.get("Globals.Function.Environment.Variables")).map(|(name, _)| name);
-        let set: BTreeSet<_> = own.chain(of_all.filter(|_| !without("Environment"))).collect();
+        let mut ignored = list(&template.get("Resources")[function.id]["IgnoreGlobals"]);
+        let ignores_globals = ignored.any(|section| section == "Environment");
+        let global = entries(template.get("Globals.Function.Environment.Variables")).map(|(name, _)| name);
+        let set: BTreeSet<_> = own.chain(global.filter(|_| !ignores_globals)).collect();
         let variables = &read[function.name];
-        let needed = variables.iter().filter(|variable| variable.presence == Presence::Required);
-        let needed: BTreeSet<_> = needed.map(|variable| variable.name).collect();
+        let required = variables.iter().filter(|variable| variable.presence == Presence::Required);
+        let required: BTreeSet<_> = required.map(|variable| variable.name).collect();
         let known: BTreeSet<_> = variables.iter().map(|variable| variable.name).collect();
-        assert!(needed.is_subset(&set), "{} lacks {:?}", function.name, needed.difference(&set));
-        assert!(set.is_subset(&known), "{} doesn't read {:?}", function.name, set.difference(&known));
+        assert!(
+            required.is_subset(&set),
+            "the template doesn't set, for {}: {:?}",
+            function.name,
+            required.difference(&set)
+        );
+        assert!(set.is_subset(&known), "{} doesn't read the variables {:?}", function.name, set.difference(&known));
     }
     assert_eq!(template.functions().count(), read.len());
 }

@@ -1,5 +1,5 @@
-//! No role allows what its function never does. (That each allows what its
-//! function does is checked at each call in all tests of this crate.)
+//! Each role allows only calls that its function makes. (All tests of this crate
+//! check at each call that the role allows the call.)
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,13 +9,15 @@ use in_process_tests::{
     Caller, World,
     cloud::{Cloud, HostFault},
     permissions::{GRANTED, Permission},
+    shop::order_request,
     world,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// What Lambda itself does as the function: it writes its logs, and fetches
-/// what it invokes the function with.
+/// The permissions that Lambda itself uses with the function's role: to write the
+/// logs, and to read the stream or the queue whose records it invokes the function
+/// with.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>
 fn used_by_lambda() -> BTreeSet<Permission> {
     let logs = [
@@ -40,7 +42,7 @@ fn used_by_lambda() -> BTreeSet<Permission> {
 }
 
 #[tokio::test]
-async fn what_a_role_does_not_allow_is_refused() {
+async fn a_call_that_the_role_does_not_allow_is_refused() {
     let cloud = Cloud::start();
     for (function, table, allowed) in
         [("orders", "OrdersTable", true), ("users", "OrdersTable", false), ("orders", "UsersTable", false)]
@@ -53,42 +55,41 @@ async fn what_a_role_does_not_allow_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_right_of_every_role_is_used() {
-    let shop = Shop::open().await;
-    shop.keep_profiles().await;
-    shop.keep_the_catalogue().await;
-    shop.take_orders().await;
-    shop.let_the_worker_do_everything().await;
-    shop.fail_to_notify().await;
-    shop.check_health().await;
-    shop.lose_a_customer().await;
+async fn every_permission_of_every_role_is_used() {
+    let usage = Usage::start().await;
+    usage.manage_a_profile().await;
+    usage.manage_the_catalogue().await;
+    usage.place_and_cancel_orders().await;
+    usage.let_the_worker_carry_out_each_step().await;
+    usage.fail_to_send_mail().await;
+    usage.check_health().await;
+    usage.erase_a_customer().await;
 
-    // The emulator knows the sender's identity as no resource.
+    // The emulator has no ARN for the sender's identity.
     let only_local = Permission::new("notifications", "ses:SendEmail", "*");
-    let used = shop.world.cloud.used_permissions();
+    let used = usage.world.cloud.used_permissions();
     let used: BTreeSet<_> = used.into_iter().chain(used_by_lambda()).chain([only_local]).collect();
     let unused: Vec<_> = GRANTED.difference(&used).map(ToString::to_string).collect();
     assert!(unused.is_empty(), "{unused:#?}");
 }
 
-/// Plays whatever makes a function do something it doesn't do otherwise.
-struct Shop {
+/// Makes the functions use every permission.
+struct Usage {
     world: World,
     admin: Caller,
     ada: Caller,
     teapot: String,
 }
 
-impl Shop {
-    async fn open() -> Self {
+impl Usage {
+    async fn start() -> Self {
         let world = World::start_at(Clock::tokio(Timestamp::from_second(1_800_000_000).unwrap())).await;
         let (admin, ada) = (Caller::admin(), world.customer("Ada").await);
-        let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 100 });
-        let teapot = world.post(&admin, "/products", body).await.expect(StatusCode::CREATED);
-        Self { world, admin, ada, teapot: teapot["id"].as_str().unwrap().to_owned() }
+        let teapot = world.product("19.99", 100).await;
+        Self { world, admin, ada, teapot }
     }
 
-    async fn keep_profiles(&self) {
+    async fn manage_a_profile(&self) {
         let bob = self.world.customer("Bob").await;
         let path = format!("/users/{}", bob.id());
         self.world.patch(&bob, &path, json!({ "name": "Robert" })).await.expect(StatusCode::OK);
@@ -96,15 +97,16 @@ impl Shop {
         self.world.delete(&bob, &path).await.expect(StatusCode::NO_CONTENT);
     }
 
-    /// A customer who has ordered leaves, and is erased everywhere.
-    async fn lose_a_customer(&self) {
+    /// Deletes the profile of a customer with orders, so that all services erase the
+    /// customer's data.
+    async fn erase_a_customer(&self) {
         self.order("tok_accepted").await;
         self.settle().await;
         self.world.delete(&self.ada, &format!("/users/{}", self.ada.id())).await.expect(StatusCode::NO_CONTENT);
         assert_eq!(self.world.deliver_user_events().await, 0);
     }
 
-    async fn keep_the_catalogue(&self) {
+    async fn manage_the_catalogue(&self) {
         let path = format!("/products/{}", self.teapot);
         let etag = self.world.get(&self.ada, &path).await.header("etag").unwrap().to_owned();
         let change = Some(json!({ "price": 18.5 }));
@@ -115,7 +117,7 @@ impl Shop {
         self.world.get(&self.ada, "/products").await.expect(StatusCode::OK);
     }
 
-    async fn take_orders(&self) {
+    async fn place_and_cancel_orders(&self) {
         let done = self.order("tok_accepted").await;
         self.settle().await;
         self.cancel(&done).await;
@@ -126,11 +128,11 @@ impl Shop {
         }
     }
 
-    /// Each service is away in turn while an order is placed: what the request
-    /// leaves open, the worker does.
-    async fn let_the_worker_do_everything(&self) {
-        for away in ["users", "products", "payments"] {
-            self.world.cloud.take_down(&format!("{away}.internal"));
+    /// Places an order while one service is down, for each service, so that the worker
+    /// carries out the steps that the request could not.
+    async fn let_the_worker_carry_out_each_step(&self) {
+        for service in ["users", "products", "payments"] {
+            self.world.cloud.take_down(&format!("{service}.internal"));
             self.order("tok_accepted").await;
             self.world.cloud.bring_back();
             self.settle().await;
@@ -138,12 +140,13 @@ impl Shop {
         self.order("tok_capture_refused").await;
         self.settle().await;
 
-        // Cancelled while the worker has its payment captured: it reads again.
+        // An order is cancelled while the worker captures its payment, so that the
+        // worker reads the order again.
         self.world.cloud.inject_fault("payments.internal", HostFault::Slow(Duration::from_secs(1)));
-        let id = self.order("tok_accepted").await;
+        let order = self.order("tok_accepted").await;
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            self.cancel(&id).await;
+            self.cancel(&order).await;
         };
         tokio::join!(self.world.deliver_stream(), cancel);
         self.world.cloud.bring_back();
@@ -152,7 +155,7 @@ impl Shop {
         assert_eq!(open.count(), 0);
     }
 
-    async fn fail_to_notify(&self) {
+    async fn fail_to_send_mail(&self) {
         self.world.cloud.answer_mail(|_| Some((400, json!({ "__type": "MessageRejected", "message": "no" }))));
         self.order("tok_accepted").await;
         self.settle().await;
@@ -164,27 +167,22 @@ impl Shop {
         }
     }
 
-    /// Places an order; the answer may be any.
-    async fn order(&self, token: &str) -> String {
-        let body = json!({ "items": [{ "product_id": self.teapot, "quantity": 1 }], "payment_method": token });
+    /// Places an order. The answer may have any status, but must name the order.
+    async fn order(&self, token: &str) -> Value {
         let key = uuid::Uuid::new_v4().to_string();
-        let headers = [("idempotency-key", key.as_str())];
-        let answer: Value = self.world.send_with(&self.ada, Method::POST, "/orders", Some(body), &headers).await.json();
-        answer["id"].as_str().or(answer["order_id"].as_str()).unwrap_or_else(|| panic!("{answer}")).to_owned()
+        let body = order_request(&[(&self.teapot, 1)], token);
+        let order = self.world.place(&self.ada, body, &key).await.json();
+        assert!(order["id"].is_string() || order["order_id"].is_string(), "{order}");
+        order
     }
 
-    async fn cancel(&self, id: &str) {
-        let answer = self.world.send(&self.ada, Method::POST, &format!("/orders/{id}/cancel"), None).await;
+    async fn cancel(&self, order: &Value) {
+        let answer = self.world.cancel(&self.ada, order).await;
         assert!(answer.status.is_success(), "{}", answer.text);
     }
 
-    /// What happens by itself in some minutes.
+    /// Lets background work finish, also if it is retried after some minutes.
     async fn settle(&self) {
-        for _ in 0..5 {
-            self.world.deliver_stream().await;
-            self.world.deliver_messages().await;
-            tokio::time::advance(Duration::from_secs(65)).await;
-            self.world.sweep().await;
-        }
+        self.world.pass_minutes(6).await;
     }
 }

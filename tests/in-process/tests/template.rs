@@ -73,7 +73,7 @@ fn names(value: &Value) -> BTreeSet<&str> {
     whole.filter(|name| !name.starts_with("AWS::")).collect()
 }
 
-fn of_call<'a>(function: &str, operand: &'a Value) -> BTreeSet<&'a str> {
+fn names_in_call<'a>(function: &str, operand: &'a Value) -> BTreeSet<&'a str> {
     match (function, operand) {
         ("Ref" | "Fn::GetAtt", Value::String(name)) => BTreeSet::from([name.as_str()]),
         ("Fn::Sub", Value::String(text)) => variables(text).collect(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
-use in_process_tests::{Caller, World};
+use in_process_tests::{Caller, World, shop::order_request};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -23,9 +23,7 @@ const IGNORED: [(&str, &str); 1] = [
 async fn a_repeat_under_a_key_is_refused_if_any_member_differs() {
     let (checker, world) = (Checker::new(), World::start().await);
     let (admin, ada) = (Caller::admin(), world.customer("Ada").await);
-    let product =
-        |n: u32| json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": n });
-    let mug = world.post(&admin, "/products", product(9)).await.expect(StatusCode::CREATED)["id"].clone();
+    let mug = world.product("19.99", 9).await;
     let mut operations = 0;
     for operation in checker.operations() {
         let parameters = operation.details["parameters"].as_array();
@@ -34,7 +32,10 @@ async fn a_repeat_under_a_key_is_refused_if_any_member_differs() {
         }
         operations += 1;
         let (person, whole) = match operation.id {
-            "createProduct" => (&admin, product(5)),
+            "createProduct" => (
+                &admin,
+                json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": 5 }),
+            ),
             "placeOrder" => (
                 &ada,
                 json!({
@@ -73,10 +74,9 @@ async fn a_repeat_under_a_key_is_refused_if_any_member_differs() {
 #[tokio::test]
 async fn a_repeated_stock_adjustment_is_refused_if_any_member_differs() {
     let (checker, world) = (Checker::new(), World::start().await);
-    let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
-    let mug = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
+    let mug = world.product("19.99", 5).await;
     let operation = checker.operation("adjustStock");
-    let path = operation.path.replace("{id}", mug["id"].as_str().unwrap());
+    let path = operation.path.replace("{id}", &mug);
     let whole = json!({ "adjustment_id": "count-1", "delta": 3, "reason": "Count" });
     let known = members_of_schema(operation.body().expect("a body"), checker.document(), "");
     assert_eq!(members(&whole, ""), known, "give each member a value here");
@@ -95,10 +95,8 @@ async fn a_repeat_between_services_for_the_same_order_is_refused_if_any_member_d
     const IGNORED: [(&str, &str); 1] = [("/payments", "/recipient/")];
     let world = World::start().await;
     let ada = world.customer("Ada").await;
-    let body = json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "stock": 5 });
-    let mug = world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED)["id"].clone();
-    let order = json!({ "items": [{ "product_id": mug, "quantity": 2 }], "payment_method": "tok_accepted" });
-    world.post(&ada, "/orders", order).await.expect(StatusCode::CREATED);
+    let mug = world.product("19.99", 5).await;
+    world.post(&ada, "/orders", order_request(&[(&mug, 2)], "tok_accepted")).await.expect(StatusCode::CREATED);
     let mut paths = BTreeSet::new();
     // The validation of a user does not belong to an order.
     let belongs_to_order = |path: &str| !path.ends_with("/validate");

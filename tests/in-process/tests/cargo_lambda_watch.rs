@@ -1,14 +1,15 @@
-//! What `cargo lambda watch` is told, against what is deployed.
+//! The configuration of `cargo lambda watch` in `Cargo.toml` agrees with
+//! `template.yaml`.
 
 use std::{collections::BTreeSet, process::Command};
 
 use in_process_tests::template::{Template, entries, list};
 use serde_json::{Value, json};
 
-/// A route: method, path, and the program that serves it.
+/// A method, a path, and the program that serves the route.
 type Route = (String, String, String);
 
-/// `[workspace.metadata.lambda.watch]`, as Cargo reads it.
+/// The table `[workspace.metadata.lambda.watch]` of `Cargo.toml`.
 fn watch() -> Value {
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]);
@@ -18,7 +19,7 @@ fn watch() -> Value {
     metadata["metadata"]["lambda"]["watch"].clone()
 }
 
-/// The routes that `cargo lambda watch` has.
+/// The routes of `cargo lambda watch`.
 fn watched() -> BTreeSet<Route> {
     let watch = watch();
     let routes = entries(&watch["router"]).flat_map(|(path, routes)| {
@@ -28,13 +29,13 @@ fn watched() -> BTreeSet<Route> {
         })
     });
     let routes: Vec<Route> = routes.collect();
-    let each_once: BTreeSet<_> = routes.iter().cloned().collect();
-    assert_eq!(routes.len(), each_once.len(), "a route is there twice");
-    each_once
+    let unique: BTreeSet<_> = routes.iter().cloned().collect();
+    assert_eq!(routes.len(), unique.len(), "a route is listed twice");
+    unique
 }
 
 #[test]
-fn cargo_lambda_watch_has_the_routes_of_both_apis_and_no_others() {
+fn cargo_lambda_watch_has_exactly_the_routes_of_both_apis() {
     let template = Template::read();
     let program = |id: &str| template.functions().find(|function| function.id == id).unwrap().name.to_owned();
     let deployed: BTreeSet<Route> =
@@ -44,6 +45,6 @@ fn cargo_lambda_watch_has_the_routes_of_both_apis_and_no_others() {
 }
 
 #[test]
-fn a_browser_is_let_in_by_the_functions_alone() {
+fn cargo_lambda_watch_adds_no_cors_headers_to_those_of_the_functions() {
     assert_eq!(watch()["disable_cors"], json!(true));
 }
