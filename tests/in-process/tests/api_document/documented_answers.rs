@@ -19,13 +19,13 @@ const NOT_PROVOKED: [&str; 4] = ["internal_error", "too_many_requests", "no_such
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A world whose answers are all compared with the document.
-struct Shop {
+struct CheckedWorld {
     world: World,
     checker: Checker,
 }
 
-impl Shop {
-    async fn open() -> Self {
+impl CheckedWorld {
+    async fn start() -> Self {
         let clock = Clock::tokio(jiff::Timestamp::now());
         Self { world: World::start_at(clock).await, checker: Checker::new() }
     }
@@ -85,123 +85,124 @@ fn id(document: &Value) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_services_give_every_documented_answer_and_no_other_answers() {
-    let shop = Shop::open().await;
-    users(&shop).await;
-    products(&shop).await;
-    orders(&shop).await;
-    delayed_orders(&shop).await;
-    health(&shop).await;
-    bad_requests(&shop).await;
-    failing_tables(&shop).await;
-    let unseen = shop.checker.unseen();
+    let checked = CheckedWorld::start().await;
+    users(&checked).await;
+    products(&checked).await;
+    orders(&checked).await;
+    delayed_orders(&checked).await;
+    health(&checked).await;
+    bad_requests(&checked).await;
+    failing_tables(&checked).await;
+    let unseen = checked.checker.unseen();
     let unseen: Vec<_> = unseen.iter().filter(|(_, _, code)| !NOT_PROVOKED.contains(&code.as_str())).collect();
     assert!(unseen.is_empty(), "documented, but never given: {unseen:?}");
 }
 
-async fn users(shop: &Shop) {
-    let ada = shop.customer("Ada").await;
+async fn users(checked: &CheckedWorld) {
+    let ada = checked.customer("Ada").await;
     let (path, nobody) = (format!("/users/{}", ada.id()), Value::Null);
     let body = json!({ "name": "Ada", "email": ada.email() });
-    shop.call("createUser", &ada, "/users", body.clone()).await.expect_problem(409, "user_exists");
+    checked.call("createUser", &ada, "/users", body.clone()).await.expect_problem(409, "user_exists");
     let twin = Caller::named("Twin").with_claim("email", ada.email());
-    shop.call("createUser", &twin, "/users", body.clone()).await.expect_problem(409, "email_taken");
-    shop.call("getUser", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
-    shop.call("changeUser", &ada, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
-    let bob = shop.customer("Bob").await;
+    checked.call("createUser", &twin, "/users", body.clone()).await.expect_problem(409, "email_taken");
+    checked.call("getUser", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
+    checked.call("changeUser", &ada, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
+    let bob = checked.customer("Bob").await;
     let moved = bob.with_claim("email", ada.email());
-    let taken = shop.call("changeUser", &moved, &format!("/users/{}", bob.id()), json!({ "email": ada.email() })).await;
+    let taken =
+        checked.call("changeUser", &moved, &format!("/users/{}", bob.id()), json!({ "email": ada.email() })).await;
     taken.expect_problem(409, "email_taken");
     for id in ["getUser", "deactivateUser"] {
-        shop.call(id, &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
+        checked.call(id, &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
     }
-    shop.call("changeUser", &bob, &path, json!({})).await.expect_problem(404, "not_found");
-    shop.call("deactivateUser", &ada, &path, nobody.clone()).await.expect(StatusCode::NO_CONTENT);
-    shop.call("getUser", &ada, &path, nobody).await.expect(StatusCode::OK);
-    shop.call("changeUser", &ada, &path, json!({})).await.expect_problem(409, "user_inactive");
-    shop.call("createUser", &ada, "/users", body).await.expect_problem(409, "user_inactive");
+    checked.call("changeUser", &bob, &path, json!({})).await.expect_problem(404, "not_found");
+    checked.call("deactivateUser", &ada, &path, nobody.clone()).await.expect(StatusCode::NO_CONTENT);
+    checked.call("getUser", &ada, &path, nobody).await.expect(StatusCode::OK);
+    checked.call("changeUser", &ada, &path, json!({})).await.expect_problem(409, "user_inactive");
+    checked.call("createUser", &ada, "/users", body).await.expect_problem(409, "user_inactive");
 }
 
-async fn products(shop: &Shop) {
+async fn products(checked: &CheckedWorld) {
     let (admin, nobody) = (Caller::admin(), Caller::anonymous());
-    let mug = shop.product(19.99, "USD", 5).await;
-    shop.product(2000.0, "JPY", 5).await;
+    let mug = checked.product(19.99, "USD", 5).await;
+    checked.product(2000.0, "JPY", 5).await;
     let cup = |stock: u32| json!({ "name": "Cup", "description": "Small.", "price": 5, "stock": stock });
     for (stock, status) in [(1, 201), (1, 201), (2, 422)] {
         let answer =
-            shop.call_with("createProduct", &admin, "/products", cup(stock), &[("idempotency-key", "k")]).await;
+            checked.call_with("createProduct", &admin, "/products", cup(stock), &[("idempotency-key", "k")]).await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
     }
     let path = format!("/products/{mug}");
-    shop.call("getProduct", &nobody, &path, Value::Null).await.expect(StatusCode::OK);
+    checked.call("getProduct", &nobody, &path, Value::Null).await.expect(StatusCode::OK);
     let none = format!("/products/{}", products::domain::ProductId::generate());
-    shop.call("getProduct", &nobody, &none, Value::Null).await.expect_problem(404, "not_found");
+    checked.call("getProduct", &nobody, &none, Value::Null).await.expect_problem(404, "not_found");
 
-    let page = shop.call("listProducts", &nobody, "/products?limit=1", Value::Null).await.expect(StatusCode::OK);
+    let page = checked.call("listProducts", &nobody, "/products?limit=1", Value::Null).await.expect(StatusCode::OK);
     let next = format!("/products?cursor={}", page["next_cursor"].as_str().unwrap());
-    shop.call("listProducts", &nobody, &next, Value::Null).await.expect(StatusCode::OK);
-    let answer = shop.call("listProducts", &nobody, "/products?cursor=AAAA", Value::Null).await;
+    checked.call("listProducts", &nobody, &next, Value::Null).await.expect(StatusCode::OK);
+    let answer = checked.call("listProducts", &nobody, "/products?cursor=AAAA", Value::Null).await;
     answer.expect_problem(400, "invalid_cursor");
-    shop.call("listProducts", &nobody, "/products?limit=0", Value::Null).await.expect_bad_fields(&["limit"]);
+    checked.call("listProducts", &nobody, "/products?limit=0", Value::Null).await.expect_bad_fields(&["limit"]);
 
     let change = json!({ "price": 17.5 });
     for (path, etag, status) in [(&path, "\"1\"", 200), (&path, "\"1\"", 412), (&none, "*", 404)] {
-        let answer = shop.call_with("changeProduct", &admin, path, change.clone(), &[("if-match", etag)]).await;
+        let answer = checked.call_with("changeProduct", &admin, path, change.clone(), &[("if-match", etag)]).await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
     }
-    shop.call("changeProduct", &admin, &path, change).await.expect_problem(428, "precondition_required");
+    checked.call("changeProduct", &admin, &path, change).await.expect_problem(428, "precondition_required");
 
     let adjustment = |id: &str, delta: i64| json!({ "adjustment_id": id, "delta": delta, "reason": "Count" });
     let adjust =
-        async |path: &str, body| shop.call("adjustStock", &admin, &format!("{path}/stock-adjustments"), body).await;
+        async |path: &str, body| checked.call("adjustStock", &admin, &format!("{path}/stock-adjustments"), body).await;
     adjust(&path, adjustment("a", 1)).await.expect(StatusCode::OK);
     adjust(&path, adjustment("a", 2)).await.expect_problem(409, "adjustment_mismatch");
     adjust(&path, adjustment("b", -100)).await.expect_problem(409, "insufficient_stock");
     adjust(&none, adjustment("c", 1)).await.expect_problem(404, "not_found");
 }
 
-async fn orders(shop: &Shop) {
-    let (ada, bob, nobody) = (shop.customer("Ada Byron").await, shop.customer("Bob Byron").await, Value::Null);
-    let (mug, rope) = (shop.product(19.99, "USD", 5).await, shop.product(5.0, "EUR", 5).await);
-    let placed = shop.place(&ada, &[(&mug, 1)], "tok_accepted", "k1").await.expect(StatusCode::CREATED);
-    shop.place(&ada, &[(&mug, 2)], "tok_accepted", "k1").await.expect_problem(422, "idempotency_mismatch");
-    shop.place(&ada, &[(&mug, 1)], "tok_declined", "k2").await.expect_problem(402, "payment_declined");
-    shop.place(&ada, &[(&mug, 9)], "tok_accepted", "k3").await.expect_problem(409, "out_of_stock");
+async fn orders(checked: &CheckedWorld) {
+    let (ada, bob, nobody) = (checked.customer("Ada Byron").await, checked.customer("Bob Byron").await, Value::Null);
+    let (mug, rope) = (checked.product(19.99, "USD", 5).await, checked.product(5.0, "EUR", 5).await);
+    let placed = checked.place(&ada, &[(&mug, 1)], "tok_accepted", "k1").await.expect(StatusCode::CREATED);
+    checked.place(&ada, &[(&mug, 2)], "tok_accepted", "k1").await.expect_problem(422, "idempotency_mismatch");
+    checked.place(&ada, &[(&mug, 1)], "tok_declined", "k2").await.expect_problem(402, "payment_declined");
+    checked.place(&ada, &[(&mug, 9)], "tok_accepted", "k3").await.expect_problem(409, "out_of_stock");
     let shown = json!({ "items": [{ "product_id": mug, "quantity": 1 }], "total": 0.01 });
     let headers = [("idempotency-key", "k3b")];
-    shop.call_with("placeOrder", &ada, "/orders", shown, &headers).await.expect_problem(409, "price_changed");
-    shop.place(&ada, &[(&mug, 1), (&rope, 1)], "tok_accepted", "k4").await.expect_problem(422, "mixed_currencies");
+    checked.call_with("placeOrder", &ada, "/orders", shown, &headers).await.expect_problem(409, "price_changed");
+    checked.place(&ada, &[(&mug, 1), (&rope, 1)], "tok_accepted", "k4").await.expect_problem(422, "mixed_currencies");
     let unknown = products::domain::ProductId::generate().to_string();
-    shop.place(&ada, &[(&unknown, 1)], "tok_accepted", "k5").await.expect_problem(422, "unknown_product");
+    checked.place(&ada, &[(&unknown, 1)], "tok_accepted", "k5").await.expect_problem(422, "unknown_product");
     let unregistered = Caller::named("Unregistered");
-    shop.place(&unregistered, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_not_found");
-    let inactive = shop.customer("Inactive").await;
-    shop.call("deactivateUser", &inactive, &format!("/users/{}", inactive.id()), nobody.clone()).await;
-    shop.place(&inactive, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_inactive");
+    checked.place(&unregistered, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_not_found");
+    let inactive = checked.customer("Inactive").await;
+    checked.call("deactivateUser", &inactive, &format!("/users/{}", inactive.id()), nobody.clone()).await;
+    checked.place(&inactive, &[(&mug, 1)], "tok_accepted", "k1").await.expect_problem(422, "user_inactive");
 
     let path = format!("/orders/{}", id(&placed));
-    shop.call("getOrder", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
-    shop.call("getOrder", &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
+    checked.call("getOrder", &ada, &path, nobody.clone()).await.expect(StatusCode::OK);
+    checked.call("getOrder", &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
     let payment = format!("/payments/{}", placed["payment_id"].as_str().unwrap());
-    shop.call("getPayment", &ada, &payment, nobody.clone()).await.expect(StatusCode::OK);
-    shop.call("getPayment", &bob, &payment, nobody.clone()).await.expect_problem(404, "not_found");
-    shop.call("listOrders", &ada, "/orders?limit=2", nobody.clone()).await.expect(StatusCode::OK);
-    let answer = shop.call("listOrders", &ada, "/orders?cursor=AAAA", nobody.clone()).await;
+    checked.call("getPayment", &ada, &payment, nobody.clone()).await.expect(StatusCode::OK);
+    checked.call("getPayment", &bob, &payment, nobody.clone()).await.expect_problem(404, "not_found");
+    checked.call("listOrders", &ada, "/orders?limit=2", nobody.clone()).await.expect(StatusCode::OK);
+    let answer = checked.call("listOrders", &ada, "/orders?cursor=AAAA", nobody.clone()).await;
     answer.expect_problem(400, "invalid_cursor");
-    shop.call("listOrders", &ada, "/orders?status=LOST", nobody.clone()).await.expect_bad_fields(&["status"]);
+    checked.call("listOrders", &ada, "/orders?status=LOST", nobody.clone()).await.expect_bad_fields(&["status"]);
     let others = format!("/orders?user_id={}", ada.id());
-    shop.call("listOrders", &bob, &others, nobody.clone()).await.expect_problem(404, "not_found");
+    checked.call("listOrders", &bob, &others, nobody.clone()).await.expect_problem(404, "not_found");
 
     let cancel = format!("{path}/cancel");
-    shop.call("cancelOrder", &bob, &cancel, nobody.clone()).await.expect_problem(404, "not_found");
-    shop.call("cancelOrder", &ada, &cancel, nobody.clone()).await.expect(StatusCode::OK);
-    shop.call("getOrder", &ada, &path, nobody).await.expect(StatusCode::OK);
+    checked.call("cancelOrder", &bob, &cancel, nobody.clone()).await.expect_problem(404, "not_found");
+    checked.call("cancelOrder", &ada, &cancel, nobody.clone()).await.expect(StatusCode::OK);
+    checked.call("getOrder", &ada, &path, nobody).await.expect(StatusCode::OK);
 }
 
-async fn delayed_orders(shop: &Shop) {
-    let ada = shop.customer("Patient Ada").await;
-    let mug = shop.product(19.99, "USD", 9).await;
+async fn delayed_orders(checked: &CheckedWorld) {
+    let ada = checked.customer("Patient Ada").await;
+    let mug = checked.product(19.99, "USD", 9).await;
     let lines = [(mug.as_str(), 1)];
-    let place = |token: &'static str, key: &'static str| shop.place(&ada, &lines, token, key);
+    let place = |token: &'static str, key: &'static str| checked.place(&ada, &lines, token, key);
     let cancel = |order: &Value| format!("/orders/{}/cancel", order["id"].as_str().unwrap());
 
     let timed_out = tokio::time::timeout(Duration::from_secs(1), place("tok_slow", "slow")).await;
@@ -210,21 +211,21 @@ async fn delayed_orders(shop: &Shop) {
 
     let late = place("tok_accepted", "late").await.expect(StatusCode::CREATED);
     let confirmed = place("tok_accepted", "confirmed").await.expect(StatusCode::CREATED);
-    shop.world.cloud.take_down("payments");
-    shop.call("cancelOrder", &ada, &cancel(&confirmed), Value::Null).await.expect(StatusCode::ACCEPTED);
+    checked.world.cloud.take_down("payments");
+    checked.call("cancelOrder", &ada, &cancel(&confirmed), Value::Null).await.expect(StatusCode::ACCEPTED);
     place("tok_accepted", "undecided").await.expect(StatusCode::ACCEPTED);
     let cancelled = place("tok_accepted", "cancelled").await.expect(StatusCode::ACCEPTED);
-    shop.call("cancelOrder", &ada, &cancel(&cancelled), Value::Null).await.expect(StatusCode::ACCEPTED);
+    checked.call("cancelOrder", &ada, &cancel(&cancelled), Value::Null).await.expect(StatusCode::ACCEPTED);
     place("tok_accepted", "cancelled").await.expect_problem_of_first_request(409, "order_cancelled");
     for _ in 0..5 {
         tokio::time::advance(Duration::from_secs(60)).await;
-        shop.world.sweep().await;
+        checked.world.sweep().await;
     }
     place("tok_accepted", "undecided").await.expect_problem_of_first_request(409, "order_timed_out");
-    shop.world.cloud.bring_back();
-    shop.world.sweep().await;
+    checked.world.cloud.bring_back();
+    checked.world.sweep().await;
     tokio::time::advance(CANCELLATION_WINDOW).await;
-    let answer = shop.call("cancelOrder", &ada, &cancel(&late), Value::Null).await;
+    let answer = checked.call("cancelOrder", &ada, &cancel(&late), Value::Null).await;
     answer.expect_problem(409, "cancellation_closed");
 }
 
@@ -241,25 +242,25 @@ impl RepeatedProblem for Answer {
     }
 }
 
-async fn health(shop: &Shop) {
+async fn health(checked: &CheckedWorld) {
     let (admin, ada, nobody) = (Caller::admin(), Caller::named("Ada"), Caller::anonymous());
-    for operation in shop.checker.operations().iter().filter(|operation| operation.path.starts_with("/health")) {
+    for operation in checked.checker.operations().iter().filter(|operation| operation.path.starts_with("/health")) {
         let (id, deep) = (operation.id, format!("{}?deep=true", operation.path));
-        shop.call(id, &nobody, operation.path, Value::Null).await.expect(StatusCode::OK);
-        shop.call(id, &admin, &deep, Value::Null).await.expect(StatusCode::OK);
-        shop.call(id, &nobody, &deep, Value::Null).await.expect_problem(401, "unauthenticated");
-        shop.call(id, &ada, &deep, Value::Null).await.expect_problem(403, "forbidden");
-        let answer = shop.call(id, &nobody, &format!("{}?deep=1", operation.path), Value::Null).await;
+        checked.call(id, &nobody, operation.path, Value::Null).await.expect(StatusCode::OK);
+        checked.call(id, &admin, &deep, Value::Null).await.expect(StatusCode::OK);
+        checked.call(id, &nobody, &deep, Value::Null).await.expect_problem(401, "unauthenticated");
+        checked.call(id, &ada, &deep, Value::Null).await.expect_problem(403, "forbidden");
+        let answer = checked.call(id, &nobody, &format!("{}?deep=1", operation.path), Value::Null).await;
         answer.expect_bad_fields(&["deep"]);
     }
 }
 
 /// Invalid requests, which every operation of a kind must refuse in the same way.
-async fn bad_requests(shop: &Shop) {
+async fn bad_requests(checked: &CheckedWorld) {
     let (admin, ada) = (Caller::admin(), Caller::named("Ada"));
     let json = ("content-type", "application/json");
     let matching = ("if-match", "*");
-    for operation in shop.checker.operations() {
+    for operation in checked.checker.operations() {
         let (id, responses) = (operation.id, &operation.details["responses"]);
         let kind = operation.path.split('/').nth(1).unwrap();
         let prefix = match kind {
@@ -269,23 +270,23 @@ async fn bad_requests(shop: &Shop) {
             _ => "user",
         };
         let path = operation.path.replace("{id}", &format!("{prefix}_{}", uuid::Uuid::now_v7()));
-        if operation.needs_token(shop.checker.document()) {
-            let answer = shop.send(id, &Caller::anonymous(), &path, "{}", &[json, matching]).await;
+        if operation.needs_token(checked.checker.document()) {
+            let answer = checked.send(id, &Caller::anonymous(), &path, "{}", &[json, matching]).await;
             answer.expect_problem(401, "unauthenticated");
             if !responses["403"].is_null() {
-                shop.send(id, &ada, &path, "{}", &[json, matching]).await.expect_problem(403, "forbidden");
+                checked.send(id, &ada, &path, "{}", &[json, matching]).await.expect_problem(403, "forbidden");
             }
         }
         if operation.path.contains("{id}") {
             let path = operation.path.replace("{id}", "1");
-            let answer = shop.send(id, &admin, &path, r#"{"no_such_member":1}"#, &[json, matching]).await;
+            let answer = checked.send(id, &admin, &path, r#"{"no_such_member":1}"#, &[json, matching]).await;
             let bad = answer.bad_fields();
             assert!(bad.contains(&"id".to_owned()), "{bad:?}");
             assert_eq!(bad.contains(&"no_such_member".to_owned()), operation.body().is_some(), "{id}: {bad:?}");
         }
         // Unknown parameters are refused before anything is done: a client that sends
         // `dry_run=true` wants no effect.
-        let answer = shop.send(id, &admin, &format!("{path}?dry_run=true&no_such=1"), "{}", &[json, matching]).await;
+        let answer = checked.send(id, &admin, &format!("{path}?dry_run=true&no_such=1"), "{}", &[json, matching]).await;
         let bad = answer.bad_fields();
         assert!(["dry_run", "no_such"].iter().all(|name| bad.contains(&name.to_string())), "{id}: {bad:?}");
         if operation.body().is_some() {
@@ -304,18 +305,18 @@ async fn bad_requests(shop: &Shop) {
                 (broken, vec![json, matching], 400, "unreadable_body"),
                 (Body::from("[]"), vec![json, matching], 422, "invalid_request"),
             ] {
-                shop.send(id, &admin, &path, body, &headers).await.expect_problem(status, code);
+                checked.send(id, &admin, &path, body, &headers).await.expect_problem(status, code);
             }
         }
     }
 }
 
 /// Tables that don't answer, tables that are throttled, and tables with contention.
-async fn failing_tables(shop: &Shop) {
+async fn failing_tables(checked: &CheckedWorld) {
     const TABLES: [&str; 5] = ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable"];
-    let (admin, ada) = (Caller::admin(), shop.customer("Unlucky Ada").await);
-    let mug = shop.product(19.99, "USD", 9).await;
-    let order = shop.place(&ada, &[(&mug, 1)], "tok_accepted", "first").await.expect(StatusCode::CREATED);
+    let (admin, ada) = (Caller::admin(), checked.customer("Unlucky Ada").await);
+    let mug = checked.product(19.99, "USD", 9).await;
+    let order = checked.place(&ada, &[(&mug, 1)], "tok_accepted", "first").await.expect(StatusCode::CREATED);
     let (json, user) = (("content-type", "application/json"), ada.id().to_string());
     let ask = async |operation: &Operation<'_>| {
         let path = match operation.path.split('/').nth(1) {
@@ -335,21 +336,21 @@ async fn failing_tables(shop: &Shop) {
         };
         // Only with an idempotency key can a creation meet contention.
         let headers = [json, ("if-match", "*"), ("idempotency-key", "of-its-own")];
-        shop.send(operation.id, &admin, &path, body.to_string(), &headers).await
+        checked.send(operation.id, &admin, &path, body.to_string(), &headers).await
     };
-    shop.world.cloud.take_down("dynamodb");
-    for operation in shop.checker.operations() {
+    checked.world.cloud.take_down("dynamodb");
+    for operation in checked.checker.operations() {
         ask(&operation).await.expect_problem(503, "unavailable");
     }
-    shop.world.cloud.bring_back();
-    TABLES.iter().for_each(|table| shop.world.cloud.throttle(table, A_DAY));
-    for operation in shop.checker.operations() {
+    checked.world.cloud.bring_back();
+    TABLES.iter().for_each(|table| checked.world.cloud.throttle(table, A_DAY));
+    for operation in checked.checker.operations() {
         ask(&operation).await.expect_problem(503, "throttled");
     }
-    shop.world.cloud.bring_back();
-    TABLES.iter().for_each(|table| shop.world.cloud.contend(table, A_DAY));
-    for (operation, _, _) in shop.checker.unseen().iter().filter(|(_, _, code)| code == "contended") {
-        ask(&shop.checker.operation(operation)).await.expect_problem(409, "contended");
+    checked.world.cloud.bring_back();
+    TABLES.iter().for_each(|table| checked.world.cloud.contend(table, A_DAY));
+    for (operation, _, _) in checked.checker.unseen().iter().filter(|(_, _, code)| code == "contended") {
+        ask(&checked.checker.operation(operation)).await.expect_problem(409, "contended");
     }
-    shop.world.cloud.bring_back();
+    checked.world.cloud.bring_back();
 }
