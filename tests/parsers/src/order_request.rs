@@ -16,7 +16,10 @@ pub(crate) fn check(body: &[u8]) {
         Ok(purchase) => {
             let lines = purchase.lines.as_slice();
             assert!((1..=MAX_LINES).contains(&lines.len()));
-            assert!(lines.windows(2).all(|pair| pair[0].product_id < pair[1].product_id), "two lines have the same product");
+            assert!(
+                lines.windows(2).all(|pair| pair[0].product_id < pair[1].product_id),
+                "two lines have the same product"
+            );
             // The parsed order, written as a request, is parsed to the same order.
             let again =
                 json!({ "user_id": CALLER, "items": purchase.lines, "payment_method": purchase.payment_method });

@@ -164,7 +164,8 @@ impl Checker<'_> {
     /// kills only delay it. A cancelled order has a reason that fits.
     fn outcome(&mut self, order: &Value, request: &OrderRequest) {
         let payment_method = request.payment_method;
-        let (id, state, reason) = (text(&order["id"]), text(&order["state"]), order["cancellation_reason"]["code"].as_str());
+        let (id, state, reason) =
+            (text(&order["id"]), text(&order["state"]), order["cancellation_reason"]["code"].as_str());
         let cancellations = self.chaos.cancellations.borrow();
         let is_plausible = match (state, reason) {
             _ if cancellations.granted.contains(id) => state == "CANCELLED",
