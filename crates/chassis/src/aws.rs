@@ -18,59 +18,42 @@ use aws_smithy_runtime_api::client::{
 use jiff::Timestamp;
 
 use crate::{
+    budget::{AWS_ATTEMPT_TIMEOUT, AWS_CONNECT_TIMEOUT},
     clock::{Clock, is_within},
-    config::{BaseUrl, Configuration, Env},
 };
 
-/// Limits of a single call to an AWS service. DynamoDB and SQS answer in
-/// milliseconds; whatever takes longer is better tried again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ATTEMPTS: u32 = 3;
-/// A connection over which nothing went for so long is not used again. Load
-/// balancers close idle connections after 60 seconds or more, and a frozen
-/// environment doesn't hear of it.
-const IDLE_AT_MOST: Duration = Duration::from_secs(50);
+/// A connection that was idle for longer is not used again. Load balancers
+/// close idle connections after 60 seconds or more, and a frozen environment
+/// doesn't notice that.
+const MAX_IDLE: Duration = Duration::from_secs(50);
 
 /// The SDK's configuration and the HTTP connector underneath it.
 ///
-/// All clients of a process, the one for other services included, share this
-/// connector: one pool, one TLS configuration, and one seam where a test can
-/// stand between the code and the network.
+/// All clients of a process, including those for other services, share this
+/// connector: there is one pool, one TLS configuration, and one place where a
+/// test can intercept requests.
 #[derive(Clone, Debug)]
 pub struct Aws {
-    /// For building SDK clients.
+    /// The configuration for SDK clients.
     pub config: SdkConfig,
-    /// What sends every request.
+    /// The connector that sends every request.
     pub connector: SharedHttpConnector,
 }
 
-/// What the SDK itself reads of the environment, besides what Lambda sets.
-/// Read only to say at start what else would come out at the first call.
-#[derive(Clone, Debug)]
-pub struct Endpoint;
-
-impl Configuration for Endpoint {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let endpoint = env.optional::<BaseUrl>("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS");
-        endpoint.map(|_| Self)
-    }
-}
-
 impl Aws {
-    /// From the process's environment, as Lambda sets it.
+    /// Sets the SDK up from the process's environment, as Lambda sets it.
     pub async fn from_env() -> Self {
         let connector = SharedHttpConnector::new(FreshConnections::new(connector, Clock::System));
         Self::load(aws_config::defaults(BehaviorVersion::latest()), connector).await
     }
 
-    /// As [`Aws::from_env`], but with the given `loader` and with every
-    /// request going through `connector`.
+    /// Sets the SDK up with `loader`; every request goes through `connector`.
     pub async fn load(loader: aws_config::ConfigLoader, connector: SharedHttpConnector) -> Self {
         let shared = connector.clone();
         let config = loader
             .http_client(http_client_fn(move |_, _| shared.clone()))
-            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(AWS_ATTEMPT_TIMEOUT).build())
             .retry_config(
                 RetryConfig::standard()
                     .with_max_attempts(MAX_ATTEMPTS)
@@ -86,17 +69,17 @@ impl Aws {
 fn connector() -> SharedHttpConnector {
     let connector = Connector::builder()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-        .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build());
+        .connector_settings(HttpConnectorSettings::builder().connect_timeout(AWS_CONNECT_TIMEOUT).build());
     SharedHttpConnector::new(connector.build())
 }
 
-/// Sends requests, and never over a connection that has been idle for long.
+/// Sends requests, but never over a connection that was idle for too long.
 ///
-/// The HTTP client has a limit of its own, but measures it with a clock that
-/// stands still while Lambda keeps the environment frozen. This one asks the
-/// wall clock, host by host, and gives all connections up where a host's may be
-/// dead: the first request after a long pause would otherwise wait for an
-/// answer that never comes.
+/// The HTTP client has an idle limit, but its clock stands still while Lambda
+/// freezes the environment. This connector uses the wall clock, for each host.
+/// If the connections of one host may be dead, it gives up all connections:
+/// otherwise the first request after a long pause would wait for an answer that
+/// never comes.
 struct FreshConnections {
     connect: fn() -> SharedHttpConnector,
     clock: Clock,
@@ -113,11 +96,11 @@ impl FreshConnections {
         Self { connect, clock, pool: Mutex::new(Pool { connector: connect(), used: HashMap::new() }) }
     }
 
-    /// The connector for a request to `host`.
+    /// Returns the connector for a request to `host`.
     fn connector(&self, host: &str) -> SharedHttpConnector {
         let now = self.clock.now();
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.used.get(host).is_some_and(|used| !is_within(IDLE_AT_MOST, *used, now)) {
+        if pool.used.get(host).is_some_and(|used| !is_within(MAX_IDLE, *used, now)) {
             *pool = Pool { connector: (self.connect)(), used: HashMap::new() };
         }
         pool.used.insert(host.to_owned(), now);
@@ -139,16 +122,17 @@ impl HttpConnector for FreshConnections {
     }
 }
 
-/// Whether a request failed before anything of it was sent: there was no
-/// connection. Sending it again can't have its effect twice.
-pub fn never_left<E, R>(error: &SdkError<E, R>) -> bool {
+/// Returns whether a request failed before it was sent, because there was no
+/// connection. Then a repeat can't take effect twice.
+pub fn was_never_sent<E, R>(error: &SdkError<E, R>) -> bool {
     let SdkError::DispatchFailure(failure) = error else { return false };
     let mut cause = failure.as_connector_error().and_then(Error::source);
     while let Some(error) = cause {
         let no_connection = error
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(hyper_util::client::legacy::Error::is_connect);
-        // No request is refused so: only an attempt to connect is.
+        // Only an attempt to connect has this error; a request that was sent
+        // never has it.
         let refused = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
         if no_connection || refused {
             return true;
@@ -172,7 +156,7 @@ mod tests {
     };
     use jiff::Timestamp;
 
-    use super::{FreshConnections, IDLE_AT_MOST, connector, never_left};
+    use super::{FreshConnections, MAX_IDLE, connector, was_never_sent};
     use crate::clock::Clock;
 
     static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -190,7 +174,7 @@ mod tests {
         for _ in 0..4 {
             connections.connector("mail.example");
             connections.connector("table.example");
-            tokio::time::advance(IDLE_AT_MOST - Duration::from_secs(1)).await;
+            tokio::time::advance(MAX_IDLE - Duration::from_secs(1)).await;
         }
         assert_eq!(made(), 1);
         // Another host's requests don't keep this host's connections alive.
@@ -205,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_a_connection_never_left_and_one_whose_answer_is_missing_may_have() {
+    async fn a_request_without_a_connection_was_never_sent_and_one_without_an_answer_may_have_been() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let hangs_up = tokio::spawn(async move { drop(listener.accept().await) });
@@ -215,12 +199,12 @@ mod tests {
             let error = aws_smithy_runtime_api::client::http::HttpConnector::call(&connector(), request).await;
             SdkError::<io::Error, ()>::dispatch_failure(error.unwrap_err())
         };
-        assert!(!never_left(&call(port).await));
+        assert!(!was_never_sent(&call(port).await));
         hangs_up.await.unwrap();
-        assert!(never_left(&call(port).await));
+        assert!(was_never_sent(&call(port).await));
         let timeout = SdkError::<io::Error, ()>::timeout_error("too late");
-        assert!(!never_left(&timeout));
+        assert!(!was_never_sent(&timeout));
         let broken = ConnectorError::io(io::Error::from(io::ErrorKind::BrokenPipe).into());
-        assert!(!never_left(&SdkError::<io::Error, ()>::dispatch_failure(broken)));
+        assert!(!was_never_sent(&SdkError::<io::Error, ()>::dispatch_failure(broken)));
     }
 }

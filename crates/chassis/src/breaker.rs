@@ -1,9 +1,9 @@
-//! A circuit breaker: after several failures in a row a dependency is left
-//! alone for a while, so that an execution environment, which serves one
-//! request after another for hours, doesn't wait out a timeout in each.
+//! A circuit breaker. After several consecutive failures, the dependency is not
+//! called for a while. Otherwise an execution environment, which serves one
+//! request after another for hours, would wait for a timeout in each request.
 //!
-//! It knows nothing of its siblings in other environments. Reserved
-//! concurrency and the queue's maximum concurrency bound those.
+//! Each environment has its own breakers. Reserved concurrency and the queue's
+//! maximum concurrency limit the number of environments.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,16 +14,16 @@ use jiff::Timestamp;
 
 use crate::clock::{Clock, is_within};
 
-/// Failures in a row after which the breaker opens.
+/// The number of consecutive failures after which the breaker opens.
 const THRESHOLD: u32 = 5;
-/// How long an open breaker refuses before it lets one probe through.
+/// The time for which an open breaker refuses calls before it admits one probe.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Guards the calls to one dependency.
 #[derive(Debug)]
 pub struct Breaker {
-    /// A wall clock's time: the pause must also pass while the environment is
-    /// frozen between two requests.
+    /// A wall clock: the pause must also pass while the environment is frozen
+    /// between two requests.
     clock: Clock,
     state: Mutex<State>,
 }
@@ -43,20 +43,20 @@ impl Default for State {
 /// The breaker is open: the call was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("circuit open ({refused} calls refused so far)")]
-pub struct Open {
-    /// How many calls this breaker refused since it opened.
+pub struct CircuitOpen {
+    /// The number of calls that the breaker has refused since it opened.
     pub refused: u64,
 }
 
 impl Breaker {
-    /// A closed one.
+    /// Returns a closed breaker.
     pub fn new(clock: Clock) -> Self {
         Self { clock, state: Mutex::default() }
     }
 
-    /// Asks before a call. After the pause one caller at a time gets through
-    /// as a probe: the others wait for another pause.
-    pub fn admit(&self) -> Result<(), Open> {
+    /// Asks for admission before a call. After the pause, one caller is
+    /// admitted as a probe; the other callers wait for another pause.
+    pub fn admit(&self) -> Result<(), CircuitOpen> {
         let now = self.clock.now();
         match &mut *self.state() {
             State::Closed { .. } => Ok(()),
@@ -66,13 +66,13 @@ impl Breaker {
             }
             State::Open { refused, .. } => {
                 *refused += 1;
-                Err(Open { refused: *refused })
+                Err(CircuitOpen { refused: *refused })
             }
         }
     }
 
-    /// Tells how an admitted call went. A refusal by a healthy dependency (a
-    /// 409, say) is a success here, and so is its word that it is busy.
+    /// Records the outcome of an admitted call. A refusal by a healthy
+    /// dependency (a 409, for example) is a success here, and so is contention.
     pub fn record(&self, success: bool) {
         let since = self.clock.now();
         let mut state = self.state();
@@ -85,7 +85,8 @@ impl Breaker {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // A panic elsewhere leaves the state usable: each write is whole.
+        // A panic in another thread leaves the state usable: each write
+        // replaces the whole state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,7 +95,7 @@ impl Breaker {
 mod tests {
     use jiff::Timestamp;
 
-    use super::{Breaker, Open, PAUSE, THRESHOLD};
+    use super::{Breaker, CircuitOpen, PAUSE, THRESHOLD};
     use crate::clock::Clock;
 
     fn closed() -> Breaker {
@@ -111,29 +112,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_on_failures_in_a_row_only() {
+    async fn only_consecutive_failures_open_the_breaker() {
         let breaker = closed();
         for _ in 0..THRESHOLD * 3 {
             breaker.record(false);
             breaker.record(true);
         }
         assert_eq!(breaker.admit(), Ok(()));
-        assert_eq!(opened().admit(), Err(Open { refused: 1 }));
+        assert_eq!(opened().admit(), Err(CircuitOpen { refused: 1 }));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_pause_a_single_probe_passes_and_its_success_closes() {
+    async fn after_the_pause_one_probe_is_admitted_and_its_success_closes_the_breaker() {
         let breaker = opened();
         tokio::time::advance(PAUSE).await;
         assert_eq!(breaker.admit(), Ok(()));
-        assert_eq!(breaker.admit(), Err(Open { refused: 1 }));
+        assert_eq!(breaker.admit(), Err(CircuitOpen { refused: 1 }));
         breaker.record(true);
         assert_eq!(breaker.admit(), Ok(()));
     }
 
-    /// Tokio's clock stands still where Lambda freezes the environment.
+    /// Tokio's clock stands still while Lambda freezes the environment.
     #[tokio::test(start_paused = true)]
-    async fn the_pause_is_one_of_the_wall_clock() {
+    async fn the_pause_is_measured_with_the_wall_clock() {
         let breaker = Breaker::new(Clock::System);
         (0..THRESHOLD).for_each(|_| breaker.record(false));
         tokio::time::advance(PAUSE * 2).await;
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_probe_keeps_it_open() {
+    async fn a_failed_probe_keeps_the_breaker_open() {
         let breaker = opened();
         tokio::time::advance(PAUSE).await;
         assert_eq!(breaker.admit(), Ok(()));

@@ -1,14 +1,15 @@
-//! Who is calling.
+//! The identity of the caller.
 //!
-//! One code path, closed by default: the claims that a gateway's authorizer
-//! checked; else the bearer token, verified here; else nobody. There is no
-//! switch that turns it off.
+//! There is one code path, closed by default: the identity comes from the
+//! claims that a gateway's authorizer checked; without claims, from the bearer
+//! token, which is verified here; without a token, there is no identity. No
+//! setting turns this off.
 //!
-//! A gateway checks a token's signature and expiry, and neither for which client
-//! of the pool it is nor, without ambiguity, what groups it names: it passes a list
-//! on as text, `a,b` or `[a b]`, and a group's name may hold any of these
-//! characters. So the client is checked here, and an administrator is recognised by
-//! the token itself.
+//! A gateway checks a token's signature and expiry. It doesn't check the client
+//! of the pool, and it doesn't pass on the groups unambiguously: it writes the
+//! list as text, `a,b` or `[a b]`, and a group's name may contain any of these
+//! characters. So the client is checked here, and an administrator is
+//! recognised by the token itself.
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
@@ -19,7 +20,6 @@ use lambda_http::request::RequestContext;
 use serde_json::Value;
 
 use crate::{
-    config::{Configuration, Env},
     contact::VerifiedContact,
     id::UserId,
     openapi::Problems,
@@ -33,27 +33,29 @@ const ADMIN_GROUP: &str = "admin";
 /// The claim that lists the groups of the token's owner.
 const GROUPS: &str = "cognito:groups";
 
-/// A signed-in person. As a handler's argument: 401 for everybody else.
+/// A signed-in person. A handler with this argument answers 401 to all others.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who.
+    /// The person's id.
     pub user_id: UserId,
-    /// Member of the group `admin`, by the list in the token itself.
+    /// Whether the person is a member of the group `admin`, according to the
+    /// list in the token itself.
     pub admin: bool,
-    /// How the pool says that they can be reached.
+    /// The contact details that the pool has verified.
     pub contact: VerifiedContact,
 }
 
 impl Caller {
-    /// Whether the caller may see and change what belongs to `owner`.
+    /// Returns whether the caller may see and change the things of `owner`.
     pub fn may_act_for(&self, owner: UserId) -> bool {
         self.admin || self.user_id == owner
     }
 
-    /// Of claims that come from the token itself.
+    /// Reads the claims of the token itself.
     fn from_claims(claims: &HashMap<String, Value>) -> Result<Self, Problem> {
-        // An access token passes a gateway's authorizer too, but says nothing
-        // of e-mail and phone, and isn't meant as proof of who someone is.
+        // An access token passes a gateway's authorizer, too. But it has no
+        // e-mail address and no phone number, and it isn't meant to prove an
+        // identity.
         if text(claims, "token_use") != Some("id") {
             return Err(Problem::unauthenticated("An ID token is needed, not an access token."));
         }
@@ -75,8 +77,9 @@ fn text<'a>(claims: &'a HashMap<String, Value>, name: &str) -> Option<&'a str> {
     claims.get(name)?.as_str()
 }
 
-/// A contact claim counts only with its `…_verified` sibling: else anybody
-/// could have typed anybody's address. A gateway passes booleans as text.
+/// A contact claim counts only if its `…_verified` claim is true: otherwise a
+/// person could have entered the address of another. A gateway passes booleans
+/// as text.
 fn verified<T: FromStr>(claims: &HashMap<String, Value>, name: &str) -> Option<T> {
     let checked = match claims.get(&format!("{name}_verified"))? {
         Value::Bool(checked) => *checked,
@@ -86,12 +89,12 @@ fn verified<T: FromStr>(claims: &HashMap<String, Value>, name: &str) -> Option<T
     if checked { text(claims, name)?.parse().ok() } else { None }
 }
 
-/// When the token was issued. The claim is a number in the token itself, a
-/// number as text behind an HTTP API, and a date in words behind a REST API:
-/// `Mon Nov 23 08:45:00 UTC 2026`.
+/// Reads the time at which the token was issued. The claim is a number in the
+/// token itself, a number as text behind an HTTP API, and a date in words
+/// behind a REST API: `Mon Nov 23 08:45:00 UTC 2026`.
 ///
-/// A time that cannot be read counts as the oldest one: what such a token says
-/// about its owner never replaces what another token said.
+/// A time that cannot be read counts as the oldest time: the contact details of
+/// such a token never replace those of another token.
 fn issued_at(claim: Option<&Value>) -> Timestamp {
     let seconds = match claim {
         Some(Value::Number(number)) => number.as_i64().or(number.as_f64().map(|seconds| seconds as i64)),
@@ -104,13 +107,15 @@ fn issued_at(claim: Option<&Value>) -> Timestamp {
     seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Whether the token's own list of groups has the one of administrators.
+/// Returns whether the token's own list of groups contains the administrators'
+/// group.
 fn names_admin(groups: Option<&Value>) -> bool {
     groups.and_then(Value::as_array).is_some_and(|groups| groups.iter().any(|group| group == ADMIN_GROUP))
 }
 
-/// Whether what a gateway made of the list could name the group. Only then is
-/// the token itself looked at, so that no customer's request waits for keys.
+/// Returns whether the gateway's text for the list could contain the group.
+/// Only then the token itself is verified, so that no customer's request waits
+/// for keys.
 fn may_name_admin(groups: Option<&Value>) -> bool {
     match groups {
         Some(Value::String(text)) => text.contains(ADMIN_GROUP),
@@ -119,13 +124,13 @@ fn may_name_admin(groups: Option<&Value>) -> bool {
     }
 }
 
-/// How callers of internal routes prove who they are.
+/// How callers of internal routes prove their identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InternalAuth {
     /// An IAM identity that the gateway checked.
     Iam,
-    /// Not at all: for `sam local` and `cargo lambda watch`, which have
-    /// nothing that could check a signature. The template never sets it.
+    /// Callers prove nothing: for `sam local` and `cargo lambda watch`, which
+    /// can't check a signature. The template never sets this value.
     None,
 }
 
@@ -141,13 +146,7 @@ impl FromStr for InternalAuth {
     }
 }
 
-impl Configuration for InternalAuth {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        env.required("INTERNAL_AUTH", "iam; or none, where nothing can check a signature and nobody else gets in")
-    }
-}
-
-/// What the HTTP edge needs to tell who is calling.
+/// Determines the identity of a caller for the HTTP edge.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     verifier: Arc<TokenVerifier>,
@@ -155,12 +154,12 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// For a service with internal routes.
+    /// Returns the authenticator of a service with internal routes.
     pub fn new(verifier: TokenVerifier, internal: InternalAuth) -> Self {
         Self { verifier: Arc::new(verifier), internal }
     }
 
-    /// For a service without internal routes.
+    /// Returns the authenticator of a service without internal routes.
     pub fn public_only(verifier: TokenVerifier) -> Self {
         Self::new(verifier, InternalAuth::Iam)
     }
@@ -179,12 +178,12 @@ impl Authenticator {
         Ok(caller)
     }
 
-    /// Whether the token that the gateway checked says that its owner is an
-    /// administrator. A gateway that gets two tokens has looked at one of them, and
-    /// nobody knows at which.
+    /// Returns whether the owner of the token that the gateway checked is an
+    /// administrator. If a request has two tokens, the gateway checks one of
+    /// them, and nobody knows which; so there must be one token.
     async fn is_admin(&self, parts: &Parts, checked: UserId) -> Result<bool, Problem> {
         let header = only_authorization(parts).ok_or_else(no_token)?;
-        // The gateway takes a token without the scheme, too.
+        // The gateway accepts a token without the scheme, too.
         let owner = self.owner_of(bearer(header).unwrap_or(header)).await?;
         if owner.user_id == checked { Ok(owner.admin) } else { Err(bad_token()) }
     }
@@ -213,7 +212,8 @@ fn bad_token() -> Problem {
     Problem::unauthenticated("The token is not valid, or has expired.")
 }
 
-/// The value of the `Authorization` header, if there is exactly one.
+/// Returns the value of the `Authorization` header, if there is exactly one
+/// such header.
 fn only_authorization(parts: &Parts) -> Option<&str> {
     let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?.trim();
@@ -268,7 +268,8 @@ impl Problems for Caller {
     }
 }
 
-/// `None` only where no credential was sent at all: a bad one is still 401.
+/// `None` only if the request has no credential at all; a wrong credential is
+/// answered with 401.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
     type Rejection = Problem;
 
@@ -280,7 +281,8 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
     }
 }
 
-/// A signed-in administrator. As a handler's argument: 403 for other callers.
+/// A signed-in administrator. A handler with this argument answers 403 to other
+/// callers.
 #[derive(Clone, Debug)]
 pub struct Admin(pub Caller);
 
@@ -303,7 +305,8 @@ impl Problems for Admin {
     }
 }
 
-/// Another service of this system. As a handler's argument: 403 for people.
+/// Another service of this system. A handler with this argument answers 403 to
+/// people.
 #[derive(Clone, Copy, Debug)]
 pub struct Internal;
 
@@ -319,7 +322,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Internal {
     }
 }
 
-/// Either of both, for routes that exist on both APIs.
+/// A person or another service, for routes that exist on both APIs.
 #[derive(Clone, Debug)]
 pub enum Principal {
     /// A signed-in person.
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_looked_at_in_each_form_in_which_gateways_pass_the_group_on() {
+    fn the_token_is_verified_for_each_form_in_which_gateways_pass_the_group_on() {
         for claim in [json!(["ops", "admin"]), json!("ops,admin"), json!("[ops admin]"), json!("[[admin]")] {
             assert!(may_name_admin(Some(&claim)), "{claim}");
         }
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_is_nobody() {
+    fn an_access_token_is_refused() {
         let sub = "0195a8e0-0000-7000-8000-000000000001";
         for token_use in [json!("access"), Value::Null, json!(true)] {
             assert!(Caller::from_claims(&claims(json!({ "sub": sub, "token_use": token_use }))).is_err());

@@ -1,39 +1,41 @@
-//! What time it is.
+//! The current time.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 
-/// Where a service takes the time from.
+/// The source of the current time.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's wall clock. Never derived from a monotonic one: a frozen
-    /// Lambda sandbox stops counting between two invocations.
+    /// The machine's wall clock. It is never derived from a monotonic clock,
+    /// which stands still while Lambda freezes the sandbox between two
+    /// invocations.
     #[default]
     System,
     /// Follows Tokio's clock, which tests can pause and advance.
     Tokio {
         /// The Tokio instant at which the clock showed `from`.
         origin: tokio::time::Instant,
-        /// What the clock showed then.
+        /// The time that the clock showed at `origin`.
         from: Timestamp,
     },
 }
 
-/// Whether `period` has not passed yet since `since`. It has where the clock
-/// was set back: nothing waits for a time that may be far off.
+/// Returns whether `period` has not passed yet since `since`. If the clock was
+/// set back, the period counts as passed, because the time at which it ends may
+/// be far away.
 pub fn is_within(period: Duration, since: Timestamp, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed < period)
 }
 
 impl Clock {
-    /// A clock that starts at `from` and moves as Tokio's does.
+    /// Returns a clock that starts at `from` and follows Tokio's clock.
     pub fn tokio(from: Timestamp) -> Self {
         Self::Tokio { origin: tokio::time::Instant::now(), from }
     }
 
-    /// The present, to the millisecond: what is written equals what is read
-    /// back, whichever store it went through.
+    /// Returns the current time in whole milliseconds, so that every store
+    /// returns the time that was written to it.
     pub fn now(&self) -> Timestamp {
         let exact = match self {
             Self::System => Timestamp::now(),

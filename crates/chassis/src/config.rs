@@ -1,21 +1,23 @@
-//! Reading the environment at start: a function either has all it needs or
-//! doesn't start, and says of each variable what is wrong with it.
+//! Reading the environment at start. A function either has everything that it
+//! needs or doesn't start; if it doesn't start, its error names every variable
+//! that is wrong.
 //!
-//! Each function has one struct of all that can be set, which is a
-//! [`Configuration`]. What the struct reads is also what `docs/configuration.md`
-//! lists. Nothing else reads the environment but for what Lambda itself sets:
-//! the SDK does, and [`metric`](crate::metric) its function's name.
+//! Each function declares its variables once, with
+//! [`configuration!`](crate::configuration). The struct, its reader and the
+//! table in `docs/configuration.md` come from that declaration. No other code
+//! reads the environment, except for the variables that Lambda itself sets: the
+//! SDK reads them, and [`metric`](crate::metric) reads the function's name.
 
 use std::{env, fmt, str::FromStr};
 
 /// A variable that a function reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Variable {
-    /// Its name.
+    /// The variable's name.
     pub name: &'static str,
-    /// What it should hold.
+    /// The value that the variable should hold, in words.
     pub expected: &'static str,
-    /// What happens if it is missing.
+    /// What happens if the variable is missing.
     pub presence: Presence,
 }
 
@@ -30,22 +32,22 @@ pub enum Presence {
     Optional,
 }
 
-/// The variables of a process, and what was found wrong with them.
+/// The variables of a process, and the faults that were found in them.
 pub struct Env<'a> {
     value_of: &'a dyn Fn(&str) -> Option<String>,
-    asked: Vec<Variable>,
+    read: Vec<Variable>,
     faults: Vec<Fault>,
 }
 
-/// A variable that is missing or cannot be used. Its value is not quoted: it
-/// may be a secret that got into the wrong variable.
+/// A variable that is missing or cannot be used. The variable's value is not
+/// quoted: it may be a secret that got into the wrong variable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Fault {
     variable: Variable,
     problem: &'static str,
 }
 
-/// Why a function doesn't start: all that is wrong with its environment.
+/// The reason why a function doesn't start: every fault of its environment.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError(Vec<Fault>);
 
@@ -58,45 +60,51 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// In words: this is what `main` shows of the error it returns.
+/// The same text as `Display`: `main` shows the error that it returns with
+/// `Debug`.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
+/// The kinds of fields that [`configuration!`](crate::configuration) knows. An
+/// outer `None` means that a fault is noted.
+#[doc(hidden)]
 impl Env<'_> {
-    /// A variable that must be set. `None` once its fault is noted.
     pub fn required<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<T> {
-        let variable = self.ask(Variable { name, expected, presence: Presence::Required });
+        let variable = self.note(Variable { name, expected, presence: Presence::Required });
         match self.text(name) {
             Some(text) => self.parse(variable, &text),
-            None => self.refuse(variable, "is missing"),
+            None => self.fault(variable, "is missing"),
         }
     }
 
-    /// A variable with a default.
-    pub fn or<T: FromStr>(&mut self, name: &'static str, expected: &'static str, default: &'static str) -> Option<T> {
-        let variable = self.ask(Variable { name, expected, presence: Presence::Default(default) });
+    pub fn default<T: FromStr>(
+        &mut self,
+        name: &'static str,
+        expected: &'static str,
+        default: &'static str,
+    ) -> Option<T> {
+        let variable = self.note(Variable { name, expected, presence: Presence::Default(default) });
         let text = self.text(name);
         self.parse(variable, text.as_deref().unwrap_or(default))
     }
 
-    /// A variable that may be missing; the outer `None` still means a fault.
     pub fn optional<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<Option<T>> {
-        let variable = self.ask(Variable { name, expected, presence: Presence::Optional });
+        let variable = self.note(Variable { name, expected, presence: Presence::Optional });
         match self.text(name) {
             Some(text) => self.parse(variable, &text).map(Some),
             None => Some(None),
         }
     }
 
-    fn ask(&mut self, variable: Variable) -> Variable {
-        self.asked.push(variable);
+    fn note(&mut self, variable: Variable) -> Variable {
+        self.read.push(variable);
         variable
     }
 
-    /// CloudFormation can make a variable empty, but not leave it out.
+    /// CloudFormation can make a variable empty, but cannot leave it out.
     fn text(&self, name: &str) -> Option<String> {
         (self.value_of)(name).filter(|text| !text.is_empty())
     }
@@ -104,57 +112,90 @@ impl Env<'_> {
     fn parse<T: FromStr>(&mut self, variable: Variable, text: &str) -> Option<T> {
         match text.parse() {
             Ok(value) => Some(value),
-            Err(_) => self.refuse(variable, "cannot be used"),
+            Err(_) => self.fault(variable, "cannot be used"),
         }
     }
 
-    fn refuse<T>(&mut self, variable: Variable, problem: &'static str) -> Option<T> {
+    fn fault<T>(&mut self, variable: Variable, problem: &'static str) -> Option<T> {
         self.faults.push(Fault { variable, problem });
         None
     }
 }
 
-/// All that can be set of a function.
+/// Settings that a function reads from its environment. Declare them with
+/// [`configuration!`](crate::configuration).
 pub trait Configuration: Sized {
-    /// Reads it. Every variable is to be read before the first `?`, so that a
-    /// start that fails names all that is wrong.
+    /// Reads all variables, even after a fault.
+    #[doc(hidden)]
     fn read(env: &mut Env<'_>) -> Option<Self>;
 
-    /// From the process's environment.
+    /// Reads the environment of the process.
     ///
     /// # Errors
     ///
-    /// If a variable is missing, or holds what it shouldn't.
+    /// If a required variable is missing, or a variable cannot be parsed.
     fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(&|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// From variables that `value_of` knows.
+    /// Reads the variables that `value_of` returns.
     ///
     /// # Errors
     ///
-    /// As [`Configuration::from_env`].
+    /// If a required variable is missing, or a variable cannot be parsed.
     fn from_variables(value_of: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut env = Env { value_of, asked: Vec::new(), faults: Vec::new() };
+        let mut env = Env { value_of, read: Vec::new(), faults: Vec::new() };
         match Self::read(&mut env) {
             Some(config) if env.faults.is_empty() => Ok(config),
             _ => Err(ConfigError(env.faults)),
         }
     }
 
-    /// What it reads.
+    /// Lists the variables that this configuration reads.
     fn variables() -> Vec<Variable> {
-        let mut env = Env { value_of: &|_| None, asked: Vec::new(), faults: Vec::new() };
+        let mut env = Env { value_of: &|_| None, read: Vec::new(), faults: Vec::new() };
         Self::read(&mut env);
-        env.asked
+        env.read
     }
+}
+
+/// Declares a struct of settings and implements
+/// [`Configuration`](crate::config::Configuration) for it. After each field's
+/// type stands the variable that the field is read from, and a description of
+/// the expected value:
+///
+/// - `= required("NAME", "expected")`
+/// - `= default("NAME", "expected", "default")`
+/// - `= optional("NAME", "expected")`, for a field whose type is an `Option`
+///
+/// A field without a variable is a configuration itself.
+#[macro_export]
+macro_rules! configuration {
+    ($(#[$attribute:meta])* $visibility:vis struct $name:ident {
+        $($(#[$field_attribute:meta])* pub $field:ident: $type:ty $(= $kind:ident($($argument:expr),+))?,)+
+    }) => {
+        $(#[$attribute])*
+        $visibility struct $name {
+            $($(#[$field_attribute])* pub $field: $type,)+
+        }
+
+        impl $crate::config::Configuration for $name {
+            fn read(env: &mut $crate::config::Env<'_>) -> ::std::option::Option<Self> {
+                // All fields are read before the first one may return: an error names every fault.
+                $(let $field = $crate::configuration!(@read env, $type $(, $kind($($argument),+))?);)+
+                ::std::option::Option::Some(Self { $($field: $field?,)+ })
+            }
+        }
+    };
+    (@read $env:ident, $type:ty) => { <$type as $crate::config::Configuration>::read($env) };
+    (@read $env:ident, $type:ty, $kind:ident($($argument:expr),+)) => { $env.$kind($($argument),+) };
 }
 
 /// An absolute HTTP(S) address without a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
-/// Why a text is no address of a service.
+/// The error for a text that is not the address of a service.
 #[derive(Debug, thiserror::Error)]
 #[error("must be an absolute http or https address")]
 pub struct InvalidUrl;
@@ -164,18 +205,19 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let uri: http::Uri = text.parse().map_err(|_| InvalidUrl)?;
-        let web = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none();
-        if web { Ok(Self(text.trim_end_matches('/').to_owned())) } else { Err(InvalidUrl) }
+        let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+        let is_base = is_web && uri.host().is_some() && uri.query().is_none();
+        if is_base { Ok(Self(text.trim_end_matches('/').to_owned())) } else { Err(InvalidUrl) }
     }
 }
 
 impl BaseUrl {
-    /// The address itself.
+    /// The address as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The address of `path` (which starts with a slash) below this one.
+    /// The address of `path`, which starts with a slash, below this address.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
@@ -183,21 +225,20 @@ impl BaseUrl {
 
 #[cfg(test)]
 mod tests {
-    use super::{BaseUrl, Configuration, Env, Presence, Variable};
+    use super::{BaseUrl, Configuration, Presence, Variable};
 
-    #[derive(Debug, PartialEq)]
-    struct Lamp {
-        address: BaseUrl,
-        watts: u8,
-        colour: Option<String>,
+    configuration! {
+        #[derive(Debug, PartialEq)]
+        struct Lamp {
+            pub address: BaseUrl = required("ADDRESS", "where the lamp is"),
+            pub bulb: Bulb,
+        }
     }
-
-    impl Configuration for Lamp {
-        fn read(env: &mut Env<'_>) -> Option<Self> {
-            let address = env.required("ADDRESS", "where the lamp is");
-            let watts = env.or("WATTS", "a number below 256", "40");
-            let colour = env.optional("COLOUR", "a colour's name");
-            Some(Self { address: address?, watts: watts?, colour: colour? })
+    configuration! {
+        #[derive(Debug, PartialEq)]
+        struct Bulb {
+            pub watts: u8 = default("WATTS", "a number below 256", "40"),
+            pub colour: Option<String> = optional("COLOUR", "a colour's name"),
         }
     }
 
@@ -208,19 +249,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_read_and_what_is_empty_is_missing() {
+    fn correct_variables_are_read_and_an_empty_variable_counts_as_missing() {
         let address: BaseUrl = "http://lamp".parse().unwrap();
         let found = lamp(&[("ADDRESS", "http://lamp"), ("WATTS", ""), ("COLOUR", "")]);
-        assert_eq!(found, Ok(Lamp { address: address.clone(), watts: 40, colour: None }));
+        assert_eq!(found, Ok(Lamp { address: address.clone(), bulb: Bulb { watts: 40, colour: None } }));
         let found = lamp(&[("ADDRESS", "http://lamp/"), ("WATTS", "60"), ("COLOUR", "red")]);
-        assert_eq!(found, Ok(Lamp { address, watts: 60, colour: Some("red".into()) }));
+        assert_eq!(found, Ok(Lamp { address, bulb: Bulb { watts: 60, colour: Some("red".into()) } }));
     }
 
     #[test]
-    fn all_that_is_wrong_is_said_at_once_without_quoting_it() {
-        let said = lamp(&[("WATTS", "hunter2")]).unwrap_err();
+    fn an_error_names_every_faulty_variable_without_quoting_its_value() {
+        let error = lamp(&[("WATTS", "hunter2")]).unwrap_err();
         assert_eq!(
-            said,
+            error,
             "the environment is not what this function needs:\
              \n  ADDRESS is missing; expected where the lamp is\
              \n  WATTS cannot be used; expected a number below 256"
@@ -228,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_reads_can_be_listed() {
+    fn the_variables_of_a_configuration_can_be_listed() {
         let variable = |name, expected, presence| Variable { name, expected, presence };
         let expected = [
             variable("ADDRESS", "where the lamp is", Presence::Required),

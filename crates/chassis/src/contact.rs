@@ -1,14 +1,14 @@
-//! E-mail addresses and phone numbers: parsed once, printed nowhere.
+//! E-mail addresses and phone numbers, which are never logged.
 
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// The most characters of an e-mail address (RFC 5321, 4.5.3.1).
+/// The maximum length of an e-mail address in characters (RFC 5321, 4.5.3.1).
 pub const MAX_EMAIL: usize = 254;
-/// What is taken for a phone number, as a regular expression (ECMA-262) for
-/// the API's document.
+/// The regular expression (ECMA-262) of accepted phone numbers, for the API's
+/// document.
 pub const PHONE: &str = r"^\+[1-9][0-9]{7,14}$";
 
 /// An e-mail address in lower case, at most [`MAX_EMAIL`] characters.
@@ -21,8 +21,7 @@ pub struct Email(String);
 #[serde(transparent)]
 pub struct Phone(String);
 
-/// How the user pool says that a person can be reached. Only what the pool has
-/// verified is in it.
+/// The contact details of a person that the user pool has verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedContact {
     /// The e-mail address.
@@ -31,26 +30,27 @@ pub struct VerifiedContact {
     /// The phone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
-    /// When the pool said so, in whole seconds: the token's time of issue. What
-    /// an older token says never replaces what a newer one said.
+    /// The time of the verification in whole seconds: the time at which the
+    /// token was issued. The details of an older token never replace those of a
+    /// newer token.
     #[serde(with = "jiff::fmt::serde::timestamp::second::required")]
     pub as_of: Timestamp,
 }
 
 impl VerifiedContact {
-    /// What is known of a person who has shown no token: nothing. It never
-    /// replaces what a token said.
+    /// The contact details of a person without a token: none. They never
+    /// replace the details of a token.
     pub const UNKNOWN: Self = Self { email: None, phone: None, as_of: Timestamp::UNIX_EPOCH };
 }
 
-/// Why a text is no address. Says nothing of the text itself, which may be
-/// somebody's address with a typing error.
+/// The reasons why a text is not an address. The error does not contain the
+/// text, which may be a person's address with a typing error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidContact {
-    /// Not an e-mail address.
+    /// The text is not an e-mail address.
     #[error("must be an e-mail address such as ada@example.com")]
     Email,
-    /// Not a phone number.
+    /// The text is not a phone number.
     #[error("must be a phone number in international form such as +15555550100")]
     Phone,
 }
@@ -60,8 +60,9 @@ impl FromStr for Email {
 
     fn from_str(text: &str) -> Result<Self, InvalidContact> {
         let text = text.trim();
-        // No quoted local parts, display names, address literals or bare
-        // hosts: all are legal, none is a customer's.
+        // Quoted local parts, display names, address literals and hosts without
+        // a domain are refused: the standard allows them, but no customer has
+        // such an address.
         let options =
             email_address::Options::default().with_required_tld().without_display_text().without_domain_literal();
         let plain =
@@ -87,13 +88,14 @@ impl FromStr for Phone {
 macro_rules! personal_text {
     ($name:ident) => {
         impl $name {
-            /// The address itself, for the one place that needs it.
+            /// Returns the address itself. Only the code that sends or stores
+            /// it needs it.
             pub fn expose(&self) -> &str {
                 &self.0
             }
         }
 
-        /// Redacted: personal data has no business in a log.
+        /// Shows no address: personal data must not be logged.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!(stringify!($name), "(redacted)"))
@@ -116,12 +118,12 @@ mod tests {
     use super::{Email, Phone};
 
     #[test]
-    fn one_address_has_one_spelling() {
+    fn an_address_is_normalised_to_one_spelling() {
         assert_eq!(" Ada@Example.COM ".parse::<Email>().unwrap().expose(), "ada@example.com");
     }
 
     #[test]
-    fn what_is_no_plain_address_is_refused() {
+    fn only_a_plain_address_is_accepted() {
         for text in [
             "",
             "ada",

@@ -1,9 +1,9 @@
-//! Which web page a browser may call the functions from.
+//! The web page from which a browser may call the functions (CORS).
 //!
 //! The gateway answers preflights; but a page may read an answer only if the
-//! answer itself names the page's origin
-//! ([Fetch, HTTP-CORS protocol](https://fetch.spec.whatwg.org/#http-cors-protocol)),
-//! and what a function answers, the gateway passes on as it is.
+//! answer itself names the page's origin ([Fetch, HTTP-CORS
+//! protocol](https://fetch.spec.whatwg.org/#http-cors-protocol)), and the
+//! gateway passes a function's answer on without a change.
 
 use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 
@@ -11,9 +11,10 @@ use axum::Router;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::CorsLayer;
 
-use crate::config::{Configuration, Env};
+use crate::configuration;
 
-/// What a page may send besides what every page may.
+/// The request headers that the page may send, in addition to those that every
+/// page may send.
 pub const REQUEST_HEADERS: [HeaderName; 5] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -21,8 +22,9 @@ pub const REQUEST_HEADERS: [HeaderName; 5] = [
     header::IF_MATCH,
     HeaderName::from_static("traceparent"),
 ];
-/// What a page may read besides what every page may. A REST API renames
-/// `WWW-Authenticate`, and adds an id of its own for the request.
+/// The response headers that the page may read, in addition to those that every
+/// page may read. A REST API renames `WWW-Authenticate`, and adds a request id
+/// of its own.
 pub const ANSWER_HEADERS: [HeaderName; 7] = [
     header::ETAG,
     header::LOCATION,
@@ -33,16 +35,17 @@ pub const ANSWER_HEADERS: [HeaderName; 7] = [
     HeaderName::from_static("x-request-id"),
 ];
 const METHODS: [Method; 5] = [Method::DELETE, Method::GET, Method::PATCH, Method::POST, Method::OPTIONS];
-/// For how long a browser needn't ask again.
+/// How long a browser may reuse the answer to a preflight.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The one page's origin that browsers may call from, as they write it: in
-/// lower case, and without the port that its scheme has by itself. Any other
-/// text would equal no page's origin, and so let nobody in.
+/// The origin of the web page from which browsers may call, in the form that
+/// browsers send: in lower case, and without the default port of its scheme. A
+/// text in another form would equal no page's origin, and so would admit no
+/// page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(HeaderValue);
 
-/// Why a text is no origin.
+/// The error for a text that is not an origin.
 #[derive(Debug, thiserror::Error)]
 #[error("must be an origin as browsers write it, such as https://shop.example.com")]
 pub struct InvalidOrigin;
@@ -61,7 +64,7 @@ impl FromStr for Origin {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
         };
-        // A number may be written in several ways; a browser writes it in one.
+        // A port has several spellings; a browser sends one of them.
         let port_as_written = port.is_none_or(|text| {
             text.parse::<u16>().is_ok_and(|port| port != 0 && port != own_port && port.to_string() == text)
         });
@@ -72,9 +75,10 @@ impl FromStr for Origin {
     }
 }
 
-/// Whether a text is a host as browsers write it: a name in lower case, or an
-/// IPv4 address in its usual form, which is what they make of any name that ends
-/// with a number. A name in another script is in Punycode.
+/// Returns whether a text is a host in the form that browsers send: a name in
+/// lower case, or an IPv4 address in its usual form. (Browsers turn any name
+/// that ends with a number into an IPv4 address.) A name in another script is
+/// in Punycode.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         let plain = label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -85,29 +89,29 @@ fn is_host(text: &str) -> bool {
     is_name || text.parse::<Ipv4Addr>().is_ok()
 }
 
-/// Lets browsers in from one origin, or from nowhere.
-#[derive(Clone, Debug)]
-pub struct Cors(Option<Origin>);
-
-/// From nowhere, if the variable is missing or empty.
-impl Configuration for Cors {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        env.optional("CORS_ORIGIN", "the origin of a web page, as browsers write it, such as https://shop.example.com")
-            .map(Self)
+configuration! {
+    /// The origin from which browsers may call. Without an origin, no page may.
+    #[derive(Clone, Debug)]
+    pub struct Cors {
+        /// The origin of the web page.
+        pub origin: Option<Origin> = optional(
+            "CORS_ORIGIN",
+            "the origin of a web page, as browsers write it, such as https://shop.example.com"
+        ),
     }
 }
 
 impl Cors {
-    /// Puts it around all routes.
+    /// Puts the CORS layer around all routes.
     pub fn around(self, router: Router) -> Router {
-        let Some(Origin(origin)) = self.0 else { return router };
+        let Some(Origin(origin)) = self.origin else { return router };
         let layer = CorsLayer::new()
             .allow_origin(origin)
             .allow_headers(REQUEST_HEADERS)
             .allow_methods(METHODS)
             .expose_headers(ANSWER_HEADERS)
             .max_age(MAX_AGE)
-            // There is but one origin: the answer is the same for whoever asks.
+            // There is only one origin, so the answer does not vary.
             .vary([]);
         router.layer(layer)
     }
@@ -129,11 +133,11 @@ mod tests {
     }
 
     fn shop() -> Cors {
-        Cors("https://shop.example.com".parse().ok())
+        Cors { origin: "https://shop.example.com".parse().ok() }
     }
 
     #[tokio::test]
-    async fn a_page_of_the_named_origin_may_read_answers_and_the_headers_that_it_needs() {
+    async fn a_page_of_the_origin_may_read_answers_and_the_headers_that_it_needs() {
         let answer = ask(shop(), Method::GET).await;
         assert_eq!(answer.status(), StatusCode::IM_A_TEAPOT);
         assert_eq!(answer.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://shop.example.com");
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_told_before_it_asks_what_it_may_send() {
+    async fn a_preflight_names_the_headers_and_methods_that_the_page_may_send() {
         let answer = ask(shop(), Method::OPTIONS).await;
         assert_eq!(answer.status(), StatusCode::OK);
         let allowed = |header| answer.headers()[header].to_str().unwrap().to_owned();
@@ -156,15 +160,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unless_an_origin_is_named_no_page_may() {
+    async fn without_an_origin_no_page_may_read_answers() {
         for method in [Method::GET, Method::OPTIONS] {
-            let answer = ask(Cors(None), method).await;
+            let answer = ask(Cors { origin: None }, method).await;
             assert!(!answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
         }
     }
 
     #[test]
-    fn an_origin_is_what_a_browser_sends_and_nothing_else() {
+    fn only_origins_in_the_form_that_browsers_send_are_accepted() {
         for text in [
             "https://shop.example.com",
             "http://localhost:3000",

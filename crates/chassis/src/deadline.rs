@@ -1,56 +1,64 @@
-//! How long an invocation has left.
+//! The time that an invocation has left.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// A deadline older than this was never given: no invocation waits so long.
-const A_DAY: Duration = Duration::from_secs(24 * 3600);
+/// A deadline that passed longer ago than this is not a deadline: no invocation
+/// waits that long.
+const ONE_DAY: Duration = Duration::from_secs(24 * 3600);
 /// The first and the longest pause of [`Deadline::pause`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The moment after which nothing may be started any more.
+/// The deadline passed before the work was finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no time left")]
+pub struct Elapsed;
+
+/// The moment after which no work may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// `duration` from now.
+    /// Returns the deadline that is `duration` from now.
     pub fn after(duration: Duration) -> Self {
         Self(Instant::now() + duration)
     }
 
-    /// Of an invocation: from the epoch milliseconds that Lambda gives with it,
-    /// or `otherwise` from now where there is no Lambda.
+    /// Returns the deadline of an invocation from the epoch milliseconds that
+    /// Lambda gives with it. Without Lambda, the deadline is `default` from
+    /// now.
     ///
     /// `cargo lambda watch` gives the same moment of 1970 with each invocation,
-    /// tests give none. A moment that has only just passed is meant, though:
-    /// nothing may begin that could not be recorded.
-    pub fn of_invocation(millis: u64, otherwise: Duration) -> Self {
+    /// and tests give 0. A moment that passed a short time ago is a deadline,
+    /// though: then no work may start, because its outcome could not be
+    /// recorded.
+    pub fn of_invocation(millis: u64, default: Duration) -> Self {
         let end = UNIX_EPOCH + Duration::from_millis(millis);
         match SystemTime::now().duration_since(end) {
-            Ok(passed) if passed > A_DAY => Self::after(otherwise),
+            Ok(passed) if passed > ONE_DAY => Self::after(default),
             Ok(_) => Self::after(Duration::ZERO),
             Err(ahead) => Self::after(ahead.duration()),
         }
     }
 
-    /// The same deadline, `reserve` earlier: what a caller keeps to record an
-    /// outcome that arrived at the last moment.
+    /// Returns the deadline that is `reserve` earlier. In the reserved time, a
+    /// caller records an outcome that arrived at the last moment.
     pub fn earlier_by(self, reserve: Duration) -> Self {
         Self(self.0.checked_sub(reserve).unwrap_or(self.0))
     }
 
-    /// Time left; zero once it has passed.
+    /// Returns the time that is left; zero after the deadline.
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Waits a moment before something is tried again that others kept from
-    /// succeeding. The pause grows with `attempt`, and has jitter, so that
-    /// those who met once don't meet again.
+    /// Pauses before a request is repeated that met contention. The pause grows
+    /// with `attempt`, and has jitter, so that requests that conflicted don't
+    /// conflict again.
     ///
-    /// Returns `false` at once where the deadline leaves no time for the pause.
+    /// Returns `false` at once if the deadline leaves no time for the pause.
     pub async fn pause(self, attempt: u32) -> bool {
         let longest = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST_PAUSE);
         let pause = longest.mul_f64(0.5 + 0.5 * fastrand::f64());
@@ -61,9 +69,13 @@ impl Deadline {
         true
     }
 
-    /// The instant itself, for Tokio's timeouts.
-    pub fn instant(self) -> Instant {
-        self.0
+    /// Runs `work` until it is finished or the deadline passes.
+    ///
+    /// # Errors
+    ///
+    /// If the deadline passes first. `work` is then dropped.
+    pub async fn run<W: Future>(self, work: W) -> Result<W::Output, Elapsed> {
+        tokio::time::timeout_at(self.0, work).await.map_err(|_| Elapsed)
     }
 }
 
@@ -73,33 +85,33 @@ mod tests {
 
     use super::Deadline;
 
-    const OTHERWISE: Duration = Duration::from_secs(20);
+    const DEFAULT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn an_invocation_ends_when_lambda_says() {
+    fn the_deadline_is_the_one_that_lambda_gives() {
         let end = SystemTime::now() + Duration::from_secs(8);
         let millis = end.duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
-        let left = Deadline::of_invocation(millis, OTHERWISE).remaining();
+        let left = Deadline::of_invocation(millis, DEFAULT).remaining();
         assert!(left > Duration::from_secs(7) && left <= Duration::from_secs(8), "{left:?}");
     }
 
     #[test]
-    fn an_end_that_has_just_passed_leaves_no_time() {
+    fn a_deadline_that_has_just_passed_leaves_no_time() {
         let end = SystemTime::now() - Duration::from_secs(2);
         let millis = end.duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
-        assert_eq!(Deadline::of_invocation(millis, OTHERWISE).remaining(), Duration::ZERO);
+        assert_eq!(Deadline::of_invocation(millis, DEFAULT).remaining(), Duration::ZERO);
     }
 
     #[test]
-    fn an_end_in_another_age_is_none() {
+    fn a_deadline_of_1970_is_ignored() {
         for millis in [0, 600_000] {
-            let left = Deadline::of_invocation(millis, OTHERWISE).remaining();
-            assert!(left > OTHERWISE - Duration::from_secs(1) && left <= OTHERWISE, "{millis}: {left:?}");
+            let left = Deadline::of_invocation(millis, DEFAULT).remaining();
+            assert!(left > DEFAULT - Duration::from_secs(1) && left <= DEFAULT, "{millis}: {left:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_made_only_where_time_is_left_after_it() {
+    async fn a_pause_is_made_only_if_time_is_left_after_it() {
         let deadline = Deadline::after(Duration::from_secs(1));
         let mut attempts = 0;
         while deadline.pause(attempts).await {

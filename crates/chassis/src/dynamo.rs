@@ -1,9 +1,8 @@
-//! What DynamoDB's answers mean.
+//! The tables in DynamoDB, and the meaning of its answers.
 //!
-//! A condition that failed, a conflict with another transaction, a table that
-//! takes no more at the moment, and a table that doesn't answer are four
-//! different things. This module keeps them apart, so that a repository can't
-//! mistake one for another.
+//! A failed condition, a conflict with another transaction, a throttled
+//! request, and a missing answer are four different outcomes. This module tells
+//! them apart, so that a repository can't mistake one outcome for another.
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
@@ -24,30 +23,29 @@ use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    config::Env,
-    deadline::Deadline,
     page::{self, Cursor, InvalidCursor, Limit, ListError, Page},
     store::{SaveOutcome, StoreError},
 };
 
-/// An item as the SDK has it.
+/// An item in the form of the SDK.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// How often a write that met somebody else's transaction is tried again.
+/// How often a write is repeated that conflicts with a transaction.
 const CONFLICT_RETRIES: usize = 6;
 
-/// How often the rest of a batch is asked for when DynamoDB answers a part of
-/// it, and the first pause between, which then doubles.
+/// DynamoDB may answer only a part of a batch. The rest is then requested
+/// again: so many requests are sent at most, and the pause between them starts
+/// with this one and doubles.
 const BATCH_TRIES: u32 = 6;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
-/// A record or a cursor that can't be written or read.
+/// The error for a record or a cursor that can't be written or read.
 fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::corrupt("DynamoDB", source)
 }
 
 impl From<BuildError> for StoreError {
-    /// A request of ours that lacks something: never left this process.
+    /// The request lacks a field, so it was never sent.
     fn from(error: BuildError) -> Self {
         corrupt(error)
     }
@@ -91,8 +89,8 @@ pub enum TransactionOutcome {
     OtherConditionFailed,
 }
 
-/// A write of one item, sent alone or as part of a transaction. Its methods
-/// have the names of the SDK's.
+/// A write of one item, sent alone or as a part of a transaction. The methods
+/// have the names of the SDK's builders.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ItemWrite {
@@ -114,26 +112,26 @@ impl ItemWrite {
         Self { kind, condition: None, names: None, values: None }
     }
 
-    /// Writes only where `condition` holds.
+    /// Writes the item only if `condition` holds.
     pub fn condition_expression(mut self, condition: impl Into<String>) -> Self {
         self.condition = Some(condition.into());
         self
     }
 
-    /// What `name` stands for in the expressions.
+    /// Defines the placeholder `name` for an attribute's name.
     pub fn expression_attribute_names(mut self, name: impl Into<String>, attribute: impl Into<String>) -> Self {
         self.names.get_or_insert_default().insert(name.into(), attribute.into());
         self
     }
 
-    /// What `name` stands for in the expressions.
+    /// Defines the placeholder `name` for a value.
     pub fn expression_attribute_values(mut self, name: impl Into<String>, value: AttributeValue) -> Self {
         self.values.get_or_insert_default().insert(name.into(), value);
         self
     }
 
-    /// As a part of a transaction on `table`, which returns the item that a
-    /// failed condition met if `failed` says so.
+    /// Turns the write into a part of a transaction on `table`. If the
+    /// condition fails, `failed` says whether DynamoDB returns the stored item.
     fn in_transaction(
         self,
         table: &str,
@@ -162,7 +160,7 @@ impl ItemWrite {
     }
 }
 
-/// An update that doesn't say yet what it changes.
+/// An update without its expression.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct UpdateBuilder {
@@ -170,61 +168,62 @@ pub struct UpdateBuilder {
 }
 
 impl UpdateBuilder {
-    /// What the update changes.
+    /// Completes the update with the expression that says what it changes.
     pub fn update_expression(self, expression: impl Into<String>) -> ItemWrite {
         ItemWrite::new(Kind::Update { key: self.key, expression: expression.into() })
     }
 }
 
-/// A table's key: every table of this project has the same two attributes.
+/// The key of an item. The key of every table of this project has these two
+/// attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Partition key.
+    /// The partition key.
     pub pk: String,
-    /// Sort key.
+    /// The sort key.
     pub sk: String,
 }
 
 impl Key {
-    /// The key of an item that is alone in its partition, or its head.
+    /// Returns the key with these two values.
     pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
         Self { pk: pk.into(), sk: sk.into() }
     }
 
-    /// As the SDK wants it.
+    /// Returns the key in the form of the SDK.
     pub fn attributes(&self) -> Item {
         HashMap::from([("pk".into(), string(&self.pk)), ("sk".into(), string(&self.sk))])
     }
 }
 
-/// A string attribute.
+/// Returns a string attribute.
 pub fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
 
-/// A number attribute.
+/// Returns a number attribute.
 pub fn number(number: impl std::fmt::Display) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
-/// Any value as an attribute.
+/// Serialises a value as an attribute.
 pub fn attribute<T: Serialize>(value: &T) -> Result<AttributeValue, StoreError> {
     serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(value).map_err(corrupt)
 }
 
-/// A record as an item.
+/// Serialises a record as an item.
 pub fn to_item<T: Serialize>(record: &T) -> Result<Item, StoreError> {
     serde_dynamo::aws_sdk_dynamodb_1::to_item(record).map_err(corrupt)
 }
 
-/// An item as a record.
+/// Deserialises an item as a record.
 pub fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
     serde_dynamo::aws_sdk_dynamodb_1::from_item(item)
         .map_err(|error: serde_dynamo::Error| corrupt(without_quotations(&error.to_string())))
 }
 
-/// The message without the texts that serde quotes in it, which may be
-/// somebody's name, and which it escapes as Rust does.
+/// Removes the texts that serde quotes in its message: they may be personal
+/// data. Serde escapes them as Rust does.
 fn without_quotations(message: &str) -> String {
     let mut rest = message.chars();
     let mut kept = String::new();
@@ -242,7 +241,7 @@ fn without_quotations(message: &str) -> String {
     kept
 }
 
-/// What to list: one partition of an index that is sorted by the table's
+/// A list: one page of one partition of an index that is sorted by the table's
 /// partition key.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
@@ -250,21 +249,22 @@ pub struct List<'a> {
     pub index: &'a str,
     /// The index's partition key attribute.
     pub partition_attribute: &'a str,
-    /// Its value. Comes from the caller's rights, never from a cursor.
+    /// The value of that attribute. It comes from the caller's rights, never
+    /// from a cursor.
     pub partition: &'a str,
-    /// Descending by the index's sort key.
+    /// Whether the list is sorted in descending order of the index's sort key.
     pub newest_first: bool,
-    /// Entries a page.
+    /// The maximum number of entries of the page.
     pub limit: Limit,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub cursor: Option<&'a Cursor>,
 }
 
-/// A table's name, as a function's environment gives it.
+/// The name of a table, as a function's environment gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName(String);
 
-/// Why a text is no table's name.
+/// The error for a text that is not the name of a table.
 #[derive(Debug, thiserror::Error)]
 #[error("must be 3 to 255 letters, digits, dots, dashes and underscores")]
 pub struct InvalidTableName;
@@ -280,10 +280,8 @@ impl FromStr for TableName {
 }
 
 impl TableName {
-    /// From the variable `name`.
-    pub fn read(env: &mut Env<'_>, name: &'static str) -> Option<Self> {
-        env.required(name, "the name of a DynamoDB table")
-    }
+    /// The value that a variable with a table's name should hold, in words.
+    pub const EXPECTED: &str = "the name of a DynamoDB table";
 }
 
 /// One table.
@@ -294,22 +292,22 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table `name`.
+    /// Opens the table `name`.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
         Self { client, name: name.into() }
     }
 
-    /// As [`Table::new`], with a client of its own.
+    /// Opens the table `name` with a client of its own.
     pub fn open(config: &aws_config::SdkConfig, name: TableName) -> Self {
         Self::new(Client::new(config), name.0)
     }
 
-    /// The table's name.
+    /// Returns the table's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads one item, consistently.
+    /// Reads an item with a consistent read.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let request =
             self.client.get_item().table_name(&self.name).set_key(Some(key.attributes())).consistent_read(true);
@@ -343,8 +341,8 @@ impl Table {
         }
     }
 
-    /// Reads the items of `keys`, at most 100, consistently and in any order;
-    /// without those that don't exist.
+    /// Reads the items of `keys`, at most 100, with consistent reads. The items
+    /// come in any order, and missing items are left out.
     pub async fn get_all<T: DeserializeOwned>(
         &self,
         keys: impl IntoIterator<Item = Key>,
@@ -366,32 +364,33 @@ impl Table {
             keys = unprocessed.flat_map(|rest| rest.keys).collect();
         }
         if !keys.is_empty() {
-            return Err(StoreError::throttled(&self.name, "a batch was left unfinished, several times"));
+            return Err(StoreError::throttled(&self.name, "a batch was left unfinished several times"));
         }
         found.into_iter().map(from_item).collect()
     }
 
-    /// Puts a record.
+    /// Returns a put of a record, which replaces a stored item.
     pub fn put<T: Serialize>(&self, record: &T) -> Result<ItemWrite, StoreError> {
         Ok(ItemWrite::new(Kind::Put(to_item(record)?)))
     }
 
-    /// Puts a record where there is nothing.
+    /// Returns a put of a record that fails if an item with its key is stored.
     pub fn put_new<T: Serialize>(&self, record: &T) -> Result<ItemWrite, StoreError> {
         Ok(self.put(record)?.condition_expression("attribute_not_exists(pk)"))
     }
 
-    /// The start of an update.
+    /// Starts an update.
     pub fn update(&self, key: &Key) -> UpdateBuilder {
         UpdateBuilder { key: key.attributes() }
     }
 
-    /// Deletes an item.
+    /// Returns a deletion.
     pub fn delete(&self, key: &Key) -> ItemWrite {
         ItemWrite::new(Kind::Delete { key: key.attributes() })
     }
 
-    /// Sends one write; repeats it while it only meets transactions.
+    /// Sends one write. If a transaction is writing the item, repeats the
+    /// write.
     pub async fn send(&self, change: ItemWrite) -> Result<WriteOutcome, StoreError> {
         let ItemWrite { kind, condition, names, values } = change;
         let failed = condition.as_ref().map(|_| ReturnValuesOnConditionCheckFailure::AllOld);
@@ -424,9 +423,9 @@ impl Table {
         }
     }
 
-    /// Sends a conditional write that returns the item as it is now (an
-    /// update), or as it was (a put or a deletion); `None` if the condition
-    /// didn't hold, or where there was nothing.
+    /// Sends a conditional write that returns an item: after an update the new
+    /// one, after a put or a deletion the old one. Returns `None` if the
+    /// condition failed, or if there was no old item.
     pub async fn send_returning<T: DeserializeOwned>(&self, change: ItemWrite) -> Result<Option<T>, StoreError> {
         let ItemWrite { kind, condition, names, values } = change;
         macro_rules! send {
@@ -458,15 +457,17 @@ impl Table {
         }
     }
 
-    /// Sends a transaction; repeats it while it only meets other transactions.
+    /// Sends a transaction. If it conflicts with other transactions, repeats
+    /// it.
     ///
-    /// `subject` is what it is about, and `others` what must be written with
-    /// it: a reservation and the stock that it takes, say. While somebody
-    /// writes the subject, others may already hold what comes of that; so what
-    /// their conditions say counts only where the subject's condition held.
+    /// The transaction is about `subject`, and `others` must be written with
+    /// it: for example a reservation, and the stock that it takes. While
+    /// another transaction writes the subject, the other items may already show
+    /// that transaction's effects. So the conditions of the other writes count
+    /// only if the subject's condition held.
     ///
-    /// The SDK gives each call a request token of its own, so that its own
-    /// repeats after a lost reply change nothing more.
+    /// The SDK gives each call a request token, so that a repeat by the SDK
+    /// after a lost reply changes nothing more.
     pub async fn transact(
         &self,
         subject: ItemWrite,
@@ -490,16 +491,16 @@ impl Table {
         }
     }
 
-    /// The start of a query.
+    /// Starts a query of the table.
     pub fn query(&self) -> QueryFluentBuilder {
         self.client.query().table_name(&self.name)
     }
 
     /// Reads one page of a partition of an index.
     ///
-    /// Whether there is another page shows in the entry after this one's last.
-    /// DynamoDB's own key of the last item it looked at says only that it has
-    /// not looked further.
+    /// There is another page if there is an entry after the last one of this
+    /// page. `LastEvaluatedKey` doesn't tell: DynamoDB also returns that key if
+    /// no entry follows.
     pub async fn list<T: DeserializeOwned>(&self, list: List<'_>) -> Result<Page<T>, ListError> {
         let scope = format!("{}/{}", list.index, list.partition);
         let start = list.cursor.map(|cursor| cursor.decode::<Key>(&scope)).transpose()?;
@@ -521,14 +522,15 @@ impl Table {
                 .limit((wanted + 1 - found.len()) as i32)
                 .set_exclusive_start_key(start);
             let output = query.send().await.map_err(|error| {
-                // Of all that is asked here, only the position is not our own.
-                // Who knows this code can forge one that is no key.
+                // Only the position comes from the client, who can forge a
+                // position that is not a key.
                 let forged = list.cursor.is_some() && error.code() == Some("ValidationException");
                 if forged { ListError::from(InvalidCursor) } else { self.unavailable(error).into() }
             })?;
             found.extend(output.items.unwrap_or_default());
             start = output.last_evaluated_key;
-            // A query ends after a megabyte, too, however many it has found.
+            // A query also ends after a megabyte, whatever number of entries it
+            // has found.
             if start.is_none() || found.len() > wanted {
                 break;
             }
@@ -544,17 +546,7 @@ impl Table {
         Ok(Page { items, next_cursor })
     }
 
-    /// Gives up on `work` when `deadline` has passed.
-    pub async fn before<T>(
-        &self,
-        deadline: Deadline,
-        work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let timed = tokio::time::timeout_at(deadline.instant(), work).await;
-        timed.unwrap_or_else(|_| Err(StoreError::unavailable(&self.name, "no time left")))
-    }
-
-    /// Wraps what the SDK said of a call that has no outcome.
+    /// Turns the error of a call that has no outcome into a store error.
     pub fn unavailable<E, R>(&self, error: SdkError<E, R>) -> StoreError
     where
         E: ProvideErrorMetadata,
@@ -581,16 +573,16 @@ fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.code().is_some_and(|code| Outcome::of_code(code) == Outcome::Contended)
 }
 
-/// What an error says of the writes that were asked for.
+/// The outcome of a request, as far as its error tells.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     SubjectConditionFailed(Option<Item>),
     OtherConditionFailed,
-    /// Somebody else's transaction has an item.
+    /// Another transaction is writing an item.
     Contended,
-    /// The table takes no more at the moment.
+    /// The table, or its account, is at the limit of its throughput.
     Throttled,
-    /// None of these.
+    /// The error tells no outcome.
     Unknown,
 }
 
@@ -599,7 +591,8 @@ impl Outcome {
         matches!(self, Self::Contended | Self::Throttled)
     }
 
-    /// What the code of an error, or of a cancelled transaction's reason, says.
+    /// The outcome that the code of an error, or of a reason for a cancelled
+    /// transaction, stands for.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
     fn of_code(code: &str) -> Self {
         match code {
@@ -619,7 +612,7 @@ impl Outcome {
         Self::of_code(reason.code().unwrap_or_default())
     }
 
-    /// Of a read of one item.
+    /// The outcome of a transactional read of one item.
     fn of_read(error: &SdkError<TransactGetItemsError>) -> Self {
         match error.as_service_error() {
             Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
@@ -629,11 +622,11 @@ impl Outcome {
         }
     }
 
-    /// What is said of the first write, the subject, decides. While somebody
-    /// writes it, or it was not looked at for want of throughput, a failed
-    /// condition of another decides nothing: that may be what comes of the
-    /// subject. (It may be this very transaction, sent before and committed
-    /// item by item.)
+    /// The reason for the first write, the subject, decides. If another
+    /// transaction is writing the subject, or the subject was throttled, then
+    /// the failed condition of another write decides nothing: it may be an
+    /// effect of the transaction that writes the subject. (That may be this
+    /// very transaction, sent before and committed item by item.)
     fn of(error: &SdkError<TransactWriteItemsError>) -> Self {
         let reasons = match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
@@ -649,7 +642,8 @@ impl Outcome {
             return Self::OtherConditionFailed;
         }
         let others = others.iter().filter(|reason| !matches!(reason.code(), None | Some("None"))).map(Self::of_reason);
-        // Of several reasons the one that a repeat mends least.
+        // Of several reasons, a repeat helps least against the last in this
+        // order.
         let rank = |outcome: &Self| match outcome {
             Self::Contended => 0,
             Self::Throttled => 1,
@@ -681,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_its_subject_decides_a_transaction() {
+    fn the_reason_for_the_subject_decides_the_outcome_of_a_transaction() {
         const CONFLICT: &str = "TransactionConflict";
         const REFUSED: &str = "ConditionalCheckFailed";
         for (codes, outcome) in [
@@ -707,7 +701,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_holds_is_not_in_the_word_that_it_cannot_be_read() {
+    fn the_error_for_an_unreadable_record_does_not_quote_the_record() {
         #[derive(Debug, Deserialize)]
         struct Record {
             #[serde(flatten)]

@@ -1,46 +1,48 @@
 //! Events: CloudEvents 1.0 in JSON, sent to a queue.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>
 
+use std::{error::Error, str::FromStr};
+
 use aws_sdk_sqs::Client;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{BaseUrl, Env},
+    config::{BaseUrl, InvalidUrl},
     deadline::Deadline,
-    telemetry,
     trace::TraceContext,
 };
 
-/// An event on its way. `id` is the same however often the event is sent;
-/// that is how a consumer knows a repeat.
+/// An event. `id` stays the same if the event is sent again, so that a consumer
+/// recognises a repeat.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event<D> {
     /// Always `1.0`.
     pub specversion: String,
-    /// Derived from what happened, never from when it was sent.
+    /// The id, which is derived from the fact, and never from the time at which
+    /// the event is sent.
     pub id: String,
-    /// Which service it comes from.
+    /// The service that sends the event.
     pub source: String,
-    /// What happened.
+    /// The type of the event: the fact.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The id of what it happened to.
+    /// The id of the thing that the event is about.
     pub subject: String,
-    /// When it happened.
+    /// The time of the fact.
     pub time: Timestamp,
-    /// Always JSON.
+    /// Always `application/json`.
     pub datacontenttype: String,
-    /// Trace context (CloudEvents' distributed tracing extension). In the
-    /// envelope, since not every queue hands on the trace header.
+    /// Trace context (CloudEvents' distributed tracing extension). It is in the
+    /// envelope, since not every queue passes the trace header on.
     pub traceparent: TraceContext,
-    /// The rest.
+    /// The data of this type of event.
     pub data: D,
 }
 
 impl<D> Event<D> {
-    /// An event `kind` about `subject`. Its id is `subject:kind`: each kind
-    /// happens to a subject once.
+    /// Returns an event of the type `kind` about `subject`. The id is
+    /// `subject:kind`: each type of event occurs once for a subject.
     pub fn new(
         source: &str,
         kind: &str,
@@ -64,24 +66,26 @@ impl<D> Event<D> {
     }
 }
 
-/// The queue doesn't have the event, or it isn't known whether it has.
+/// The queue didn't accept the event, or its answer is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("event {id} could not be published: {reason}")]
+#[error("event {id} could not be published")]
 pub struct PublishError {
     id: String,
-    reason: String,
+    source: Box<dyn Error + Send + Sync>,
 }
 
-/// What a queue's consumer answers: which messages are to be delivered again.
+/// The answer of a queue's consumer: the messages that the queue delivers
+/// again.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
-    /// Where there are none, the queue may delete the whole batch.
+    /// The messages that the queue delivers again. If there are none, the queue
+    /// deletes the whole batch.
     pub batch_item_failures: Vec<ItemFailure>,
 }
 
-/// A message that is to be delivered again.
+/// A message that the queue delivers again.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemFailure {
@@ -93,25 +97,31 @@ pub struct ItemFailure {
 #[derive(Clone, Debug)]
 pub struct QueueUrl(BaseUrl);
 
-impl QueueUrl {
-    /// Reads the address of the queue whose events the notifications service
-    /// consumes.
-    pub fn of_order_events(env: &mut Env<'_>) -> Option<Self> {
-        env.required("ORDER_EVENTS_QUEUE_URL", "the address of an SQS queue").map(Self)
-    }
+impl FromStr for QueueUrl {
+    type Err = InvalidUrl;
 
-    /// Reads the address of the queue whose events the orders service consumes.
-    pub fn of_user_events(env: &mut Env<'_>) -> Option<Self> {
-        env.required("USER_EVENTS_QUEUE_URL", "the address of an SQS queue").map(Self)
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        text.parse().map(Self)
     }
 }
 
-/// The event as a message's body. Two characters that JSON may hold and SQS may
-/// not are escaped; all others that it doesn't take, serde escapes already.
+impl QueueUrl {
+    /// The variable with the address of the queue that the notifications
+    /// service consumes.
+    pub const OF_ORDER_EVENTS: &str = "ORDER_EVENTS_QUEUE_URL";
+    /// The variable with the address of the queue that the orders service
+    /// consumes.
+    pub const OF_USER_EVENTS: &str = "USER_EVENTS_QUEUE_URL";
+    /// The value that these variables should hold, in words.
+    pub const EXPECTED: &str = "the address of an SQS queue";
+}
+
+/// Serialises the event as a message's body. Escapes two characters that JSON
+/// allows and SQS doesn't; serde escapes all other characters that SQS refuses.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
 fn message<D: Serialize>(event: &Event<D>) -> serde_json::Result<String> {
     let json = serde_json::to_string(event)?;
-    // Only ever within a string, where an escape means the same.
+    // These characters occur only in strings, where an escape means the same.
     Ok(json.replace('\u{FFFE}', r"\ufffe").replace('\u{FFFF}', r"\uffff"))
 }
 
@@ -123,30 +133,28 @@ pub struct EventPublisher {
 }
 
 impl EventPublisher {
-    /// A publisher to the queue at `queue_url`.
+    /// Returns a publisher for the queue at `queue_url`.
     pub fn new(client: Client, queue_url: impl Into<String>) -> Self {
         Self { client, queue_url: queue_url.into() }
     }
 
-    /// As [`EventPublisher::new`], with a client of its own.
+    /// Returns a publisher for `queue` with a client of its own.
     pub fn open(config: &aws_config::SdkConfig, queue: QueueUrl) -> Self {
         Self::new(Client::new(config), queue.0.as_str())
     }
 
-    /// Sends `event`. Returns once the queue has it, which may then have it
-    /// more than once.
+    /// Sends `event`. Returns when the queue has accepted the event. After a
+    /// repeat, the queue may hold the event more than once.
     pub async fn publish<D: Serialize>(&self, event: &Event<D>, deadline: Deadline) -> Result<(), PublishError> {
-        let failed = |reason: String| PublishError { id: event.id.clone(), reason };
-        let body = message(event).map_err(|error| failed(error.to_string()))?;
-        let send = self.client.send_message().queue_url(&self.queue_url).message_body(body).send();
-        match tokio::time::timeout_at(deadline.instant(), send).await {
-            Ok(Ok(_)) => {
-                tracing::info!(event = event.id, "published");
-                Ok(())
-            }
-            Ok(Err(error)) => Err(failed(telemetry::chain(&error))),
-            Err(_) => Err(failed("no time left".into())),
-        }
+        let published = async {
+            let body = message(event)?;
+            let send = self.client.send_message().queue_url(&self.queue_url).message_body(body).send();
+            deadline.run(send).await??;
+            Ok(())
+        };
+        published.await.map_err(|source| PublishError { id: event.id.clone(), source })?;
+        tracing::info!(event = event.id, "published");
+        Ok(())
     }
 }
 
@@ -158,12 +166,12 @@ mod tests {
     use crate::trace::TraceContext;
 
     #[test]
-    fn an_event_has_only_characters_that_a_queue_takes_and_means_the_same() {
+    fn a_message_has_only_characters_that_sqs_accepts_and_keeps_its_meaning() {
         let text = "a\u{0}b\u{1F}c\u{FFFE}d\u{FFFF}e\u{FFFD}\u{1FFFF}";
         let event = Event::new("shop", "Told", "x", Timestamp::UNIX_EPOCH, TraceContext::start(), text.to_owned());
         let message = message(&event).unwrap();
-        let is_taken = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
-        assert!(message.chars().all(is_taken), "{message:?}");
+        let is_accepted = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
+        assert!(message.chars().all(is_accepted), "{message:?}");
         assert_eq!(serde_json::from_str::<Event<String>>(&message).unwrap().data, text);
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with an input, field by field.
+//! The errors of an input, field by field.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,57 +14,57 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// An error of `field`.
+    /// Returns the error `detail` of `field`.
     pub fn new(field: impl Into<String>, detail: impl ToString) -> Self {
         Self { field: field.into(), detail: detail.to_string() }
     }
 }
 
-/// Collects every bad field of an input, so that a client learns of all of
-/// them in one answer.
+/// Collects the errors of an input, so that one answer names all of them.
 ///
 /// ```
 /// # use chassis::fields::Fields;
 /// let mut fields = Fields::default();
-/// let age = fields.take("age", "x".parse::<u8>());
-/// let size = fields.take("size", "7".parse::<u8>());
+/// let age = fields.check("age", "x".parse::<u8>());
+/// let size = fields.check("size", "7".parse::<u8>());
 /// assert!(age.is_none() && size == Some(7));
 /// assert_eq!(fields.errors()[0].field, "age");
 /// ```
 #[derive(Debug, Default)]
 pub struct Fields {
     errors: Vec<FieldError>,
-    mentioned: Vec<FieldError>,
+    appended: Vec<FieldError>,
 }
 
 impl Fields {
-    /// The parsed value, or `None` with the reason noted under `field`.
-    pub fn take<T, E: std::fmt::Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
-        parsed.map_err(|error| self.refuse(field, error)).ok()
+    /// Returns the parsed value, or adds the error of `field` and returns
+    /// `None`.
+    pub fn check<T, E: std::fmt::Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
+        parsed.map_err(|error| self.reject(field, error)).ok()
     }
 
-    /// Notes that `field` is bad.
-    pub fn refuse(&mut self, field: &str, detail: impl ToString) {
+    /// Adds an error of `field`.
+    pub fn reject(&mut self, field: &str, detail: impl ToString) {
         self.errors.push(FieldError::new(field, detail));
     }
 
-    /// Notes that `field` is bad, too, where others are. By itself it is
-    /// refused later, and in another way.
-    pub fn mention(&mut self, field: &str, detail: impl ToString) {
-        self.mentioned.push(FieldError::new(field, detail));
+    /// Adds an error of `field` that is reported only beside other errors.
+    /// Without other errors, later code refuses the field in its own way.
+    pub fn append_if_rejected(&mut self, field: &str, detail: impl ToString) {
+        self.appended.push(FieldError::new(field, detail));
     }
 
-    /// What was refused so far.
+    /// Returns the errors so far.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// The whole input, if every part of it was good. `input` must be `Some`
-    /// whenever nothing was noted.
+    /// Returns the input if there are no errors. `input` must be `Some` if
+    /// there are none.
     pub fn finish<T>(self, input: Option<T>) -> Result<T, Vec<FieldError>> {
         match input {
             Some(input) if self.errors.is_empty() => Ok(input),
-            _ => Err([self.errors, self.mentioned].concat()),
+            _ => Err([self.errors, self.appended].concat()),
         }
     }
 }

@@ -1,15 +1,49 @@
-//! What all functions have in common: a part of their environment, and how
-//! they start.
+//! The parts that all functions have in common: some of their settings, and the
+//! way in which they start.
 
 use crate::{
-    aws::{Aws, Endpoint},
+    aws::Aws,
     caller::{Authenticator, InternalAuth},
     clock::Clock,
-    config::{ConfigError, Configuration, Env},
+    config::{BaseUrl, ConfigError, Configuration, Env},
+    configuration,
     http::HttpConfig,
     telemetry::{self, LogFilter},
     token::TokenVerifier,
 };
+
+configuration! {
+    /// The settings of every function.
+    #[derive(Debug)]
+    pub struct FunctionConfig {
+        /// Which lines are logged.
+        pub log: LogFilter = default("RUST_LOG", "what to log, such as info or warn,orders=debug", "info"),
+        /// The SDK reads this variable itself. It is declared here so that a
+        /// wrong address stops the start, and not the first call.
+        pub endpoint: Option<BaseUrl> = optional("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS"),
+    }
+}
+
+configuration! {
+    /// The settings of every service that has routes for other services.
+    #[derive(Debug)]
+    pub struct ServiceConfig {
+        /// The settings of the service's routes.
+        pub http: HttpConfig,
+        /// How other services prove who they are.
+        pub internal_auth: InternalAuth =
+            required("INTERNAL_AUTH", "iam; or none, where nothing can check a signature and nobody else gets in"),
+    }
+}
+
+/// The settings of every function, and the settings that one function has of
+/// its own.
+impl<C: Configuration> Configuration for (FunctionConfig, C) {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        let (common, own) = (FunctionConfig::read(env), C::read(env));
+        Some((common?, own?))
+    }
+}
 
 /// Starts a function: reads its environment, begins to log, and sets up the SDK.
 ///
@@ -17,48 +51,14 @@ use crate::{
 ///
 /// If the environment is not what the function needs. The error names every
 /// variable that is wrong.
-pub async fn start<C: Configuration + AsRef<FunctionConfig>>() -> Result<(C, Aws), ConfigError> {
-    let config = C::from_env()?;
-    telemetry::init(&config.as_ref().log);
-    Ok((config, Aws::from_env().await))
-}
-
-/// What every function reads.
-#[derive(Debug)]
-pub struct FunctionConfig {
-    /// What is logged.
-    pub log: LogFilter,
-}
-
-impl Configuration for FunctionConfig {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let (log, endpoint) = (LogFilter::read(env), Endpoint::read(env));
-        endpoint?;
-        Some(Self { log: log? })
-    }
-}
-
-/// What every function reads that answers people and other services.
-#[derive(Debug)]
-pub struct ServiceConfig {
-    /// As of every function.
-    pub function: FunctionConfig,
-    /// As of every function that answers requests.
-    pub http: HttpConfig,
-    /// How other services prove who they are.
-    pub internal_auth: InternalAuth,
-}
-
-impl Configuration for ServiceConfig {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let (function, http) = (FunctionConfig::read(env), HttpConfig::read(env));
-        let internal_auth = InternalAuth::read(env);
-        Some(Self { function: function?, http: http?, internal_auth: internal_auth? })
-    }
+pub async fn start<C: Configuration>() -> Result<(C, Aws), ConfigError> {
+    let (common, own) = <(FunctionConfig, C)>::from_env()?;
+    telemetry::init(&common.log);
+    Ok((own, Aws::from_env().await))
 }
 
 impl ServiceConfig {
-    /// Tells who calls this service, people and other services alike.
+    /// Returns the authenticator of a service that people and other services call.
     pub fn authenticator(&self, aws: &Aws, clock: Clock) -> Authenticator {
         Authenticator::new(
             TokenVerifier::new(self.http.tokens.clone(), aws.connector.clone(), clock),
@@ -68,7 +68,7 @@ impl ServiceConfig {
 }
 
 impl HttpConfig {
-    /// Tells who calls a service that has no routes for other services.
+    /// Returns the authenticator of a service that only people call.
     pub fn public_authenticator(&self, aws: &Aws, clock: Clock) -> Authenticator {
         Authenticator::public_only(TokenVerifier::new(self.tokens.clone(), aws.connector.clone(), clock))
     }

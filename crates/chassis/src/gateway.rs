@@ -1,11 +1,12 @@
 //! The events of API Gateway and of function URLs, and the answers that they
 //! take.
 //!
-//! An invocation that fails rings an alarm, so no client may be able to make one
-//! fail. `lambda_http` reads events into types that do not hold all that a client
-//! can send: it fails, or panics, at a control character in a header, at an odd
-//! `Host`, and at members that are null. Here each member is read by itself, and
-//! one that says nothing counts as missing.
+//! An invocation that fails raises an alarm, so no client may be able to make
+//! an invocation fail. `lambda_http` reads events into types that cannot hold
+//! everything that a client can send: it fails or panics at a control character
+//! in a header, at an unusual `Host`, and at members that are null. This module
+//! reads each member separately, and a member without a usable value counts as
+//! missing.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -26,36 +27,37 @@ use serde_json::{Map, Value};
 
 use crate::problem::Problem;
 
-/// An event that no client's request can be the cause of.
+/// An event that no client's request can cause.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
-    /// It cannot be read at all.
+    /// The event cannot be parsed.
     #[error("the event is no JSON document: {0}")]
     Json(#[from] serde_json::Error),
-    /// It comes from something else than a gateway.
+    /// The event does not come from a gateway.
     #[error("the event is no HTTP request: it names no method")]
     NotHttp,
 }
 
-/// Which of the two forms an event has. The answer has the same.
+/// The payload format of an event, which is also the format of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The form of REST APIs.
+pub enum PayloadFormat {
+    /// The format of REST APIs (1.0).
     V1,
-    /// The form of HTTP APIs and of function URLs.
+    /// The format of HTTP APIs and of function URLs (2.0).
     V2,
 }
 
-/// What makes it impossible to look for a route. The edge answers for it.
+/// The reasons why no route can be looked up. The HTTP edge answers with a
+/// problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unroutable {
-    /// The method is no token (RFC 9110, section 9.1).
+    /// The method is not a token (RFC 9110, section 9.1).
     Method,
-    /// The target is longer than an address may be here. The gateways' limits are
-    /// far below.
+    /// The target is longer than the maximum here. The gateways' limits are far
+    /// lower.
     Target,
-    /// There are more headers than a request may have here. The gateways' limits
-    /// are far below.
+    /// There are more headers than the maximum here. The gateways' limits are
+    /// far lower.
     Headers,
 }
 
@@ -64,16 +66,16 @@ pub(crate) enum Unroutable {
 /// # Errors
 ///
 /// If the event is no HTTP request.
-pub fn read(event: &str) -> Result<(Form, Request<Body>), InvalidEvent> {
+pub fn read(event: &str) -> Result<(PayloadFormat, Request<Body>), InvalidEvent> {
     let event = document(event)?;
     let context = &event["requestContext"];
     let is_v2 = context["http"].is_object();
     let method = if is_v2 { text(&context["http"]["method"]) } else { v1_method(&event) };
     let method = method.ok_or(InvalidEvent::NotHttp)?;
-    let (form, target, context) = if is_v2 {
-        (Form::V2, v2_target(&event), RequestContext::ApiGatewayV2(v2_context(context)))
+    let (format, target, context) = if is_v2 {
+        (PayloadFormat::V2, v2_target(&event), RequestContext::ApiGatewayV2(v2_context(context)))
     } else {
-        (Form::V1, v1_target(&event), RequestContext::ApiGatewayV1(v1_context(context)))
+        (PayloadFormat::V1, v1_target(&event), RequestContext::ApiGatewayV1(v1_context(context)))
     };
 
     let mut unroutable = None;
@@ -94,26 +96,26 @@ pub fn read(event: &str) -> Result<(Form, Request<Body>), InvalidEvent> {
     if let Some(unroutable) = unroutable {
         request.extensions_mut().insert(unroutable);
     }
-    Ok((form, request))
+    Ok((format, request))
 }
 
-/// The event's document. A gateway that does not mend a client's bytes may write
-/// one half of a surrogate pair for them, which is no character.
+/// Parses the event. A gateway that does not repair a client's bytes may write
+/// one half of a surrogate pair, which is not a character.
 fn document(event: &str) -> Result<Value, serde_json::Error> {
-    serde_json::from_str(event).or_else(|error| match mended(event) {
+    serde_json::from_str(event).or_else(|error| match replace_lone_surrogates(event) {
         Cow::Borrowed(_) => Err(error),
         Cow::Owned(event) => serde_json::from_str(&event),
     })
 }
 
-/// The JSON text with U+FFFD in place of each half of a surrogate pair that
-/// stands alone.
-fn mended(json: &str) -> Cow<'_, str> {
+/// Replaces each half of a surrogate pair that stands alone in the JSON text by
+/// U+FFFD.
+fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let unit = |at: usize| {
         let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
         u16::from_str_radix(digits, 16).ok()
     };
-    let mut mended = String::new();
+    let mut replaced = String::new();
     let mut copied = 0;
     let mut at = 0;
     while let Some(distance) = json[at..].find('\\') {
@@ -121,12 +123,13 @@ fn mended(json: &str) -> Cow<'_, str> {
         let length = match unit(at) {
             Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
             Some(0xd800..=0xdfff) => {
-                mended.push_str(&json[copied..at]);
-                mended.push_str("\\ufffd");
+                replaced.push_str(&json[copied..at]);
+                replaced.push_str("\\ufffd");
                 copied = at + 6;
                 6
             }
-            // The next character belongs to this one, and may itself be a `\`.
+            // The next character belongs to the escape, and may itself be a
+            // `\`.
             _ => 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8),
         };
         at += length;
@@ -134,11 +137,11 @@ fn mended(json: &str) -> Cow<'_, str> {
     if copied == 0 {
         return Cow::Borrowed(json);
     }
-    mended.push_str(&json[copied..]);
-    Cow::Owned(mended)
+    replaced.push_str(&json[copied..]);
+    Cow::Owned(replaced)
 }
 
-/// The text of a member, if it has one.
+/// Returns the text of a member, if the member has one.
 fn text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
@@ -172,7 +175,7 @@ fn v2_target(event: &Value) -> String {
 fn form_encoded(pairs: &[(&str, Cow<'_, str>)]) -> String {
     let mut query = String::new();
     for pair in pairs {
-        // Two texts can always be written.
+        // Serialising two texts never fails.
         let pair = serde_urlencoded::to_string([pair]).unwrap_or_default();
         query.extend((!query.is_empty()).then_some('&'));
         query.push_str(&pair);
@@ -180,28 +183,28 @@ fn form_encoded(pairs: &[(&str, Cow<'_, str>)]) -> String {
     query
 }
 
-/// The target for which a route is looked for.
+/// Returns the target by which the router looks up the route.
 ///
-/// A gateway may have decoded the path, and it may not have done so. So the path
-/// is not decoded again: each character in it is one of a segment, and a `%` is a
-/// `%`. What a route matches in the end is this very text. No path of the API
-/// needs an escaped character.
+/// Some gateways decode the path, and some don't. So the path is not decoded
+/// again: each character is a character of a segment, and a `%` is a `%`.
+/// Routes are matched with exactly this text. No path of the API needs an
+/// escaped character.
 ///
-/// An escaped slash that was decoded makes two segments of one. The gateway
-/// looked for its route before, and has checked the caller for that route; so the
-/// path must be one that this route fits.
+/// An escaped slash that a gateway decodes turns one segment into two. The
+/// gateway looked its route up before that, and checked the caller for that
+/// route; so the path must fit that route.
 fn target(path: &str, route: Option<&str>, query: &str) -> String {
     if !path.starts_with('/') || !route.is_none_or(|route| fits(route, path)) {
-        // No service has a route for the root.
+        // No service has a route for `/`.
         return "/".to_owned();
     }
     let path = escaped(path, |byte| byte == b'/');
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
-/// Whether a gateway's route, such as `/orders/{id}`, fits a path.
+/// Returns whether a gateway's route, such as `/orders/{id}`, fits a path.
 fn fits(route: &str, path: &str) -> bool {
-    // Such a route leaves it to the function to look for one.
+    // With such a route, the function looks the route up.
     if route.contains("+}") {
         return true;
     }
@@ -215,8 +218,8 @@ fn fits(route: &str, path: &str) -> bool {
     }
 }
 
-/// The text, with `%` escapes for all bytes but the unreserved ones (RFC 3986,
-/// section 2.3) and those that are `also_plain`.
+/// Escapes all bytes of the text with `%`, except for the unreserved bytes (RFC
+/// 3986, section 2.3) and the bytes that are `also_plain`.
 fn escaped(text: &str, also_plain: impl Fn(u8) -> bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -229,8 +232,8 @@ fn escaped(text: &str, also_plain: impl Fn(u8) -> bool) -> String {
     escaped
 }
 
-/// Names and values of headers or parameters. A REST API sends each name twice:
-/// with all its values, and with one of them.
+/// Returns the names and values of headers or parameters. A REST API sends each
+/// name twice: with all its values, and with one of them.
 fn pairs<'e>(all_values: &'e Value, one_value: &'e Value) -> Vec<(&'e str, Cow<'e, str>)> {
     let members = |value: &'e Value| value.as_object().into_iter().flat_map(Map::iter);
     let mut pairs = Vec::new();
@@ -245,26 +248,26 @@ fn pairs<'e>(all_values: &'e Value, one_value: &'e Value) -> Vec<(&'e str, Cow<'
     pairs
 }
 
-/// The headers, or `None` if they are too many.
+/// Returns the headers, or `None` if there are too many.
 fn headers(event: &Value) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs(&event["multiValueHeaders"], &event["headers"]) {
-        // Nobody asks for a header whose name is no token.
+        // No code reads a header whose name is not a token.
         let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes()) else { continue };
         headers.try_append(name, header_value(&value)?).ok()?;
     }
     Some(headers)
 }
 
-/// The value, with U+FFFD in place of control characters. So it stays what it is,
-/// a value that means nothing: a header that is left out may be a request without
-/// a condition or a key, and such a request may take effect where it must not.
+/// Replaces control characters of the value by U+FFFD. So the value stays, and
+/// stays invalid. If the header were left out, the request would have no
+/// condition or no key, and might take effect where it must not.
 fn header_value(value: &str) -> Option<HeaderValue> {
     let value = value.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
     HeaderValue::try_from(value.into_bytes()).ok()
 }
 
-/// A body that is said to be Base64 and isn't.
+/// The event says that the body is Base64, and it isn't.
 #[derive(Debug, thiserror::Error)]
 #[error("the body is not Base64")]
 struct NotBase64;
@@ -276,7 +279,7 @@ fn body(event: &Value) -> Body {
     }
     match STANDARD.decode(body.as_bytes()) {
         Ok(body) => Body::from(body),
-        // Whoever reads the body learns of it.
+        // The code that reads the body gets this error.
         Err(_) => Body::from_stream(futures::stream::iter([Err::<Bytes, _>(NotBase64)])),
     }
 }
@@ -316,7 +319,7 @@ fn claim(value: &Value) -> String {
     owned(value).unwrap_or_else(|| value.to_string())
 }
 
-/// What a gateway takes as the answer.
+/// An answer in the format of the gateway.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -324,7 +327,7 @@ pub struct Answer {
     headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     multi_value_headers: BTreeMap<String, Vec<String>>,
-    /// `cargo lambda watch` wants to be told that there are none.
+    /// `cargo lambda watch` requires this member, even if there are no cookies.
     #[serde(skip_serializing_if = "Option::is_none")]
     cookies: Option<[String; 0]>,
     body: String,
@@ -332,8 +335,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The response in the form of the event that it answers.
-    pub async fn of(response: Response, form: Form) -> Self {
+    /// Converts a response to the payload format of the event that it answers.
+    pub async fn of(response: Response, format: PayloadFormat) -> Self {
         let (parts, body) = response.into_parts();
         let mut status = parts.status;
         let body = match body.collect().await {
@@ -362,10 +365,11 @@ impl Answer {
             body,
             is_base64_encoded,
         };
-        match form {
-            // With the same name in both, a REST API would send it twice.
-            Form::V1 => answer.multi_value_headers = values,
-            Form::V2 => {
+        match format {
+            // A REST API would send a header twice whose name is in both
+            // members.
+            PayloadFormat::V1 => answer.multi_value_headers = values,
+            PayloadFormat::V2 => {
                 answer.cookies = Some([]);
                 answer.headers = values.into_iter().map(|(name, values)| (name, values.join(", "))).collect();
             }

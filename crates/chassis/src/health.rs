@@ -1,5 +1,5 @@
-//! `GET /health/{service}`: is it there, and (for administrators) does it
-//! reach its table?
+//! `GET /health/{service}`: answers that the service runs and, for
+//! administrators, that it reaches its table.
 
 use axum::{Json, Router, routing::get};
 use serde::Serialize;
@@ -22,13 +22,13 @@ use crate::{
 };
 
 #[derive(Debug, IntoParams)]
-struct Depth {
+struct HealthQuery {
     /// Also reach the service's table. For administrators.
     #[param(required = false)]
     deep: bool,
 }
 
-impl ReadQuery for Depth {
+impl ReadQuery for HealthQuery {
     fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
         let deep = parameters.optional::<Flag>("deep").is_some_and(|Flag(deep)| deep);
         Some(Self { deep })
@@ -50,17 +50,17 @@ pub struct Health {
     pub table: Option<&'static str>,
 }
 
-/// The health route of `service`.
+/// Returns the health route of `service`.
 pub fn routes(service: &'static str, table: Table) -> Router {
-    let handler = async move |caller: Option<Caller>, Input(Query(depth)): Input<Query<Depth>>| {
-        let table_state = match (depth.deep, caller) {
+    let handler = async move |caller: Option<Caller>, Input(Query(query)): Input<Query<HealthQuery>>| {
+        let table_state = match (query.deep, caller) {
             (false, _) => None,
             (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
             (true, Some(caller)) if !caller.admin => {
                 return Err(Problem::forbidden("A deep check is for administrators."));
             }
             (true, Some(_)) => {
-                // Nothing has this key: that the table answers is all that is asked.
+                // No item has this key: it is enough that the table answers.
                 table.get::<serde::de::IgnoredAny>(&Key::new("HEALTH", "HEALTH")).await?;
                 Some("ok")
             }
@@ -70,7 +70,7 @@ pub fn routes(service: &'static str, table: Table) -> Router {
     Router::new().route(&format!("/health/{service}"), get(handler))
 }
 
-/// What the API's document says of it.
+/// Describes the health route for the API's document.
 pub fn api(service: &str) -> OpenApi {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Health::name()))).build();
     let healthy = ResponseBuilder::new().description("It is there.").content("application/json", content);
@@ -78,11 +78,11 @@ pub fn api(service: &str) -> OpenApi {
         .tag("Health")
         .operation_id(Some(format!("{service}Health")))
         .summary(Some(format!("Is the {service} service there?")))
-        .parameters(Some(Depth::into_params(|| Some(ParameterIn::Query))))
+        .parameters(Some(HealthQuery::into_params(|| Some(ParameterIn::Query))))
         .responses(
             ResponsesBuilder::new()
                 .response("200", healthy)
-                .responses_from_into_responses::<ProblemResponses<(Input<Query<Depth>>, Admin)>>(),
+                .responses_from_into_responses::<ProblemResponses<(Input<Query<HealthQuery>>, Admin)>>(),
         )
         .securities(Some([SecurityRequirement::default(), SecurityRequirement::new(ID_TOKEN, [""; 0])]));
     let path = PathItem::new(HttpMethod::Get, operation);

@@ -1,4 +1,4 @@
-//! The HTTP edge: what every route of every service has around it.
+//! The HTTP edge: the layer around every route of every service.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{
@@ -24,46 +23,40 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::{
+    budget::{EDGE_ANSWER_RESERVE, ORDERS_FUNCTION},
     caller::Authenticator,
-    config::{Configuration, Env},
+    configuration,
     cors::Cors,
     deadline::Deadline,
     gateway::{self, Answer, InvalidEvent, Unroutable},
     invocation::{Invocation, RequestId},
-    problem::{Problem, Unrendered},
+    problem::{PendingProblem, Problem},
     telemetry,
     token::TokenConfig,
     trace::TraceContext,
 };
 
-/// No request body needs more; an order of 50 lines is below 5 KiB.
+/// The maximum size of a request body in bytes. An order of 50 lines is smaller
+/// than 5 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
-/// How long a request may take where no Lambda says so.
-const DEFAULT_TIME: Duration = Duration::from_secs(20);
-/// Kept back at a request's end for writing the answer.
-const ANSWER_RESERVE: Duration = Duration::from_millis(500);
 
-/// What of the environment every function reads that answers requests.
-#[derive(Clone, Debug)]
-pub struct HttpConfig {
-    /// For tokens that no gateway has checked.
-    pub tokens: TokenConfig,
-    /// Which web page may call.
-    pub cors: Cors,
-}
-
-impl Configuration for HttpConfig {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let (tokens, cors) = (TokenConfig::read(env), Cors::read(env));
-        Some(Self { tokens: tokens?, cors: cors? })
+configuration! {
+    /// The settings of every function that answers HTTP requests.
+    #[derive(Clone, Debug)]
+    pub struct HttpConfig {
+        /// For the tokens that no gateway has checked.
+        pub tokens: TokenConfig,
+        /// The web page that may call the function from a browser.
+        pub cors: Cors,
     }
 }
 
-/// Serves `routes` as a Lambda function, for as long as its environment lives.
+/// Serves `routes` as a Lambda function until Lambda ends the function's
+/// environment.
 ///
 /// # Errors
 ///
-/// What Lambda's runtime could not go on from.
+/// If Lambda's runtime fails.
 pub async fn run(routes: Router) -> Result<(), lambda_http::Error> {
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let routes = routes.clone();
@@ -72,23 +65,24 @@ pub async fn run(routes: Router) -> Result<(), lambda_http::Error> {
     .await
 }
 
-/// Answers one event of API Gateway, or of a function URL. Whatever the client
-/// has sent and whatever goes wrong, there is an answer.
+/// Answers one event of API Gateway, or of a function URL. There is an answer
+/// whatever the client has sent, and whatever fails.
 ///
 /// # Errors
 ///
 /// If the event is no HTTP request.
 pub async fn answer(routes: Router, event: &str, context: lambda_http::Context) -> Result<Answer, InvalidEvent> {
-    let (form, mut request) = gateway::read(event).inspect_err(|error| {
+    let (format, mut request) = gateway::read(event).inspect_err(|error| {
         tracing::error!(cause = telemetry::chain(error), "the event cannot be answered");
     })?;
     request.extensions_mut().insert(context);
     let response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
-    Ok(Answer::of(response, form).await)
+    Ok(Answer::of(response, format).await)
 }
 
-/// Puts the edge around a service's routes: identity, deadline, trace, body
-/// limit, panics and problems as documents, one log line a request.
+/// Puts the edge around a service's routes. The edge provides the caller's
+/// identity, the deadline and the trace, turns panics and problems into
+/// documents, and writes one log line per request.
 pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
     routes
         .fallback(|| async { no_such_route() })
@@ -120,10 +114,11 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     let started = Instant::now();
     let (invocation, trace) = (invocation(&request), trace(&request));
     let id = invocation.request_id.clone();
-    // Not the path itself: by mistake, it may hold an address or a name.
+    // The path itself is not logged: by mistake, it may hold an address or a
+    // name.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), route);
-    let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
+    let end = invocation.deadline.earlier_by(EDGE_ANSWER_RESERVE);
     let repeatable = Repeatable::default();
     request.extensions_mut().insert(repeatable.clone());
     request.extensions_mut().insert(authenticator);
@@ -131,10 +126,10 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     request.extensions_mut().insert(trace);
 
     async {
-        // A panic fails this one request; the sandbox goes on.
+        // A panic fails one request, and not the sandbox.
         let handled = match request.extensions().get::<Unroutable>() {
             Some(unroutable) => Ok(Ok(Problem::from(*unroutable).into_response())),
-            None => AssertUnwindSafe(tokio::time::timeout_at(end, next.run(request))).catch_unwind().await,
+            None => AssertUnwindSafe(end.run(next.run(request))).catch_unwind().await,
         };
         let response = match handled {
             Ok(Ok(response)) => response,
@@ -147,7 +142,7 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
             headers.insert("x-request-id", value);
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        // Nobody is asked to repeat what may take effect twice.
+        // A client is not asked to repeat a request that may take effect twice.
         if !repeatable.is_granted() {
             headers.remove(header::RETRY_AFTER);
         }
@@ -159,7 +154,7 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
 }
 
 fn rendered(mut response: Response, id: &RequestId) -> Response {
-    match response.extensions_mut().remove::<Unrendered>().and_then(|problem| problem.take()) {
+    match response.extensions_mut().remove::<PendingProblem>().and_then(|problem| problem.take()) {
         Some(problem) => refused(problem, id),
         None => response,
     }
@@ -168,7 +163,7 @@ fn rendered(mut response: Response, id: &RequestId) -> Response {
 fn refused(problem: Problem, id: &RequestId) -> Response {
     let code = problem.code();
     match problem.cause() {
-        // That others were faster is no failure.
+        // Contention is not a failure.
         Some(cause) if problem.status().is_client_error() => {
             tracing::info!(code, cause = telemetry::chain(cause), "request refused");
         }
@@ -185,11 +180,11 @@ fn invocation(request: &Request) -> Invocation {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         _ => None,
     };
-    // One that no header can hold would be missing in the answer.
+    // An id that no header can hold would be missing in the answer.
     let is_usable = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
     let mut ids = gateway_id.into_iter().chain(lambda.map(|context| context.request_id.clone()));
     let id = ids.find(is_usable).unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    Invocation::new(&id, Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), DEFAULT_TIME))
+    Invocation::new(&id, Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), ORDERS_FUNCTION))
 }
 
 /// The trace that the request belongs to; a new one if its headers name none.
@@ -201,9 +196,10 @@ fn trace(request: &Request) -> TraceContext {
         .unwrap_or_else(TraceContext::start)
 }
 
-/// Whether a request may be repeated when its outcome is not known. Most may: a
-/// route on which that would do the same thing twice asks for a key that names
-/// the request, and says so here where none came.
+/// Whether a client may repeat a request whose outcome is unknown. Most
+/// requests may be repeated. A route on which a repeat would take effect twice
+/// accepts an idempotency key, and denies the repeat here if the request has no
+/// key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repeatable(Arc<AtomicBool>);
 

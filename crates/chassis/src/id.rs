@@ -1,14 +1,14 @@
-//! Ids: a prefix that says what it names, and a UUID.
+//! Ids: a prefix that names the kind of thing, and a UUID.
 
-/// Why a text is not an id of the wanted kind.
+/// The error for a text that is not an id of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be `{prefix}_` followed by a UUID in lower case")]
 pub struct InvalidId {
-    /// The prefix that was expected.
+    /// The expected prefix.
     pub prefix: &'static str,
 }
 
-/// Parses `<prefix>_<uuid>`. Only the canonical lower-case form is taken: two
+/// Parses `<prefix>_<uuid>`. Accepts only the canonical lower-case form: two
 /// spellings of one id would be two keys in a table.
 pub fn parse(prefix: &'static str, text: &str) -> Result<uuid::Uuid, InvalidId> {
     let invalid = InvalidId { prefix };
@@ -17,14 +17,14 @@ pub fn parse(prefix: &'static str, text: &str) -> Result<uuid::Uuid, InvalidId> 
     if uuid.hyphenated().to_string() == rest { Ok(uuid) } else { Err(invalid) }
 }
 
-/// What [`parse`] takes, as a regular expression (ECMA-262) for the API's
-/// document.
+/// Returns the regular expression (ECMA-262) of the texts that [`parse`]
+/// accepts, for the API's document.
 pub fn pattern(prefix: &str) -> String {
     format!("^{prefix}_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$")
 }
 
-/// Declares an id type of its own, so that a product's id can't be passed
-/// where an order's is wanted.
+/// Declares an id type, so that a product's id can't be passed where an order's
+/// id is expected.
 #[macro_export]
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -33,17 +33,18 @@ macro_rules! typed_id {
         pub struct $name(::uuid::Uuid);
 
         impl $name {
-            /// A new id. Version 7, so that ids sort by the time they were made.
+            /// Generates an id. Its UUID has version 7, so that ids sort by the
+            /// time at which they were generated.
             pub fn generate() -> Self {
                 Self(::uuid::Uuid::now_v7())
             }
 
-            /// The id of this kind with that UUID.
+            /// Returns the id with this UUID.
             pub const fn from_uuid(uuid: ::uuid::Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// The UUID without its prefix.
+            /// Returns the UUID without the prefix.
             pub const fn uuid(self) -> ::uuid::Uuid {
                 self.0
             }
@@ -93,7 +94,7 @@ typed_id!(
     "user"
 );
 
-/// Nothing: without the feature `aws` there is no API to describe.
+/// Expands to nothing: without the feature `aws`, there is no API to describe.
 #[cfg(not(feature = "aws"))]
 #[doc(hidden)]
 #[macro_export]
@@ -110,7 +111,7 @@ mod tests {
     );
 
     #[test]
-    fn an_id_reads_back_what_it_wrote() {
+    fn an_id_survives_formatting_and_parsing() {
         let id = ThingId::generate();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(ThingId::from_uuid(id.uuid()), id);

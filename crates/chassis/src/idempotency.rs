@@ -1,5 +1,5 @@
-//! The client's name for what it asks for once, however often it has to ask
-//! (IETF draft draft-ietf-httpapi-idempotency-key-header).
+//! Idempotency keys: with a key, a client may repeat a request, and the request
+//! takes effect once (IETF draft draft-ietf-httpapi-idempotency-key-header).
 
 use std::{str::FromStr, time::Duration};
 
@@ -7,61 +7,62 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// How long a key is remembered.
-pub const KEY_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The most characters of a key, as Stripe has it.
-pub const MAX_KEY: usize = 255;
-/// The header that a key comes in.
+/// How long a key is stored.
+pub const KEY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The maximum length of a key in characters; the same as at Stripe.
+pub const MAX_KEY_LENGTH: usize = 255;
+/// The request header with the key.
 pub const HEADER: &str = "Idempotency-Key";
 
-/// A key.
+/// An idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// Why a text is no key.
+/// The error for a text that is not an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to {MAX_KEY} visible ASCII characters other than a comma, bare or in double quotes")]
+#[error("must be 1 to {MAX_KEY_LENGTH} visible ASCII characters other than a comma, bare or in double quotes")]
 pub struct InvalidKey;
 
 impl FromStr for IdempotencyKey {
     type Err = InvalidKey;
 
-    /// Takes the quoted form of the draft and the bare one that most clients
-    /// send; both name the same key. No comma: an HTTP API's gateway, and any
-    /// proxy, may put two keys into one line with one (RFC 9110, section 5.3).
+    /// Accepts the quoted form of the draft and the bare form that most clients
+    /// send; a key is the same in both forms. A key has no comma: an HTTP API's
+    /// gateway, and any proxy, may join two headers into one with a comma (RFC
+    /// 9110, section 5.3).
     fn from_str(header: &str) -> Result<Self, InvalidKey> {
         let bare = header.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(header);
         let visible = bare.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\,".contains(&b));
-        if visible && (1..=MAX_KEY).contains(&bare.len()) { Ok(Self(bare.to_owned())) } else { Err(InvalidKey) }
+        if visible && (1..=MAX_KEY_LENGTH).contains(&bare.len()) { Ok(Self(bare.to_owned())) } else { Err(InvalidKey) }
     }
 }
 
 impl IdempotencyKey {
-    /// The key without quotes.
+    /// Returns the key without quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A key, and what it is used for.
+/// A key, and the request that it is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUse {
     /// The client's key.
     pub key: IdempotencyKey,
     /// A digest of the request.
     pub fingerprint: String,
-    /// When the key may be used for something else.
+    /// The time from which the key may be used for another request.
     pub expires_at: Timestamp,
 }
 
 impl KeyUse {
-    /// The use of `key` at `now`, for this request.
+    /// The use of `key` for `request`, beginning at `now`.
     ///
     /// # Errors
     ///
-    /// Where the request can't be written as JSON.
+    /// If the request can't be serialised as JSON.
     pub fn new<T: Serialize>(key: IdempotencyKey, request: &T, now: Timestamp) -> Result<Self, serde_json::Error> {
-        Ok(Self { key, fingerprint: fingerprint(request)?, expires_at: now + KEY_KEPT })
+        Ok(Self { key, fingerprint: fingerprint(request)?, expires_at: now + KEY_RETENTION })
     }
 }
 
@@ -77,12 +78,12 @@ pub enum InsertOutcome<T> {
     KeyMismatch,
 }
 
-/// A digest of a request: the same for two spellings of one request, another
-/// for another request.
+/// Returns a digest of a request. Two spellings of one request have one digest,
+/// and two requests have two digests.
 ///
 /// # Errors
 ///
-/// Where the request can't be written as JSON.
+/// If the request can't be serialised as JSON.
 pub fn fingerprint<T: Serialize>(request: &T) -> Result<String, serde_json::Error> {
     let request = serde_json::to_vec(request)?;
     Ok(Sha256::digest(request).iter().map(|byte| format!("{byte:02x}")).collect())
@@ -93,7 +94,7 @@ mod http {
     use ::http::HeaderMap;
     use ::http::StatusCode;
 
-    use super::{HEADER, IdempotencyKey, InvalidKey, MAX_KEY};
+    use super::{HEADER, IdempotencyKey, InvalidKey, MAX_KEY_LENGTH};
     use crate::{
         http::Repeatable,
         input::{Part, Sent},
@@ -105,25 +106,29 @@ mod http {
     schema!(
         IdempotencyKey,
         "IdempotencyKey",
-        text(format!(r#"^("[!#-+\--\[\]-~]{{1,{MAX_KEY}}}"|[!#-+\--\[\]-~]{{1,{MAX_KEY}}})$"#), "checkout-7f3a")
+        text(
+            format!(r#"^("[!#-+\--\[\]-~]{{1,{MAX_KEY_LENGTH}}}"|[!#-+\--\[\]-~]{{1,{MAX_KEY_LENGTH}}})$"#),
+            "checkout-7f3a"
+        )
     );
 
-    /// The request's key, if it has one.
+    /// The request's idempotency key, if the request has one.
     #[derive(Clone, Debug)]
     pub struct Key(pub Option<IdempotencyKey>);
 
     impl Part for Key {
         async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
             let key = key(&sent.head().headers);
-            // Who has to name the request, and doesn't, must not repeat it.
+            // Without a key, a repeat of this request could take effect twice.
             if let (Ok(None), Some(repeatable)) = (&key, sent.head().extensions.get::<Repeatable>()) {
                 repeatable.deny();
             }
-            Ok(sent.fields().take(HEADER, key).map(Self))
+            Ok(sent.fields().check(HEADER, key).map(Self))
         }
     }
 
-    /// One key at most: of two, neither is surely the one that was meant.
+    /// Accepts one key at most: of two keys, nobody knows which one the client
+    /// meant.
     fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, String> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -155,7 +160,7 @@ pub use self::http::{Key, mismatch};
 
 #[cfg(test)]
 mod tests {
-    use super::{IdempotencyKey, MAX_KEY};
+    use super::{IdempotencyKey, MAX_KEY_LENGTH};
 
     #[test]
     fn the_quoted_and_the_bare_form_are_one_key() {
@@ -164,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_key_is_1_to_255_visible_characters() {
-        assert!("k".repeat(MAX_KEY).parse::<IdempotencyKey>().is_ok());
-        for key in ["", "\"\"", "a b", "a\"b", "ä", "a\nb", &"k".repeat(MAX_KEY + 1)] {
+        assert!("k".repeat(MAX_KEY_LENGTH).parse::<IdempotencyKey>().is_ok());
+        for key in ["", "\"\"", "a b", "a\"b", "ä", "a\nb", &"k".repeat(MAX_KEY_LENGTH + 1)] {
             assert!(key.parse::<IdempotencyKey>().is_err(), "{key}");
         }
     }

@@ -1,8 +1,8 @@
 //! Reading a request: its path, its query and its body.
 //!
-//! One answer names everything that is wrong. Members and parameters are taken
-//! one by one, by name, and [`Fields`] collects what is refused. Why no library
-//! does this is in `docs/adr/0008-requests-are-read-member-by-member.md`.
+//! One answer names every error. Members and parameters are read one by one, by
+//! name, and [`Fields`] collects the errors. The reason why no library does
+//! this is in `docs/adr/0008-requests-are-read-member-by-member.md`.
 
 use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr};
 
@@ -25,24 +25,24 @@ use crate::{
     problem::Problem,
 };
 
-/// What happens to members and parameters that no part has asked for.
+/// The treatment of members and parameters that no part has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
-    /// A client is told of its mistake, before it relies on what has no effect.
+    /// The answer names the unknown member, before the client relies on a
+    /// member without effect.
     Refused,
-    /// A service may be newer than the one that it calls.
+    /// The caller is another service, which may be newer than this service.
     Ignored,
 }
 
-/// A client's request. A handler that has it as an argument gets a request of
-/// which everything is right. `T` is a [`Part`], or a tuple of several. Members
-/// and parameters that no part knows are refused.
+/// A client's request. A handler with this argument gets only valid requests.
+/// `T` is a [`Part`], or a tuple of parts. Members and parameters that no part
+/// reads are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<T>(pub T);
 
-/// The same for a request of another service of the system. Members and
-/// parameters that no part knows are ignored: the caller may be of a later
-/// version.
+/// A request of another service of the system. Members and parameters that no
+/// part reads are ignored: the caller may have a later version.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<T>(pub T);
 
@@ -78,7 +78,7 @@ async fn read_request<T: Part>(request: Request, unknown: Unknown) -> Result<T, 
     let query = serde_urlencoded::from_str(head.uri.query().unwrap_or_default()).map_err(Problem::internal)?;
     let mut sent = Sent { head, query, body: body_text, unknown, asked: Vec::new(), fields: Fields::default() };
     let read = T::read(&mut sent).await?;
-    sent.refuse_unknown_parameters();
+    sent.reject_unknown_parameters();
     sent.fields.finish(read).map_err(Problem::invalid)
 }
 
@@ -93,43 +93,43 @@ const UNKNOWN_MEMBER: &str = "is no member of this object";
 const TWICE: &str = "must be given once";
 const MISSING: &str = "must be given";
 
-/// A request while its parts are being read.
+/// A request whose parts are being read.
 #[derive(Debug)]
 pub struct Sent {
     head: Parts,
     query: Vec<(String, String)>,
     body: Option<Bytes>,
     unknown: Unknown,
-    /// The parameters that a part has asked for.
+    /// The parameters that a part has read.
     asked: Vec<&'static str>,
     fields: Fields,
 }
 
 impl Sent {
-    /// The request without its body.
+    /// Returns the request without its body.
     pub fn head(&self) -> &Parts {
         &self.head
     }
 
-    /// Where a part notes what it refuses.
+    /// Returns the collection to which a part adds its errors.
     pub fn fields(&mut self) -> &mut Fields {
         &mut self.fields
     }
 
-    fn refuse_unknown_parameters(&mut self) {
+    fn reject_unknown_parameters(&mut self) {
         if self.unknown == Unknown::Ignored {
             return;
         }
         for name in unknown_names(self.query.iter().map(|(name, _)| name.as_str()), &self.asked) {
             match name {
-                "" => self.fields.refuse("query", "has a parameter without a name"),
-                name => self.fields.refuse(name, UNKNOWN_PARAMETER),
+                "" => self.fields.reject("query", "has a parameter without a name"),
+                name => self.fields.reject(name, UNKNOWN_PARAMETER),
             }
         }
     }
 }
 
-/// Those names that are not `known`, each once.
+/// Returns the names that are not `known`, each name once.
 fn unknown_names<'n>(names: impl Iterator<Item = &'n str>, known: &[&'static str]) -> Vec<&'n str> {
     let mut unknown: Vec<&str> = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -137,13 +137,13 @@ fn unknown_names<'n>(names: impl Iterator<Item = &'n str>, known: &[&'static str
     unknown
 }
 
-/// Something that is read from a request.
+/// A part of a request that a handler reads.
 pub trait Part: Sized + Send {
-    /// Whether it is in the request's body.
+    /// Whether the part is read from the request's body.
     const HAS_BODY: bool = false;
 
-    /// Reads the part. It returns `None` if [`Sent::fields`] says what is wrong
-    /// with it, and a problem if it makes no sense to look at anything else.
+    /// Reads the part. Returns `None` if errors were added to [`Sent::fields`],
+    /// and a problem if the other parts need not be read.
     fn read(sent: &mut Sent) -> impl Future<Output = Result<Option<Self>, Problem>> + Send;
 }
 
@@ -163,7 +163,7 @@ macro_rules! parts {
 parts!(A a, B b);
 parts!(A a, B b, C c);
 
-/// The route's `{id}`.
+/// The parameter `{id}` of the route.
 #[derive(Clone, Copy, Debug)]
 pub struct Id<T>(pub T);
 
@@ -172,26 +172,26 @@ impl<T: FromStr<Err: fmt::Display> + Send> Part for Id<T> {
         let id = Path::<String>::from_request_parts(&mut sent.head, &()).await;
         let id = id.map_err(|_| "must be readable text".to_owned());
         let id = id.and_then(|Path(text)| text.parse().map_err(|error: T::Err| error.to_string()));
-        Ok(sent.fields.take("id", id).map(Self))
+        Ok(sent.fields.check("id", id).map(Self))
     }
 }
 
 impl<T: FromStr<Err: fmt::Display>> Problems for Id<T> {
     fn problems() -> Vec<Problem> {
         let unparsed = "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error));
-        // Characters that no path can have leave nothing that a route fits.
+        // A path with characters that no path can have fits no route.
         unparsed.into_iter().chain([no_such_route()]).collect()
     }
 }
 
-/// The query's parameters.
+/// The parameters of the query.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
-/// What a query can say.
+/// A type that is read from a query.
 pub trait ReadQuery: Sized {
-    /// Takes all parameters before it returns `None` for want of one: a
-    /// parameter that is not taken counts as unknown.
+    /// Reads all parameters before it returns `None` because one is missing: a
+    /// parameter that is not read counts as unknown.
     fn read(parameters: &mut Parameters<'_>) -> Option<Self>;
 }
 
@@ -208,7 +208,7 @@ impl<T> Problems for Query<T> {
     }
 }
 
-/// The parameters of a query, taken by name.
+/// The parameters of a query, which are read by name.
 #[derive(Debug)]
 pub struct Parameters<'a> {
     query: &'a [(String, String)],
@@ -217,7 +217,7 @@ pub struct Parameters<'a> {
 }
 
 impl Parameters<'_> {
-    /// A parameter that may be left out.
+    /// Reads a parameter that may be missing.
     pub fn optional<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
         self.asked.push(name);
         let mut values = self.query.iter().filter(|(other, _)| other == name);
@@ -227,21 +227,22 @@ impl Parameters<'_> {
         } else {
             text.parse().map_err(|error: T::Err| error.to_string())
         };
-        self.fields.take(name, value)
+        self.fields.check(name, value)
     }
 
-    /// The `cursor` of a list. The list itself refuses one that is not its own,
-    /// with a code of its own; beside other errors it is named here, too.
+    /// Reads the `cursor` of a list. The list itself refuses a cursor of
+    /// another list, with its own code; if there are other errors, the answer
+    /// names an unreadable cursor, too.
     pub fn cursor(&mut self) -> Option<page::Cursor> {
         let cursor: page::Cursor = self.optional("cursor")?;
         if !cursor.is_readable() {
-            self.fields.mention("cursor", InvalidCursor);
+            self.fields.append_if_rejected("cursor", InvalidCursor);
         }
         Some(cursor)
     }
 }
 
-/// A parameter that is true or false.
+/// A parameter whose value is true or false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag(pub bool);
 
@@ -253,17 +254,17 @@ impl FromStr for Flag {
     }
 }
 
-/// The body, an object in JSON.
+/// The body, which is a JSON object.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<T>(pub T);
 
-/// What a body can say.
+/// A type that is read from a body.
 pub trait ReadBody: Sized {
-    /// What else it takes to judge the body: who sends it, or `()`.
+    /// The context for validating the body: for example the caller, or `()`.
     type Context: FromRequestParts<(), Rejection: Into<Problem>> + Send + Sync;
 
-    /// Takes all members before it returns `None` for want of one: a member
-    /// that is not taken counts as unknown.
+    /// Reads all members before it returns `None` because one is missing: a
+    /// member that is not read counts as unknown.
     fn read(body: &mut Object<'_, '_>, context: &Self::Context) -> Option<Self>;
 }
 
@@ -296,11 +297,11 @@ impl<T> Problems for Body<T> {
     }
 }
 
-/// Reads a body as [`Input`] does. For tests that try what could be sent.
+/// Reads a body as [`Input`] does, for tests.
 ///
 /// # Errors
 ///
-/// What the route answers to a bad body.
+/// If the body is not valid: the problem that the route answers.
 pub fn parse<T: ReadBody>(body: &[u8], context: &T::Context) -> Result<T, Problem> {
     let mut fields = Fields::default();
     let read = read_body(body, Unknown::Refused, &mut fields, |body| T::read(body, context))?;
@@ -317,13 +318,13 @@ fn read_body<T>(
     let value: &RawValue = serde_json::from_str(body).map_err(|error| malformed(&error))?;
     let place = Place { path: String::new(), value, unknown, fields };
     if !place.value.get().starts_with('{') {
-        return Ok(place.refuse("must be an object"));
+        return Ok(place.reject("must be an object"));
     }
     let Members(members) = serde_json::from_str(value.get()).map_err(|error| malformed(&error))?;
     Ok(place.members(members, read))
 }
 
-/// A value of the body, where it stands.
+/// A value of the body, and its path.
 #[derive(Debug)]
 pub struct Place<'f, 'b> {
     path: String,
@@ -333,10 +334,10 @@ pub struct Place<'f, 'b> {
 }
 
 impl<'b> Place<'_, 'b> {
-    /// Notes why there is no value that can be used here.
-    pub fn refuse<T>(self, detail: impl ToString) -> Option<T> {
+    /// Adds an error for this value.
+    pub fn reject<T>(self, detail: impl ToString) -> Option<T> {
         let field = if self.path.is_empty() { "body" } else { &self.path };
-        self.fields.refuse(field, detail);
+        self.fields.reject(field, detail);
         None
     }
 
@@ -348,12 +349,12 @@ impl<'b> Place<'_, 'b> {
         let Self { path, unknown, fields, .. } = self;
         let mut object = Object { path, members, asked: Vec::new(), unknown, fields };
         let value = read(&mut object);
-        object.refuse_unknown_members();
+        object.reject_unknown_members();
         value
     }
 }
 
-/// An object, whose members are taken by name.
+/// An object, whose members are read by name.
 #[derive(Debug)]
 pub struct Object<'f, 'b> {
     path: String,
@@ -364,24 +365,24 @@ pub struct Object<'f, 'b> {
 }
 
 impl<'b> Object<'_, 'b> {
-    /// A member that must be there.
+    /// Reads a member that must be given.
     pub fn required<T>(&mut self, name: &'static str, read: impl FnOnce(Place<'_, 'b>) -> Option<T>) -> Option<T> {
         match self.take(name)? {
             Some(value) => read(self.place(name, value)),
             None => {
-                self.refuse(name, MISSING);
+                self.reject(name, MISSING);
                 None
             }
         }
     }
 
-    /// A member that may be left out, or null.
+    /// Reads a member that may be missing or null.
     pub fn optional<T>(&mut self, name: &'static str, read: impl FnOnce(Place<'_, 'b>) -> Option<T>) -> Option<T> {
         let value = self.take(name)?.filter(|value| value.get() != "null")?;
         read(self.place(name, value))
     }
 
-    /// A member that is `default` if it is left out, or null.
+    /// Reads a member that is `default` if it is missing or null.
     pub fn optional_or<T>(
         &mut self,
         name: &'static str,
@@ -394,30 +395,33 @@ impl<'b> Object<'_, 'b> {
         }
     }
 
-    /// Whether a member is there and not null, be it right or wrong.
+    /// Returns whether a member is given and not null, whether or not it is
+    /// valid.
     pub fn is_given(&self, name: &str) -> bool {
         self.members.iter().any(|(other, value)| other == name && value.get() != "null")
     }
 
-    /// Notes why a member is refused.
-    pub fn refuse(&mut self, name: &str, detail: impl ToString) {
+    /// Adds an error for a member.
+    pub fn reject(&mut self, name: &str, detail: impl ToString) {
         let path = self.path_of(name);
-        self.fields.refuse(&path, detail);
+        self.fields.reject(&path, detail);
     }
 
-    /// What was parsed of a member, or `None` with the reason noted.
+    /// Returns the value that was parsed of a member, or adds the error and
+    /// returns `None`.
     pub fn check<T, E: fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
         let path = self.path_of(name);
-        self.fields.take(&path, parsed)
+        self.fields.check(&path, parsed)
     }
 
-    /// The member's value, if any; nothing at all if it can't be told which.
+    /// Returns the member's value, if the member is given. Adds an error and
+    /// returns `None` if the member is given twice.
     fn take(&mut self, name: &'static str) -> Option<Option<&'b RawValue>> {
         self.asked.push(name);
         let mut values = self.members.iter().filter(|(other, _)| other == name).map(|(_, value)| *value);
         let value = values.next();
         if values.next().is_some() {
-            self.refuse(name, TWICE);
+            self.reject(name, TWICE);
             return None;
         }
         Some(value)
@@ -431,23 +435,24 @@ impl<'b> Object<'_, 'b> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    fn refuse_unknown_members(&mut self) {
+    fn reject_unknown_members(&mut self) {
         if self.unknown == Unknown::Ignored {
             return;
         }
         for name in unknown_names(self.members.iter().map(|(name, _)| name.as_str()), &self.asked) {
             if name.is_empty() {
                 let path = if self.path.is_empty() { "body" } else { &self.path };
-                self.fields.refuse(path, "has a member without a name");
+                self.fields.reject(path, "has a member without a name");
             } else {
                 let path = self.path_of(name);
-                self.fields.refuse(&path, UNKNOWN_MEMBER);
+                self.fields.reject(&path, UNKNOWN_MEMBER);
             }
         }
     }
 }
 
-/// The members of an object as they are written, repeated ones included.
+/// The members of an object in the order of the text, including repeated
+/// members.
 struct Members<'b>(Vec<(String, &'b RawValue)>);
 
 impl<'b> Deserialize<'b> for Members<'b> {
@@ -477,73 +482,74 @@ impl<'b> Deserialize<'b> for Members<'b> {
 /// Reads an object.
 pub fn object<'b, T>(place: Place<'_, 'b>, read: impl FnOnce(&mut Object<'_, 'b>) -> Option<T>) -> Option<T> {
     if !place.value.get().starts_with('{') {
-        return place.refuse("must be an object");
+        return place.reject("must be an object");
     }
     match serde_json::from_str(place.value.get()) {
         Ok(Members(members)) => place.members(members, read),
-        Err(_) => place.refuse("has a member whose name is no text"),
+        Err(_) => place.reject("has a member whose name is no text"),
     }
 }
 
-/// Reads a list of so many entries. An entry that is refused is `None`; the
-/// others can be looked at all the same.
+/// Reads a list whose number of entries is in `length`. An entry that is not
+/// valid is `None`, so that the other entries are validated, too.
 pub fn list<'b, T>(
     place: Place<'_, 'b>,
     length: RangeInclusive<usize>,
     mut read: impl FnMut(Place<'_, 'b>) -> Option<T>,
 ) -> Option<Vec<Option<T>>> {
     let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(place.value.get()) else {
-        return place.refuse("must be a list");
+        return place.reject("must be a list");
     };
-    // Thousands of entries would have thousands of errors.
+    // The entries of a list that is too long are not read: they could have
+    // thousands of errors.
     if !length.contains(&entries.len()) {
-        return place.refuse(format_args!("must have from {} to {} entries", length.start(), length.end()));
+        return place.reject(format_args!("must have from {} to {} entries", length.start(), length.end()));
     }
     let Place { path, unknown, fields, .. } = place;
     let entries = entries.into_iter().enumerate();
     Some(entries.map(|(n, value)| read(Place { path: format!("{path}[{n}]"), value, unknown, fields })).collect())
 }
 
-/// Reads a text, and what it means.
+/// Reads a text and parses it.
 pub fn text<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
     if !place.value.get().starts_with('"') {
-        return place.refuse("must be a text");
+        return place.reject("must be a text");
     }
     match serde_json::from_str::<String>(place.value.get()).map(|text| text.parse()) {
         Ok(Ok(value)) => Some(value),
-        Ok(Err(error)) => place.refuse(error),
-        Err(_) => place.refuse("must be a text of Unicode characters"),
+        Ok(Err(error)) => place.reject(error),
+        Err(_) => place.reject("must be a text of Unicode characters"),
     }
 }
 
-/// Reads a value from the very characters that stand in the body: a number so
-/// that no float is ever involved.
+/// Reads a value from its characters in the body. A number is read without a
+/// float.
 pub fn verbatim<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
     match place.value.get().parse() {
         Ok(value) => Some(value),
-        Err(error) => place.refuse(error),
+        Err(error) => place.reject(error),
     }
 }
 
-/// Reads a whole number, however it is written: `3.0` is one, too, for JSON
-/// Schema and for languages that know but one kind of number.
+/// Reads a whole number in any spelling. `3.0` is a whole number, too: in JSON
+/// Schema, and in languages with one type of number.
 pub fn whole<T: TryFrom<i64, Error: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
-    let Some(number) = whole_number(place.value.get()) else { return place.refuse("must be a whole number") };
+    let Some(number) = whole_number(place.value.get()) else { return place.reject("must be a whole number") };
     match T::try_from(number) {
         Ok(value) => Some(value),
-        Err(error) => place.refuse(error),
+        Err(error) => place.reject(error),
     }
 }
 
-/// The number, or the nearest one that an `i64` can hold: nothing that is
-/// counted here comes near that.
+/// Returns the number, or the nearest number that an `i64` can hold. No valid
+/// quantity is as large.
 fn whole_number(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| b.is_ascii_digit()) {
         let nearest = if text == digits { i64::MAX } else { i64::MIN };
         return Some(text.parse().unwrap_or(nearest));
     }
-    // What is no number at all can't be read as one, either.
+    // A text that is not a number can't be parsed here.
     let number = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
     let number = number.ok()?.normalize();
     let whole = (number.scale() == 0).then(|| number.mantissa())?;
@@ -568,7 +574,8 @@ fn unsupported_media_type() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
-/// 415 that says what would be taken (RFC 9110, section 15.5.16; RFC 7694).
+/// 415 with a header that names the accepted encoding (RFC 9110, section
+/// 15.5.16; RFC 7694).
 fn unsupported_content_encoding() -> Problem {
     let detail = "Send the body as it is, without a `Content-Encoding`.";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail)
@@ -584,7 +591,8 @@ fn unreadable_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body could not be read.")
 }
 
-/// Whether the body is sent as it is. `identity` says so, too.
+/// Returns whether the body has no content encoding. `identity` means no
+/// encoding.
 fn is_plain(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("unreadable"));
     let mut codings = codings.flat_map(|value| value.split(',')).map(str::trim);
@@ -605,12 +613,12 @@ mod tests {
     };
 
     #[derive(Debug)]
-    struct Bill {
+    struct Invoice {
         lines: Vec<(u32, String)>,
         total: Amount,
     }
 
-    impl ReadBody for Bill {
+    impl ReadBody for Invoice {
         type Context = ();
 
         fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
@@ -625,7 +633,7 @@ mod tests {
         }
     }
 
-    fn bill(json: &str) -> Result<Bill, Vec<String>> {
+    fn invoice(json: &str) -> Result<Invoice, Vec<String>> {
         parse(json.as_bytes(), &()).map_err(|problem| {
             let problem: serde_json::Value = serde_json::from_str(&problem.render("r-1")).unwrap();
             let errors = problem["errors"].as_array().cloned().unwrap_or_default();
@@ -634,53 +642,53 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_named_wherever_it_stands() {
+    fn an_answer_names_every_error_with_its_path() {
         let json =
             r#"{"lines":[{"count":1,"what":2},{"count":"x","more":1},7],"total":"5","currency":"XAU","a":1,"a":2}"#;
         let wrong = ["lines[0].what", "lines[1].count", "lines[1].what", "lines[1].more", "lines[2]", "total"];
-        assert_eq!(bill(json).unwrap_err(), [&wrong[..], &["currency", "a"]].concat());
-        assert_eq!(bill("{}").unwrap_err(), ["lines", "total"]);
+        assert_eq!(invoice(json).unwrap_err(), [&wrong[..], &["currency", "a"]].concat());
+        assert_eq!(invoice("{}").unwrap_err(), ["lines", "total"]);
     }
 
     #[test]
-    fn a_member_that_comes_twice_or_has_no_name_is_refused() {
+    fn a_repeated_member_and_a_member_without_a_name_are_refused() {
         let json = r#"{"lines":[{"count":1,"count":1,"what":"x"}],"total":5,"total":5,"":1}"#;
-        assert_eq!(bill(json).unwrap_err(), ["lines[0].count", "total", "body"]);
-        assert_eq!(bill(r#"{"lines":[{"count":1,"what":"x","":1}],"total":5}"#).unwrap_err(), ["lines[0]"]);
-        // The same name, in other letters.
-        assert_eq!(bill(r#"{"lines":[],"total":5,"tot\u0061l":5}"#).unwrap_err(), ["lines", "total"]);
+        assert_eq!(invoice(json).unwrap_err(), ["lines[0].count", "total", "body"]);
+        assert_eq!(invoice(r#"{"lines":[{"count":1,"what":"x","":1}],"total":5}"#).unwrap_err(), ["lines[0]"]);
+        // The same name, spelled with an escape.
+        assert_eq!(invoice(r#"{"lines":[],"total":5,"tot\u0061l":5}"#).unwrap_err(), ["lines", "total"]);
     }
 
     #[test]
-    fn what_is_no_json_has_no_fields() {
+    fn a_body_that_is_not_json_is_refused_without_field_errors() {
         for json in ["", "{", "{}{}", "{'a':1}", "{\"a\":01}", "{\"a\":\"\n\"}", "\u{feff}{}", "{\"\\ud800\":1}"] {
-            assert!(bill(json).unwrap_err().is_empty(), "{json}");
+            assert!(invoice(json).unwrap_err().is_empty(), "{json}");
         }
         for json in ["[]", "7", "null", "\"x\""] {
-            assert_eq!(bill(json).unwrap_err(), ["body"], "{json}");
+            assert_eq!(invoice(json).unwrap_err(), ["body"], "{json}");
         }
     }
 
     #[test]
-    fn however_deep_it_is_it_can_be_refused() {
+    fn a_deeply_nested_body_is_refused_without_a_stack_overflow() {
         let deep = ["[".repeat(30_000), "]".repeat(30_000)].concat();
-        assert_eq!(bill(&format!("{{\"lines\":{deep},\"total\":1,\"x\":{deep}}}")).unwrap_err(), ["lines[0]", "x"]);
+        assert_eq!(invoice(&format!("{{\"lines\":{deep},\"total\":1,\"x\":{deep}}}")).unwrap_err(), ["lines[0]", "x"]);
     }
 
     #[test]
-    fn null_is_left_out_where_a_member_may_be() {
-        assert!(bill(r#"{"lines":[{"count":1,"what":"x"}],"total":5,"currency":null}"#).is_ok());
-        assert_eq!(bill(r#"{"lines":null,"total":null}"#).unwrap_err(), ["lines", "total"]);
+    fn null_counts_as_missing_for_an_optional_member() {
+        assert!(invoice(r#"{"lines":[{"count":1,"what":"x"}],"total":5,"currency":null}"#).is_ok());
+        assert_eq!(invoice(r#"{"lines":null,"total":null}"#).unwrap_err(), ["lines", "total"]);
     }
 
     #[test]
     fn money_keeps_its_digits() {
-        let bill = bill(r#"{"lines":[{"count":3.0,"what":"x"}],"total":9007199254740.93}"#).unwrap();
-        assert_eq!((bill.lines[0].0, bill.total.to_string().as_str()), (3, "9007199254740.93"));
+        let invoice = invoice(r#"{"lines":[{"count":3.0,"what":"x"}],"total":9007199254740.93}"#).unwrap();
+        assert_eq!((invoice.lines[0].0, invoice.total.to_string().as_str()), (3, "9007199254740.93"));
     }
 
     #[test]
-    fn a_whole_number_may_be_written_in_other_ways() {
+    fn a_whole_number_has_several_spellings() {
         for (text, number) in [("3", 3), ("3.0", 3), ("-2.00", -2), ("1e2", 100), ("1E+2", 100), ("-0", 0)] {
             assert_eq!(whole_number(text), Some(number), "{text}");
         }

@@ -1,13 +1,15 @@
 //! Technical code that every service shares.
 //!
-//! The rule of this crate: nothing in it knows what an order or a product is.
-//! A service that wants another's data asks for it over HTTP.
+//! No module of this crate knows what an order or a product is, except for
+//! [`budget`], which compares the time limits of all services. A service that
+//! needs the data of another service asks for them over HTTP.
 //!
 //! Without the `aws` feature only the modules that pure domain code needs are
 //! compiled, so that a domain can be tested without building the SDK.
 
 #![warn(missing_docs)]
 
+pub mod budget;
 pub mod clock;
 pub mod contact;
 pub mod deadline;

@@ -9,15 +9,15 @@ use serde_json::json;
 /// The namespace of every metric of this project.
 pub const NAMESPACE: &str = "Holdfast";
 
-/// The dimension of every metric: which function counted. Stacks of one account
-/// would otherwise count together.
+/// The dimension of every metric: the function's name. Without it, the metrics
+/// of two stacks in one account would be added up.
 pub const DIMENSION: &str = "FunctionName";
 
-/// What Lambda calls this function. Nobody configures it, so it is in no
-/// function's configuration.
+/// The function's name on Lambda. Lambda sets it, so it is in no function's
+/// configuration.
 static FUNCTION: LazyLock<String> = LazyLock::new(|| function(env::var("AWS_LAMBDA_FUNCTION_NAME").ok()));
 
-/// Emits one count.
+/// Writes one count.
 pub fn count(name: &str, value: u64) {
     println!("{}", line(&FUNCTION, name, value, jiff::Timestamp::now().as_millisecond()));
 }

@@ -7,36 +7,36 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
-/// The largest amount: 15 significant digits, which any JSON reader that
-/// keeps numbers as doubles still reads exactly (IEEE 754, binary64).
+/// The largest amount. It has 15 significant digits, so that a JSON reader that
+/// keeps numbers as doubles (IEEE 754, binary64) reads every amount exactly.
 pub const MAX_MINOR_UNITS: u64 = 999_999_999_999_999;
 
-/// A currency of ISO 4217 that people pay with, and that has at most two
+/// A currency of ISO 4217 that is legal tender, and that has at most two
 /// decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Currency(Iso);
 
-/// Why a text is not a currency that is traded in here.
+/// The error for a text that is not an accepted currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be the ISO 4217 code of a currency that is in use and has at most two decimals, such as USD")]
 pub struct InvalidCurrency;
 
 impl Currency {
-    /// United States dollar, the default on the wire.
+    /// United States dollar: the default if a request names no currency.
     pub const USD: Self = Self(Iso::USD);
 
-    /// Japanese yen, which has nothing smaller.
+    /// Japanese yen, which has no decimals.
     pub const JPY: Self = Self(Iso::JPY);
 
-    /// All that are traded in here, by code.
+    /// Returns all accepted currencies, sorted by code.
     pub fn all() -> impl Iterator<Item = Self> {
-        let mut all: Vec<_> = Iso::iter().filter_map(|iso| Self::traded(iso).ok()).collect();
+        let mut all: Vec<_> = Iso::iter().filter_map(|iso| Self::accepted(iso).ok()).collect();
         all.sort_unstable_by_key(|currency| currency.code());
         all.into_iter()
     }
 
-    /// Prices can be set in it.
-    fn traded(iso: Iso) -> Result<Self, InvalidCurrency> {
+    /// Accepts the currencies in which a price can be set.
+    fn accepted(iso: Iso) -> Result<Self, InvalidCurrency> {
         let is_paid_with = iso.flags().iter().all(|flag| match flag {
             // ISO 4217 has both codes of the bolívar in force. Banks and shops
             // use VES; the crate counts it as replaced by VED.
@@ -47,17 +47,17 @@ impl Currency {
         if is_paid_with { Self::known(iso) } else { Err(InvalidCurrency) }
     }
 
-    /// It has at most two decimals.
+    /// Accepts the currencies that have at most two decimals.
     fn known(iso: Iso) -> Result<Self, InvalidCurrency> {
         if iso.exponent().is_some_and(|decimals| decimals <= 2) { Ok(Self(iso)) } else { Err(InvalidCurrency) }
     }
 
-    /// How many decimals an amount has: 2 for USD, 0 for JPY.
+    /// Returns the number of decimals of an amount: 2 for USD, 0 for JPY.
     pub fn decimals(self) -> u32 {
         u32::from(self.0.exponent().unwrap_or_default())
     }
 
-    /// The three letters of ISO 4217.
+    /// Returns the three letters of ISO 4217.
     pub fn code(self) -> &'static str {
         self.0.code()
     }
@@ -73,7 +73,7 @@ impl FromStr for Currency {
     type Err = InvalidCurrency;
 
     fn from_str(code: &str) -> Result<Self, InvalidCurrency> {
-        Iso::from_code(code).ok_or(InvalidCurrency).and_then(Self::traded)
+        Iso::from_code(code).ok_or(InvalidCurrency).and_then(Self::accepted)
     }
 }
 
@@ -89,8 +89,9 @@ impl Serialize for Currency {
     }
 }
 
-/// From a table, an event or another service. An order outlives a currency: one
-/// that has been withdrawn since is still read, though no price can be set in it.
+/// Reads the currency of a table, an event or another service. An order may
+/// outlive a currency: a currency that was withdrawn in the meantime is still
+/// read, although no price can be set in it.
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let code = String::deserialize(deserializer)?;
@@ -98,40 +99,40 @@ impl<'de> Deserialize<'de> for Currency {
     }
 }
 
-/// An amount of money, never negative. Serialised (into a table) as minor
-/// units; what goes over the wire is an [`Amount`] beside a [`Currency`].
+/// An amount of money in a currency, never negative. It is serialised as minor
+/// units. The public API has an [`Amount`] and a [`Currency`] instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
     minor: u64,
     currency: Currency,
 }
 
-/// Why a computation with money has no result.
+/// The reasons why a computation with money has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// More than [`MAX_MINOR_UNITS`].
+    /// The amount is larger than [`MAX_MINOR_UNITS`].
     #[error("the amount is too large")]
     TooLarge,
-    /// Two currencies in one sum.
+    /// The amounts to be added have two currencies.
     #[error("amounts in {0} and {1} can't be added")]
     MixedCurrencies(Currency, Currency),
-    /// More decimals than the currency has.
+    /// The amount has more decimals than the currency.
     #[error("must have at most {0} decimals")]
     TooManyDecimals(u32),
 }
 
 impl Money {
-    /// `minor` minor units (cents for USD) of `currency`.
+    /// Returns `minor` minor units (cents for USD) of `currency`.
     pub fn from_minor(minor: u64, currency: Currency) -> Result<Self, MoneyError> {
         if minor <= MAX_MINOR_UNITS { Ok(Self { minor, currency }) } else { Err(MoneyError::TooLarge) }
     }
 
-    /// Nothing, in `currency`.
+    /// Returns the amount 0 in `currency`.
     pub fn zero(currency: Currency) -> Self {
         Self { minor: 0, currency }
     }
 
-    /// Minor units: cents for USD.
+    /// Returns the minor units: cents for USD.
     pub fn minor(self) -> u64 {
         self.minor
     }
@@ -141,7 +142,7 @@ impl Money {
         self.currency
     }
 
-    /// The sum, if both are of one currency.
+    /// Returns the sum of two amounts of one currency.
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::MixedCurrencies(self.currency, other.currency));
@@ -149,12 +150,12 @@ impl Money {
         Self::from_minor(self.minor.saturating_add(other.minor), self.currency)
     }
 
-    /// The amount, `quantity` times.
+    /// Returns the amount multiplied by `quantity`.
     pub fn times(self, quantity: u32) -> Result<Self, MoneyError> {
         Self::from_minor(self.minor.saturating_mul(u64::from(quantity)), self.currency)
     }
 
-    /// How the amount is written on the wire, beside its currency.
+    /// Returns the amount as a decimal number, without its currency.
     pub fn amount(self) -> Amount {
         Amount(Decimal::new(self.minor as i64, self.currency.decimals()))
     }
@@ -166,14 +167,13 @@ impl fmt::Display for Money {
     }
 }
 
-/// A decimal number as it stands in JSON, before its currency says how many
-/// decimals it may have. Read from the number's own digits, so that no float
-/// is ever involved.
+/// A decimal number in JSON, whose currency is not known yet. It is read from
+/// the number's digits, so that no float is involved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount(Decimal);
 
 impl Amount {
-    /// As money of `currency`.
+    /// Returns the amount as money of `currency`.
     pub fn of(self, currency: Currency) -> Result<Money, MoneyError> {
         let decimals = currency.decimals();
         let mut exact = self.0.normalize();
@@ -186,7 +186,7 @@ impl Amount {
     }
 }
 
-/// Why a text is not an amount.
+/// The error for a text that is not an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a number from 0 with at most two decimals, such as 19.99")]
 pub struct InvalidAmount;
@@ -195,7 +195,8 @@ impl FromStr for Amount {
     type Err = InvalidAmount;
 
     fn from_str(text: &str) -> Result<Self, InvalidAmount> {
-        // Plain digits only: 1e2 is valid JSON, but no one writes a price so.
+        // Only plain digits are accepted: 1e2 is valid JSON, but nobody writes
+        // a price that way.
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && text.len() <= 24;
         let decimal = Decimal::from_str_exact(text).map_err(|_| InvalidAmount)?;
         if plain && decimal.normalize().scale() <= 2 { Ok(Self(decimal)) } else { Err(InvalidAmount) }
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_plain_number_with_two_decimals_is_no_amount() {
+    fn only_a_plain_number_with_at_most_two_decimals_is_an_amount() {
         for json in ["1.005", "-1", "-0.01", "1e2", "\"19.99\"", "null", "true", "[]", "{}", "0.001", "1E400"] {
             assert!(amount(json).is_err(), "{json}");
         }
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_currency_without_cents_takes_none() {
+    fn an_amount_in_a_currency_without_decimals_has_none() {
         let yen: Currency = "JPY".parse().unwrap();
         assert_eq!(amount("100").unwrap().of(yen).unwrap().minor(), 100);
         assert_eq!(amount("100.5").unwrap().of(yen), Err(MoneyError::TooManyDecimals(0)));
@@ -257,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn metals_test_codes_and_three_decimal_currencies_are_not_traded() {
+    fn metals_test_codes_and_currencies_with_three_decimals_are_refused() {
         for code in ["", "usd", "US", "USDX", "XAU", "XXX", "XTS", "KWD", "ZZZ"] {
             assert!(code.parse::<Currency>().is_err(), "{code}");
         }
     }
 
     #[test]
-    fn withdrawn_currencies_and_units_of_account_are_not_traded() {
+    fn withdrawn_currencies_and_units_of_account_are_refused() {
         let withdrawn = ["BGN", "CUC", "HRK", "SLL", "ZWL", "ANG", "DEM", "VEF"];
         let units_of_account =
             ["BOV", "CHE", "CHW", "CLF", "COU", "MXV", "USN", "UYI", "UYW", "XAD", "XDR", "XSU", "XUA"];
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_paid_in_a_currency_that_was_withdrawn_since_is_still_read() {
+    fn an_amount_in_a_withdrawn_currency_is_still_read() {
         let lev: Money = serde_json::from_str(r#"{"minor": 1999, "currency": "BGN"}"#).unwrap();
         assert_eq!(lev.to_string(), "19.99 BGN");
         for code in ["KWD", "XAU", "lev"] {
@@ -285,7 +286,7 @@ mod tests {
     /// ISO 4217, list one, of January 2026, without funds and without the
     /// currencies that have three decimals.
     #[test]
-    fn every_other_currency_of_the_standard_is_traded_with_the_decimals_that_it_has() {
+    fn all_other_currencies_of_the_standard_are_accepted_with_their_decimals() {
         let two = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF \
                    CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL \
                    HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT \
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_an_error_and_never_wraps() {
+    fn too_large_an_amount_is_an_error_and_never_wraps() {
         let most = Money::from_minor(MAX_MINOR_UNITS, Currency::USD).unwrap();
         assert_eq!(most.times(2), Err(MoneyError::TooLarge));
         assert_eq!(most.times(u32::MAX), Err(MoneyError::TooLarge));

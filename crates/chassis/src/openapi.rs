@@ -1,9 +1,9 @@
-//! What the API's document (OpenAPI 3.1) says of the things that all services
-//! share: values on the wire, pages, and problems.
+//! The parts of the API's document (OpenAPI 3.1) that all services share:
+//! values in JSON, pages, and problems.
 //!
-//! Problems are not described a second time. Whatever can refuse a request
-//! gives samples of what it answers, made by the code that answers; the
-//! document tells their statuses, codes, headers and members.
+//! Problems are not described a second time. Each type that can refuse a
+//! request returns samples of its problems, made by the code that answers with
+//! them. The document shows their statuses, codes, headers and members.
 
 use std::{
     borrow::Cow,
@@ -34,18 +34,18 @@ use crate::{
     text,
 };
 
-/// The request that the samples belong to.
+/// The id of the request in the examples.
 const SAMPLE_REQUEST: &str = "5c8f2b1e-7d43-4f0a-9b1c-2e6d8a90c3f7";
 
 /// The UUID of all ids in examples.
 pub const SAMPLE_ID: uuid::Uuid = uuid::Uuid::from_u128(0x0195a8e0_52c4_7d1a_b3f6_8c2d4e6f7a90);
-/// How the document calls the ID token that proves who somebody is.
+/// The document's name for the ID token that proves a person's identity.
 pub const ID_TOKEN: &str = "IdToken";
 
 #[doc(hidden)]
 pub use utoipa;
 
-/// Gives a type its place in the document: its name there, and a schema.
+/// Implements the name and the schema of a type in the document.
 #[macro_export]
 macro_rules! schema {
     ($type:ty, $name:expr, $schema:expr) => {
@@ -72,38 +72,40 @@ macro_rules! id_schema {
     };
 }
 
-/// A text that matches `pattern`, with an example.
+/// Returns the schema of a text that matches `pattern`.
 pub fn text(pattern: impl Into<String>, example: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).examples([example])
 }
 
-/// An id: `prefix`, and a UUID.
+/// Returns the schema of an id: `prefix`, and a UUID.
 pub fn id(prefix: &str) -> ObjectBuilder {
     text(id::pattern(prefix), &format!("{prefix}_{SAMPLE_ID}"))
 }
 
-/// What [`text::line`] takes.
+/// Returns the schema of the texts that [`text::line`] accepts.
 pub fn line(max: usize, example: &str, about: &str) -> ObjectBuilder {
     let about = format!("{about} {}", text::BEYOND_THE_PATTERN);
     text(text::LINE, example).min_length(Some(1)).max_length(Some(max)).description(Some(about))
 }
 
-/// What [`text::paragraph`] takes.
+/// Returns the schema of the texts that [`text::paragraph`] accepts.
 pub fn paragraph(max: usize, example: &str, about: &str) -> ObjectBuilder {
     let about = format!("{about} {}", text::BEYOND_THE_PATTERN);
     text(text::PARAGRAPH, example).min_length(Some(1)).max_length(Some(max)).description(Some(about))
 }
 
-/// A whole number from `least` to `most`.
+/// Returns the schema of a whole number from `least` to `most`.
 pub fn whole(least: i64, most: i64) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most))
 }
 
-/// An amount of money from `least` to `most` minor units, of a currency with
-/// two decimals: what has fewer, writes fewer.
+/// Returns the schema of an amount of money from `least` to `most` minor units,
+/// in a currency with two decimals. An amount in a currency with fewer decimals
+/// fits the schema, too.
 ///
-/// That there are two at most, only the words say. `multipleOf: 0.01` would say
-/// it to people; but validators divide floats, of which 19.99 is no multiple.
+/// The maximum of two decimals stands only in the description. `multipleOf:
+/// 0.01` would be correct, but validators divide floats, and the float 19.99 is
+/// not a multiple.
 pub fn amount(least: u64, most: u64) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Number)
@@ -112,7 +114,7 @@ pub fn amount(least: u64, most: u64) -> ObjectBuilder {
         .examples([19.99])
 }
 
-/// One of these words.
+/// Returns the schema of a text that is one of `words`.
 pub fn one_of(words: impl IntoIterator<Item = impl Into<String>>) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.into_iter().map(Into::into)))
 }
@@ -150,7 +152,7 @@ schema!(
 
 schema!(Limit, "Limit", whole(1, MAX_LIMIT.into()).default(Some(DEFAULT_LIMIT.into())));
 
-/// Where something is, as a header says it.
+/// The value of a `Location` header.
 #[derive(Clone, Copy, Debug)]
 pub struct Location;
 
@@ -192,7 +194,7 @@ impl<T: ToSchema> ToSchema for Page<T> {
     }
 }
 
-/// Says of all objects in requests that they take no members but their own, as
+/// Marks all objects in requests as closed: they accept no unknown members, as
 /// [`input`](crate::input) does.
 #[derive(Clone, Copy, Debug)]
 pub struct OnlyKnownMembers;
@@ -223,7 +225,7 @@ impl Modify for OnlyKnownMembers {
     }
 }
 
-/// The names of the schemas that a part of the document refers to.
+/// Collects the names of the schemas to which a part of the document refers.
 fn find_names(part: &Value, found: &mut BTreeSet<String>) {
     match part {
         Value::Object(members) => {
@@ -236,18 +238,19 @@ fn find_names(part: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A named schema, and what it means where it stands.
+/// Returns a reference to a schema, with a description for this use.
 fn described(name: &str, description: &str) -> RefOr<Schema> {
     RefOr::Ref(Ref::builder().ref_location_from_schema_name(name).description(Some(description)).build())
 }
 
-/// What may refuse a request: a handler's argument, or what the handler does.
+/// A type that may refuse a request: a handler's argument, or the operation
+/// itself.
 pub trait Problems {
-    /// A sample of each problem.
+    /// Returns a sample of each problem.
     fn problems() -> Vec<Problem>;
 }
 
-/// Declares types that stand for what an operation itself may refuse.
+/// Declares types that stand for the problems of an operation itself.
 #[macro_export]
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident: [$($problem:expr),+ $(,)?];)+) => {$(
@@ -278,10 +281,10 @@ all_of!(A, B, C);
 all_of!(A, B, C, D);
 all_of!(A, B, C, D, E);
 
-/// What the HTTP edge and the gateway in front of it may answer to any request.
-struct Everywhere;
+/// The problems that the HTTP edge and the gateway may answer to any request.
+struct AnyRequest;
 
-impl Problems for Everywhere {
+impl Problems for AnyRequest {
     fn problems() -> Vec<Problem> {
         let too_many = "Too many requests at once. Try again in a moment.";
         let no_answer = "No answer; whether the request took effect is not known.";
@@ -289,7 +292,7 @@ impl Problems for Everywhere {
             Problem::internal("a sample"),
             Problem::unavailable("a sample"),
             Problem::throttled("a sample"),
-            // The gateway's own.
+            // The gateway answers with these.
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", too_many)
                 .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", no_answer),
@@ -297,29 +300,30 @@ impl Problems for Everywhere {
     }
 }
 
-/// The responses of an operation that is refused: what any operation may
-/// answer, and the problems of `T`.
+/// The responses of an operation that is refused: the problems of any request,
+/// and the problems of `T`.
 #[derive(Clone, Copy, Debug)]
 pub struct ProblemResponses<T>(PhantomData<T>);
 
 impl<T: Problems> IntoResponses for ProblemResponses<T> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut by_status = BTreeMap::<StatusCode, Vec<Problem>>::new();
-        for problem in T::problems().into_iter().chain(Everywhere::problems()) {
+        for problem in T::problems().into_iter().chain(AnyRequest::problems()) {
             by_status.entry(problem.status()).or_default().push(problem);
         }
         by_status.into_iter().map(|(status, problems)| (status.as_str().to_owned(), response(&problems))).collect()
     }
 }
 
-/// The response that these problems of one status share.
+/// Returns the response for these problems, which have one status.
 fn response(problems: &[Problem]) -> RefOr<Response> {
     let mut codes = BTreeSet::new();
     let samples: Vec<_> = problems.iter().filter(|problem| codes.insert(problem.code())).collect();
     let status = samples.iter().map(|problem| problem.status().as_u16()).take(1);
-    // Each answer is a `Problem` to whoever only wants to catch one; what stands
-    // beside the reference (JSON Schema 2020-12, section 8.2.3.1) says which.
-    // With `allOf`, every generator of clients makes a class of each.
+    // Each answer is a `Problem`, so that a client can catch all of them; the
+    // members beside the reference (JSON Schema 2020-12, section 8.2.3.1)
+    // restrict the codes. With `allOf`, every generator of clients would make a
+    // class for each answer.
     let problem = Ref::from_schema_name(Document::name()).ref_location;
     let mut own = ObjectBuilder::new()
         .schema_type(SchemaType::AnyValue)
@@ -327,9 +331,9 @@ fn response(problems: &[Problem]) -> RefOr<Response> {
         .property("status", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some(status)))
         .property("code", one_of(samples.iter().map(|problem| problem.code())));
     for (name, value) in samples.iter().flat_map(|problem| problem.members()) {
-        own = own.property(name, like(value));
+        own = own.property(name, schema_of_sample(value));
     }
-    // One without more than its code and words needs no example.
+    // A problem that has only a code and a detail needs no example.
     let telling = samples.iter().filter(|problem| problem.has_errors() || !problem.members().is_empty());
     let examples =
         telling.map(|problem| (problem.code(), ExampleBuilder::new().value(Some(rendered(problem))).build()));
@@ -350,13 +354,14 @@ fn rendered(problem: &Problem) -> Value {
     serde_json::from_str(&problem.render(SAMPLE_REQUEST)).unwrap_or_default()
 }
 
-/// The headers that any of the problems has; required, if all of them have it.
+/// Returns the headers of these problems. A header is required if all problems
+/// have it.
 fn headers(problems: &[Problem]) -> impl Iterator<Item = (String, Header)> {
     let samples = problems.iter().flat_map(Problem::headers).map(|(name, value)| (name.as_str(), value));
     let samples: BTreeMap<_, _> = samples.collect();
     samples.into_iter().map(|(name, value)| {
         let everywhere = problems.iter().all(|problem| problem.headers().iter().any(|(other, _)| other == name));
-        // The gateway on AWS renames it where a function has sent it.
+        // The gateway on AWS renames this header of a function's answer.
         let renamed = name == header::WWW_AUTHENTICATE;
         let schema = match value.to_str().unwrap_or_default() {
             seconds if name == header::RETRY_AFTER => {
@@ -366,20 +371,24 @@ fn headers(problems: &[Problem]) -> impl Iterator<Item = (String, Header)> {
             text => one_of([text.to_owned()]),
         };
         let mut header = HeaderBuilder::new().schema(Some(schema)).build();
-        // utoipa has no word for it.
+        // utoipa has no method for this member.
         header.extensions = (everywhere && !renamed).then(|| Extensions::from_iter([("required", true)]));
         (name.to_owned(), header)
     })
 }
 
-/// The schema of values that look like this one.
-fn like(value: &Value) -> Schema {
+/// Returns the schema of values that have the shape of `value`.
+fn schema_of_sample(value: &Value) -> Schema {
     let schema = |kind| ObjectBuilder::new().schema_type(kind);
     match value {
-        Value::Array(items) => ArrayBuilder::new().items(RefOr::T(like(items.first().unwrap_or(&Value::Null)))).into(),
+        Value::Array(items) => {
+            ArrayBuilder::new().items(RefOr::T(schema_of_sample(items.first().unwrap_or(&Value::Null)))).into()
+        }
         Value::Object(members) => members
             .iter()
-            .fold(ObjectBuilder::new(), |object, (name, value)| object.property(name, like(value)).required(name))
+            .fold(ObjectBuilder::new(), |object, (name, value)| {
+                object.property(name, schema_of_sample(value)).required(name)
+            })
             .into(),
         Value::Number(number) if number.is_f64() => schema(Type::Number).into(),
         Value::Number(_) => schema(Type::Integer).into(),

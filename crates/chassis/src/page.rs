@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::store::StoreError;
 
-/// How many entries a page has when the client doesn't say.
+/// The number of entries of a page if the client doesn't name one.
 pub const DEFAULT_LIMIT: u32 = 20;
-/// The most a client may ask for.
+/// The maximum number of entries that a client may ask for.
 pub const MAX_LIMIT: u32 = 100;
-/// The version of what is in a cursor. A later version of this code can tell
-/// its own cursors from these by it.
+/// The version of the content of a cursor. A later version of this code
+/// recognises its own cursors by it.
 const VERSION: u32 = 1;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Page<T> {
-    /// The entries, in the list's order.
+    /// The entries, in the order of the list.
     pub items: Vec<T>,
     /// Where the next page begins; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,37 +26,37 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The same page with every entry turned into something else.
+    /// Applies `f` to every entry.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
     }
 }
 
-/// A cursor that is not of this list.
+/// The error for a cursor of another list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be the `next_cursor` of a page of this same list, unchanged")]
 pub struct InvalidCursor;
 
-/// Why a list can't be shown.
+/// The reasons why a list can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The client's mistake.
+    /// The client sent a wrong cursor.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
-    /// Not the client's.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// How many entries are wanted: 1 to [`MAX_LIMIT`].
+/// The maximum number of entries of a page: 1 to [`MAX_LIMIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(u32);
 
 impl Limit {
-    /// The longest page.
+    /// The maximum.
     pub const MAX: Self = Self(MAX_LIMIT);
 
-    /// As a number.
+    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -68,7 +68,7 @@ impl Default for Limit {
     }
 }
 
-/// Why a text is no limit.
+/// The error for a text that is not a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number from 1 to {MAX_LIMIT}")]
 pub struct InvalidLimit;
@@ -83,11 +83,11 @@ impl FromStr for Limit {
     }
 }
 
-/// Where a page begins, as [`encode`] wrote it.
+/// The position at which a page begins, as [`encode`] wrote it.
 ///
-/// A cursor is no secret and proves nothing: whose list is read never comes
-/// from it. It says which list it is of, so that the wrong list is refused
-/// rather than begun somewhere.
+/// A cursor is not a secret and proves nothing: the owner of the list never
+/// comes from the cursor. The cursor names its list, so that a cursor of
+/// another list is refused, and the page does not begin at a wrong entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cursor(String);
 
@@ -106,7 +106,7 @@ impl fmt::Debug for Cursor {
     }
 }
 
-/// What is in a cursor.
+/// The content of a cursor.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content<L, P> {
@@ -116,20 +116,21 @@ struct Content<L, P> {
     after: P,
 }
 
-/// Writes the position `after` of a list: who asks, and for what.
+/// Encodes the position `after` of `list`. `list` names the owner and the
+/// filters of the list.
 pub fn encode<P: Serialize>(list: &str, after: &P) -> Result<String, serde_json::Error> {
     let content = Content { version: VERSION, list, after };
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&content)?))
 }
 
 impl Cursor {
-    /// The position, if it is one of this `list`.
+    /// Returns the position, if the cursor is of `list`.
     pub fn decode<P: DeserializeOwned>(&self, list: &str) -> Result<P, InvalidCursor> {
         let content: Content<String, P> = self.content()?;
         if content.version == VERSION && content.list == list { Ok(content.after) } else { Err(InvalidCursor) }
     }
 
-    /// Whether it is a cursor of any list.
+    /// Returns whether the text is a cursor of any list.
     pub fn is_readable(&self) -> bool {
         self.content::<serde_json::Value>().is_ok_and(|content| content.version == VERSION)
     }
@@ -149,19 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_fits_its_own_list_only() {
+    fn a_cursor_is_valid_only_for_its_own_list() {
         let cursor = cursor(&encode("user_1/orders", &"ord_9").unwrap());
         assert_eq!(cursor.decode::<String>("user_1/orders").unwrap(), "ord_9");
         assert!(cursor.decode::<String>("user_2/orders").is_err());
     }
 
     #[test]
-    fn what_is_no_cursor_is_refused() {
+    fn a_malformed_cursor_is_refused() {
         for text in ["", "a b", "a=", "\u{e9}"] {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
         assert!(!cursor("AAAA").is_readable() && cursor("AAAA").decode::<String>("s").is_err());
-        // Of a version that this code doesn't know.
+        // A cursor of an unknown version.
         let other = super::Engine::encode(&super::URL_SAFE_NO_PAD, r#"{"v":2,"list":"s","after":"x"}"#);
         assert!(!cursor(&other).is_readable() && cursor(&other).decode::<String>("s").is_err());
     }

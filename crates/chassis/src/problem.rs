@@ -10,14 +10,14 @@ use utoipa::ToSchema;
 
 use crate::{fields::FieldError, page::ListError, store::StoreError};
 
-/// An error as the client sees it, and the cause as only the log sees it.
+/// An error as the client sees it, and its cause, which only the log shows.
 ///
-/// Handlers return it; the HTTP edge renders it (it knows the request id) and
-/// logs the cause.
+/// Handlers return a problem. The HTTP edge, which knows the request id,
+/// renders the problem and logs the cause.
 #[derive(Debug)]
 pub struct Problem(Box<Inner>);
 
-/// Boxed, so that a handler's `Result` stays small.
+/// The content is boxed, so that a handler's `Result` stays small.
 #[derive(Debug)]
 struct Inner {
     status: StatusCode,
@@ -68,7 +68,7 @@ impl Problem {
         }))
     }
 
-    /// 422: the request can be read, but some fields are bad.
+    /// 422: the request can be read, but some fields are not valid.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let names: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         let mut problem =
@@ -77,7 +77,7 @@ impl Problem {
         problem
     }
 
-    /// 422: one bad field.
+    /// 422: one field is not valid.
     pub fn invalid_field(field: &str, detail: impl ToString) -> Self {
         Self::invalid(vec![FieldError::new(field, detail)])
     }
@@ -88,19 +88,19 @@ impl Problem {
             .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
-    /// 403: signed in, but not entitled.
+    /// 403: the caller is signed in, but not entitled.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// Status 404. Also for what belongs to somebody else: whether it exists
-    /// is nobody else's business.
+    /// 404: there is no such thing, or it belongs to another person. In that
+    /// case, the caller must not learn that it exists.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))
     }
 
-    /// 500: our fault. `cause` goes to the log with the request id, never to
-    /// the client.
+    /// 500: an error of the service. The log shows `cause` with the request id;
+    /// the client never sees it.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -111,8 +111,8 @@ impl Problem {
         problem
     }
 
-    /// 503: something we need doesn't answer. May be repeated, where that is
-    /// safe, in a moment.
+    /// 503: a dependency doesn't answer. The client may repeat the request
+    /// after a pause, if a repeat is safe.
     pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -125,11 +125,11 @@ impl Problem {
         problem
     }
 
-    /// 409: others are writing the same at this moment. May be repeated in a
-    /// moment.
+    /// 409: concurrent requests are writing the same items. The client may
+    /// repeat the request after a pause.
     ///
-    /// Not a 5xx, since nothing has failed: gateways count those, and their
-    /// alarms take a deployment back.
+    /// The status is not 5xx, since nothing has failed: the gateways count
+    /// answers with 5xx, and their alarms roll a deployment back.
     pub fn contended(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::CONFLICT,
@@ -141,8 +141,8 @@ impl Problem {
         problem
     }
 
-    /// 503: more is asked of a part of the system than it takes at the moment.
-    /// May be repeated, where that is safe, in a moment.
+    /// 503: a part of the system is at the limit of its throughput. The client
+    /// may repeat the request after a pause, if a repeat is safe.
     pub fn throttled(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -168,42 +168,42 @@ impl Problem {
         self
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// The code for programs.
+    /// Returns the code for programs.
     pub fn code(&self) -> &'static str {
         self.0.code
     }
 
-    /// The words for people.
+    /// Returns the words for people.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// Whether it names bad fields.
+    /// Returns whether the problem names fields that are not valid.
     pub fn has_errors(&self) -> bool {
         !self.0.errors.is_empty()
     }
 
-    /// The extension members.
+    /// Returns the extension members.
     pub fn members(&self) -> &Map<String, Value> {
         &self.0.members
     }
 
-    /// The headers that it brings along.
+    /// Returns the problem's own headers.
     pub fn headers(&self) -> &[(header::HeaderName, HeaderValue)] {
         &self.0.headers
     }
 
-    /// What the client isn't told.
+    /// Returns the cause, which the client does not see.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.cause.as_deref()
     }
 
-    /// The document's bytes; `instance` is the request id.
+    /// Renders the document; `instance` is the request id.
     pub fn render(&self, instance: &str) -> String {
         let document = Document {
             kind: "about:blank",
@@ -218,7 +218,7 @@ impl Problem {
         serde_json::to_string(&document).expect("a document of strings and JSON values can be written")
     }
 
-    /// The whole response; `instance` is the request id.
+    /// Builds the response; `instance` is the request id.
     pub fn respond(self, instance: &str) -> Response {
         let mut response = (self.0.status, self.render(instance)).into_response();
         let headers = response.headers_mut();
@@ -260,11 +260,11 @@ impl From<ListError> for Problem {
     }
 }
 
-/// What a handler's problem looks like until the edge renders it.
+/// A handler's problem until the edge renders it.
 #[derive(Clone)]
-pub(crate) struct Unrendered(std::sync::Arc<std::sync::Mutex<Option<Problem>>>);
+pub(crate) struct PendingProblem(std::sync::Arc<std::sync::Mutex<Option<Problem>>>);
 
-impl Unrendered {
+impl PendingProblem {
     pub(crate) fn take(&self) -> Option<Problem> {
         self.0.lock().ok()?.take()
     }
@@ -273,12 +273,13 @@ impl Unrendered {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();
-        response.extensions_mut().insert(Unrendered(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
+        response.extensions_mut().insert(PendingProblem(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
         response
     }
 }
 
-/// A problem document received from another service, as far as it is used.
+/// A problem document that another service sent; only the members that are
+/// used.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct RemoteProblem {
     /// The stable code.
@@ -287,7 +288,7 @@ pub struct RemoteProblem {
     /// The words for people.
     #[serde(default)]
     pub detail: String,
-    /// Everything else.
+    /// All other members.
     #[serde(flatten)]
     pub members: Map<String, Value>,
 }
@@ -297,14 +298,14 @@ mod tests {
     use super::Problem;
 
     #[test]
-    fn a_cause_is_never_rendered() {
+    fn the_cause_is_never_rendered() {
         let text = Problem::internal("password=hunter2").render("r-1");
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("\"instance\":\"r-1\""), "{text}");
     }
 
     #[test]
-    fn each_bad_field_has_an_entry_of_its_own() {
+    fn each_invalid_field_has_an_entry_of_its_own() {
         let problem = Problem::invalid(vec![
             crate::fields::FieldError::new("items[0].quantity", "must be at least 1"),
             crate::fields::FieldError::new("currency", "must be a currency"),

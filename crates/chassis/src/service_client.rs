@@ -1,7 +1,9 @@
-//! Calling another service: signed, bounded, tried twice, left alone for a while
-//! when it keeps failing, and asked again for a while when it is only busy.
+//! Calls to another service. A call is signed and bounded in time. After a
+//! failure it is tried once more, and after several failures the service is not
+//! called for a while (see [`breaker`](crate::breaker)). If the service reports
+//! contention, the call is repeated for a longer time.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, time::Duration};
 
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -26,7 +28,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     aws::Aws,
-    breaker::{Breaker, Open},
+    breaker::Breaker,
+    budget::CONTENTION_PATIENCE,
     clock::Clock,
     config::BaseUrl,
     deadline::Deadline,
@@ -35,27 +38,25 @@ use crate::{
     trace::TraceContext,
 };
 
-/// More than any answer of a service; a stray page must not fill the memory.
+/// The maximum size of an answer in bytes. No answer of a service is as large;
+/// an answer that comes from something else must not fill the memory.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// A first try and one more (each within the attempt's timeout).
+/// After a failure, a call is tried once more (each time within the attempt's
+/// timeout).
 const RETRIES: usize = 1;
-/// For how long a busy service is asked again, if the deadline allows it. A rush
-/// on one product usually takes less. A worker has several orders, and each only
-/// for the time of a lease, so it can't wait much longer for one.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The name that API Gateway's execution endpoints are signed for.
+/// The service name in signatures for API Gateway's execution endpoints.
 const SIGNING_NAME: &str = "execute-api";
 
-/// Why a call to another service has no answer to work with.
+/// The reasons why a call to another service has no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The service answered, and the answer is no. Not retried: it would be no
-    /// again.
+    /// The service refused the request. The call is not repeated, because the
+    /// service would refuse it again.
     #[error("{service} refused with {status} {}: {}", problem.code, problem.detail)]
     Refused {
-        /// Who refused.
+        /// The service that refused.
         service: &'static str,
-        /// 4xx.
+        /// The status, which is 4xx.
         status: StatusCode,
         /// The problem document.
         problem: RemoteProblem,
@@ -67,17 +68,17 @@ pub enum CallError {
     Contended {
         /// The service that answered.
         service: &'static str,
-        /// For the log.
+        /// The code of the answer, for the log.
         reason: String,
     },
-    /// No answer, or none that means anything. What was asked for may or may
-    /// not have happened.
-    #[error("{service} is unavailable: {reason}")]
+    /// There is no answer, or one that cannot be interpreted. Whether the
+    /// request took effect is unknown.
+    #[error("{service} is unavailable")]
     Unavailable {
-        /// Who didn't answer.
+        /// The service that didn't answer.
         service: &'static str,
-        /// For the log.
-        reason: String,
+        /// The reason why there is no answer.
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 
@@ -93,8 +94,8 @@ pub struct ServiceClient {
 }
 
 impl ServiceClient {
-    /// A client for the service `name` at `base`, each attempt of which may
-    /// take `attempt_timeout`.
+    /// A client for the service `name` at `base`. Each attempt may take
+    /// `attempt_timeout`.
     pub fn new(name: &'static str, base: BaseUrl, attempt_timeout: Duration, aws: &Aws, clock: Clock) -> Self {
         Self {
             service: name,
@@ -106,7 +107,7 @@ impl ServiceClient {
         }
     }
 
-    /// GET `path`.
+    /// Sends GET `path`.
     pub async fn get<A: DeserializeOwned>(
         &self,
         path: &str,
@@ -116,7 +117,7 @@ impl ServiceClient {
         self.call(Method::GET, path, Bytes::new(), trace, deadline).await
     }
 
-    /// POST `body` to `path`. What is posted must be safe to repeat.
+    /// Sends POST `path` with `body`. The request must be safe to repeat.
     pub async fn post<B: Serialize, A: DeserializeOwned>(
         &self,
         path: &str,
@@ -136,7 +137,7 @@ impl ServiceClient {
         trace: &TraceContext,
         deadline: Deadline,
     ) -> Result<A, CallError> {
-        let patience = deadline.min(Deadline::after(PATIENCE));
+        let patience = deadline.min(Deadline::after(CONTENTION_PATIENCE));
         let mut after_failures =
             backoff(Duration::from_millis(50), Duration::from_millis(250)).with_max_times(RETRIES).build();
         let mut while_contended =
@@ -165,8 +166,8 @@ impl ServiceClient {
         trace: &TraceContext,
         deadline: Deadline,
     ) -> Result<Bytes, CallError> {
-        self.breaker.admit().map_err(|open: Open| self.unavailable(open))?;
-        let mut call = RawCall {
+        self.breaker.admit().map_err(|open| self.unavailable(open))?;
+        let mut call = OutgoingRequest {
             method: method.clone(),
             url: self.base.join(path),
             headers: HeaderMap::new(),
@@ -185,43 +186,46 @@ impl ServiceClient {
             send(&self.connector, call, deadline).await
         };
         let result = result.await;
-        let is_telling = match &result {
-            // That the caller ran out of time says nothing about the service.
+        let is_conclusive = match &result {
+            // If the caller runs out of time, that says nothing about the
+            // service.
             Err(ExchangeError::Timeout) => !is_cut_short,
-            // Nor does a gateway that let nothing through to it.
+            // A gateway that let no request through says nothing about the
+            // service.
             Ok(answer) => answer.status != StatusCode::TOO_MANY_REQUESTS,
             Err(_) => true,
         };
-        let result = result.map_err(|error| self.unavailable(error)).and_then(|answer| self.judge(answer));
-        if is_telling {
+        let result = result.map_err(|error| self.unavailable(error)).and_then(|answer| self.interpret(answer));
+        if is_conclusive {
             self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
         }
         result
     }
 
-    /// A refusal is a 4xx with a problem document of the service's own. A 4xx
-    /// without one, or one that only a gateway sends, says nothing about what
-    /// was asked. The code of its problem says that a service is only busy.
-    fn judge(&self, answer: Answer) -> Result<Bytes, CallError> {
+    /// A refusal is a 4xx with a problem document of the service. A 4xx without
+    /// such a document, or a status that only a gateway sends, says nothing
+    /// about the request. A problem's code tells contention and throttling from
+    /// a refusal.
+    fn interpret(&self, answer: Answer) -> Result<Bytes, CallError> {
         if answer.status.is_success() {
             return Ok(answer.body);
         }
-        let about_the_way =
+        let only_gateways_send =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
         let contended = |reason: &str| CallError::Contended { service: self.service, reason: reason.to_owned() };
         let problem: Option<RemoteProblem> = serde_json::from_slice(&answer.body).ok();
         match problem.filter(|problem| !problem.code.is_empty()) {
             Some(problem) if [CONTENDED, THROTTLED].contains(&problem.code.as_str()) => Err(contended(&problem.code)),
             _ if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(contended("too many requests")),
-            Some(problem) if answer.status.is_client_error() && !about_the_way.contains(&answer.status) => {
+            Some(problem) if answer.status.is_client_error() && !only_gateways_send.contains(&answer.status) => {
                 Err(CallError::Refused { service: self.service, status: answer.status, problem })
             }
             _ => Err(self.unavailable(format!("status {}", answer.status))),
         }
     }
 
-    fn unavailable(&self, reason: impl fmt::Display) -> CallError {
-        CallError::Unavailable { service: self.service, reason: reason.to_string() }
+    fn unavailable(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> CallError {
+        CallError::Unavailable { service: self.service, source: source.into() }
     }
 }
 
@@ -241,12 +245,12 @@ impl Signer {
         Self { credentials: config.credentials_provider(), region: config.region().cloned() }
     }
 
-    async fn sign(&self, call: &mut RawCall) -> Result<(), ExchangeError> {
+    async fn sign(&self, call: &mut OutgoingRequest) -> Result<(), ExchangeError> {
         let (Some(credentials), Some(region)) = (&self.credentials, &self.region) else {
             return Err(ExchangeError::Signing("no credentials or no region".into()));
         };
-        let failed = |error: &dyn fmt::Display| ExchangeError::Signing(error.to_string());
-        let identity: Identity = credentials.provide_credentials().await.map_err(|e| failed(&e))?.into();
+        let identity: Identity =
+            credentials.provide_credentials().await.map_err(|e| ExchangeError::Signing(e.into()))?.into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(region.as_ref())
@@ -254,12 +258,12 @@ impl Signer {
             .time(std::time::SystemTime::now())
             .settings(SigningSettings::default())
             .build()
-            .map_err(|e| failed(&e))?
+            .map_err(|e| ExchangeError::Signing(e.into()))?
             .into();
         let headers = call.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let signable = SignableRequest::new(call.method.as_str(), &call.url, headers, SignableBody::Bytes(&call.body))
-            .map_err(|e| failed(&e))?;
-        let (instructions, _) = sign(signable, &params).map_err(|e| failed(&e))?.into_parts();
+            .map_err(|e| ExchangeError::Signing(e.into()))?;
+        let (instructions, _) = sign(signable, &params).map_err(|e| ExchangeError::Signing(e.into()))?.into_parts();
         let mut request = Request::new(());
         instructions.apply_to_request_http1x(&mut request);
         call.headers.extend(std::mem::take(request.headers_mut()));
@@ -267,37 +271,37 @@ impl Signer {
     }
 }
 
-/// A request as it goes out.
+/// A request that is ready to be sent.
 #[derive(Debug)]
-pub(crate) struct RawCall {
+pub(crate) struct OutgoingRequest {
     method: Method,
     url: String,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl RawCall {
-    /// GET `url`.
+impl OutgoingRequest {
+    /// Returns the request GET `url`.
     pub(crate) fn get(url: String) -> Self {
         Self { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() }
     }
 }
 
-/// An answer with its whole body.
+/// An answer with its complete body.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
-/// Why nothing came back.
+/// The reasons why an exchange brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
-    #[error("the request cannot be signed: {0}")]
-    Signing(String),
-    #[error("the request cannot be built: {0}")]
-    Building(String),
-    #[error("no answer: {0}")]
-    NoAnswer(String),
+    #[error("the request cannot be signed")]
+    Signing(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the request cannot be built")]
+    Building(#[source] Box<dyn Error + Send + Sync>),
+    #[error("no answer")]
+    NoAnswer(#[source] Box<dyn Error + Send + Sync>),
     #[error("no answer in time")]
     Timeout,
 }
@@ -305,29 +309,28 @@ pub(crate) enum ExchangeError {
 /// Sends one request and reads the answer, both before `deadline`.
 pub(crate) async fn send(
     connector: &SharedHttpConnector,
-    call: RawCall,
+    call: OutgoingRequest,
     deadline: Deadline,
 ) -> Result<Answer, ExchangeError> {
     let mut request = Request::new(SdkBody::from(call.body.to_vec()));
     *request.method_mut() = call.method;
-    *request.uri_mut() = call.url.parse().map_err(|e: http::uri::InvalidUri| ExchangeError::Building(e.to_string()))?;
+    *request.uri_mut() = call.url.parse().map_err(|e: http::uri::InvalidUri| ExchangeError::Building(e.into()))?;
     *request.headers_mut() = call.headers;
-    let mut request = HttpRequest::try_from(request).map_err(|e| ExchangeError::Building(e.to_string()))?;
+    let mut request = HttpRequest::try_from(request).map_err(|e| ExchangeError::Building(e.into()))?;
     let connection = CaptureSmithyConnection::new();
     request.add_extension(connection.clone());
     let exchange = async {
-        let response = connector.call(request).await.map_err(|e| ExchangeError::NoAnswer(telemetry::chain(&e)))?;
-        let response = response.try_into_http1x().map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
+        let response = connector.call(request).await.map_err(|e| ExchangeError::NoAnswer(e.into()))?;
+        let response = response.try_into_http1x().map_err(|e| ExchangeError::NoAnswer(e.into()))?;
         let (parts, body) = response.into_parts();
-        let body =
-            Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| ExchangeError::NoAnswer(e.to_string()))?;
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| ExchangeError::NoAnswer(e.into()))?;
         Ok(Answer { status: parts.status, body: body.to_bytes() })
     };
-    let answer = tokio::time::timeout_at(deadline.instant(), exchange).await.unwrap_or(Err(ExchangeError::Timeout));
-    // HTTP/2 carries all calls in one connection, and giving a call up leaves
-    // it open. If its path is dead, nothing says so for a quarter of an hour,
-    // until TCP gives up; so the next call has a connection of its own. (The
-    // SDK does the same for its calls.)
+    let answer = deadline.run(exchange).await.unwrap_or(Err(ExchangeError::Timeout));
+    // HTTP/2 carries all calls in one connection, and a call that is given up
+    // leaves the connection open. If the network path is dead, TCP takes a
+    // quarter of an hour to notice; so the next call gets a new connection.
+    // (The SDK does the same for its calls.)
     if let (Err(ExchangeError::Timeout | ExchangeError::NoAnswer(_)), Some(connection)) = (&answer, connection.get()) {
         connection.poison();
     }

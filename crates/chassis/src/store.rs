@@ -1,47 +1,45 @@
-//! What can go wrong with any store, whatever it is made of.
+//! The errors of any store, and the outcome of a conditional write.
 
 use std::error::Error;
 
-/// A store that can't be used at the moment, or that holds what it should not.
-/// After a write it is unknown whether the write happened.
+/// A store cannot be used at the moment, or holds a record that it should not
+/// hold. After a write, nobody knows whether the write happened.
 ///
-/// Contention is no outage: the store answers, and what it answers is that
-/// somebody else got on. Whoever counts failures doesn't count it.
+/// Contention is not an outage: the store answers that a concurrent request
+/// succeeded. Contention is therefore not counted as a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Others were writing the same items at the same time, and kept doing so.
-    /// The same may well work in a moment.
+    /// Concurrent requests kept writing the same items. A repeat may succeed.
     #[error("others are writing the same items of {store}")]
     Contended {
-        /// Which store.
+        /// The store's name.
         store: String,
-        /// What its client said.
+        /// The error of the store's client.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It takes no more at the moment, of these items or of all. The same may
-    /// well work in a moment.
+    /// The store is at the limit of its throughput, for these items or for all.
+    /// A repeat may succeed.
     #[error("too much is asked of {store}")]
     Throttled {
-        /// Which store.
+        /// The store's name.
         store: String,
-        /// What its client said.
+        /// The error of the store's client.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It didn't answer, or answered with a failure of its own. The same may
-    /// well work in a moment.
+    /// The store didn't answer, or failed. A repeat may succeed.
     #[error("{store} cannot be used")]
     Unavailable {
-        /// Which store.
+        /// The store's name.
         store: String,
-        /// What its client said.
+        /// The error of the store's client.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Something that this version of the code can't read or write.
+    /// This version of the code can't read or write the record.
     #[error("a record of {store} cannot be converted")]
     Corrupt {
-        /// Which store.
+        /// The store's name.
         store: String,
-        /// What the conversion said.
+        /// The error of the conversion.
         source: Box<dyn Error + Send + Sync>,
     },
 }
@@ -58,17 +56,17 @@ pub enum SaveOutcome {
 }
 
 impl StoreError {
-    /// The store didn't do its part.
+    /// The error for a store that didn't answer, or failed.
     pub fn unavailable(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable { store: store.into(), source: source.into() }
     }
 
-    /// Others were faster each time.
+    /// The error for contention.
     pub fn contended(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Contended { store: store.into(), source: source.into() }
     }
 
-    /// The store takes no more.
+    /// The error for a throttled request.
     pub fn throttled(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Throttled { store: store.into(), source: source.into() }
     }
@@ -79,7 +77,7 @@ impl StoreError {
         matches!(self, Self::Contended { .. } | Self::Throttled { .. })
     }
 
-    /// The record is not what the code expects.
+    /// The error for a record that can't be converted.
     pub fn corrupt(store: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Corrupt { store: store.into(), source: source.into() }
     }

@@ -1,4 +1,5 @@
-//! Logs: one JSON object a line, on standard output, where Lambda collects it.
+//! Logs: one JSON object per line, on standard output, where Lambda collects
+//! it.
 
 #[cfg(feature = "aws")]
 pub use self::output::{LogFilter, init};
@@ -9,10 +10,8 @@ mod output {
 
     use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-    use crate::config::{Configuration, Env};
-
-    /// Which log lines a function writes. Kept as text, since an `EnvFilter`
-    /// can't be cloned.
+    /// The filter that selects log lines. It is kept as text, since an
+    /// `EnvFilter` can't be cloned.
     #[derive(Clone, Debug)]
     pub struct LogFilter(String);
 
@@ -24,13 +23,7 @@ mod output {
         }
     }
 
-    impl Configuration for LogFilter {
-        fn read(env: &mut Env<'_>) -> Option<Self> {
-            env.or("RUST_LOG", "what to log, such as info or warn,orders=debug", "info")
-        }
-    }
-
-    /// Starts logging, of panics, too.
+    /// Starts logging, including panics.
     pub fn init(LogFilter(filter): &LogFilter) {
         tracing_subscriber::fmt()
             .json()
@@ -44,8 +37,8 @@ mod output {
     }
 }
 
-/// Has a panic logged as everything else is, and by its place alone: its
-/// message may quote what the code stumbled over.
+/// Logs a panic like any other event, but only with its place in the code: its
+/// message may quote personal data.
 #[cfg(any(feature = "aws", test))]
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -54,7 +47,7 @@ fn log_panics() {
     }));
 }
 
-/// An error and all its causes in one line: `a: b: c`.
+/// Writes an error and all its sources in one line: `a: b: c`.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Texts that people write: bounded, and made of characters that can be seen.
+//! Texts that people write: of limited length, and with visible characters.
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
@@ -9,66 +9,68 @@ use icu_properties::{
     },
 };
 
-/// Why a text is refused.
+/// The reasons why a text is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
-    /// Nothing that can be seen.
+    /// The text has no visible character.
     #[error("must not be empty")]
     Empty,
-    /// More characters than allowed.
+    /// The text has more characters than allowed.
     #[error("must be at most {max} characters")]
     TooLong {
-        /// The most characters allowed.
+        /// The maximum number of characters.
         max: usize,
     },
-    /// A character that no one types on purpose and that could forge a log
-    /// line or a mail header.
+    /// The text has a control character, which nobody types on purpose and
+    /// which could forge a log line or a mail header.
     #[error("must not contain control characters")]
     ControlCharacter,
-    /// A character that stands for others, which are lost.
+    /// The text has a character that stands for lost characters.
     #[error("contains a replacement character (U+FFFD or U+FFFC): the text was damaged on its way, or isn't UTF-8")]
     Damaged,
-    /// A character that Unicode doesn't define, or leaves to private use. What
-    /// others see in its place is not what the writer sees.
+    /// The text has a character that Unicode doesn't define, or leaves to
+    /// private use. Readers see it differently from the writer.
     #[error("must contain only characters that Unicode defines")]
     Undefined,
-    /// A character that nobody sees, in a place where it changes nothing.
+    /// The text has an invisible character in a place where it has no effect.
     #[error(
         "must not contain invisible characters, other than joiners and selectors where a script or an emoji needs them"
     )]
     Invisible,
-    /// An accent without a letter.
+    /// The text begins with a combining mark, such as an accent without a
+    /// letter.
     #[error("must not begin with a combining mark")]
     LoneMark,
 }
 
-/// What [`line`] takes, but for its length, as a regular expression (ECMA-262)
-/// for the API's document: something other than white space, and nothing
-/// forbidden before or after it.
+/// The regular expression (ECMA-262) of the texts that [`line`] accepts,
+/// without their length, for the API's document: a visible character, and no
+/// forbidden character before or after it.
 ///
-/// It admits more than [`line`] does. A regular expression that every tool
-/// understands can name neither Unicode's properties nor the characters beyond
-/// the basic plane.
+/// The expression accepts more texts than [`line`]. A regular expression that
+/// every tool understands can name neither Unicode's properties nor the
+/// characters beyond the basic plane.
 pub const LINE: &str = concat!(
     r"^[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*",
     r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFA0\uFFFC-\uFFFF]",
     r"[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*$",
 );
-/// The same for [`paragraph`].
+/// The regular expression of the texts that [`paragraph`] accepts; see
+/// [`LINE`].
 pub const PARAGRAPH: &str = concat!(
     r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*",
     r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFA0\uFFFC-\uFFFF]",
     r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*$",
 );
-/// What the API's document says beside these patterns.
+/// The description beside these patterns in the API's document.
 pub const BEYOND_THE_PATTERN: &str = "The service refuses some texts that the pattern admits: characters that Unicode \
      doesn't define, invisible characters that no script or emoji needs where they stand, and a combining mark at the \
      beginning.";
 
-/// Characters that show nothing, although no property of Unicode says so: the
+/// Characters that are blank, although no property of Unicode says so: the
 /// empty cell of Braille, two blank hieroglyphs, and a note without a head.
 const BLANK: [char; 4] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{1D159}'];
-/// They mark annotations inside a program, and have no place in a text
+/// Characters that mark annotations inside a program, and must not be in a text
 /// (The Unicode Standard, 23.8).
 const ANNOTATION: [char; 3] = ['\u{FFF9}', '\u{FFFA}', '\u{FFFB}'];
 const OBJECT_REPLACEMENT: char = '\u{FFFC}';
@@ -81,22 +83,25 @@ const TEXT_STYLE: char = '\u{FE0E}';
 const EMOJI_STYLE: char = '\u{FE0F}';
 const BLACK_FLAG: char = '\u{1F3F4}';
 const CANCEL_TAG: char = '\u{E007F}';
-/// A flag of a part of a country has at most that many tags, and one at their end.
+/// The maximum number of tags of a flag of a part of a country, without the tag
+/// that ends them.
 const MAX_TAGS: usize = 6;
 
-/// A line of 1 to `max` characters, without white space around it.
+/// Accepts a line of 1 to `max` characters, and removes the white space around
+/// it.
 pub fn line(text: &str, max: usize) -> Result<String, InvalidText> {
     checked(text, max, char::is_control)
 }
 
-/// A text of 1 to `max` characters that may have several lines.
+/// Accepts a text of 1 to `max` characters that may have several lines.
 pub fn paragraph(text: &str, max: usize) -> Result<String, InvalidText> {
     checked(text, max, |c| c.is_control() && c != '\n')
 }
 
-/// A line that a service of ours took from somebody, perhaps by the rules of an
-/// earlier version. Nobody is left who could be told what these forbid now. So
-/// only what could forge something, or what no queue takes, is left out.
+/// Accepts a line that another service of the system has accepted before,
+/// perhaps by the rules of an earlier version. Its writer can no longer be
+/// asked to correct it. So characters are removed only if they could forge
+/// something, or if a queue refuses them.
 pub fn received(text: &str, max: usize) -> Result<String, InvalidText> {
     let allowed: String = text.chars().filter(|c| !c.is_control() && !reorders(*c) && !is_noncharacter(*c)).collect();
     let trimmed = allowed.trim();
@@ -106,8 +111,8 @@ pub fn received(text: &str, max: usize) -> Result<String, InvalidText> {
     if allowed.chars().count() > max { Err(InvalidText::TooLong { max }) } else { Ok(trimmed.to_owned()) }
 }
 
-/// The length is that of the text as it was sent, so that it can be told in the
-/// API's document; the white space around it goes afterwards.
+/// Checks the length of the text as it was sent, so that the API's document can
+/// name it, and removes the white space around it afterwards.
 fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<String, InvalidText> {
     let trimmed = text.trim_matches(is_blank);
     if trimmed.is_empty() {
@@ -135,20 +140,24 @@ fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<S
     if chars.iter().any(|c| is_visible(*c)) { Ok(trimmed.to_owned()) } else { Err(InvalidText::Empty) }
 }
 
-/// Whether an invisible character stands where a script or an emoji needs it.
+/// Returns whether an invisible character stands where a script or an emoji
+/// needs it.
 fn is_needed(chars: &[char], at: usize) -> bool {
     let before = &chars[..at];
     let Some(previous) = before.last().copied() else { return false };
     let next = chars.get(at + 1).copied();
     match chars[at] {
-        // Khmer, Thai and others write no spaces: this one says where a word ends.
+        // Khmer, Thai and other scripts have no spaces: this character marks
+        // the end of a word.
         ZERO_WIDTH_SPACE => is_of_script_without_spaces(previous) && next.is_some_and(is_of_script_without_spaces),
         ZERO_WIDTH_JOINER if is_end_of_emoji(previous) => next.is_some_and(has::<ExtendedPictographic>),
         ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
-            // Which form the consonants beside a virama have in an Indic script.
+            // The character selects the form of the consonants beside a virama
+            // in an Indic script.
             has::<GraphemeLink>(previous)
                 || next.is_some_and(has::<GraphemeLink>) && is_visible(previous)
-                // Which form the letters of a cursive script have.
+                // The character selects the form of the letters of a cursive
+                // script.
                 || ends_cursive(before) && next.is_some_and(is_visible)
         }
         MONGOLIAN_VOWEL_SEPARATOR => ends_cursive(before) && next.is_some_and(is_visible),
@@ -160,7 +169,8 @@ fn is_needed(chars: &[char], at: usize) -> bool {
     }
 }
 
-/// The flag of England is a black flag, the tags `gbeng`, and a tag that ends them.
+/// Returns whether a tag is a part of a flag. The flag of England, for example,
+/// is a black flag, the tags `gbeng`, and a tag that ends them.
 fn is_tag_of_a_flag(before: &[char], tag: char, next: Option<char>) -> bool {
     let tags = before.iter().rev().take_while(|c| is_tag(**c)).count();
     let is_open = !before[before.len() - tags..].contains(&CANCEL_TAG);
@@ -169,7 +179,8 @@ fn is_tag_of_a_flag(before: &[char], tag: char, next: Option<char>) -> bool {
     is_flag && is_open && fits
 }
 
-/// The digits and small letters among the tags, and the one that ends them.
+/// Returns whether the character is a tag for a digit or a small letter, or the
+/// tag that ends a flag.
 fn is_tag(c: char) -> bool {
     matches!(c, '\u{E0030}'..='\u{E0039}' | '\u{E0061}'..='\u{E007A}' | CANCEL_TAG)
 }
@@ -178,8 +189,8 @@ fn is_end_of_emoji(c: char) -> bool {
     c == EMOJI_STYLE || has::<ExtendedPictographic>(c) || has::<EmojiModifier>(c)
 }
 
-/// Whether the last letter is one whose form depends on its neighbours. The
-/// marks on it don't count.
+/// Returns whether the form of the last letter depends on its neighbours. The
+/// marks on the letter are skipped.
 fn ends_cursive(before: &[char]) -> bool {
     let joining = |c: &char| CodePointMapData::<JoiningType>::new().get(*c);
     let letter = before.iter().rev().map(joining).find(|kind| *kind != JoiningType::Transparent);
@@ -191,7 +202,7 @@ fn is_of_script_without_spaces(c: char) -> bool {
     CodePointMapData::<LineBreak>::new().get(c) == LineBreak::ComplexContext
 }
 
-/// White space, or something that looks like it.
+/// Returns whether the character is white space, or looks like it.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || BLANK.contains(&c)
 }
@@ -217,16 +228,17 @@ fn has<P: BinaryProperty>(c: char) -> bool {
     CodePointSetData::new::<P>().contains(c)
 }
 
-/// Line separators, and the characters that reorder text on screen, with which
-/// a name could show as another.
+/// Returns whether the character separates lines, or reorders text on screen,
+/// so that a name could look like another name.
 fn reorders(c: char) -> bool {
     use GeneralCategory::{LineSeparator, ParagraphSeparator};
-    // It marked the order of bytes, when it was not a space of no width.
+    // The character marks the byte order, or was used as a space without width.
     const BYTE_ORDER_MARK: char = '\u{FEFF}';
     has::<BidiControl>(c) || c == BYTE_ORDER_MARK || matches!(category(c), LineSeparator | ParagraphSeparator)
 }
 
-/// No SQS message may hold some of these: an event with one could never be sent.
+/// SQS refuses messages with some of these characters, so an event with such a
+/// character could never be sent.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
 fn is_noncharacter(c: char) -> bool {
     has::<NoncharacterCodePoint>(c)
@@ -237,7 +249,7 @@ mod tests {
     use super::{InvalidText, line, paragraph, received};
 
     #[test]
-    fn white_space_around_a_line_is_dropped() {
+    fn white_space_around_a_line_is_removed() {
         assert_eq!(line("  Ada Lovelace ", 80), Ok("Ada Lovelace".into()));
     }
 
@@ -250,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reorders_text_is_refused() {
+    fn characters_that_reorder_text_are_refused() {
         for c in ['\u{2028}', '\u{061C}', '\u{200E}', '\u{200F}', '\u{202E}', '\u{2069}', '\u{FEFF}'] {
             expect_refused(&format!("Ada{c}"), &InvalidText::ControlCharacter);
         }
@@ -263,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_any_script_is_taken_as_it_is_written() {
+    fn a_name_in_any_script_is_accepted_unchanged() {
         let names = [
             "Ada Lovelace",
             "Zoë",
@@ -348,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_something_that_can_be_seen() {
+    fn a_text_without_a_visible_character_is_refused() {
         for text in ["", " ", "\u{A0}\u{3000}", "\u{2800}", "\u{2800} \u{2800}", "\u{13441}", "\u{1D159}"] {
             expect_refused(text, &InvalidText::Empty);
         }
@@ -381,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sees_is_refused_where_it_changes_nothing() {
+    fn an_invisible_character_without_effect_is_refused() {
         let invisible = [
             "\u{200B}",
             "\u{200C}",
@@ -428,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_was_damaged_on_its_way_is_refused_as_such() {
+    fn a_text_with_replacement_characters_is_refused_as_damaged() {
         let latin_1 = String::from_utf8_lossy(b"Zo\xEB").into_owned();
         for text in [latin_1.as_str(), "\u{FFFD}", "Ada\u{FFFC}"] {
             expect_refused(text, &InvalidText::Damaged);
@@ -436,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_unicode_does_not_define_is_refused() {
+    fn characters_that_unicode_does_not_define_are_refused() {
         for c in [
             '\u{FDD0}',
             '\u{FFFE}',
@@ -454,14 +466,14 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_has_taken_can_still_be_read() {
+    fn texts_that_an_earlier_version_accepted_can_still_be_read() {
         for text in ["\u{3164}", "\u{200B}", "\u{301}", "Zo\u{FFFD}", "Ada\u{E000}", "\u{2800}", "A\u{AD}da"] {
             assert_eq!(received(text, 80).as_deref(), Ok(text), "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_forbidden_now_is_left_out_of_what_was_taken_before() {
+    fn characters_that_could_forge_something_are_removed_from_earlier_texts() {
         assert_eq!(received("\u{200F}Ada\nLovelace\u{FFFF} ", 80), Ok("AdaLovelace".into()));
         assert_eq!(received("\u{200F}\n", 80), Err(InvalidText::Empty));
         assert_eq!(received("äöüx", 3), Err(InvalidText::TooLong { max: 3 }));

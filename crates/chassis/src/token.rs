@@ -1,8 +1,9 @@
-//! Verifying ID tokens where no gateway did it, or not all of it: RS256 against the pool's key
-//! set (RFC 7515, RFC 7517, OpenID Connect Core 3.1.3.7).
+//! Verifies ID tokens that no gateway has verified, or not completely: RS256
+//! with the pool's key set (RFC 7515, RFC 7517, OpenID Connect Core 3.1.3.7).
 
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,55 +14,53 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jw
 use serde_json::Value;
 
 use crate::{
+    budget::KEY_SET_TIMEOUT,
     clock::{Clock, is_within},
-    config::{BaseUrl, Configuration, Env},
+    config::BaseUrl,
+    configuration,
     deadline::Deadline,
-    service_client::{RawCall, send},
+    service_client::{OutgoingRequest, send},
 };
 
-/// A key that was withdrawn is believed for this long at most.
-const KEYS_KEPT: Duration = Duration::from_secs(3600);
-/// Tokens with made-up key ids must not turn into a fetch each.
+/// The key set is fetched anew after this time. A withdrawn key is accepted
+/// until then.
+const KEY_SET_LIFETIME: Duration = Duration::from_secs(3600);
+/// After the key set was fetched, it is not fetched again for this time: tokens
+/// with invented key ids must not cause a request each.
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
-/// Nor must a pool that doesn't answer hold up every request.
+/// After the key set could not be fetched, no request tries it again for this
+/// time: a pool that doesn't answer must not delay every request.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where tokens come from and for whom they are.
-#[derive(Clone, Debug)]
-pub struct TokenConfig {
-    /// Address of the JSON Web Key Set.
-    pub key_set: BaseUrl,
-    /// The `iss` claim: the user pool's address.
-    pub issuer: String,
-    /// The `aud` claim: the app client's id.
-    pub audience: String,
-}
-
-impl Configuration for TokenConfig {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let key_set = env.required("AUTH_JWKS_URL", "the address of the user pool's key set");
-        let issuer = env.required("AUTH_ISSUER", "the address that the user pool's tokens name as their issuer");
-        let audience = env.required("AUTH_AUDIENCE", "the id of the user pool's client");
-        Some(Self { key_set: key_set?, issuer: issuer?, audience: audience? })
+configuration! {
+    /// The issuer of the tokens, and the client that they are issued for.
+    #[derive(Clone, Debug)]
+    pub struct TokenConfig {
+        /// The address of the JSON Web Key Set.
+        pub key_set: BaseUrl = required("AUTH_JWKS_URL", "the address of the user pool's key set"),
+        /// The `iss` claim: the user pool's address.
+        pub issuer: String = required("AUTH_ISSUER", "the address that the user pool's tokens name as their issuer"),
+        /// The `aud` claim: the app client's id.
+        pub audience: String = required("AUTH_AUDIENCE", "the id of the user pool's client"),
     }
 }
 
-/// Why a token is not believed.
+/// The reasons why a token is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Malformed, expired, signed by nobody we know, or meant for others.
+    /// The token is malformed or expired, has a wrong signature, or is meant
+    /// for another client.
     #[error("the token is not valid: {0}")]
     Invalid(#[from] jsonwebtoken::errors::Error),
-    /// Signed with a key that the pool doesn't publish.
+    /// The token is signed with a key that the pool doesn't publish.
     #[error("the token's key is unknown")]
     UnknownKey,
-    /// The key set could not be fetched; the token may be good.
-    #[error("the key set cannot be fetched: {0}")]
-    KeysUnavailable(String),
+    /// The key set could not be fetched; the token may be valid.
+    #[error("the key set cannot be fetched")]
+    KeysUnavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Verifies tokens; keeps the pool's keys between requests.
+/// Verifies tokens, and keeps the pool's keys between requests.
 #[derive(Debug)]
 pub struct TokenVerifier {
     config: TokenConfig,
@@ -74,9 +73,9 @@ pub struct TokenVerifier {
 #[derive(Default)]
 struct Keys {
     by_id: HashMap<String, DecodingKey>,
-    /// When they came.
+    /// The time at which the keys were fetched.
     fetched: Option<Timestamp>,
-    /// When they could not be fetched.
+    /// The time of the last failure to fetch the keys.
     failed: Option<Timestamp>,
 }
 
@@ -87,9 +86,9 @@ impl std::fmt::Debug for Keys {
 }
 
 impl TokenVerifier {
-    /// A verifier that has fetched nothing yet.
+    /// Returns a verifier that has not fetched the keys yet.
     pub fn new(config: TokenConfig, connector: SharedHttpConnector, clock: Clock) -> Self {
-        // The algorithm is ours to choose, never the token's (RFC 8725, 3.1).
+        // The service chooses the algorithm, never the token (RFC 8725, 3.1).
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_issuer(&[&config.issuer]);
         validation.set_audience(&[&config.audience]);
@@ -99,14 +98,14 @@ impl TokenVerifier {
         Self { config, validation, connector, clock, keys: Mutex::default() }
     }
 
-    /// Whether claims that somebody else has verified are of our pool and for our
-    /// client.
+    /// Returns whether claims that a gateway has verified come from our pool
+    /// and are meant for our client.
     pub fn is_addressee_of(&self, claims: &HashMap<String, Value>) -> bool {
         let is = |name: &str, expected: &str| claims.get(name).is_some_and(|claim| claim == expected);
         is("iss", &self.config.issuer) && is("aud", &self.config.audience)
     }
 
-    /// The token's claims, if it is genuine, current and meant for us.
+    /// Verifies a token and returns its claims.
     pub async fn verify(&self, token: &str) -> Result<HashMap<String, Value>, TokenError> {
         let header = decode_header(token)?;
         let key_id = header.kid.ok_or(TokenError::UnknownKey)?;
@@ -122,7 +121,7 @@ impl TokenVerifier {
 
     fn known(&self, key_id: &str) -> Option<DecodingKey> {
         let keys = self.keys();
-        let fresh = keys.fetched.is_some_and(|at| is_within(KEYS_KEPT, at, self.clock.now()));
+        let fresh = keys.fetched.is_some_and(|at| is_within(KEY_SET_LIFETIME, at, self.clock.now()));
         keys.by_id.get(key_id).filter(|_| fresh).cloned()
     }
 
@@ -138,7 +137,8 @@ impl TokenVerifier {
         match self.fetched().await {
             Ok(by_id) => *self.keys() = Keys { by_id, fetched: Some(now), failed: None },
             Err(error) => {
-                // What was fetched before is believed for as long as it would be.
+                // The keys that were fetched before stay valid for their
+                // lifetime.
                 self.keys().failed = Some(self.clock.now());
                 return Err(error);
             }
@@ -147,13 +147,13 @@ impl TokenVerifier {
     }
 
     async fn fetched(&self) -> Result<HashMap<String, DecodingKey>, TokenError> {
-        let call = RawCall::get(self.config.key_set.join(""));
-        let answer = send(&self.connector, call, Deadline::after(FETCH_TIMEOUT))
+        let call = OutgoingRequest::get(self.config.key_set.join(""));
+        let answer = send(&self.connector, call, Deadline::after(KEY_SET_TIMEOUT))
             .await
-            .map_err(|error| TokenError::KeysUnavailable(error.to_string()))?;
+            .map_err(|error| TokenError::KeysUnavailable(error.into()))?;
         let set: JwkSet = match serde_json::from_slice(&answer.body) {
             Ok(set) if answer.status.is_success() => set,
-            _ => return Err(TokenError::KeysUnavailable(format!("status {}", answer.status))),
+            _ => return Err(TokenError::KeysUnavailable(format!("status {}", answer.status).into())),
         };
         let by_id =
             set.keys.iter().filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?)));

@@ -1,5 +1,5 @@
-//! Trace context as W3C `traceparent`, which travels from the request through
-//! the order into every event (<https://www.w3.org/TR/trace-context/>).
+//! Trace context as W3C `traceparent`, which is passed from the request through
+//! the order to every event (<https://www.w3.org/TR/trace-context/>).
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ impl TraceContext {
             .then(|| Self(header.to_owned()))
     }
 
-    /// Translates X-Ray's header (`Root=1-…;Parent=…;Sampled=1`), whose trace
-    /// id is the same 128 bits written differently.
+    /// Converts X-Ray's header (`Root=1-…;Parent=…;Sampled=1`). Its trace id
+    /// has the same 128 bits in another notation.
     pub fn from_xray(header: &str) -> Option<Self> {
         let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
         let trace_id = field("Root")?.strip_prefix("1-")?.replace('-', "");
@@ -33,7 +33,7 @@ impl TraceContext {
         Self::parse(&format!("00-{trace_id}-{parent}-{sampled}"))
     }
 
-    /// A new trace, for requests that came without one.
+    /// Starts a new trace, for a request without one.
     pub fn start() -> Self {
         Self(format!("00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..)))
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::TraceContext;
 
     #[test]
-    fn a_malformed_traceparent_is_not_taken() {
+    fn a_malformed_traceparent_is_ignored() {
         for header in [
             "",
             "00",

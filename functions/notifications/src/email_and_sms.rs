@@ -10,16 +10,14 @@ use aws_sdk_sesv2::{
 use aws_sdk_sns::types::MessageAttributeValue;
 use backon::{ExponentialBuilder, Retryable};
 use chassis::{
-    aws::never_left,
+    aws::was_never_sent,
+    budget::SEND_TIMEOUT,
     contact::{Email, Phone},
     telemetry,
 };
 
 use crate::templates;
 
-/// The timeout of one attempt to send a message. The timeout is long, because
-/// after a timeout it is unknown whether the message was sent.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of retries for a message that was certainly not sent.
 const RETRIES: usize = 5;
 /// The error codes of SES that say that the recipient's address is malformed.
@@ -82,7 +80,7 @@ impl MessageSender {
         // event, which counts a possible repetition. Only a message that was
         // certainly not sent is retried here.
         let retries = RetryConfig::disabled();
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(SEND_TIMEOUT).build();
         let ses = aws_sdk_sesv2::config::Builder::from(config)
             .retry_config(retries.clone())
             .timeout_config(timeouts.clone())
@@ -143,7 +141,7 @@ fn backoff() -> ExponentialBuilder {
 /// provider: a retry cannot send the message twice.
 fn is_certainly_not_sent<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     let is_throttled = |code: &str| code.starts_with("Thrott") || code == "TooManyRequestsException";
-    error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(is_throttled) || never_left(error)
+    error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(is_throttled) || was_never_sent(error)
 }
 
 fn classify<E>(error: &SdkError<E>, permanent_refusals: &[&str]) -> SendError
@@ -167,7 +165,7 @@ where
         }
         // The remaining errors are about the connection, not about the request's
         // content. Their texts contain host names at most.
-        error if never_left(error) => SendError::NotSent(telemetry::chain(error)),
+        error if was_never_sent(error) => SendError::NotSent(telemetry::chain(error)),
         error => SendError::OutcomeUnknown(telemetry::chain(error)),
     }
 }

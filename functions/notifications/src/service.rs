@@ -4,9 +4,17 @@
 //! outcome is recorded there. A delivery of the same event that finds the claim or
 //! the outcome sends nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use chassis::{clock::Clock, deadline::Deadline, id::UserId, metric, store::StoreError, telemetry};
+use chassis::{
+    budget::{NOTIFY_ANSWER_RESERVE, NOTIFY_RECORD_RESERVE},
+    clock::Clock,
+    deadline::Deadline,
+    id::UserId,
+    metric,
+    store::StoreError,
+    telemetry,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -15,12 +23,6 @@ use crate::{
     repository::{Attempt, ClaimOutcome, Repository},
     templates,
 };
-
-/// The time that is reserved at the end of an invocation for recording what was
-/// sent, and for the answer. No message is sent in that time.
-pub const RESERVE: Duration = Duration::from_millis(1500);
-/// The part of [`RESERVE`] that is reserved for the answer.
-const ANSWER_RESERVE: Duration = Duration::from_millis(300);
 
 /// Counts messages that a recipient may have received twice.
 const POSSIBLY_REPEATED: &str = "NotificationsPossiblyRepeated";
@@ -84,8 +86,8 @@ impl Notifications {
         // template leaves no claim behind.
         let message = templates::render(notification)?;
         let recipient = &notification.recipient;
-        let send_by = deadline.earlier_by(RESERVE).instant();
-        let is_erased = tokio::time::timeout_at(send_by, self.repository.is_user_erased(notification.user_id)).await;
+        let send_by = deadline.earlier_by(NOTIFY_RECORD_RESERVE);
+        let is_erased = send_by.run(self.repository.is_user_erased(notification.user_id)).await;
         if is_erased.map_err(|_| NotifyError::NoTime)?? {
             tracing::info!("nothing is sent, because the customer was erased");
             return Ok(());
@@ -138,8 +140,8 @@ impl Notifications {
         send: impl Future<Output = Result<String, SendError>>,
     ) -> Result<(), ChannelError> {
         let channel = attempt.channel;
-        let send_by = deadline.earlier_by(RESERVE).instant();
-        let claim = tokio::time::timeout_at(send_by, self.repository.claim(attempt, self.clock.now()));
+        let send_by = deadline.earlier_by(NOTIFY_RECORD_RESERVE);
+        let claim = send_by.run(self.repository.claim(attempt, self.clock.now()));
         match claim.await.map_err(|_| ChannelError::NoTime)?? {
             ClaimOutcome::Claimed { possibly_sent: false } => {}
             ClaimOutcome::Claimed { possibly_sent: true } => {
@@ -156,7 +158,7 @@ impl Notifications {
             }
             ClaimOutcome::HeldByAnother => return Err(ChannelError::HeldByAnother),
         }
-        let sent = tokio::time::timeout_at(send_by, send).await;
+        let sent = send_by.run(send).await;
         match sent.unwrap_or_else(|_| Err(SendError::OutcomeUnknown("no time is left".into()))) {
             Ok(message_id) => {
                 tracing::info!(%channel, message_id, "the message was sent");
@@ -184,8 +186,8 @@ impl Notifications {
     /// Records that the message was sent. If that fails, the message still counts as
     /// sent, but another delivery of the same event may send it again.
     async fn record_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp, deadline: Deadline) {
-        let until = deadline.earlier_by(ANSWER_RESERVE).instant();
-        let recorded = tokio::time::timeout_at(until, self.repository.mark_sent(attempt, message_id, now)).await;
+        let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
+        let recorded = until.run(self.repository.mark_sent(attempt, message_id, now)).await;
         let cause = match recorded {
             Ok(Ok(true)) => return,
             Ok(Ok(false)) => "another delivery took over the claim meanwhile".to_owned(),
@@ -199,9 +201,8 @@ impl Notifications {
     /// Records that the provider refused the recipient permanently. If that fails,
     /// another delivery of the same event gets the same refusal.
     async fn record_permanent_refusal(&self, attempt: &Attempt, code: &str, deadline: Deadline) {
-        let until = deadline.earlier_by(ANSWER_RESERVE).instant();
-        let cause = match tokio::time::timeout_at(until, self.repository.mark_permanently_refused(attempt, code)).await
-        {
+        let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
+        let cause = match until.run(self.repository.mark_permanently_refused(attempt, code)).await {
             Ok(Ok(true)) => return,
             Ok(Ok(false)) => "another delivery took over the claim meanwhile".to_owned(),
             Ok(Err(error)) => telemetry::chain(&error),
@@ -211,8 +212,8 @@ impl Notifications {
     }
 
     async fn release_claim(&self, attempt: &Attempt, deadline: Deadline) {
-        let until = deadline.earlier_by(ANSWER_RESERVE).instant();
-        let released = tokio::time::timeout_at(until, self.repository.release(attempt)).await;
+        let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
+        let released = until.run(self.repository.release(attempt)).await;
         if let Ok(Err(error)) = released {
             // The claim's lease will end without a release.
             tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "the claim could not be released");

@@ -1,5 +1,7 @@
 //! Builds the orders function and the order worker from their configuration.
 
+use std::time::Duration;
+
 use axum::Router;
 use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
 
@@ -18,7 +20,8 @@ use crate::{
 pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Router {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.saga.table.clone());
-    let orders = Orders::new(engine(config.saga, aws, clock, sagas), config.cancellation_window);
+    let window = Duration::from_hours(config.cancellation_window_hours.into());
+    let orders = Orders::new(engine(config.saga, aws, clock, sagas), window);
     config.http.cors.around(router(orders, table, authenticator))
 }
 

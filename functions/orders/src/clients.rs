@@ -1,12 +1,12 @@
 //! Implements the saga's participants: calls the other services over HTTP, and publishes events to the queue.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use chassis::{
     aws::Aws,
+    budget::{PAYMENT_CALL_TIMEOUT, SERVICE_CALL_TIMEOUT},
     clock::Clock,
-    config::{BaseUrl, Configuration, Env},
+    config::BaseUrl,
+    configuration,
     contact::VerifiedContact,
     events::{Event, EventPublisher},
     id::UserId,
@@ -24,27 +24,16 @@ use crate::{
     saga::{Participants, StepContext, StepError},
 };
 
-/// The timeout of one attempt of a call.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// Card networks are slow.
-const PAYMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The `source` of the events.
 const SOURCE: &str = "/orders";
 
-/// The addresses of the other services. No other type of this crate knows how the services are reached.
-#[derive(Clone, Debug)]
-pub struct Addresses {
-    pub users: BaseUrl,
-    pub products: BaseUrl,
-    pub payments: BaseUrl,
-}
-
-impl Configuration for Addresses {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let users = env.required("USERS_URL", "the base address of the users service");
-        let products = env.required("PRODUCTS_URL", "the base address of the products service");
-        let payments = env.required("PAYMENTS_URL", "the base address of the payments service");
-        Some(Self { users: users?, products: products?, payments: payments? })
+configuration! {
+    /// The addresses of the other services. No other type of this crate knows how the services are reached.
+    #[derive(Clone, Debug)]
+    pub struct Addresses {
+        pub users: BaseUrl = required("USERS_URL", "the base address of the users service"),
+        pub products: BaseUrl = required("PRODUCTS_URL", "the base address of the products service"),
+        pub payments: BaseUrl = required("PAYMENTS_URL", "the base address of the payments service"),
     }
 }
 
@@ -60,9 +49,9 @@ impl Services {
     pub fn new(addresses: Addresses, events: EventPublisher, aws: &Aws, clock: Clock) -> Self {
         let client = |name, address, timeout| ServiceClient::new(name, address, timeout, aws, clock.clone());
         Self {
-            users: client("users", addresses.users, TIMEOUT),
-            products: client("products", addresses.products, TIMEOUT),
-            payments: client("payments", addresses.payments, PAYMENT_TIMEOUT),
+            users: client("users", addresses.users, SERVICE_CALL_TIMEOUT),
+            products: client("products", addresses.products, SERVICE_CALL_TIMEOUT),
+            payments: client("payments", addresses.payments, PAYMENT_CALL_TIMEOUT),
             events,
         }
     }

@@ -1,6 +1,7 @@
 //! Erases the personal data of a customer in the customer's orders and payments, after the customer has left.
 
 use chassis::{
+    budget::RECORD_RESERVE,
     id::UserId,
     invocation::Invocation,
     page::{Limit, ListError},
@@ -12,7 +13,7 @@ use futures::{StreamExt, stream};
 use crate::{
     domain::OrderId,
     repository::OrderList,
-    saga::{StepContext, StepError, engine::RECORD_RESERVE},
+    saga::{StepContext, StepError},
     worker::Worker,
 };
 

@@ -78,13 +78,13 @@ impl ReadBody for Purchase {
     fn read(body: &mut Object<'_, '_>, Sender(caller): &Sender) -> Option<Self> {
         let user_id = body.optional("user_id", text::<UserId>);
         if user_id.is_some_and(|id| id != *caller) {
-            body.refuse("user_id", "must be your own id, or left out");
+            body.reject("user_id", "must be your own id, or left out");
         }
         let items = body.required("items", |place| list(place, 1..=MAX_LINES, |place| object(place, read_line)));
         let shown_prices = read_shown_prices(body, items.as_deref().unwrap_or_default());
         let lines = items.and_then(|items| {
             let lines = OrderLines::merge(items.into_iter().map(|line| line.map(|(line, _)| line)));
-            lines.map_err(|errors| errors.iter().for_each(|error| body.refuse(&error.field, &error.detail))).ok()
+            lines.map_err(|errors| errors.iter().for_each(|error| body.reject(&error.field, &error.detail))).ok()
         });
         let payment_method = body.optional("payment_method", text);
         Some(Self { lines: lines?, shown_prices, payment_method })
@@ -110,7 +110,7 @@ fn read_shown_prices(body: &mut Object<'_, '_>, lines: &[Option<(OrderLine, Opti
         let field = format!("items[{index}].unit_price");
         let Some(price) = body.check(&field, amount.of(currency)) else { continue };
         if unit_prices.insert(*product_id, price).is_some_and(|other| other != price) {
-            body.refuse(&field, "must be the same in all lines of one product");
+            body.reject(&field, "must be the same in all lines of one product");
         }
     }
     let has_prices = has_currency || total.is_some() || !unit_prices.is_empty();

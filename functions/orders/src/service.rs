@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::{
+    budget::{ORDERS_ANSWER_RESERVE, WAKE_RESERVE},
     contact::VerifiedContact,
     id::UserId,
     idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
@@ -19,11 +20,6 @@ use crate::{
     saga::engine::{Engine, Unfinished},
 };
 
-/// The time before the end of an invocation at which the request gives up an unfinished write, and the time at which it
-/// gives up the attempt to wake the worker. The request must answer how far the order got before the HTTP edge answers
-/// that there was no time.
-const ANSWER_RESERVE: Duration = Duration::from_millis(1000);
-const WAKE_RESERVE: Duration = Duration::from_millis(700);
 /// The number of attempts to cancel an order that makes transitions meanwhile.
 const CANCEL_TRIES: usize = 4;
 
@@ -173,9 +169,9 @@ impl Orders {
     async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) {
         tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
         let wake = self.engine.repository.postpone(order, Postponed::AtOnce { now: self.engine.clock.now() });
-        let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE).instant();
+        let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE);
         // If the worker is not woken, the sweep finds the order when the lease has ended.
-        match tokio::time::timeout_at(wake_by, wake).await {
+        match wake_by.run(wake).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(order = %order.id, cause = telemetry::chain(&error), "the worker was not woken")
@@ -231,6 +227,6 @@ async fn in_time(
     work: impl Future<Output = Result<Order, Unfinished>>,
     invocation: &Invocation,
 ) -> Result<Order, Unfinished> {
-    let end = invocation.deadline.earlier_by(ANSWER_RESERVE).instant();
-    tokio::time::timeout_at(end, work).await.unwrap_or(Err(Unfinished::NoTime))
+    let end = invocation.deadline.earlier_by(ORDERS_ANSWER_RESERVE);
+    end.run(work).await.unwrap_or(Err(Unfinished::NoTime))
 }

@@ -5,32 +5,30 @@
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
-use chassis::{invocation::Invocation, store::StoreError, telemetry};
+use chassis::{
+    budget::{OVERDUE_AFTER, RECORD_RESERVE, SWEEP_PASS, SWEEP_PAUSE},
+    invocation::Invocation,
+    store::StoreError,
+    telemetry,
+};
 use futures::{FutureExt, StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
     repository::{DueOrder, DuePage, Postponed, SHARDS},
-    saga::engine::{Engine, RECORD_RESERVE, Unfinished},
+    saga::engine::{Engine, Unfinished},
 };
 
 /// The number of orders that the worker works on side by side: the batch size of the stream.
 const CONCURRENCY: usize = 8;
 /// The maximum number of orders that one pass of a sweep reads from a shard.
 const SWEEP_LIMIT: u32 = 50;
-/// The pause before another pass, after a pass that had to postpone orders.
-const PASS_PAUSE: Duration = Duration::from_secs(5);
-/// The time that another pass must have.
-const PASS_TIME: Duration = Duration::from_secs(15);
 /// The first pause and the longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// The longest pause after contention. The pause is random, so that orders which met do not meet again. It does not grow:
 /// contention passes by itself, and the order may be the last of the orders that contend.
 const CONTENTION_PAUSE: Duration = Duration::from_secs(4);
-/// An order that is open for longer than this needs a person. The worker never gives the order up.
-pub const OVERDUE_AFTER: SignedDuration = SignedDuration::from_mins(15);
-
 /// The number of orders by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkSummary {
@@ -114,7 +112,7 @@ impl Worker {
     ///
     /// The sweep makes passes as long as the invocation lasts. If a pass could not read all due orders, the next pass
     /// follows at once, because the rest may be too old when the next sweep comes. If a pass postponed orders, the next
-    /// pass follows after [`PASS_PAUSE`], because the orders' own pauses may end long before the next sweep.
+    /// pass follows after [`SWEEP_PAUSE`], because the orders' own pauses may end long before the next sweep.
     pub async fn sweep(&self, invocation: &Invocation) -> Result<WorkSummary, StoreError> {
         let SweepPass { orders, mut unreadable, mut has_more } = self.sweep_pass(invocation).await?;
         let mut results: HashMap<_, _> = orders.into_iter().collect();
@@ -123,11 +121,11 @@ impl Worker {
             let pause = if has_more && has_finished_any {
                 Duration::ZERO
             } else if results.values().any(|result| result.outcome == OrderOutcome::Postponed) {
-                PASS_PAUSE
+                SWEEP_PAUSE
             } else {
                 break;
             };
-            if invocation.deadline.remaining() <= pause + PASS_TIME {
+            if invocation.deadline.remaining() <= pause + SWEEP_PASS {
                 break;
             }
             tokio::time::sleep(pause).await;
@@ -203,7 +201,7 @@ impl Worker {
     }
 
     fn is_overdue(&self, open_since: Timestamp) -> bool {
-        self.engine.clock.now().duration_since(open_since) > OVERDUE_AFTER
+        self.engine.clock.now() > open_since + OVERDUE_AFTER
     }
 
     async fn try_work_on(&self, due: DueOrder, invocation: &Invocation) -> Result<OrderResult, StoreError> {

@@ -1,8 +1,7 @@
 //! The events that start the order worker: changes of the orders table, the schedule, and messages of the users service.
 
-use std::time::Duration;
-
 use chassis::{
+    budget::WORKER_FUNCTION,
     deadline::Deadline,
     events::{BatchResponse, Event, ItemFailure},
     id::UserId,
@@ -16,9 +15,6 @@ use crate::{
     domain::OrderId,
     worker::{WorkSummary, Worker},
 };
-
-/// The time of an invocation if no Lambda context has a deadline.
-const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -93,7 +89,7 @@ impl Change {
 ///
 /// If the open orders cannot be listed.
 pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<BatchResponse, Error> {
-    let deadline = Deadline::of_invocation(event.context.deadline, DEFAULT_TIME);
+    let deadline = Deadline::of_invocation(event.context.deadline, WORKER_FUNCTION);
     let invocation = Invocation::new(event.context.request_id.as_str(), deadline);
     match event.payload {
         WorkerEvent::Queue { records } => return Ok(erase_customers(worker, records, &invocation).await),

@@ -12,6 +12,7 @@ use std::{
 use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
 use async_trait::async_trait;
 use chassis::{
+    budget::{DECIDE_WITHIN, RECORD_RESERVE},
     clock::Clock,
     contact::VerifiedContact,
     deadline::Deadline,
@@ -27,13 +28,13 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
-        Answer, CancellationReason, DECIDE_WITHIN, Lease, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId,
-        Purchase, Quantity, Quote, Recipient, StepOutput,
+        Answer, CancellationReason, Lease, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase,
+        Quantity, Quote, Recipient, StepOutput,
     },
     repository::{DueOrder, DuePage, OrderList, Postponed, Repository},
     saga::{
         Participants, StepContext, StepError,
-        engine::{Engine, RECORD_RESERVE, Unfinished},
+        engine::{Engine, Unfinished},
         steps::{Compensation, PLACE_ORDER, SAGAS, Saga, Step},
     },
     worker::{WorkSummary, Worker},

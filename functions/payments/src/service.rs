@@ -13,9 +13,10 @@
 //! A crash anywhere leaves a state from which the caller's repeat goes on. Who
 //! finds that somebody else was faster reads again, and goes on from there.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chassis::{
+    budget::{PROVIDER_TIMEOUT, RECORD_RESERVE},
     caller::Principal,
     clock::Clock,
     deadline::Deadline,
@@ -35,11 +36,6 @@ use crate::{
     repository::Repository,
 };
 
-/// How long the provider may take to answer.
-const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Kept back at an invocation's end for publishing and recording what the
-/// provider answered.
-const RECORD_RESERVE: Duration = Duration::from_millis(1500);
 /// Steps within one request. The longest way without interference has four.
 const MAX_TRANSITIONS: usize = 8;
 
@@ -368,7 +364,7 @@ impl Payments {
         if end.remaining().is_zero() {
             return Err(ProviderError::Unavailable("no time left to ask".into()).into());
         }
-        let answer = tokio::time::timeout_at(end.instant(), call).await;
+        let answer = end.run(call).await;
         Ok(answer.unwrap_or_else(|_| Err(ProviderError::Unavailable("no answer in time".into())))?)
     }
 }

@@ -1,27 +1,12 @@
-//! The settings of the products function.
+//! The settings of the function.
 
-use chassis::{
-    config::{Configuration, Env},
-    dynamo::TableName,
-    function::{FunctionConfig, ServiceConfig},
-};
+use chassis::{configuration, dynamo::TableName, function::ServiceConfig};
 
-#[derive(Debug)]
-pub struct Config {
-    /// Settings that every service has.
-    pub service: ServiceConfig,
-    pub table: TableName,
-}
-
-impl AsRef<FunctionConfig> for Config {
-    fn as_ref(&self) -> &FunctionConfig {
-        &self.service.function
-    }
-}
-
-impl Configuration for Config {
-    fn read(env: &mut Env<'_>) -> Option<Self> {
-        let (service, table) = (ServiceConfig::read(env), TableName::read(env, "PRODUCTS_TABLE"));
-        Some(Self { service: service?, table: table? })
+configuration! {
+    /// The environment of the products function.
+    #[derive(Debug)]
+    pub struct Config {
+        pub service: ServiceConfig,
+        pub table: TableName = required("PRODUCTS_TABLE", TableName::EXPECTED),
     }
 }

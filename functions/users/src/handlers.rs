@@ -92,7 +92,7 @@ impl ReadBody for UserChange {
 /// e-mail address together with all other bad fields.
 fn check_owner(body: &mut Object<'_, '_>, email: Option<&Email>, caller: &Caller) {
     if email.is_some_and(|email| caller.contact.email.as_ref() != Some(email)) {
-        body.refuse("email", EMAIL_NOT_VERIFIED);
+        body.reject("email", EMAIL_NOT_VERIFIED);
     }
 }
 

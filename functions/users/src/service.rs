@@ -1,8 +1,9 @@
 //! The use cases of users.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chassis::{
+    budget::USERS_RETRY_RESERVE,
     caller::Caller,
     clock::Clock,
     contact::{Email, VerifiedContact},
@@ -59,10 +60,6 @@ pub struct ProfileChange {
     pub email: Option<Email>,
 }
 
-/// A write is not attempted again later than this before the deadline: an attempt takes at most a second, and the
-/// answer needs time, too.
-const LAST_TRY: Duration = Duration::from_secs(2);
-
 /// The data of the event `UserErased`.
 #[derive(Debug, Serialize)]
 struct UserErased {
@@ -111,7 +108,7 @@ impl Users {
                     None => {}
                 },
             }
-            if !deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            if !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
                 break;
             }
         }
@@ -152,7 +149,7 @@ impl Users {
             if let Some(user) = self.replace(&before, after, must_have_email).await? {
                 return Ok(user);
             }
-            if !deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            if !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
                 break;
             }
         }
@@ -185,7 +182,7 @@ impl Users {
             // After a successful write, the next pass of the loop does the next part of the work.
             let is_written =
                 stale_if_contended(self.repository.replace(&before, &after).await)? == SaveUserOutcome::Saved;
-            if !is_written && !deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            if !is_written && !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
                 break;
             }
         }
@@ -216,7 +213,7 @@ impl Users {
             if let Some(user) = self.replace(&before, after, false).await? {
                 return Ok(Some(user.state));
             }
-            if !deadline.earlier_by(LAST_TRY).pause(attempt).await {
+            if !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
                 break;
             }
         }

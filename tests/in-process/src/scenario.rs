@@ -24,13 +24,10 @@ use std::{
     time::Duration,
 };
 
-use chassis::clock::Clock;
+use chassis::{budget::DECIDE_WITHIN, clock::Clock};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use orders::{
-    domain::{DECIDE_WITHIN, OrderState},
-    saga::steps::Saga,
-};
+use orders::{domain::OrderState, saga::steps::Saga};
 use serde_json::{Value, json};
 use strum::VariantArray;
 

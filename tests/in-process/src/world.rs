@@ -17,6 +17,7 @@ use chassis::{
     config::{ConfigError, Configuration},
     deadline::Deadline,
     dynamo::Table,
+    function::FunctionConfig,
     invocation::Invocation,
 };
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -73,6 +74,10 @@ fn configuration<C: Configuration>() -> C {
     C::from_variables(&value_of).expect("the environment is complete")
 }
 
+fn start<C: Configuration>(value_of: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+    <(FunctionConfig, C)>::from_variables(value_of).map(drop)
+}
+
 /// Reads a function's configuration from [`ENVIRONMENT`] with some variables
 /// changed. A variable whose new value is `None` is not set.
 ///
@@ -85,12 +90,12 @@ pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<
         None => ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
     };
     match function {
-        "notifications" => notifications::config::Config::from_variables(&value_of).map(drop),
-        "order-worker" => orders::config::OrderWorkerConfig::from_variables(&value_of).map(drop),
-        "orders" => orders::config::OrdersConfig::from_variables(&value_of).map(drop),
-        "payments" => payments::config::Config::from_variables(&value_of).map(drop),
-        "products" => products::config::Config::from_variables(&value_of).map(drop),
-        "users" => users::config::Config::from_variables(&value_of).map(drop),
+        "notifications" => start::<notifications::config::Config>(&value_of),
+        "order-worker" => start::<orders::config::OrderWorkerConfig>(&value_of),
+        "orders" => start::<orders::config::OrdersConfig>(&value_of),
+        "payments" => start::<payments::config::Config>(&value_of),
+        "products" => start::<products::config::Config>(&value_of),
+        "users" => start::<users::config::Config>(&value_of),
         other => panic!("there is no function {other}"),
     }
 }
@@ -200,8 +205,7 @@ impl World {
     pub async fn sweep_within(&self, time: Duration) -> WorkSummary {
         let worker = self.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(time));
-        let run =
-            async move { tokio::time::timeout_at(invocation.deadline.instant(), worker.sweep(&invocation)).await };
+        let run = async move { invocation.deadline.run(worker.sweep(&invocation)).await };
         match self.cloud.start_function("order-worker").run(run).await {
             Ok(Ok(Ok(outcome))) => outcome,
             // The sweep failed, ran out of time, or was killed.

@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, future::Future, time::Duration};
 
-use chassis::clock::Clock;
+use chassis::{budget::ORDER_LEASE, clock::Clock};
 use http::StatusCode;
 use in_process_tests::{
     Answer, Caller, World,
@@ -17,7 +17,7 @@ use in_process_tests::{
 };
 use jiff::Timestamp;
 use orders::{
-    domain::{LEASE, Lease},
+    domain::Lease,
     repository::{Postponed, Repository, dynamo::DynamoRepository},
 };
 use serde_json::{Value, json};
@@ -308,7 +308,7 @@ async fn a_worker_whose_lease_was_taken_over_does_not_release_the_new_lease() {
     let table = world::table(world.cloud.clone(), "OrdersTable").await;
     let repository = DynamoRepository::new(table);
     let now = Timestamp::now();
-    let later = now + LEASE;
+    let later = now + ORDER_LEASE;
     let slow = repository.acquire(id, Lease::start(now), now).await.unwrap().expect("the order is not leased");
     let next = repository.acquire(id, Lease::start(later), later).await.unwrap().expect("the lease has expired");
     let held = world.stored_orders();

@@ -6,7 +6,10 @@ use std::{
     fs,
 };
 
-use chassis::config::{Configuration, Presence, Variable};
+use chassis::{
+    config::{Configuration, Presence, Variable},
+    function::FunctionConfig,
+};
 use in_process_tests::template::{Template, entries, list};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -14,15 +17,20 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configur
 const BEGIN: &str = "<!-- The following table is generated from the code. -->\n\n";
 const END: &str = "\n<!-- The generated table ends here. -->\n";
 
+/// The variables that a function reads: its own and those of every function.
+fn variables<C: Configuration>() -> Vec<Variable> {
+    <(FunctionConfig, C)>::variables()
+}
+
 /// The variables that each function reads, by the name of its program.
 fn functions() -> BTreeMap<&'static str, Vec<Variable>> {
     BTreeMap::from([
-        ("notifications", notifications::config::Config::variables()),
-        ("order-worker", orders::config::OrderWorkerConfig::variables()),
-        ("orders", orders::config::OrdersConfig::variables()),
-        ("payments", payments::config::Config::variables()),
-        ("products", products::config::Config::variables()),
-        ("users", users::config::Config::variables()),
+        ("notifications", variables::<notifications::config::Config>()),
+        ("order-worker", variables::<orders::config::OrderWorkerConfig>()),
+        ("orders", variables::<orders::config::OrdersConfig>()),
+        ("payments", variables::<payments::config::Config>()),
+        ("products", variables::<products::config::Config>()),
+        ("users", variables::<users::config::Config>()),
     ])
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chassis::clock::Clock;
+use chassis::{budget::NOTIFICATION_LEASE, clock::Clock};
 use http::StatusCode;
 use in_process_tests::{
     Caller, World,
@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_http::{Context, LambdaEvent};
 use notifications::{
     domain::Channel,
-    repository::{Attempt, CLAIM_RETENTION, ClaimOutcome, DynamoRepository, LEASE, Repository},
+    repository::{Attempt, CLAIM_RETENTION, ClaimOutcome, DynamoRepository, Repository},
 };
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ async fn world_in_test_time() -> World {
 }
 
 async fn let_the_lease_run_out() {
-    tokio::time::advance(LEASE.unsigned_abs() + Duration::from_secs(1)).await;
+    tokio::time::advance(NOTIFICATION_LEASE + Duration::from_secs(1)).await;
 }
 
 #[tokio::test]
@@ -477,11 +477,11 @@ async fn a_claim_is_its_owners_until_the_lease_runs_out_and_then_says_that_it_ma
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
-    let later = now + LEASE + SignedDuration::from_millis(1);
+    let later = now + NOTIFICATION_LEASE + SignedDuration::from_millis(1);
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
     // The SDK repeats a put whose answer was lost.
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
-    assert_eq!(claims.claim(&attempt("b"), now + LEASE).await.unwrap(), ClaimOutcome::HeldByAnother);
+    assert_eq!(claims.claim(&attempt("b"), now + NOTIFICATION_LEASE).await.unwrap(), ClaimOutcome::HeldByAnother);
     assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
     // Who lost it neither marks it nor gives it back.
     assert!(!claims.mark_sent(&attempt("a"), "ses-1", later).await.unwrap());
@@ -490,14 +490,14 @@ async fn a_claim_is_its_owners_until_the_lease_runs_out_and_then_says_that_it_ma
     // Marking again changes nothing.
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
-    assert_eq!(claims.claim(&attempt("c"), later + LEASE * 9).await.unwrap(), ClaimOutcome::AlreadySent);
+    assert_eq!(claims.claim(&attempt("c"), later + NOTIFICATION_LEASE * 9).await.unwrap(), ClaimOutcome::AlreadySent);
 }
 
 /// A claim of `a` whose lease has run out at the time that is returned.
 async fn abandoned(claims: &DynamoRepository) -> Timestamp {
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
-    now + LEASE + SignedDuration::from_millis(1)
+    now + NOTIFICATION_LEASE + SignedDuration::from_millis(1)
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chassis::{
+    budget::DECIDE_WITHIN,
     clock::Clock,
     contact::VerifiedContact,
     dynamo::{Key, List, WriteOutcome},
@@ -23,10 +24,7 @@ use in_process_tests::{
 };
 use jiff::Timestamp;
 use orders::{
-    domain::{
-        CancellationReason, DECIDE_WITHIN, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase,
-        Quantity,
-    },
+    domain::{CancellationReason, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase, Quantity},
     repository::{Repository, dynamo::DynamoRepository},
     worker::WorkSummary,
 };

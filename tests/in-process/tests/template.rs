@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::{
+    budget::{NOTIFICATIONS_FUNCTION, ORDERS_FUNCTION, SERVICE_FUNCTION, WORKER_FUNCTION},
     contact::Email,
     cors::{ANSWER_HEADERS, Origin, REQUEST_HEADERS},
 };
@@ -255,6 +256,20 @@ mod a_function {
         }
         let count = template.functions().count();
         assert_eq!((roles.len(), groups.len()), (count, count));
+    }
+
+    #[test]
+    fn has_the_timeout_that_the_table_of_time_budgets_names() {
+        let template = Template::read();
+        for function in template.functions() {
+            let timeout = match function.name {
+                "notifications" => NOTIFICATIONS_FUNCTION,
+                "orders" => ORDERS_FUNCTION,
+                "order-worker" => WORKER_FUNCTION,
+                _ => SERVICE_FUNCTION,
+            };
+            assert_eq!(template.timeout(&function), timeout, "{}", function.id);
+        }
     }
 
     #[test]

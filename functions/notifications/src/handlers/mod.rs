@@ -5,6 +5,7 @@ mod sqs_batch;
 
 use axum::Router;
 use chassis::{
+    budget::NOTIFICATIONS_FUNCTION,
     caller::Authenticator,
     deadline::Deadline,
     dynamo::Table,
@@ -17,9 +18,6 @@ use utoipa::openapi::OpenApi;
 
 pub use self::sqs_batch::UnnamedFailure;
 use crate::service::Notifications;
-
-/// The time that an invocation has if the context states no deadline, as in tests.
-const DEFAULT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The HTTP routes, behind the HTTP edge.
 pub fn router(table: Table, authenticator: Authenticator) -> Router {
@@ -53,7 +51,7 @@ impl Function {
         let LambdaEvent { payload, context } = event;
         match sqs_batch::records(payload.get()) {
             Some(records) => {
-                let deadline = Deadline::of_invocation(context.deadline, DEFAULT_TIME);
+                let deadline = Deadline::of_invocation(context.deadline, NOTIFICATIONS_FUNCTION);
                 let response = sqs_batch::handle(&self.notifications, &records, deadline).await?;
                 Ok(serde_json::to_value(response)?)
             }

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use chassis::{
+    budget::NOTIFY_RECORD_RESERVE,
     deadline::Deadline,
     events::{BatchResponse, ItemFailure},
     telemetry,
@@ -16,7 +17,7 @@ use tracing::{Instrument, Span, field};
 use crate::{
     domain::EventAction,
     event_parser,
-    service::{Notifications, NotifyError, RESERVE},
+    service::{Notifications, NotifyError},
 };
 
 /// The number of records that are handled concurrently. The number is small because
@@ -100,7 +101,7 @@ async fn handle_record(
         traceparent = field::Empty,
     );
     async {
-        if deadline.earlier_by(RESERVE).remaining().is_zero() {
+        if deadline.earlier_by(NOTIFY_RECORD_RESERVE).remaining().is_zero() {
             tracing::warn!("no time is left for this record");
             return false;
         }

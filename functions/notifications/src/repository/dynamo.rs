@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use chassis::{
+    budget::NOTIFICATION_LEASE,
     dynamo::{self, Key, Table, WriteOutcome, attribute, string},
     id::UserId,
     store::StoreError,
@@ -10,7 +11,7 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, CLAIM_RETENTION, ClaimOutcome, LEASE, Repository};
+use super::{Attempt, CLAIM_RETENTION, ClaimOutcome, Repository};
 
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -184,7 +185,7 @@ impl ClaimItem {
             key: key(attempt),
             state: ClaimState::Claimed,
             owner: attempt.owner.clone(),
-            lease_until: now + LEASE,
+            lease_until: now + NOTIFICATION_LEASE,
             expires_at: (now + CLAIM_RETENTION).as_second(),
         }
     }

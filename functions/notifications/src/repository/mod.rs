@@ -9,15 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{Channel, EventId};
 
-/// The lease of a claim: no other attempt can take over the claim for that long.
-///
-/// The lease is twice the function's timeout. When the lease ends, Lambda has
-/// stopped the invocation that made the claim, even if the clock of the other
-/// attempt is half a minute ahead, so that the invocation cannot send any more. The
-/// lease is a third of the queue's visibility timeout, so that an abandoned claim's
-/// lease has ended at the next delivery.
-pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
-
 /// The time that a claim and its outcome are stored. An event can be delivered for
 /// 28 days: the dead-letter queue keeps it for 14 days, and for 14 more days if
 /// an operator sends the event to the queue again on the last day.

@@ -1,12 +1,8 @@
 //! The lease that keeps two workers from working on one order at the same time.
 
-use std::time::Duration;
-
+use chassis::budget::ORDER_LEASE;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// The length of a lease. A lease only avoids double work: the conditions of the writes keep orders correct.
-pub const LEASE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -19,6 +15,6 @@ pub struct Lease {
 impl Lease {
     /// A lease for a new owner.
     pub fn start(now: Timestamp) -> Self {
-        Self { owner: uuid::Uuid::now_v7().to_string(), until: now + LEASE }
+        Self { owner: uuid::Uuid::now_v7().to_string(), until: now + ORDER_LEASE }
     }
 }

@@ -1,8 +1,8 @@
 //! An order, and what each transition does to it.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use chassis::{contact::VerifiedContact, id::UserId, trace::TraceContext};
+use chassis::{budget::DECIDE_WITHIN, contact::VerifiedContact, id::UserId, trace::TraceContext};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +18,6 @@ use super::{
     recipient::Recipient,
     state::{IllegalTransition, OrderState},
 };
-
-/// An order that is undecided for longer than this is cancelled.
-pub const DECIDE_WITHIN: Duration = Duration::from_secs(120);
 
 /// The output of a step of the saga, which the order keeps for later steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,11 +242,16 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use chassis::money::{Currency, Money};
+    use std::time::Duration;
+
+    use chassis::{
+        budget::ORDER_LEASE,
+        money::{Currency, Money},
+    };
     use proptest::prelude::*;
 
     use super::{
-        super::{LEASE, OrderLine, PricedLine, ProductId, Quantity},
+        super::{OrderLine, PricedLine, ProductId, Quantity},
         *,
     };
 
@@ -340,8 +342,8 @@ mod tests {
     fn an_order_is_leased_until_the_moment_its_lease_ends() {
         let now = Timestamp::UNIX_EPOCH;
         let mut order = order();
-        assert!(order.is_leased(now) && order.is_leased(now + LEASE - Duration::from_millis(1)));
-        assert!(!order.is_leased(now + LEASE));
+        assert!(order.is_leased(now) && order.is_leased(now + ORDER_LEASE - Duration::from_millis(1)));
+        assert!(!order.is_leased(now + ORDER_LEASE));
         order.lease = None;
         assert!(!order.is_leased(now));
     }

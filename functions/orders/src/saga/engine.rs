@@ -4,9 +4,10 @@
 //! a worker after a crash all continue from the same record. If the engine finds the order in another state than expected,
 //! it reads the order again and continues from the state that it finds.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chassis::{
+    budget::{MINIMUM_STEP_TIME, RECORD_RESERVE},
     clock::Clock,
     invocation::Invocation,
     store::{SaveOutcome, StoreError},
@@ -23,11 +24,6 @@ use crate::{
     repository::Repository,
 };
 
-/// The time at the end of an invocation that is reserved for recording an outcome. The engine starts no step whose outcome
-/// could not be recorded.
-pub const RECORD_RESERVE: Duration = Duration::from_millis(1500);
-/// The engine starts no step with less time than this.
-const MIN_STEP_TIME: Duration = Duration::from_millis(250);
 /// More transitions than any order makes. The limit ends a loop that a bug would make endless.
 const MAX_TRANSITIONS: usize = 16;
 
@@ -325,7 +321,7 @@ impl Engine {
         invocation: &Invocation,
     ) -> Result<(), Unfinished> {
         let deadline = invocation.deadline.earlier_by(RECORD_RESERVE);
-        if deadline.remaining() < MIN_STEP_TIME {
+        if deadline.remaining() < MINIMUM_STEP_TIME {
             return Err(Unfinished::NoTime);
         }
         let trace = order.trace.clone();

@@ -75,7 +75,7 @@ impl ReadBody for ProductChangeRequest {
         let (price, currency) = (body.optional("price", verbatim), body.optional("currency", text));
         if body.is_given("currency") && !body.is_given("price") {
             let detail = "must come with a price, because the same number in another currency is a different price";
-            body.refuse("currency", detail);
+            body.reject("currency", detail);
         }
         if let Some(amount) = price {
             let checked = match currency {

@@ -76,7 +76,7 @@ impl ReadBody for ReserveRequest {
                 ("quantity", line.map(|(product_id, quantity)| vec![Line { product_id, quantity }]))
             }
             _ => {
-                body.refuse("lines", "must be given, or else both product_id and quantity");
+                body.reject("lines", "must be given, or else both product_id and quantity");
                 ("lines", None)
             }
         };
