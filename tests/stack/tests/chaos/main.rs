@@ -40,7 +40,7 @@ const ORDERS_PER_CANCELLATION: usize = 6;
 /// One event is sent twice for each this number of orders, on average.
 const ORDERS_PER_DUPLICATE: usize = 2;
 /// Functions are killed once for each this number of orders, on average.
-const ORDERS_PER_STRIKE: usize = 2;
+const ORDERS_PER_KILL: usize = 2;
 /// The time limit for all clients to get their answers.
 const STORM_LIMIT: Duration = Duration::from_secs(600);
 /// The time limit for recovery. The worker's longest pause is five minutes.
@@ -307,14 +307,14 @@ impl Chaos {
     /// function `orders`, which chance alone may spare throughout a short run.
     async fn kill_functions(&self, mut random: Rng) {
         let processes = Processes::of(&self.stack);
-        let mut strikes = 0;
+        let mut rounds = 0;
         while !self.is_storm_over.get() {
             sleep(Duration::from_millis(random.u64(50..400))).await;
-            if self.in_progress.get() == 0 || strikes > self.answered.get() / ORDERS_PER_STRIKE + CLIENTS {
+            if self.in_progress.get() == 0 || rounds > self.answered.get() / ORDERS_PER_KILL + CLIENTS {
                 continue;
             }
-            strikes += 1;
-            let is_aimed = strikes % 2 == 1 && !self.was_cut_off();
+            rounds += 1;
+            let is_aimed = rounds % 2 == 1 && !self.was_cut_off();
             let mut running = processes.running();
             let mut functions: BTreeSet<_> = running.iter().map(|process| process.function.clone()).collect();
             if is_aimed {
