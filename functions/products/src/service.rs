@@ -72,14 +72,6 @@ impl DetailsChange {
     }
 }
 
-/// A client's request to adjust the stock.
-#[derive(Clone, Debug)]
-pub struct NewAdjustment {
-    pub id: AdjustmentId,
-    pub delta: Delta,
-    pub reason: Reason,
-}
-
 /// The maximum number of attempts of a conditional write of stock. An attempt fails if another request has changed the
 /// items since they were read; after a failed attempt, the items are read again.
 const MAX_ATTEMPTS: usize = 5;
@@ -159,8 +151,13 @@ impl Products {
     }
 
     /// Adjusts the stock of a product, once for each adjustment id.
-    pub async fn adjust(&self, product_id: ProductId, new: NewAdjustment) -> Result<Adjustment, ProductError> {
-        let NewAdjustment { id: adjustment_id, delta, reason } = new;
+    pub async fn adjust(
+        &self,
+        product_id: ProductId,
+        adjustment_id: AdjustmentId,
+        delta: Delta,
+        reason: Reason,
+    ) -> Result<Adjustment, ProductError> {
         let adjustment = Adjustment { adjustment_id, product_id, delta, reason, applied_at: self.clock.now() };
         for _ in 0..MAX_ATTEMPTS {
             let product = self.get(product_id).await?;

@@ -28,7 +28,7 @@ use in_process_tests::{Answer, Caller, World, cloud::Cloud, world};
 use products::{
     domain::{Delta, Line, Lines, NewProduct, OrderId, ProductId, Quantity, ReservationRefusal, Stock},
     repository::DynamoRepository,
-    service::{DetailsChange, NewAdjustment, ProductError, Products},
+    service::{DetailsChange, ProductError, Products},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -1044,8 +1044,8 @@ mod races_and_lost_answers {
         let sale = sale(&world, OrderId::generate(), &id, 9).await;
         let products = products_with(&world, vec![(TRANSACTION, sale)]).await;
         let delta = Delta::try_from(-2).unwrap();
-        let breakage = NewAdjustment { id: "b".parse().unwrap(), delta, reason: "Broken".parse().unwrap() };
-        let error = products.adjust(id.parse().unwrap(), breakage).await.unwrap_err();
+        let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
+        let error = products.adjust(id.parse().unwrap(), breakage, delta, reason).await.unwrap_err();
         assert!(matches!(error, ProductError::InsufficientStock { available: 1 }), "{error:?}");
         assert_eq!(stored_stock(&world, &id), Stock { available: 1, reserved: 9 });
     }
@@ -1112,8 +1112,8 @@ mod races_and_lost_answers {
         reserve(&world, other, &[(&id, 1)]).await.expect_problem(409, "reservation_released");
 
         let (product, delta) = (id.parse().unwrap(), Delta::try_from(-3).unwrap());
-        let breakage = NewAdjustment { id: "b".parse().unwrap(), delta, reason: "Broken".parse().unwrap() };
-        products_with(&world, lose(TRANSACTION)).await.adjust(product, breakage).await.unwrap();
+        let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
+        products_with(&world, lose(TRANSACTION)).await.adjust(product, breakage, delta, reason).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 7, reserved: 0 });
 
         let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };

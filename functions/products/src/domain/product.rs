@@ -108,14 +108,16 @@ pub struct NewProduct {
     pub units: Units,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
     pub id: ProductId,
+    #[serde(flatten)]
     pub details: Details,
     /// The version of the details: 1 at first, and one more with each change. It prevents lost updates, and sales at
     /// an outdated price. A sale leaves the version as it is. Otherwise an administrator could hardly change a
     /// product that sells well.
     pub version: u64,
+    #[serde(flatten)]
     pub stock: Stock,
     pub created_at: Timestamp,
     /// The time of the last change of the details.

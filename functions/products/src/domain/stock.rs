@@ -100,7 +100,7 @@ impl TryFrom<i64> for Delta {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
     /// The number of units that can be ordered.
     pub available: u64,

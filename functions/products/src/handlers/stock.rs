@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     domain::{Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, OrderId, ProductId, Quote, Reason},
     openapi::Adjusting,
-    service::{NewAdjustment, Products},
+    service::Products,
 };
 
 #[derive(Debug, ToSchema)]
@@ -127,7 +127,7 @@ pub(super) async fn adjust(
     Input((Id(id), Body(request))): Input<(Id<ProductId>, Body<AdjustmentRequest>)>,
 ) -> Result<Json<AdjustmentDocument>, Problem> {
     let AdjustmentRequest { adjustment_id, delta, reason } = request;
-    Ok(Json(products.adjust(id, NewAdjustment { id: adjustment_id, delta, reason }).await?.into()))
+    Ok(Json(products.adjust(id, adjustment_id, delta, reason).await?.into()))
 }
 
 pub(super) async fn reserve(

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Item, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number},
+    dynamo::{self, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number},
     id::UserId,
     idempotency::{InsertOutcome, KeyUse},
     page::{Cursor, Limit, ListError, Page},
@@ -16,10 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
-use crate::domain::{
-    Adjustment, AdjustmentId, Description, Details, Name, NewProduct, OrderId, Price, Product, ProductId, Quote,
-    Reservation, Stock,
-};
+use crate::domain::{Adjustment, AdjustmentId, NewProduct, OrderId, Product, ProductId, Quote, Reservation};
 
 /// The index of all products. It contains only keys, and a product's keys never change. Therefore a sale, which changes
 /// the product's item, writes nothing to the index.
@@ -42,7 +39,7 @@ impl DynamoRepository {
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, product: &Product) -> Result<(), StoreError> {
-        match self.table.send(self.table.put_new(&ListedProduct::of(product))?).await? {
+        match self.table.send(self.table.put_new(&ProductRecord::new(product))?).await? {
             // The id is new. If an item with this id exists, an earlier attempt of this write was successful, but its
             // answer was lost.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
@@ -62,7 +59,7 @@ impl Repository for DynamoRepository {
             // The condition checks the expiry, because TTL may delete an expired item days later.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(product.created_at.as_second()));
-        let add_product = self.table.put_new(&ListedProduct::of(product))?;
+        let add_product = self.table.put_new(&ProductRecord::new(product))?;
         let earlier = match self.table.transact(use_key, [add_product]).await? {
             TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
             TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
@@ -85,12 +82,12 @@ impl Repository for DynamoRepository {
 
     async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
         let record: Option<ProductRecord> = self.table.get(&product_key(id)).await?;
-        Ok(record.map(Product::from))
+        Ok(record.map(|record| record.product))
     }
 
     async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError> {
         let records: Vec<ProductRecord> = self.table.get_all(ids.iter().map(|id| product_key(*id))).await?;
-        Ok(records.into_iter().map(Product::from).collect())
+        Ok(records.into_iter().map(|record| record.product).collect())
     }
 
     async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError> {
@@ -104,7 +101,7 @@ impl Repository for DynamoRepository {
         };
         let keys: Page<Key> = self.table.list(list).await?;
         let records: Vec<ProductRecord> = self.table.get_all(keys.items).await?;
-        let mut products: Vec<_> = records.into_iter().map(Product::from).collect();
+        let mut products: Vec<_> = records.into_iter().map(|record| record.product).collect();
         // BatchGetItem returns items in any order; the index is sorted by product id.
         products.sort_unstable_by_key(|product| product.id);
         Ok(Page { items: products, next_cursor: keys.next_cursor })
@@ -129,7 +126,7 @@ impl Repository for DynamoRepository {
             WriteOutcome::Written => SaveOutcome::Saved,
             WriteOutcome::ConditionFailed(None) => SaveOutcome::Stale,
             WriteOutcome::ConditionFailed(Some(item)) => {
-                let found = product_of(item)?;
+                let found = dynamo::from_item::<ProductRecord>(item)?.product;
                 // An earlier attempt of this write may have been successful, although its answer was lost.
                 let is_written = (found.version, &found.details, found.updated_at)
                     == (after.version, &after.details, after.updated_at);
@@ -234,10 +231,6 @@ impl Repository for DynamoRepository {
     }
 }
 
-fn product_of(item: Item) -> Result<Product, StoreError> {
-    dynamo::from_item::<ProductRecord>(item).map(Product::from)
-}
-
 fn product_key(id: ProductId) -> Key {
     Key::new(format!("PRODUCT#{id}"), "PRODUCT")
 }
@@ -255,33 +248,16 @@ fn reservation_key(order: OrderId) -> Key {
 struct ProductRecord {
     #[serde(flatten)]
     key: Key,
-    id: ProductId,
-    name: Name,
-    description: Description,
-    price: Price,
-    version: u64,
-    available: u64,
-    reserved: u64,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+    #[serde(flatten)]
+    product: Product,
+    /// Puts the product into the index of all products.
+    #[serde(skip_deserializing)]
+    catalogue: &'static str,
 }
 
 impl ProductRecord {
-    fn of(product: &Product) -> Self {
-        let Product { id, details, version, stock, created_at, updated_at } = product.clone();
-        let (Details { name, description, price }, Stock { available, reserved }) = (details, stock);
-        let key = product_key(id);
-        Self { key, id, name, description, price, version, available, reserved, created_at, updated_at }
-    }
-}
-
-impl From<ProductRecord> for Product {
-    fn from(record: ProductRecord) -> Self {
-        let ProductRecord {
-            id, name, description, price, version, available, reserved, created_at, updated_at, ..
-        } = record;
-        let (details, stock) = (Details { name, description, price }, Stock { available, reserved });
-        Self { id, details, version, stock, created_at, updated_at }
+    fn new(product: &Product) -> Self {
+        Self { key: product_key(product.id), product: product.clone(), catalogue: CATALOGUE }
     }
 }
 
@@ -309,20 +285,6 @@ impl KeyRecord {
             created_at: product.created_at,
             expires_at: key.expires_at.as_second(),
         }
-    }
-}
-
-/// The item of a new product, with the attribute that puts it into the index of all products.
-#[derive(Debug, Serialize)]
-struct ListedProduct {
-    #[serde(flatten)]
-    record: ProductRecord,
-    catalogue: &'static str,
-}
-
-impl ListedProduct {
-    fn of(product: &Product) -> Self {
-        Self { record: ProductRecord::of(product), catalogue: CATALOGUE }
     }
 }
 
