@@ -354,13 +354,13 @@ mod an_idempotency_key {
         let profile = json!({ "name": "Ada", "email": ada.email() });
         let order = format!("/orders/ord_{}/cancel", uuid::Uuid::now_v7());
         let adjustments = format!("/products/{}/stock-adjustments", ProductId::generate());
-        let basket = json!({ "items": [{ "product_id": ProductId::generate(), "quantity": 1 }] });
+        let order_lines = json!({ "items": [{ "product_id": ProductId::generate(), "quantity": 1 }] });
         world.cloud.take_down("dynamodb");
         for (person, path, body, key, again) in [
             (&admin, "/products", mug(), Some("k1"), true),
             (&admin, "/products", mug(), None, false),
-            (&ada, "/orders", basket.clone(), Some("k1"), true),
-            (&ada, "/orders", basket, None, false),
+            (&ada, "/orders", order_lines.clone(), Some("k1"), true),
+            (&ada, "/orders", order_lines, None, false),
             // These requests are idempotent without a key.
             (&admin, adjustments.as_str(), adjustment, None, true),
             (&ada, "/users", profile, None, true),
@@ -661,20 +661,20 @@ mod a_reserve {
         let order = OrderId::generate();
         let send = async |body: Value| world.post(&Caller::service(), "/products/reserve", body).await;
         let with = |lines: Value| json!({ "order_id": order, "lines": lines });
-        let item = |quantity: i64| json!({ "product_id": id, "quantity": quantity });
+        let line = |quantity: i64| json!({ "product_id": id, "quantity": quantity });
         let either = &["lines"][..];
         for (body, fields) in [
             (with(json!([])), either),
-            (with(json!(vec![item(1); 51])), either),
-            (with(json!([item(600), item(600)])), either),
+            (with(json!(vec![line(1); 51])), either),
+            (with(json!([line(600), line(600)])), either),
             (json!({ "order_id": order }), either),
             (json!({ "order_id": order, "product_id": id }), either),
-            (json!({ "order_id": order, "product_id": id, "quantity": 1, "lines": [item(1)] }), either),
+            (json!({ "order_id": order, "product_id": id, "quantity": 1, "lines": [line(1)] }), either),
             (json!({ "order_id": order, "product_id": id, "quantity": 0 }), &["quantity"]),
-            (with(json!([item(0), item(1), item(1001)])), &["lines[0].quantity", "lines[2].quantity"]),
-            (with(json!([item(-1)])), &["items[0].quantity"]),
+            (with(json!([line(0), line(1), line(1001)])), &["lines[0].quantity", "lines[2].quantity"]),
+            (with(json!([line(-1)])), &["lines[0].quantity"]),
             (with(json!([{ "product_id": "x", "quantity": 1 }])), &["lines[0].product_id"]),
-            (but(with(json!([item(1)])), "order_id", id.as_str()), &["order_id"]),
+            (but(with(json!([line(1)])), "order_id", id.as_str()), &["order_id"]),
         ] {
             send(body).await.expect_bad_fields(fields);
         }

@@ -53,8 +53,7 @@ impl From<Adjustment> for AdjustmentDocument {
     }
 }
 
-/// What `POST /products/reserve` asks for: either `lines`, or one product and
-/// its quantity.
+/// The body of `POST /products/reserve`: either `lines`, or one `product_id` and its `quantity`.
 #[derive(Debug)]
 pub(super) struct ReserveRequest {
     order_id: OrderId,
@@ -76,7 +75,7 @@ impl ReadBody for ReserveRequest {
                 ("quantity", line.map(|(product_id, quantity)| vec![Line { product_id, quantity }]))
             }
             _ => {
-                body.reject("lines", "must be given, or else both product_id and quantity");
+                body.reject("lines", "must be present, unless both product_id and quantity are present");
                 ("lines", None)
             }
         };
