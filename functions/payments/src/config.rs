@@ -1,9 +1,9 @@
-//! The settings of the function.
+//! The settings of the payments function.
 
 use chassis::{configuration, dynamo::TableName, events::QueueUrl, function::ServiceConfig};
 
 configuration! {
-    /// The environment of the payments function.
+    /// The settings of the payments function.
     #[derive(Debug)]
     pub struct Config {
         pub service: ServiceConfig,

@@ -1,4 +1,4 @@
-//! What a payment is, and what may become of it.
+//! Payments and their state machine.
 
 use std::{fmt, str::FromStr};
 
@@ -15,48 +15,50 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 typed_id!(
-    /// An order, as this service knows it: what a payment is for.
+    /// The id of the order that a payment is for.
     OrderId,
     "ord"
 );
 
 typed_id!(
-    /// A payment.
+    /// The id of a payment.
     PaymentId,
     "pay"
 );
 
 impl PaymentId {
-    /// The payment of `order`. An order has one, whose id derives from the
-    /// order's: who lost the answer to an authorisation can still cancel it.
+    /// The id of the payment of `order`. An order has one payment, and the payment's id
+    /// is derived from the order's id, so that a caller who lost the answer to an
+    /// authorisation can still cancel the payment.
     pub const fn of(order: OrderId) -> Self {
         Self::from_uuid(order.uuid())
     }
 
-    /// The order that is paid.
+    /// The id of the order that the payment is for.
     pub const fn order(self) -> OrderId {
         OrderId::from_uuid(self.uuid())
     }
 }
 
-/// The most characters of a name.
+/// The maximum length of a name in characters.
 const MAX_NAME: usize = 100;
-/// The most characters of a payment token.
+/// The maximum length of a payment token in characters.
 const MAX_TOKEN: usize = 128;
 
-/// What the provider calls the customer's card or account. Whoever has it may
-/// charge it, so it is printed nowhere, and kept no longer than it is needed.
+/// A payment token: the provider's name for the customer's card or account. Anybody
+/// who has the token can charge the card, so the token is never printed, and is stored
+/// only while the outcome of the authorisation is unknown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PaymentMethod(String);
 
-/// Why a text can't be a payment token. Says nothing of the text.
+/// The text is not a payment token. The error does not quote the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a payment token: letters, digits, `_` and `-`, at most {MAX_TOKEN}")]
 pub struct InvalidPaymentMethod;
 
 impl PaymentMethod {
-    /// The token itself, for the provider.
+    /// Returns the token, for the provider.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -78,7 +80,7 @@ impl fmt::Debug for PaymentMethod {
     }
 }
 
-/// What a person is called, in one line.
+/// A person's name, in one line.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(String);
@@ -91,66 +93,63 @@ impl FromStr for Name {
     }
 }
 
-/// Redacted, as all personal data is.
+/// `Debug` output never shows personal data.
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Name(redacted)")
     }
 }
 
-/// Whom to tell about the payment: goes into each event, so that its consumer
-/// asks nobody.
+/// The person who is notified about the payment. Each event contains the recipient, so
+/// that the event's consumer needs no other service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
-    /// What to call them.
     pub name: Name,
-    /// Where to write. Not everybody has a verified address.
+    /// Absent if the person has no verified e-mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
-    /// Where to send a text message.
+    /// Absent if the person has no verified phone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
 }
 
-/// What a caller wants paid.
+/// A request to authorise the payment of an order.
 #[derive(Clone, Debug)]
 pub struct PaymentRequest {
-    /// For which order.
     pub order_id: OrderId,
-    /// By whom.
     pub user_id: UserId,
-    /// How much.
     pub amount: Money,
-    /// With what; the customer's default method where nothing is said.
+    /// The customer's default method pays if the request names no method.
     pub method: Option<PaymentMethod>,
-    /// Whom to tell.
     pub recipient: Recipient,
-    /// Capture in the same request.
+    /// `true` if the payment is captured in the same request.
     pub capture_immediately: bool,
 }
 
 impl PaymentRequest {
-    /// Tells a repeat from another request for the same order.
+    /// The fingerprint distinguishes a repeat of the request from another request for
+    /// the same order.
     ///
-    /// The recipient is no part of it: somebody who changes their name between
-    /// two tries still pays the same once.
+    /// The recipient is not part of the fingerprint: if a customer changes their name
+    /// between two attempts, the second attempt is still a repeat.
     fn fingerprint(&self) -> Fingerprint {
-        // Whoever adds a member is led here, and decides.
+        // The pattern names all members, so that a new member does not compile until
+        // it is decided here whether the member belongs to the fingerprint.
         let Self { order_id, user_id, amount, method, recipient: _, capture_immediately } = self;
         let method = method.as_ref().map_or("", PaymentMethod::expose);
         let (minor, currency) = (amount.minor(), amount.currency());
-        // None of the parts contains a line break.
+        // No part contains a line break, so that the text is unambiguous.
         let text = format!("{order_id}\n{user_id}\n{minor} {currency}\n{method}\n{capture_immediately}");
         Fingerprint(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
-/// A digest of what was asked for.
+/// A SHA-256 digest of the request that created the payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
 
-/// A state's name, as it is stored and shown.
+/// The name of a payment's state, as stored and as shown to clients.
 #[derive(
     Clone,
     Copy,
@@ -167,25 +166,26 @@ pub struct Fingerprint(String);
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum PaymentStatus {
-    /// Written down before the provider is asked: its answer isn't known.
+    /// Stored before the provider is asked. The outcome is unknown.
     Intent,
-    /// The provider holds the money for us.
+    /// The provider holds the amount.
     Authorised,
-    /// The provider refused. Nothing is held.
+    /// The provider declined the authorisation. Nothing is held.
     Declined,
-    /// The money is ours. Its event is out.
+    /// The amount was captured, and the event was published.
     Captured,
-    /// The hold was given up. Nothing is held.
+    /// The hold was voided. Nothing is held.
     Voided,
-    /// Captured, and given back. Its event is out.
+    /// The captured amount was refunded, and the event was published.
     Refunded,
-    /// Cancelled before it came: a tombstone, which refuses an authorisation
-    /// that arrives late.
+    /// Cancelled before the authorisation arrived: a tombstone, which refuses an
+    /// authorisation that arrives late.
     Cancelled,
 }
 
 impl PaymentStatus {
-    /// The state machine: whether a payment in this state may come to `next`.
+    /// Defines the state machine: returns `true` if a payment in this state can
+    /// transition to `next`.
     pub fn can_transition_to(self, next: Self) -> bool {
         matches!(
             (self, next),
@@ -195,53 +195,46 @@ impl PaymentStatus {
         )
     }
 
-    /// The name.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// A state, and what is known in it.
+/// A payment's state, with the values that are known in it. [`PaymentStatus`] explains
+/// each state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// See [`PaymentStatus::Intent`].
     Intent {
-        /// With what to pay: needed to ask the provider again, and only for that.
+        /// Needed only to send the authorisation to the provider again.
         method: Option<PaymentMethod>,
     },
-    /// See [`PaymentStatus::Authorised`].
     Authorised {
-        /// The provider's name for the charge.
+        /// The provider's id of the charge.
         reference: String,
-        /// Why the provider will never capture it.
+        /// The provider's code, if the provider refused to capture the amount.
         capture_refused: Option<String>,
     },
-    /// See [`PaymentStatus::Declined`].
     Declined {
-        /// The provider's reason.
+        /// The provider's code, such as `card_declined`.
         reason: String,
     },
-    /// See [`PaymentStatus::Captured`].
     Captured {
-        /// The provider's name for the charge.
+        /// The provider's id of the charge.
         reference: String,
     },
-    /// See [`PaymentStatus::Voided`].
     Voided {
-        /// The provider's name for the charge.
+        /// The provider's id of the charge.
         reference: String,
-        /// Why the provider would not capture it, if that was asked.
+        /// The provider's code, if the provider refused to capture the amount.
         capture_refused: Option<String>,
     },
-    /// See [`PaymentStatus::Refunded`].
     Refunded {
-        /// The provider's name for the charge.
+        /// The provider's id of the charge.
         reference: String,
     },
 }
 
 impl State {
-    /// The state's name.
     pub fn status(&self) -> PaymentStatus {
         match self {
             Self::Intent { .. } => PaymentStatus::Intent,
@@ -254,43 +247,36 @@ impl State {
     }
 }
 
-/// A step that the state machine doesn't have: a mistake in the code.
+/// A transition that the state machine does not have: an error in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a payment that is {from} cannot become {to}")]
 pub struct InvalidTransition {
-    /// The state it is in.
     pub from: PaymentStatus,
-    /// The state it should have got into.
     pub to: PaymentStatus,
 }
 
-/// A payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
-    /// Derived from the order's id. Also the provider's idempotency key.
+    /// Derived from the order's id. Also the idempotency key at the provider.
     pub id: PaymentId,
-    /// Who pays.
     pub user_id: UserId,
-    /// How much.
     pub amount: Money,
-    /// Whom to tell. Nobody, once the customer's data is erased.
+    /// Absent once the customer's data is erased.
     pub recipient: Option<Recipient>,
-    /// Authorised and captured in one request.
+    /// `true` if the payment is authorised and captured in one request.
     pub capture_immediately: bool,
-    /// What was asked for, to know a repeat.
+    /// The fingerprint of the request, to recognise a repeat.
     pub fingerprint: Fingerprint,
-    /// The trace of the request that authorised it, for its events.
+    /// The trace of the request that created the payment. The payment's events carry it.
     pub trace: TraceContext,
-    /// Where it is.
     pub state: State,
-    /// When the intent was written.
     pub created_at: Timestamp,
-    /// When the state changed last.
+    /// The time of the last change of the state.
     pub updated_at: Timestamp,
 }
 
 impl Payment {
-    /// What is written down before the provider is asked.
+    /// Creates the intent, which is stored before the provider is asked.
     pub fn intent(request: PaymentRequest, trace: TraceContext, now: Timestamp) -> Self {
         let fingerprint = request.fingerprint();
         Self {
@@ -307,12 +293,11 @@ impl Payment {
         }
     }
 
-    /// The state's name.
     pub fn status(&self) -> PaymentStatus {
         self.state.status()
     }
 
-    /// The provider holds the money, under the name `reference`.
+    /// Transition to `AUTHORISED`. `reference` is the provider's id of the charge.
     pub fn authorised(&self, reference: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match &self.state {
             State::Intent { .. } => Ok(self.with(State::Authorised { reference, capture_refused: None }, now)),
@@ -320,7 +305,7 @@ impl Payment {
         }
     }
 
-    /// The provider said no.
+    /// Transition to `DECLINED`.
     pub fn declined(&self, reason: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match &self.state {
             State::Intent { .. } => Ok(self.with(State::Declined { reason }, now)),
@@ -328,8 +313,8 @@ impl Payment {
         }
     }
 
-    /// The provider will never hand the money over. The payment stays
-    /// authorised: the money is held until somebody cancels.
+    /// Notes that the provider refused to capture the amount. The payment stays
+    /// `AUTHORISED`: the provider holds the amount until the payment is cancelled.
     pub fn with_capture_refused(&self, reason: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, .. } => {
@@ -339,7 +324,7 @@ impl Payment {
         }
     }
 
-    /// The money is ours.
+    /// Transition to `CAPTURED`.
     pub fn captured(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, .. } => Ok(self.with(State::Captured { reference }, now)),
@@ -347,7 +332,7 @@ impl Payment {
         }
     }
 
-    /// The hold was given up.
+    /// Transition to `VOIDED`.
     pub fn voided(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, capture_refused } => {
@@ -357,7 +342,7 @@ impl Payment {
         }
     }
 
-    /// The money was given back.
+    /// Transition to `REFUNDED`.
     pub fn refunded(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Captured { reference } => Ok(self.with(State::Refunded { reference }, now)),
@@ -373,7 +358,7 @@ impl Payment {
         Err(InvalidTransition { from: self.status(), to })
     }
 
-    /// What we took and have not given back.
+    /// The amount that was captured and not refunded.
     pub fn net_captured(&self) -> Money {
         match self.state {
             State::Captured { .. } => self.amount,
@@ -382,16 +367,14 @@ impl Payment {
     }
 }
 
-/// What stands under a payment's id.
+/// The record that is stored under a payment's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentRecord {
-    /// A payment.
     Payment(Box<Payment>),
-    /// Nothing but the will that there be none.
+    /// The payment was cancelled before it was authorised, and must never be authorised.
     Tombstone {
-        /// Under which id.
         id: PaymentId,
-        /// When it was cancelled.
+        /// The time of the cancellation.
         since: Timestamp,
     },
 }
@@ -425,9 +408,9 @@ mod tests {
         Payment::intent(request(minor, None), TraceContext::start(), Timestamp::UNIX_EPOCH)
     }
 
-    /// What may be tried with a payment.
+    /// A transition that a test attempts.
     #[derive(Clone, Copy, Debug)]
-    enum Step {
+    enum Attempt {
         Authorise,
         Decline,
         RefuseCapture,
@@ -436,8 +419,8 @@ mod tests {
         Refund,
     }
 
-    impl Step {
-        fn attempt(self, payment: &Payment) -> Result<Payment, InvalidTransition> {
+    impl Attempt {
+        fn run(self, payment: &Payment) -> Result<Payment, InvalidTransition> {
             let now = Timestamp::UNIX_EPOCH;
             match self {
                 Self::Authorise => payment.authorised("r".into(), now),
@@ -450,16 +433,16 @@ mod tests {
         }
     }
 
-    fn any_steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop::sample::select(vec![
-            Step::Authorise,
-            Step::Decline,
-            Step::RefuseCapture,
-            Step::Capture,
-            Step::Void,
-            Step::Refund,
+    fn any_attempts() -> impl Strategy<Value = Vec<Attempt>> {
+        let attempt = prop::sample::select(vec![
+            Attempt::Authorise,
+            Attempt::Decline,
+            Attempt::RefuseCapture,
+            Attempt::Capture,
+            Attempt::Void,
+            Attempt::Refund,
         ]);
-        prop::collection::vec(step, 0..40)
+        prop::collection::vec(attempt, 0..40)
     }
 
     #[test]
@@ -501,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn a_malformed_token_is_refused() {
         for token in ["", "tok accepted", "tok\n", "tök", &"x".repeat(129)] {
             assert_eq!(token.parse::<PaymentMethod>(), Err(InvalidPaymentMethod), "{token}");
         }
@@ -509,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_that_decides_about_money_is_in_the_fingerprint_and_the_recipient_is_not() {
+    fn the_fingerprint_covers_every_member_but_the_recipient() {
         let same = request(5997, Some("tok_a"));
         let fingerprint = same.fingerprint();
         let mut renamed = same.clone();
@@ -531,30 +514,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_tried_a_payment_goes_along_the_edges_only(minor in 1..=MAX_MINOR_UNITS, steps in any_steps()) {
+        fn no_sequence_of_attempts_leaves_the_state_machine(minor in 1..=MAX_MINOR_UNITS, attempts in any_attempts()) {
             let mut payment = intent(minor);
-            for step in steps {
-                match step.attempt(&payment) {
+            for attempt in attempts {
+                match attempt.run(&payment) {
                     Ok(next) => {
-                        let noted = matches!(step, Step::RefuseCapture);
-                        prop_assert!(noted || payment.status().can_transition_to(next.status()), "{step:?} of {payment:?}");
-                        prop_assert!(!noted || payment.status() == next.status());
+                        let keeps_state = matches!(attempt, Attempt::RefuseCapture);
+                        prop_assert!(keeps_state || payment.status().can_transition_to(next.status()), "{attempt:?} of {payment:?}");
+                        prop_assert!(!keeps_state || payment.status() == next.status());
                         payment = next;
                     }
-                    Err(no) => prop_assert_eq!(no.from, payment.status()),
+                    Err(error) => prop_assert_eq!(error.from, payment.status()),
                 }
             }
         }
 
         #[test]
-        fn never_is_more_kept_than_was_authorised_and_nothing_once_it_is_undone(
+        fn no_more_is_captured_than_was_authorised_and_nothing_after_a_refund(
             minor in 1..=MAX_MINOR_UNITS,
-            steps in any_steps(),
+            attempts in any_attempts(),
         ) {
             let mut payment = intent(minor);
             let mut authorised = 0;
-            for step in steps {
-                payment = step.attempt(&payment).unwrap_or(payment);
+            for attempt in attempts {
+                payment = attempt.run(&payment).unwrap_or(payment);
                 if payment.status() == PaymentStatus::Authorised {
                     authorised = minor;
                 }

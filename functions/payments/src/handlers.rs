@@ -1,4 +1,4 @@
-//! The HTTP routes of payments.
+//! The HTTP routes of the payments service.
 
 use axum::{
     Json, Router,
@@ -48,7 +48,7 @@ pub fn router(payments: Payments, table: Table, authenticator: Authenticator) ->
 #[openapi(paths(read))]
 struct Api;
 
-/// What the API's document says of the public routes.
+/// The OpenAPI description of the public routes.
 pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("payments"))
 }
@@ -67,16 +67,16 @@ struct PaymentDocument {
     updated_at: Timestamp,
 }
 
-/// What there is to say of a payment that was cancelled before it came.
+/// The answer about a payment that was cancelled before it was authorised.
 #[derive(Debug, Serialize)]
 struct TombstoneDocument {
     id: PaymentId,
     status: PaymentStatus,
 }
 
-/// A payment that has no personal data any more.
+/// The answer about a payment whose personal data was erased.
 #[derive(Debug, Serialize)]
-struct Erased {
+struct ErasedDocument {
     id: PaymentId,
 }
 
@@ -112,7 +112,6 @@ impl ReadBody for PaymentRequest {
         let amount = body.required("amount", |place| object(place, amount));
         let method = body.optional("payment_method", text);
         let recipient = body.required("recipient", |place| object(place, recipient));
-        // Take the money in the same request?
         let capture_immediately = body.optional_or("capture", false, flag);
         Some(Self {
             order_id: order_id?,
@@ -140,7 +139,7 @@ fn recipient(recipient: &mut Object<'_, '_>) -> Option<Recipient> {
     Some(Recipient { name: name?, email, phone })
 }
 
-/// 201 for a repeat, too: its answer is the first one's.
+/// The status is 201 for a repeat, too, since a repeat gets the first answer.
 async fn authorise(
     State(payments): State<Payments>,
     _: Internal,
@@ -175,14 +174,14 @@ async fn erase_recipient(
     State(payments): State<Payments>,
     _: Internal,
     Message(Id(id)): Message<Id<PaymentId>>,
-) -> Result<Json<Erased>, Problem> {
+) -> Result<Json<ErasedDocument>, Problem> {
     payments.erase_recipient(id).await?;
-    Ok(Json(Erased { id }))
+    Ok(Json(ErasedDocument { id }))
 }
 
 /// Read a payment
 ///
-/// For whoever pays, and for administrators. Somebody else's is 404.
+/// For the customer who pays and for administrators. All other people get 404.
 #[utoipa::path(
     get,
     path = "/payments/{id}",
@@ -205,19 +204,24 @@ async fn read(
 impl From<PaymentError> for Problem {
     fn from(error: PaymentError) -> Self {
         let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
-        let refused = |code, detail: &str, reason: String| {
+        let payment_required = |code, detail: &str, reason: String| {
             Problem::new(StatusCode::PAYMENT_REQUIRED, code, detail).with("reason", reason)
         };
         match error {
             PaymentError::NotFound => Problem::not_found("payment"),
-            PaymentError::Declined { reason } => refused("payment_declined", "The payment was declined.", reason),
-            PaymentError::CaptureRefused { reason } => {
-                refused("capture_refused", "The payment was authorised, but will not be captured.", reason)
+            PaymentError::Declined { reason } => {
+                payment_required("payment_declined", "The payment was declined.", reason)
             }
+            PaymentError::CaptureRefused { reason } => payment_required(
+                "capture_refused",
+                "The payment was authorised, but the payment provider refused to capture it.",
+                reason,
+            ),
             PaymentError::Cancelled => conflict("payment_cancelled", "The payment was cancelled."),
-            PaymentError::Mismatch => {
-                conflict("payment_mismatch", "The order has a payment with another payer, amount or method.")
-            }
+            PaymentError::Mismatch => conflict(
+                "payment_mismatch",
+                "The order already has a payment with another customer, amount, method or capture mode.",
+            ),
             PaymentError::NotAuthorised => {
                 conflict("payment_not_authorised", "The payment is not authorised, so nothing can be captured.")
             }

@@ -1,12 +1,12 @@
-//! The payments service: one payment an order, authorised, captured, voided or
-//! refunded at a payment provider.
+//! The payments service: authorises, captures, voids and refunds the payment of each
+//! order at a payment provider. Each order has one payment.
 //!
-//! - [`domain`]: what a payment is, and what may become of it
-//! - [`service`]: what can be done with payments
-//! - [`provider`]: whoever moves the money; a sandbox is built in
-//! - [`repository`]: where payments are kept
-//! - [`handlers`]: the HTTP routes; `openapi`: how they are described
-//! - [`config`]: what can be set
+//! - [`domain`]: payments and their state machine, without any technology
+//! - [`service`]: the use cases: authorise, capture, cancel, read and erase
+//! - [`provider`]: the interface to the payment provider, and the built-in sandbox
+//! - [`repository`]: stores payments and tombstones
+//! - [`handlers`]: the HTTP routes; `openapi`: the schemas in their OpenAPI description
+//! - [`config`]: reads the configuration
 
 pub mod config;
 pub mod domain;
@@ -21,7 +21,7 @@ use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
 
 use crate::{config::Config, provider::SandboxProvider, repository::DynamoRepository, service::Payments};
 
-/// Builds the whole service from its configuration: all its routes.
+/// Builds the whole service from its configuration: the router with all routes.
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Router {
     let authenticator = config.service.authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);

@@ -1,4 +1,4 @@
-//! What the API's document says of this service's values and refusals.
+//! The OpenAPI schemas of this service's values, and its problem responses.
 
 use chassis::{openapi::one_of, problems, schema};
 use strum::VariantArray;
@@ -8,7 +8,7 @@ use crate::{domain::PaymentStatus, service::PaymentError};
 schema!(
     PaymentStatus,
     "PaymentStatus",
-    // A tombstone is no payment to anybody but the orders service.
+    // Only the orders service can see a tombstone, whose status is `CANCELLED`.
     one_of(
         PaymentStatus::VARIANTS
             .iter()
@@ -16,12 +16,12 @@ schema!(
             .map(|status| status.as_str())
     )
     .description(Some(
-        "- `INTENT`: the provider was asked, its answer is not known\n\
-             - `AUTHORISED`: the provider holds the money\n\
-             - `DECLINED`: the provider refused\n\
-             - `CAPTURED`: the money was taken\n\
-             - `VOIDED`: the hold was given up, nothing was taken\n\
-             - `REFUNDED`: the money was taken and given back"
+        "- `INTENT`: the authorisation was requested, and its outcome is not known yet\n\
+             - `AUTHORISED`: the payment provider holds the amount\n\
+             - `DECLINED`: the payment provider declined the payment\n\
+             - `CAPTURED`: the amount was captured\n\
+             - `VOIDED`: the hold was voided, and nothing was captured\n\
+             - `REFUNDED`: the amount was captured and refunded"
     ))
 );
 

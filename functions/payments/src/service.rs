@@ -1,17 +1,21 @@
-//! What can be done with payments.
+//! The use cases of payments: to authorise, capture and cancel a payment.
 //!
-//! Three systems take part, and none shares a transaction with another: our
-//! table, the provider, the queue. What keeps them together is an order of
-//! doing things, in which every step may be repeated:
+//! Three systems take part: our table, the provider and the queue. No transaction
+//! spans two of these systems. A fixed sequence of steps keeps the systems
+//! consistent, and each step can be repeated:
 //!
-//! 1. Write down what is about to happen, before the provider is asked.
-//! 2. Ask the provider, always under the same key: a repeat does nothing twice.
-//! 3. Publish the event, always under the same id: a repeat is known as one.
-//! 4. PaymentItem the state, if the one it leaves still stands. A recorded
-//!    `CAPTURED` or `REFUNDED` thus implies that its event is out.
+//! 1. Store the intent before the provider is asked.
+//! 2. Call the provider, always with the same idempotency key, so that a repeated
+//!    call has no second effect.
+//! 3. Publish the event, always with the same id, so that consumers recognise a
+//!    repeated event.
+//! 4. Store the new state, on the condition that the payment is still in the old
+//!    state. A stored `CAPTURED` or `REFUNDED` therefore implies that the event
+//!    was published.
 //!
-//! A crash anywhere leaves a state from which the caller's repeat goes on. Who
-//! finds that somebody else was faster reads again, and goes on from there.
+//! After a crash at any point, a repeat of the caller's request continues from the
+//! stored state. A request that finds that a concurrent request was faster reads the
+//! payment again, and continues from there.
 
 use std::sync::Arc;
 
@@ -36,67 +40,65 @@ use crate::{
     repository::Repository,
 };
 
-/// Steps within one request. The longest way without interference has four.
+/// The maximum number of transitions in one request. Without concurrent requests, the
+/// longest path has four transitions.
 const MAX_TRANSITIONS: usize = 8;
 
-/// Why a request about payments is refused.
+/// The reason why a request to this service fails.
 #[derive(Debug, thiserror::Error)]
 pub enum PaymentError {
-    /// 404: no such payment, or none of the caller's business.
-    #[error("no such payment")]
+    /// 404: the payment does not exist, or the caller may not see it.
+    #[error("the payment does not exist")]
     NotFound,
-    /// 402: the provider won't hold the money.
-    #[error("declined: {reason}")]
+    /// 402: the provider declined to hold the amount.
+    #[error("the payment was declined: {reason}")]
     Declined {
-        /// The provider's reason.
+        /// The provider's code.
         reason: String,
     },
-    /// 402: the provider holds the money, but won't ever hand it over.
-    #[error("capture refused: {reason}")]
+    /// 402: the provider holds the amount, but refuses every capture.
+    #[error("the capture was refused: {reason}")]
     CaptureRefused {
-        /// The provider's reason.
+        /// The provider's code.
         reason: String,
     },
-    /// 409: voided, refunded, or never to be.
-    #[error("cancelled")]
+    /// 409: the payment was voided or refunded, or a tombstone forbids it.
+    #[error("the payment was cancelled")]
     Cancelled,
-    /// 409: the order has a payment with other terms.
-    #[error("not what was asked for before")]
+    /// 409: the order already has a payment, which was requested with other values.
+    #[error("the order has a payment with other values")]
     Mismatch,
-    /// 409: there is no authorisation to capture.
-    #[error("not authorised")]
+    /// 409: the payment is not authorised, so nothing can be captured.
+    #[error("the payment is not authorised")]
     NotAuthorised,
-    /// 409: others changed the payment at the same time, and kept doing so.
-    #[error("the payment keeps changing")]
+    /// 409: concurrent requests kept changing the payment.
+    #[error("concurrent requests keep changing the payment")]
     Contended,
-    /// 503, 409 if the provider is busy, or 500 for a mistake of ours.
+    /// 503, or 409 if the provider reports contention, or 500 if a key was used twice.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// 503: the payment is where it was asked to be, but its event isn't out.
+    /// 503: the provider did what was requested, but the event is not published yet.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// 500.
     #[error(transparent)]
     Transition(#[from] InvalidTransition),
-    /// 503 or 500.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What an event tells of a payment.
+/// The data of the events about payments.
 #[derive(Debug, Serialize)]
 struct PaymentEvent<'a> {
     payment_id: PaymentId,
     order_id: OrderId,
     user_id: UserId,
-    /// Absent once the customer's data is erased: there is nobody to tell.
+    /// Absent if the customer's data was erased: nobody is notified then.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<&'a Recipient>,
     amount: Amount,
     currency: Currency,
 }
 
-/// The use cases.
 #[derive(Clone)]
 pub struct Payments {
     repository: Arc<dyn Repository>,
@@ -106,7 +108,6 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// On top of `repository`, with the money at `provider`.
     pub fn new(
         repository: impl Repository + 'static,
         provider: impl PaymentProvider + 'static,
@@ -116,8 +117,8 @@ impl Payments {
         Self { repository: Arc::new(repository), provider: Arc::new(provider), publisher, clock }
     }
 
-    /// Holds the money of an order, and takes it if that is asked for, too.
-    /// The same request again gets the same answer, and holds nothing twice.
+    /// Authorises the payment of an order, and captures it if the request says so.
+    /// A repeat of the request gets the same answer, and authorises nothing twice.
     pub async fn authorise(
         &self,
         request: PaymentRequest,
@@ -144,8 +145,8 @@ impl Payments {
                 (State::Authorised { capture_refused: None, .. }, true) => {
                     self.capture_hold(&payment, deadline).await?
                 }
-                // Charged at once means all or nothing: what can't be taken
-                // isn't kept on hold.
+                // A request that captures immediately gets everything or nothing: an
+                // amount that cannot be captured does not stay on hold.
                 (State::Authorised { capture_refused: Some(_), .. }, true) => {
                     self.void_hold(&payment, deadline).await?
                 }
@@ -160,7 +161,7 @@ impl Payments {
         Err(PaymentError::Contended)
     }
 
-    /// Takes the money that is held.
+    /// Captures an authorised payment.
     pub async fn capture(&self, id: PaymentId, deadline: Deadline) -> Result<Payment, PaymentError> {
         let mut record = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
         for _ in 0..MAX_TRANSITIONS {
@@ -181,9 +182,9 @@ impl Payments {
         Err(PaymentError::Contended)
     }
 
-    /// Makes sure that the customer pays nothing: voids or refunds, whichever
-    /// it needs, and leaves a tombstone where there is nothing yet. What stands
-    /// in the end.
+    /// Makes sure that the customer pays nothing: voids or refunds the payment,
+    /// whichever is needed, and puts a tombstone if the payment does not exist yet.
+    /// Returns the stored record.
     pub async fn cancel(&self, id: PaymentId, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let record = match self.repository.find(id).await? {
             Some(record) => record,
@@ -198,7 +199,7 @@ impl Payments {
         self.void_or_refund(record, deadline).await
     }
 
-    /// Erases the customer's name and addresses in a payment.
+    /// Removes the customer's name and addresses from a payment.
     pub async fn erase_recipient(&self, id: PaymentId) -> Result<(), PaymentError> {
         Ok(self.repository.erase_recipient(id).await?)
     }
@@ -211,18 +212,20 @@ impl Payments {
             (Principal::Person(caller), PaymentRecord::Payment(payment)) if caller.may_act_for(payment.user_id) => {
                 Ok(record)
             }
-            // A tombstone has no owner, and is no payment to anybody.
+            // A tombstone has no owner, and only services can see it.
             (Principal::Person(_), _) => Err(PaymentError::NotFound),
         }
     }
 
-    /// Brings a payment, wherever it is, to where nothing is held or kept.
+    /// Brings a payment from any state into a state in which the provider holds
+    /// nothing and nothing remains captured.
     ///
-    /// Of an intent it isn't known whether the provider holds money for it, and
-    /// the first request may still be on its way there. So the same request is
-    /// made again: then its key is used up and its outcome known. That is
-    /// recorded before the hold is given up: a slow provider may use up a whole
-    /// invocation for one answer, and the next must not begin anew.
+    /// The outcome of an intent is unknown: the provider may hold the amount, and the
+    /// first request may even reach the provider later. The same request is therefore
+    /// sent again. After its answer the idempotency key is used up, and the outcome is
+    /// known. The outcome is stored before the hold is voided, because a slow provider
+    /// may need a whole invocation for one answer, and the next invocation must
+    /// continue from there.
     async fn void_or_refund(
         &self,
         mut record: PaymentRecord,
@@ -243,58 +246,60 @@ impl Payments {
         Err(PaymentError::Contended)
     }
 
-    /// From `INTENT`: asks the provider, perhaps again, and records what it
-    /// says.
+    /// Transition from `INTENT`: sends the authorisation to the provider, for the first
+    /// time or again, and stores the outcome.
     async fn resolve_intent(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let after = match self.authorise_at_provider(payment, deadline).await? {
             AuthoriseOutcome::Authorised { reference } => payment.authorised(reference, self.clock.now())?,
             AuthoriseOutcome::Declined { reason } => payment.declined(reason, self.clock.now())?,
         };
-        self.record(payment, after).await
+        self.save(payment, after).await
     }
 
-    /// From `AUTHORISED`: takes the money.
+    /// Transition from `AUTHORISED`: captures the amount.
     async fn capture_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
         match self.call_provider(deadline, self.provider.capture(&key)).await? {
             CaptureOutcome::Captured => self.record_capture(payment, deadline).await,
             CaptureOutcome::Refused { reason } => {
-                self.record(payment, payment.with_capture_refused(reason, self.clock.now())?).await
+                self.save(payment, payment.with_capture_refused(reason, self.clock.now())?).await
             }
-            // Somebody cancels at this moment, or has, and didn't get to
-            // record it. No capture will succeed any more: finish the cancel.
+            // A concurrent cancellation has voided the hold, or an earlier one was
+            // interrupted before it stored that. No capture can succeed any more, so
+            // the cancellation is completed here.
             CaptureOutcome::Released => self.void_or_refund(payment.clone().into(), deadline).await,
         }
     }
 
-    /// From `AUTHORISED`: gives up the hold. If it was taken meanwhile, that
-    /// is recorded instead, and is the caller's to undo.
+    /// Transition from `AUTHORISED`: voids the hold. If the amount was captured
+    /// meanwhile, stores the capture instead, and the caller has to refund it.
     async fn void_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         match self.void_at_provider(payment, deadline).await? {
             VoidOutcome::Voided | VoidOutcome::NothingToVoid => {
-                self.record(payment, payment.voided(self.clock.now())?).await
+                self.save(payment, payment.voided(self.clock.now())?).await
             }
             VoidOutcome::AlreadyCaptured => self.record_capture(payment, deadline).await,
         }
     }
 
-    /// From `AUTHORISED`, when the provider has captured: publishes, then
-    /// records.
+    /// Transition from `AUTHORISED` after the provider has captured the amount:
+    /// publishes the event, then stores the state.
     async fn record_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let after = payment.captured(self.clock.now())?;
         self.publish("PaymentCaptured", &after, deadline).await?;
-        self.record(payment, after).await
+        self.save(payment, after).await
     }
 
-    /// From `CAPTURED`: gives the money back, publishes, then records.
+    /// Transition from `CAPTURED`: refunds the amount, publishes the event, then stores
+    /// the state.
     async fn refund_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
         match self.call_provider(deadline, self.provider.refund(&key)).await? {
             RefundOutcome::Refunded => {}
             RefundOutcome::NothingToRefund => {
-                // We were told otherwise once. Whoever is right, the customer
-                // must not be left with a hold.
-                tracing::error!(payment = %payment.id, "the provider knows of no capture; giving up any hold");
+                // The provider contradicts our record, which says that the amount was
+                // captured. In both cases the customer must not be left with a hold.
+                tracing::error!(payment = %payment.id, "the provider knows of no capture; voiding any hold");
                 if self.void_at_provider(payment, deadline).await? == VoidOutcome::AlreadyCaptured {
                     return Ok(payment.clone().into());
                 }
@@ -302,24 +307,25 @@ impl Payments {
         }
         let after = payment.refunded(self.clock.now())?;
         self.publish("PaymentRefunded", &after, deadline).await?;
-        self.record(payment, after).await
+        self.save(payment, after).await
     }
 
-    /// What stands under an id where something was seen.
+    /// Reads the record with an id under which a record was seen before.
     async fn find_existing(&self, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
         self.repository.find(id).await?.ok_or(PaymentError::Contended)
     }
 
-    /// Records `after` where the state of `before` still stands. What stands
-    /// then: `after`, or what somebody else made of it.
-    async fn record(&self, before: &Payment, after: Payment) -> Result<PaymentRecord, PaymentError> {
+    /// Stores `after` on the condition that the stored payment is still in the state of
+    /// `before`. Returns the stored record: `after`, or the result of a concurrent
+    /// request.
+    async fn save(&self, before: &Payment, after: Payment) -> Result<PaymentRecord, PaymentError> {
         let (from, to) = (before.status(), after.status());
         if from != to && !from.can_transition_to(to) {
             return Err(InvalidTransition { from, to }.into());
         }
         match self.repository.advance(before, &after).await? {
             SaveOutcome::Saved => {
-                tracing::info!(payment = %after.id, %from, %to, "recorded");
+                tracing::info!(payment = %after.id, %from, %to, "the payment's state was stored");
                 Ok(after.into())
             }
             SaveOutcome::Stale => self.find_existing(after.id).await,
@@ -353,8 +359,7 @@ impl Payments {
         self.call_provider(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
     }
 
-    /// Waits for the provider, but only as long as there is time left to
-    /// record what it says.
+    /// Waits for the provider's answer, but leaves enough time to store it.
     async fn call_provider<T>(
         &self,
         deadline: Deadline,
@@ -362,9 +367,9 @@ impl Payments {
     ) -> Result<T, PaymentError> {
         let end = deadline.earlier_by(RECORD_RESERVE).min(Deadline::after(PROVIDER_TIMEOUT));
         if end.remaining().is_zero() {
-            return Err(ProviderError::Unavailable("no time left to ask".into()).into());
+            return Err(ProviderError::Unavailable("no time is left for a call".into()).into());
         }
         let answer = end.run(call).await;
-        Ok(answer.unwrap_or_else(|_| Err(ProviderError::Unavailable("no answer in time".into())))?)
+        Ok(answer.unwrap_or_else(|_| Err(ProviderError::Unavailable("the provider did not answer in time".into())))?)
     }
 }

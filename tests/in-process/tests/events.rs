@@ -1,5 +1,6 @@
-//! The payloads in `events/`, for trying functions by hand: each is read as
-//! the Lambda runtime reads it, and does what its name says.
+//! Tests of the payloads in `events/`, with which people invoke the functions by hand.
+//! Each payload is read as the Lambda runtime reads it, and has the effect that its
+//! name says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,13 +14,13 @@ use serde_json::{Value, json};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events");
 
-/// The ids that the payloads have in common.
+/// The ids that all payloads use.
 const PRODUCT: &str = "prod_019ab0a1-0c55-7d21-8a4e-6b1b7f1f3c01";
 const ORDER: &str = "ord_019ab0c4-5b1e-7c3a-9f10-2f6f1c9d4e21";
 const CUSTOMER: &str = "5f0b7a52-6c1e-4f0e-9a37-0d6b8f0c2a11";
 
-/// What of AWS's own sends a payload. A batch is of two kinds: a good one, and
-/// one of whose records one is bad.
+/// The kind of a payload: the AWS service that sends it. There are two kinds of SQS
+/// batches: a batch of valid records, and a batch with one bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     RestApi,
@@ -30,24 +31,24 @@ enum Kind {
     Schedule,
 }
 
-/// Which kinds a type of event source in the template stands for. HTTP APIs,
-/// function URLs and `cargo lambda watch` send the second version of what a
-/// REST API sends.
+/// Returns the kinds of payloads that a type of event source in the template sends.
+/// HTTP APIs, function URLs and `cargo lambda watch` send version 2.0 of the format
+/// that a REST API sends.
 fn kinds_of(source: &str) -> &'static [Kind] {
     match source {
         "Api" => &[Kind::RestApi, Kind::HttpApi],
         "SQS" => &[Kind::Queue, Kind::QueueWithBadRecord],
         "DynamoDB" => &[Kind::Stream],
         "ScheduleV2" => &[Kind::Schedule],
-        other => panic!("which payloads does a source of type {other} send?"),
+        other => panic!("the payloads of an event source of type {other} are unknown to this test"),
     }
 }
 
-/// The kind of a payload, by what it holds and by what it is called.
+/// Returns the kind of a payload. The content and the name of the payload must agree.
 fn kind(name: &str, payload: &Value) -> Kind {
     let source = payload["Records"][0]["eventSource"].as_str();
     let context = &payload["requestContext"];
-    let held = match source {
+    let by_content = match source {
         Some("aws:sqs") if name.contains("bad-record") => Kind::QueueWithBadRecord,
         Some("aws:sqs") => Kind::Queue,
         Some("aws:dynamodb") => Kind::Stream,
@@ -56,19 +57,19 @@ fn kind(name: &str, payload: &Value) -> Kind {
         None if payload["resource"].is_string() && context["resourcePath"] == payload["resource"] => Kind::RestApi,
         None => Kind::Schedule,
     };
-    let called = match name.split('-').take(2).collect::<Vec<_>>()[..] {
+    let by_name = match name.split('-').take(2).collect::<Vec<_>>()[..] {
         ["http", "v1"] => vec![Kind::RestApi],
         ["http", "v2"] => vec![Kind::HttpApi],
         ["sqs", _] => vec![Kind::Queue, Kind::QueueWithBadRecord],
         ["stream", _] => vec![Kind::Stream],
         ["schedule", _] => vec![Kind::Schedule],
-        _ => panic!("{name} doesn't say of which kind it is"),
+        _ => panic!("the name {name} states no kind"),
     };
-    assert!(called.contains(&held), "{name} is called {called:?} and is {held:?}");
-    held
+    assert!(by_name.contains(&by_content), "{name}: the name says {by_name:?}, the content {by_content:?}");
+    by_content
 }
 
-/// All payloads: function, name without `.json`, text.
+/// Returns all payloads: the function, the file's name without `.json`, and the text.
 fn payloads() -> Vec<(String, String, String)> {
     let entries = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -85,7 +86,7 @@ fn text(function: &str, name: &str) -> String {
     fs::read_to_string(format!("{FOLDER}/{function}/{name}.json")).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A shop in which there is something to buy.
+/// A world with one product and one customer.
 struct Shop {
     world: World,
     customer: Caller,
@@ -101,17 +102,19 @@ impl Shop {
         Self { world, customer, product: product["id"].as_str().unwrap().to_owned() }
     }
 
-    /// Invokes a function with a payload, whose product is the one for sale.
+    /// Invokes a function with a payload, in which the shop's product replaces the
+    /// payload's product.
     async fn invoke(&self, function: &'static str, payload: &str) -> Value {
         let payload = payload.replace(PRODUCT, &self.product);
         self.world.invoke(function, &payload).await.unwrap_or_else(|error| panic!("{function}: {error}"))
     }
 
-    /// As [`Shop::invoke`], for what answers a request. Returns the body.
+    /// Invokes a function with a payload that is an HTTP request. Returns the answer's
+    /// body.
     async fn request(&self, function: &'static str, name: &str, status: u16) -> Value {
         let answer = self.invoke(function, &text(function, name)).await;
         assert_eq!(answer["statusCode"], status, "{answer}");
-        // Each kind of API looks for headers in another place.
+        // Each kind of API expects the headers in another member.
         let header = [&answer["headers"]["x-request-id"], &answer["multiValueHeaders"]["x-request-id"][0]];
         assert!(header.iter().any(|id| id.is_string()), "{answer}");
         serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
@@ -138,9 +141,9 @@ impl Shop {
     }
 }
 
-/// What each payload brings about. One that isn't here is in nobody's way, and
-/// rots: it fails.
-async fn does_what_its_name_says(function: &str, name: &str) {
+/// Asserts the effect of each payload. A payload that is missing here fails the test,
+/// so that no payload becomes outdated unnoticed.
+async fn assert_effect(function: &str, name: &str) {
     let shop = Shop::open().await;
     match (function, name) {
         ("users", "http-v1-create-profile") => {
@@ -169,7 +172,7 @@ async fn does_what_its_name_says(function: &str, name: &str) {
                 (&reservation["order_id"], &reservation["total"]),
                 (&json!(ORDER), &json!({ "minor": 5997, "currency": "USD" }))
             );
-            // Again, with the same answer: it is the same order.
+            // A second reservation of the same order gets the same answer.
             assert_eq!(shop.request("products", name, 200).await, reservation);
             let path = format!("/products/{}", shop.product);
             assert_eq!(shop.world.get(&shop.customer, &path).await.expect(StatusCode::OK)["stock"], 7);
@@ -180,7 +183,7 @@ async fn does_what_its_name_says(function: &str, name: &str) {
         ("orders", "http-v1-place-order") => {
             let order = shop.order().await;
             assert_eq!((&order["status"], &order["total"]), (&json!("CONFIRMED"), &json!(59.97)));
-            // Again, with the same answer: it has a key.
+            // The request has an idempotency key: a repeat gets the same answer.
             assert_eq!(shop.request("orders", name, 201).await, order);
         }
         ("orders", "http-v2-list-orders") => {
@@ -243,37 +246,38 @@ async fn does_what_its_name_says(function: &str, name: &str) {
             let batch: Value = serde_json::from_str(&payload).unwrap();
             let bad = &batch["Records"][1]["messageId"];
             assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": bad }] }));
-            // One of the two good ones, of a captured payment, needs no message.
+            // One of the two valid records is about a captured payment, which gets no
+            // message.
             assert_eq!(shop.mails().len(), 1);
         }
-        _ => panic!("nothing says what events/{function}/{name}.json brings about"),
+        _ => panic!("this test does not know the effect of events/{function}/{name}.json"),
     }
 }
 
 #[tokio::test]
-async fn every_payload_does_what_its_name_says() {
+async fn every_payload_has_the_effect_that_its_name_says() {
     for (function, name, _) in payloads() {
-        does_what_its_name_says(&function, &name).await;
+        assert_effect(&function, &name).await;
     }
 }
 
 #[test]
-fn every_function_has_a_payload_of_each_kind_that_reaches_it() {
-    let mut there = BTreeMap::<String, BTreeSet<Kind>>::new();
+fn every_function_has_a_payload_of_each_kind_that_it_receives() {
+    let mut existing = BTreeMap::<String, BTreeSet<Kind>>::new();
     for (function, name, text) in payloads() {
         let payload = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{function}/{name}: {error}"));
-        there.entry(function).or_default().insert(kind(&name, &payload));
+        existing.entry(function).or_default().insert(kind(&name, &payload));
     }
     let template = Template::read();
-    let reaching = template.functions().map(|function| {
+    let received = template.functions().map(|function| {
         let sources = function.sources();
         (function.name.to_owned(), sources.into_iter().flat_map(kinds_of).copied().collect())
     });
-    assert_eq!(there, reaching.collect::<BTreeMap<_, _>>());
+    assert_eq!(existing, received.collect::<BTreeMap<_, _>>());
 }
 
 #[test]
-fn a_request_is_for_a_route_of_its_function() {
+fn each_request_is_for_a_route_of_its_function() {
     let template = Template::read();
     let mut checked = 0;
     for (function, name, text) in payloads() {
@@ -286,24 +290,24 @@ fn a_request_is_for_a_route_of_its_function() {
         let (method, route) = (method.unwrap(), route.unwrap());
         let functions = template.functions().filter(|declared| declared.name == function);
         let ids: Vec<_> = functions.map(|declared| declared.id).collect();
-        let is_there = template
+        let exists = template
             .routes()
             .any(|declared| ids.contains(&declared.function) && (declared.method, declared.path) == (method, route));
-        assert!(is_there, "{function}/{name}: {method} {route}");
+        assert!(exists, "{function}/{name}: {method} {route}");
         checked += 1;
     }
     assert!(checked > 8, "{checked}");
 }
 
 #[tokio::test]
-async fn without_the_gateways_word_for_the_caller_a_payload_gets_nowhere() {
+async fn a_payload_without_the_gateways_authorizer_claims_is_refused() {
     let shop = Shop::open().await;
     shop.world.cloud.publish_keys(json!({ "keys": [] }));
     for (function, name) in [("users", "http-v2-read-profile"), ("orders", "http-v1-place-order")] {
         let mut payload: Value = serde_json::from_str(&text(function, name)).unwrap();
         let context = payload["requestContext"].as_object_mut().unwrap();
         assert!(context.remove("authorizer").is_some(), "{name}");
-        // The token in it was never signed by anybody.
+        // The token in the payload has no valid signature.
         let answer = shop.invoke(if function == "users" { "users" } else { "orders" }, &payload.to_string()).await;
         assert_eq!(answer["statusCode"], 401, "{answer}");
     }

@@ -1,5 +1,5 @@
-//! The notifications service: one event told once, whatever else is in the
-//! batch, and however often it comes.
+//! Tests of the notifications service: each event's message is sent once on each
+//! channel, whatever else is in the batch, and however often the event is delivered.
 
 use std::{
     collections::HashMap,
@@ -77,17 +77,17 @@ fn states(world: &World) -> HashMap<String, String> {
     items.iter().map(|item| (format!("{} {}", text(&item["pk"]), text(&item["sk"])), text(&item["state"]))).collect()
 }
 
-/// A world whose clock is Tokio's, so that a test can let a lease run out.
-async fn world_in_test_time() -> World {
+/// Starts a world with Tokio's clock, so that a test can let a lease end.
+async fn world_with_tokio_clock() -> World {
     World::start_at(Clock::tokio("2026-11-23T08:00:00Z".parse().unwrap())).await
 }
 
-async fn let_the_lease_run_out() {
+async fn let_the_lease_end() {
     tokio::time::advance(NOTIFICATION_LEASE + Duration::from_secs(1)).await;
 }
 
 #[tokio::test]
-async fn an_order_is_told_by_e_mail_and_by_sms() {
+async fn an_order_is_confirmed_by_e_mail_and_by_sms() {
     let world = World::start().await;
     world.cloud.put_message(created("e-1", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&[]));
@@ -112,7 +112,7 @@ async fn an_order_is_told_by_e_mail_and_by_sms() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_remembered_without_a_word_of_whom_it_was_for() {
+async fn the_record_of_a_sent_message_has_no_personal_data() {
     let world = World::start().await;
     world.cloud.put_message(created("e-1", ADA).to_string());
     world.deliver_messages().await;
@@ -134,7 +134,7 @@ async fn what_was_sent_is_remembered_without_a_word_of_whom_it_was_for() {
 }
 
 #[tokio::test]
-async fn each_kind_of_event_that_customers_do_not_know_yet_is_told() {
+async fn each_type_of_event_with_news_for_the_customer_is_sent() {
     for (kind, subject) in [
         ("OrderCreated", "Your order is confirmed"),
         ("OrderCancelled", "Your order is cancelled"),
@@ -150,7 +150,7 @@ async fn each_kind_of_event_that_customers_do_not_know_yet_is_told() {
 }
 
 #[tokio::test]
-async fn a_captured_payment_needs_no_message_of_its_own() {
+async fn a_captured_payment_gets_no_message_of_its_own() {
     let world = World::start().await;
     world.cloud.put_message(event("e-1", "PaymentCaptured", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&[]));
@@ -158,7 +158,7 @@ async fn a_captured_payment_needs_no_message_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_the_customer_was_told_in_the_answer_needs_no_message() {
+async fn a_refusal_that_the_customer_knows_from_the_answer_gets_no_message() {
     let world = World::start().await;
     let mut event = event("e-1", "OrderCancelled", ADA);
     event["data"]["confirmed"] = false.into();
@@ -169,7 +169,7 @@ async fn a_refusal_that_the_customer_was_told_in_the_answer_needs_no_message() {
 }
 
 #[tokio::test]
-async fn an_erased_customer_is_sent_nothing_more() {
+async fn nothing_is_sent_to_an_erased_customer() {
     let world = World::start().await;
     let user = "user_0195a8e0-0000-7000-8000-000000000002";
     let mut erased = event(&format!("{user}:UserErased"), "UserErased", ADA);
@@ -183,7 +183,7 @@ async fn an_erased_customer_is_sent_nothing_more() {
     }
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (0, 0));
-    // Others are.
+    // Other customers still get messages.
     let mut other = created("e-2", GRACE);
     other["data"]["user_id"] = "user_0195a8e0-0000-7000-8000-000000000003".into();
     world.cloud.put_message(other.to_string());
@@ -192,7 +192,7 @@ async fn an_erased_customer_is_sent_nothing_more() {
 }
 
 #[tokio::test]
-async fn who_has_no_e_mail_address_gets_a_text_message_only() {
+async fn a_customer_without_an_e_mail_address_gets_only_a_text_message() {
     let world = World::start().await;
     let mut event = created("e-1", ADA);
     event["data"]["recipient"].as_object_mut().unwrap().remove("email");
@@ -202,7 +202,7 @@ async fn who_has_no_e_mail_address_gets_a_text_message_only() {
 }
 
 #[tokio::test]
-async fn a_recipient_whom_the_provider_refuses_for_good_ends_that_channel_and_no_other() {
+async fn a_permanently_refused_recipient_is_not_tried_again_on_that_channel() {
     for code in ["InvalidParameter", "OptedOut"] {
         let world = World::start().await;
         world.cloud.refuse_texts(code);
@@ -222,9 +222,9 @@ async fn a_recipient_whom_the_provider_refuses_for_good_ends_that_channel_and_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_about_the_sender_or_the_account_ends_as_a_dead_letter() {
+async fn a_refusal_because_of_the_sender_or_the_account_ends_in_the_dead_letter_queue() {
     for code in ["AuthorizationError", "KMSAccessDenied", "Throttled"] {
-        let world = world_in_test_time().await;
+        let world = world_with_tokio_clock().await;
         world.cloud.refuse_texts(code);
         world.cloud.put_message(created("e-1", ADA).to_string());
         for _ in 0..5 {
@@ -235,7 +235,7 @@ async fn a_refusal_that_is_about_the_sender_or_the_account_ends_as_a_dead_letter
 }
 
 #[tokio::test]
-async fn who_has_no_phone_gets_an_e_mail_only() {
+async fn a_customer_without_a_phone_number_gets_only_an_e_mail() {
     let world = World::start().await;
     let mut event = created("e-1", ADA);
     event["data"]["recipient"].as_object_mut().unwrap().remove("phone");
@@ -246,7 +246,7 @@ async fn who_has_no_phone_gets_an_e_mail_only() {
 }
 
 #[tokio::test]
-async fn an_event_that_comes_again_is_not_told_again() {
+async fn a_redelivered_event_is_not_sent_again() {
     let world = World::start().await;
     for _ in 0..3 {
         world.cloud.put_message(created("e-1", ADA).to_string());
@@ -256,12 +256,13 @@ async fn an_event_that_comes_again_is_not_told_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_in_a_batch_several_times_is_told_once() {
+async fn an_event_that_is_in_a_batch_several_times_is_sent_once() {
     let world = World::start().await;
     for _ in 0..6 {
         world.cloud.put_message(created("e-1", ADA).to_string());
     }
-    // Those that met another at it wait their turn, and find it done.
+    // The records that found the event claimed by another record are delivered again,
+    // and find it sent.
     world.deliver_messages().await;
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
@@ -290,7 +291,7 @@ async fn a_bad_record_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_record_without_the_shape_of_one_fails_alone() {
+async fn a_malformed_record_fails_alone() {
     let world = World::start().await;
     for record in [json!({ "messageId": "m-x" }), json!({ "messageId": "m-x", "body": { "id": 1 } })] {
         let good = sqs_record("m-0", &created("e-1", ADA).to_string());
@@ -301,7 +302,7 @@ async fn a_record_without_the_shape_of_one_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_record_without_a_message_id_is_lost_neither_when_it_works_nor_when_it_does_not() {
+async fn a_record_without_a_message_id_is_never_lost() {
     let world = World::start().await;
     let unnamed = |body: &str| {
         let mut record = sqs_record("", body);
@@ -311,8 +312,8 @@ async fn a_record_without_a_message_id_is_lost_neither_when_it_works_nor_when_it
     let payload = json!({ "Records": [unnamed(&created("e-1", ADA).to_string())] });
     assert_eq!(world.invoke_notifications(&payload).await.unwrap(), failures(&[]));
 
-    // No partial answer could name it: the batch comes again as a whole, and
-    // its neighbour is not told again.
+    // No partial answer could name the failed record, so that the whole batch is
+    // delivered again. The other record's message is not sent again.
     let neighbour = sqs_record("m-0", &created("e-2", GRACE).to_string());
     let payload = json!({ "Records": [unnamed("not JSON"), neighbour] });
     for _ in 0..2 {
@@ -322,7 +323,7 @@ async fn a_record_without_a_message_id_is_lost_neither_when_it_works_nor_when_it
 }
 
 #[tokio::test]
-async fn a_refused_e_mail_fails_its_own_record_and_is_sent_at_the_next_delivery() {
+async fn a_refused_e_mail_fails_only_its_record_and_is_sent_at_the_next_delivery() {
     let world = World::start().await;
     world.cloud.answer_mail(|mail| {
         let rejected =
@@ -332,7 +333,7 @@ async fn a_refused_e_mail_fails_its_own_record_and_is_sent_at_the_next_delivery(
     world.cloud.put_message(created("e-1", ADA).to_string());
     world.cloud.put_message(created("e-2", GRACE).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
-    // Its own SMS was sent all the same; the claim is free again at once.
+    // The SMS of the failed record was sent, and the e-mail's claim was released at once.
     assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![GRACE.to_owned()], 2));
     assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "FAILED");
 
@@ -343,26 +344,26 @@ async fn a_refused_e_mail_fails_its_own_record_and_is_sent_at_the_next_delivery(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_sms_without_an_answer_leaves_the_e_mail_sent_and_comes_later() {
-    let world = world_in_test_time().await;
+async fn an_sms_without_an_answer_is_sent_later_and_the_e_mail_is_not_sent_again() {
+    let world = world_with_tokio_clock().await;
     world.cloud.inject_fault("sns", HostFault::Silent);
     world.cloud.put_message(created("e-1", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 0));
 
-    // Without an answer it isn't known whether it was sent: the claim stands.
+    // Without an answer it is unknown whether the SMS was sent: the claim stays.
     world.cloud.bring_back();
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
-    let_the_lease_run_out().await;
+    let_the_lease_end().await;
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_certainly_never_left_is_sent_again_at_once_and_counts_as_no_repetition() {
-    let world = world_in_test_time().await;
-    // The fifth call is the e-mail's: after whether the customer was erased, two
-    // claims and the text message.
+async fn a_message_that_was_certainly_not_sent_is_retried_at_once() {
+    let world = world_with_tokio_clock().await;
+    // The calls are: GetItem of the erased user, the two claims, the SMS and the e-mail.
+    // The connections of the last two are refused.
     world
         .cloud
         .begin_trial(FaultPlan::none().and(3, FaultKind::ConnectionRefused).and(4, FaultKind::ConnectionRefused));
@@ -374,12 +375,16 @@ async fn a_message_that_certainly_never_left_is_sent_again_at_once_and_counts_as
     world.cloud.take_down("email");
     world.cloud.put_message(created("e-2", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
-    assert_eq!(states(&world)["EVENT#e-2 CHANNEL#EMAIL"], "FAILED", "the next delivery need not wait");
+    assert_eq!(
+        states(&world)["EVENT#e-2 CHANNEL#EMAIL"],
+        "FAILED",
+        "the claim was released, so the next delivery need not wait"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_at_once_is_tried_again_before_it_is_given_up() {
-    let world = world_in_test_time().await;
+async fn a_throttled_message_is_retried() {
+    let world = world_with_tokio_clock().await;
     let asked = AtomicU32::new(0);
     world.cloud.answer_mail(move |_| {
         let too_many = json!({ "__type": "TooManyRequestsException", "message": "Maximum sending rate exceeded." });
@@ -391,7 +396,7 @@ async fn too_many_at_once_is_tried_again_before_it_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_sent_is_not_sent_again_in_the_same_delivery() {
+async fn a_message_that_may_have_been_sent_is_not_retried_in_the_same_delivery() {
     for status in [500, 503] {
         let world = World::start().await;
         let asked = Arc::new(AtomicU32::new(0));
@@ -408,8 +413,8 @@ async fn what_may_have_been_sent_is_not_sent_again_in_the_same_delivery() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_while_sending_fails_its_own_record_and_the_claim_is_taken_over_when_its_lease_has_run_out() {
-    let world = world_in_test_time().await;
+async fn a_panic_fails_only_its_record_and_its_claim_is_taken_over_after_the_lease() {
+    let world = world_with_tokio_clock().await;
     world.cloud.answer_mail(|mail| {
         assert_ne!(addressee(mail), ADA, "a test's panic");
         None
@@ -420,14 +425,14 @@ async fn a_panic_while_sending_fails_its_own_record_and_the_claim_is_taken_over_
     assert_eq!(addressees(&world), [GRACE]);
 
     world.cloud.answer_mail(|_| None);
-    assert_eq!(world.deliver_messages().await, failures(&["m-0"]), "the claim is live");
-    let_the_lease_run_out().await;
+    assert_eq!(world.deliver_messages().await, failures(&["m-0"]), "the claim's lease has not ended");
+    let_the_lease_end().await;
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!(addressees(&world), [ADA, GRACE]);
 }
 
 #[tokio::test]
-async fn what_was_sent_counts_as_done_even_if_it_cannot_be_noted() {
+async fn a_sent_message_counts_as_sent_even_if_that_cannot_be_recorded() {
     let world = World::start().await;
     let cloud = world.cloud.clone();
     world.cloud.answer_mail(move |_| {
@@ -452,7 +457,7 @@ async fn nothing_is_sent_without_a_claim() {
 }
 
 #[tokio::test]
-async fn at_the_invocations_end_nothing_more_is_begun() {
+async fn nothing_is_sent_at_the_end_of_an_invocation() {
     let world = World::start().await;
     let payload = batch(&[created("e-1", ADA).to_string(), created("e-2", GRACE).to_string()]);
     let payload = serde_json::value::to_raw_value(&payload).unwrap();
@@ -473,27 +478,27 @@ async fn repository(world: &World) -> DynamoRepository {
 }
 
 #[tokio::test]
-async fn a_claim_is_its_owners_until_the_lease_runs_out_and_then_says_that_it_may_be_a_repetition() {
+async fn a_claim_belongs_to_its_owner_until_the_lease_ends_and_a_takeover_may_be_a_repetition() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     let later = now + NOTIFICATION_LEASE + SignedDuration::from_millis(1);
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
-    // The SDK repeats a put whose answer was lost.
+    // The SDK repeats a put whose answer was lost: the owner finds its own claim.
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
     assert_eq!(claims.claim(&attempt("b"), now + NOTIFICATION_LEASE).await.unwrap(), ClaimOutcome::HeldByAnother);
     assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
-    // Who lost it neither marks it nor gives it back.
+    // The attempt that lost the claim can neither mark nor release it.
     assert!(!claims.mark_sent(&attempt("a"), "ses-1", later).await.unwrap());
     claims.release(&attempt("a")).await.unwrap();
     assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), ClaimOutcome::HeldByAnother);
-    // Marking again changes nothing.
+    // A second mark changes nothing.
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert_eq!(claims.claim(&attempt("c"), later + NOTIFICATION_LEASE * 9).await.unwrap(), ClaimOutcome::AlreadySent);
 }
 
-/// A claim of `a` whose lease has run out at the time that is returned.
+/// Makes a claim of `a`, and returns a time at which the claim's lease has ended.
 async fn abandoned(claims: &DynamoRepository) -> Timestamp {
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
@@ -501,11 +506,11 @@ async fn abandoned(claims: &DynamoRepository) -> Timestamp {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abandoned_claim_is_taken_over_by_one_of_two() {
+async fn only_one_of_two_attempts_takes_over_an_abandoned_claim() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
-    // Both find it abandoned before either takes it.
+    // Both attempts find the claim abandoned before either attempt takes it over.
     world.cloud.set_latency("nobody", Duration::from_secs(1));
     let (b, c) = (attempt("b"), attempt("c"));
     let (b, c) = tokio::join!(claims.claim(&b, later), claims.claim(&c, later));
@@ -515,7 +520,7 @@ async fn an_abandoned_claim_is_taken_over_by_one_of_two() {
 }
 
 #[tokio::test]
-async fn a_takeover_whose_answer_was_lost_is_known_as_ones_own() {
+async fn an_attempt_recognises_its_own_takeover_whose_answer_was_lost() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
@@ -526,7 +531,7 @@ async fn a_takeover_whose_answer_was_lost_is_known_as_ones_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_too_late_to_take_over_hears_that_it_is_sent() {
+async fn a_takeover_that_comes_too_late_finds_the_message_sent() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
@@ -543,7 +548,7 @@ async fn who_comes_too_late_to_take_over_hears_that_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_claim_that_was_given_back_is_free_and_no_repetition() {
+async fn a_released_claim_can_be_claimed_and_is_no_repetition() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
@@ -555,7 +560,7 @@ async fn a_claim_that_was_given_back_is_free_and_no_repetition() {
 }
 
 #[tokio::test]
-async fn health_is_shallow_for_anybody_and_deep_for_administrators() {
+async fn everybody_may_read_the_health_and_administrators_the_deep_health() {
     let world = World::start().await;
     let health = world.get(&Caller::anonymous(), "/health/notifications").await.expect(StatusCode::OK);
     assert_eq!((&health["service"], &health["status"]), (&json!("notifications"), &json!("ok")));
@@ -570,7 +575,7 @@ async fn health_is_shallow_for_anybody_and_deep_for_administrators() {
 }
 
 #[tokio::test]
-async fn a_payload_of_another_kind_is_an_error() {
+async fn a_payload_that_is_neither_a_batch_nor_a_request_is_an_error() {
     let world = World::start().await;
     for payload in [json!({}), json!([]), json!({ "Records": [{ "eventSource": "aws:s3" }] }), json!("text")] {
         assert!(world.invoke_notifications(&payload).await.is_err(), "{payload}");

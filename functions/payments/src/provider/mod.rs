@@ -1,11 +1,13 @@
-//! Whoever moves the money.
+//! The interface to the payment provider.
 //!
-//! A provider is a stranger's system: it may not answer, answer late, or know
-//! something else than our own records. What it promises is what every serious
-//! one does: under one idempotency key an operation happens once, and a repeat
-//! returns the first one's result.
+//! The provider is another company's system: it may not answer, it may answer late,
+//! and its records may differ from ours. The interface relies on one promise, which
+//! payment providers commonly make: an operation with an idempotency key takes effect
+//! once, and a repeat with the same key returns the first result.
 
 pub mod sandbox;
+
+use std::error::Error;
 
 use async_trait::async_trait;
 use chassis::money::Money;
@@ -13,8 +15,8 @@ use chassis::money::Money;
 pub use self::sandbox::SandboxProvider;
 use crate::domain::{PaymentId, PaymentMethod};
 
-/// Under which the provider knows a charge, however often it is asked: the
-/// payment's id, for all operations and for good.
+/// The idempotency key of a charge at the provider: the payment's id, for all
+/// operations and all repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProviderKey(String);
 
@@ -25,84 +27,81 @@ impl From<PaymentId> for ProviderKey {
 }
 
 impl ProviderKey {
-    /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// How an authorisation ended.
+/// The provider's answer to an authorisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthoriseOutcome {
-    /// The money is held, or was until somebody took it or gave it up.
+    /// The provider holds the amount, or held it until it was captured or voided.
     Authorised {
-        /// The provider's own name for the charge.
+        /// The provider's id of the charge.
         reference: String,
     },
-    /// No, and no again.
+    /// The provider declined, and would decline every repeat.
     Declined {
-        /// For programs: `card_declined`, say.
+        /// A code for programs, such as `card_declined`.
         reason: String,
     },
 }
 
-/// How a capture ended.
+/// The provider's answer to a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureOutcome {
-    /// The money is ours.
     Captured,
-    /// No, and no again. The hold stays.
+    /// The provider refused, and would refuse every repeat. The hold stays.
     Refused {
-        /// For programs.
+        /// A code for programs.
         reason: String,
     },
-    /// There is no hold any more: it was voided, or captured and refunded.
+    /// The hold no longer exists: it was voided, or captured and refunded.
     Released,
 }
 
-/// How a void ended.
+/// The provider's answer to a void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoidOutcome {
-    /// The hold is given up; a capture is refused from now on.
+    /// The hold has ended; every later capture is refused.
     Voided,
-    /// Too late: it was captured (and perhaps refunded since).
+    /// The amount was captured before, and perhaps refunded since.
     AlreadyCaptured,
-    /// Nothing is held under that key.
+    /// The provider holds nothing under the key.
     NothingToVoid,
 }
 
-/// How a refund ended.
+/// The provider's answer to a refund.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefundOutcome {
-    /// The customer has the money back.
     Refunded,
-    /// Nothing was captured under that key.
+    /// Nothing was captured under the key.
     NothingToRefund,
 }
 
-/// Why there is no outcome.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reason why the provider's outcome is unknown.
+#[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// The provider is well, and busy with others' requests for the same charge,
-    /// or with too many requests. A repeat under the same key is welcome.
-    #[error("the payment provider is busy: {0}")]
-    Contended(String),
-    /// No answer, or none that means anything: what was asked for may or may
-    /// not have happened. A repeat under the same key finds out.
-    #[error("the payment provider does not answer: {0}")]
-    Unavailable(String),
-    /// The key was used for something else before: a mistake on our side.
+    /// The provider works, but has concurrent requests for the same charge, or too many
+    /// requests. A repeat with the same key may succeed in a moment.
+    #[error("the payment provider reports contention")]
+    Contended(#[source] Box<dyn Error + Send + Sync>),
+    /// The provider gave no answer, or a meaningless answer: the operation may or may
+    /// not have taken effect. A repeat with the same key finds out.
+    #[error("the payment provider does not answer")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The key was used with another amount before: an error in this service.
     #[error("the payment provider knows the key with another amount")]
     KeyConflict,
 }
 
-/// Moves money: all of a payment's amount, or nothing of it.
+/// A payment provider. Each operation is about the whole amount of a payment.
 ///
-/// Each operation may be repeated under its key without happening twice.
+/// Each operation can be repeated with its key without a second effect.
 #[async_trait]
 pub trait PaymentProvider: Send + Sync {
-    /// Holds `amount`. A repeat returns the first one's outcome, even if the
-    /// hold was given up since.
+    /// Holds `amount` on the customer's card or account. A repeat returns the first
+    /// outcome, even if the hold was voided since.
     async fn authorise(
         &self,
         key: &ProviderKey,
@@ -110,12 +109,12 @@ pub trait PaymentProvider: Send + Sync {
         method: Option<&PaymentMethod>,
     ) -> Result<AuthoriseOutcome, ProviderError>;
 
-    /// Takes what is held.
+    /// Transfers the held amount to the shop.
     async fn capture(&self, key: &ProviderKey) -> Result<CaptureOutcome, ProviderError>;
 
-    /// Gives up what is held.
+    /// Ends the hold, so that nothing is captured.
     async fn void(&self, key: &ProviderKey) -> Result<VoidOutcome, ProviderError>;
 
-    /// Gives back what was taken.
+    /// Returns the captured amount to the customer.
     async fn refund(&self, key: &ProviderKey) -> Result<RefundOutcome, ProviderError>;
 }

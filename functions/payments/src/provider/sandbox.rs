@@ -1,17 +1,17 @@
-//! A payment provider for trying things out: no bank behind it, but a ledger
-//! of its own, in a table that nothing else of this project reads. It stands
-//! in for a stranger's system, so that our records and the provider's can
-//! disagree, as they do in life.
+//! A payment provider for tests and demonstrations. No bank is connected to the
+//! sandbox. It keeps a ledger in a table that no other part of the system reads. The
+//! sandbox takes the place of another company's system, so that our records and the
+//! provider's records can differ, as they do in production.
 //!
-//! The payment token decides what happens:
+//! The payment token selects the sandbox's behaviour:
 //!
-//! | token | |
+//! | token | behaviour |
 //! |---|---|
 //! | `tok_accepted`, or none | authorised, captured, refunded |
 //! | `tok_declined` | declined: `card_declined` |
 //! | `tok_insufficient_funds` | declined: `insufficient_funds` |
 //! | `tok_slow` | authorised, but the first answer takes three seconds |
-//! | `tok_flaky` | the first try fails, the outcome unknown; the next is authorised |
+//! | `tok_flaky` | the first attempt fails with an unknown outcome; the next attempt is authorised |
 //! | `tok_capture_refused` | authorised, but no capture ever succeeds |
 //! | any other | declined: `unknown_payment_method` |
 
@@ -23,7 +23,6 @@ use chassis::{
     dynamo::{Key, Table, WriteOutcome, string},
     money::{Currency, Money},
     store::StoreError,
-    telemetry,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,24 +32,24 @@ use super::{
 };
 use crate::domain::PaymentMethod;
 
-/// How long `tok_slow` takes to answer.
-const SLOW: Duration = Duration::from_secs(3);
-/// How often an operation looks again when another changed the same charge.
-const TRIES: usize = 5;
+/// The delay of the answer for `tok_slow`.
+const SLOW_ANSWER: Duration = Duration::from_secs(3);
+/// The maximum number of attempts of an operation while concurrent operations change
+/// the same charge.
+const MAX_ATTEMPTS: usize = 5;
 
-/// The provider.
 #[derive(Clone, Debug)]
 pub struct SandboxProvider {
     ledger: Table,
     clock: Clock,
 }
 
-/// What a token makes happen.
+/// The behaviour that a token selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behaviour {
     Accept,
     AcceptSlowly,
-    AcceptAtSecondTry,
+    AcceptAtSecondAttempt,
     AcceptButNeverCapture,
     Decline(&'static str),
 }
@@ -62,19 +61,19 @@ impl Behaviour {
             Some("tok_declined") => Self::Decline("card_declined"),
             Some("tok_insufficient_funds") => Self::Decline("insufficient_funds"),
             Some("tok_slow") => Self::AcceptSlowly,
-            Some("tok_flaky") => Self::AcceptAtSecondTry,
+            Some("tok_flaky") => Self::AcceptAtSecondAttempt,
             Some("tok_capture_refused") => Self::AcceptButNeverCapture,
             Some(_) => Self::Decline("unknown_payment_method"),
         }
     }
 }
 
-/// Where a charge is, as the provider sees it.
+/// The state of a charge at the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 enum ChargeStatus {
-    /// Asked for, and failed on the way. Nothing is held.
+    /// The authorisation was requested, but failed. Nothing is held.
     Attempted,
     Authorised,
     Declined,
@@ -83,7 +82,7 @@ enum ChargeStatus {
     Refunded,
 }
 
-/// A line of the ledger.
+/// A charge as the ledger stores it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Charge {
     pk: String,
@@ -101,7 +100,7 @@ struct Charge {
     history: Vec<HistoryEntry>,
 }
 
-/// What happened to a charge, and when.
+/// One change of a charge's status.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct HistoryEntry {
     status: ChargeStatus,
@@ -109,8 +108,9 @@ struct HistoryEntry {
 }
 
 impl Charge {
-    /// The charge one step further. It never comes back to a status, so that
-    /// a status is all that a condition needs to compare.
+    /// Returns the charge after a change of its status. A charge never returns to a
+    /// status that it has left, so that a write's condition only has to compare the
+    /// status.
     fn with_status(&self, status: ChargeStatus, at: Timestamp) -> Self {
         let mut next = Self { status, ..self.clone() };
         next.history.push(HistoryEntry { status, at });
@@ -122,7 +122,7 @@ impl Charge {
         next
     }
 
-    /// What every repeat of the authorisation is told.
+    /// The answer to the authorisation and to all its repeats.
     fn authorisation(&self) -> AuthoriseOutcome {
         match &self.decline_reason {
             Some(reason) => AuthoriseOutcome::Declined { reason: reason.clone() },
@@ -137,18 +137,15 @@ fn charge_key(key: &ProviderKey) -> Key {
 
 impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
-        let reason = telemetry::chain(&error);
-        if error.is_contended_or_throttled() { Self::Contended(reason) } else { Self::Unavailable(reason) }
+        if error.is_contended_or_throttled() { Self::Contended(error.into()) } else { Self::Unavailable(error.into()) }
     }
 }
 
-/// Others kept changing the charge.
 fn contended() -> ProviderError {
-    ProviderError::Contended("the charge keeps changing".into())
+    ProviderError::Contended("concurrent operations keep changing the charge".into())
 }
 
 impl SandboxProvider {
-    /// With its ledger in the table `ledger`.
     pub fn new(ledger: Table, clock: Clock) -> Self {
         Self { ledger, clock }
     }
@@ -157,7 +154,8 @@ impl SandboxProvider {
         Ok(self.ledger.get(&charge_key(key)).await?)
     }
 
-    /// Writes `charge` where the ledger still has `before` (`None`: nothing).
+    /// Stores `charge` on the condition that the stored charge has the status `before`,
+    /// or that no charge is stored if `before` is `None`.
     async fn write(&self, before: Option<ChargeStatus>, charge: &Charge) -> Result<WriteOutcome, ProviderError> {
         let put = self.ledger.put(charge)?;
         let put = match before {
@@ -170,7 +168,7 @@ impl SandboxProvider {
         Ok(self.ledger.send(put).await?)
     }
 
-    /// Brings a charge to `status` and tells whether it got there.
+    /// Changes a charge's status. Returns `false` if a concurrent operation was faster.
     async fn advance(&self, charge: &Charge, status: ChargeStatus) -> Result<bool, ProviderError> {
         let written = self.write(Some(charge.status), &charge.with_status(status, self.clock.now())).await?;
         Ok(written == WriteOutcome::Written)
@@ -180,7 +178,7 @@ impl SandboxProvider {
         let Key { pk, sk } = charge_key(key);
         let behaviour = Behaviour::of(method);
         let (status, decline_reason) = match behaviour {
-            Behaviour::AcceptAtSecondTry => (ChargeStatus::Attempted, None),
+            Behaviour::AcceptAtSecondAttempt => (ChargeStatus::Attempted, None),
             Behaviour::Decline(reason) => (ChargeStatus::Declined, Some(reason.to_owned())),
             _ => (ChargeStatus::Authorised, None),
         };
@@ -208,18 +206,20 @@ impl PaymentProvider for SandboxProvider {
         amount: Money,
         method: Option<&PaymentMethod>,
     ) -> Result<AuthoriseOutcome, ProviderError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(charge) = self.find(key).await? else {
                 let charge = self.new_charge(key, amount, method);
                 if self.write(None, &charge).await? != WriteOutcome::Written {
                     continue;
                 }
-                // The charge is made first and told late: the caller who gives
-                // up waiting has it all the same.
+                // The charge is stored before the delay, so that it exists even if the
+                // caller stops waiting for the answer.
                 return match Behaviour::of(method) {
-                    Behaviour::AcceptAtSecondTry => Err(ProviderError::Unavailable("flaky at first".into())),
+                    Behaviour::AcceptAtSecondAttempt => {
+                        Err(ProviderError::Unavailable("the first attempt with tok_flaky fails".into()))
+                    }
                     Behaviour::AcceptSlowly => {
-                        tokio::time::sleep(SLOW).await;
+                        tokio::time::sleep(SLOW_ANSWER).await;
                         Ok(charge.authorisation())
                     }
                     _ => Ok(charge.authorisation()),
@@ -237,7 +237,7 @@ impl PaymentProvider for SandboxProvider {
 
     async fn capture(&self, key: &ProviderKey) -> Result<CaptureOutcome, ProviderError> {
         let refused = |reason: &str| Ok(CaptureOutcome::Refused { reason: reason.into() });
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(charge) = self.find(key).await? else { return refused("not_authorised") };
             match charge.status {
                 ChargeStatus::Attempted | ChargeStatus::Declined => return refused("not_authorised"),
@@ -257,7 +257,7 @@ impl PaymentProvider for SandboxProvider {
     }
 
     async fn void(&self, key: &ProviderKey) -> Result<VoidOutcome, ProviderError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(charge) = self.find(key).await? else { return Ok(VoidOutcome::NothingToVoid) };
             match charge.status {
                 ChargeStatus::Attempted | ChargeStatus::Declined => return Ok(VoidOutcome::NothingToVoid),
@@ -274,7 +274,7 @@ impl PaymentProvider for SandboxProvider {
     }
 
     async fn refund(&self, key: &ProviderKey) -> Result<RefundOutcome, ProviderError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(charge) = self.find(key).await? else { return Ok(RefundOutcome::NothingToRefund) };
             match charge.status {
                 ChargeStatus::Refunded => return Ok(RefundOutcome::Refunded),

@@ -1,5 +1,4 @@
-//! Payments in DynamoDB: one item each, under the payment's id. See
-//! `docs/data-model.md`.
+//! Stores payments in DynamoDB, one item for each payment. See `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
@@ -15,14 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::Repository;
 use crate::domain::{Fingerprint, Payment, PaymentId, PaymentMethod, PaymentRecord, PaymentStatus, Recipient, State};
 
-/// Payments in one table.
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
     table: Table,
 }
 
 impl DynamoRepository {
-    /// On `table`.
     pub fn new(table: Table) -> Self {
         Self { table }
     }
@@ -40,19 +37,19 @@ impl Repository for DynamoRepository {
     }
 
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError> {
-        let known = StateAttributes::of(&after.state);
-        // What isn't known in the new state stays as it was: another request
-        // may have noted it meanwhile.
-        let learned: Vec<_> = [
-            ("provider_reference", known.provider_reference),
-            ("capture_refused", known.capture_refused),
-            ("decline_reason", known.decline_reason),
+        let attributes = StateAttributes::of(&after.state);
+        // Attributes that the new state does not have stay as they are: a concurrent
+        // request may have stored them meanwhile.
+        let new_attributes: Vec<_> = [
+            ("provider_reference", attributes.provider_reference),
+            ("capture_refused", attributes.capture_refused),
+            ("decline_reason", attributes.decline_reason),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect();
         let mut changes = "SET #status = :status, updated_at = :now".to_owned();
-        changes.extend(learned.iter().map(|(name, _)| format!(", {name} = :{name}")));
+        changes.extend(new_attributes.iter().map(|(name, _)| format!(", {name} = :{name}")));
         if after.status() != PaymentStatus::Intent {
             changes.push_str(" REMOVE payment_method");
         }
@@ -65,7 +62,7 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":left", string(before.status().as_str()))
             .expression_attribute_values(":status", string(after.status().as_str()))
             .expression_attribute_values(":now", dynamo::attribute(&after.updated_at)?);
-        let update = learned.into_iter().fold(update, |update, (name, value)| {
+        let update = new_attributes.into_iter().fold(update, |update, (name, value)| {
             update.expression_attribute_values(format!(":{name}"), string(value))
         });
         Ok(self.table.send(update).await?.into())
@@ -78,7 +75,7 @@ impl Repository for DynamoRepository {
             .update_expression("REMOVE payment_request.recipient")
             .condition_expression("attribute_exists(payment_request)");
         match self.table.send(update).await? {
-            // Refused: there is no payment, or only a tombstone.
+            // If the condition failed, no payment or only a tombstone is stored.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
@@ -88,7 +85,7 @@ fn payment_key(id: PaymentId) -> Key {
     Key::new(format!("PAYMENT#{id}"), "PAYMENT")
 }
 
-/// What is stored of a state beside its name.
+/// The attributes of a state that are stored beside its name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct StateAttributes {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,13 +106,13 @@ impl StateAttributes {
             State::Authorised { reference, capture_refused } | State::Voided { reference, capture_refused } => {
                 Self { provider_reference: Some(reference), capture_refused, ..Self::default() }
             }
-            // All there is to know stands there since it was authorised.
+            // The item has all attributes since the payment was authorised.
             State::Captured { .. } | State::Refunded { .. } => Self::default(),
         }
     }
 }
 
-/// A payment or a tombstone as stored; a tombstone has no `payment_request`.
+/// The stored item of a payment or a tombstone. A tombstone has no `payment_request`.
 #[derive(Debug, Serialize, Deserialize)]
 struct PaymentItem {
     pk: String,
@@ -125,13 +122,13 @@ struct PaymentItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_request: Option<StoredRequest>,
     #[serde(flatten)]
-    known: StateAttributes,
+    attributes: StateAttributes,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
 
-/// What never changes about a payment, but that its recipient is erased with the
-/// customer.
+/// The attributes from the request, which never change, except that the recipient is
+/// removed when the customer is erased.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredRequest {
     user_id: UserId,
@@ -147,7 +144,7 @@ impl PaymentItem {
     fn of(record: &PaymentRecord) -> Self {
         match record {
             PaymentRecord::Tombstone { id, since } => {
-                Self::under(*id, PaymentStatus::Cancelled, None, StateAttributes::default(), *since, *since)
+                Self::new(*id, PaymentStatus::Cancelled, None, StateAttributes::default(), *since, *since)
             }
             PaymentRecord::Payment(payment) => {
                 let payment_request = StoredRequest {
@@ -158,12 +155,12 @@ impl PaymentItem {
                     fingerprint: payment.fingerprint.clone(),
                     trace: payment.trace.clone(),
                 };
-                let known = StateAttributes::of(&payment.state);
-                Self::under(
+                let attributes = StateAttributes::of(&payment.state);
+                Self::new(
                     payment.id,
                     payment.status(),
                     Some(payment_request),
-                    known,
+                    attributes,
                     payment.created_at,
                     payment.updated_at,
                 )
@@ -171,16 +168,16 @@ impl PaymentItem {
         }
     }
 
-    fn under(
+    fn new(
         id: PaymentId,
         status: PaymentStatus,
         payment_request: Option<StoredRequest>,
-        known: StateAttributes,
+        attributes: StateAttributes,
         created_at: Timestamp,
         updated_at: Timestamp,
     ) -> Self {
         let Key { pk, sk } = payment_key(id);
-        Self { pk, sk, id, status, payment_request, known, created_at, updated_at }
+        Self { pk, sk, id, status, payment_request, attributes, created_at, updated_at }
     }
 }
 
@@ -188,15 +185,18 @@ impl TryFrom<PaymentItem> for PaymentRecord {
     type Error = StoreError;
 
     fn try_from(record: PaymentItem) -> Result<Self, StoreError> {
-        let PaymentItem { id, status, payment_request, known, created_at, updated_at, .. } = record;
-        let reference = known.provider_reference.ok_or(StoreError::corrupt("payments", "a charge without a reference"));
-        let capture_refused = known.capture_refused;
+        let PaymentItem { id, status, payment_request, attributes, created_at, updated_at, .. } = record;
+        let reference = attributes
+            .provider_reference
+            .ok_or(StoreError::corrupt("payments", "a payment without the provider's reference"));
+        let capture_refused = attributes.capture_refused;
         let state = match status {
             PaymentStatus::Cancelled => return Ok(Self::Tombstone { id, since: created_at }),
-            PaymentStatus::Intent => State::Intent { method: known.payment_method },
+            PaymentStatus::Intent => State::Intent { method: attributes.payment_method },
             PaymentStatus::Declined => {
-                let reason =
-                    known.decline_reason.ok_or(StoreError::corrupt("payments", "a refusal without a reason"))?;
+                let reason = attributes
+                    .decline_reason
+                    .ok_or(StoreError::corrupt("payments", "a declined payment without a reason"))?;
                 State::Declined { reason }
             }
             PaymentStatus::Authorised => State::Authorised { reference: reference?, capture_refused },

@@ -1,4 +1,4 @@
-//! Where payments are kept.
+//! Stores payments and tombstones.
 
 mod dynamo;
 
@@ -8,20 +8,20 @@ use chassis::store::{SaveOutcome, StoreError};
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{Payment, PaymentId, PaymentRecord};
 
-/// Keeps payments, and what must never become one.
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// Writes an intent or a tombstone where nothing stands.
+    /// Stores an intent or a tombstone on the condition that no record with its id is
+    /// stored.
     async fn create(&self, record: &PaymentRecord) -> Result<SaveOutcome, StoreError>;
 
-    /// Reads what stands under an id.
     async fn find(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError>;
 
-    /// Writes what is new in `after` where the state of `before` still stands.
-    /// The payment token goes with the intent.
+    /// Stores the new attributes of `after` on the condition that the stored payment is
+    /// still in the state of `before`. Removes the payment token once the payment is no
+    /// longer an intent.
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError>;
 
-    /// Erases the recipient of a payment, for good: no later write brings it
-    /// back. Where there is no payment, there is nothing to erase.
+    /// Removes the recipient from a payment permanently: no later write stores it again.
+    /// Succeeds without an effect if no payment with the id is stored.
     async fn erase_recipient(&self, id: PaymentId) -> Result<(), StoreError>;
 }
