@@ -123,7 +123,8 @@ impl Notifications {
         match self.claim_and_send(&attempt, deadline, send).await {
             Ok(()) => true,
             Err(ChannelError::HeldByAnother) => {
-                tracing::info!(%channel, "another delivery of the event holds the claim; this delivery is repeated later");
+                // SQS repeats this delivery later.
+                tracing::info!(%channel, "another delivery of the event holds the claim");
                 false
             }
             Err(error) => {
@@ -208,7 +209,7 @@ impl Notifications {
             Ok(Err(error)) => telemetry::chain(&error),
             Err(_) => "no time is left".to_owned(),
         };
-        tracing::warn!(channel = %attempt.channel, cause, "the recipient was refused permanently, but that could not be recorded");
+        tracing::warn!(channel = %attempt.channel, cause, "the permanent refusal could not be recorded");
     }
 
     async fn release_claim(&self, attempt: &Attempt, deadline: Deadline) {
@@ -216,7 +217,7 @@ impl Notifications {
         let released = until.run(self.repository.release(attempt)).await;
         if let Ok(Err(error)) = released {
             // The claim's lease will end without a release.
-            tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "the claim could not be released");
+            tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "claim not released");
         }
     }
 }

@@ -520,7 +520,8 @@ mod tests {
                 match attempt.run(&payment) {
                     Ok(next) => {
                         let keeps_state = matches!(attempt, Attempt::RefuseCapture);
-                        prop_assert!(keeps_state || payment.status().can_transition_to(next.status()), "{attempt:?} of {payment:?}");
+                        let is_allowed = keeps_state || payment.status().can_transition_to(next.status());
+                        prop_assert!(is_allowed, "{attempt:?} of {payment:?}");
                         prop_assert!(!keeps_state || payment.status() == next.status());
                         payment = next;
                     }

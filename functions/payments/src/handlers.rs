@@ -53,7 +53,7 @@ pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("payments"))
 }
 
-/// An order has one payment, under the order's own UUID.
+/// The payment of an order. The payment's id has the same UUID as the order's id.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Payment)]
 struct PaymentDocument {
@@ -181,7 +181,7 @@ async fn erase_recipient(
 
 /// Read a payment
 ///
-/// For the customer who pays and for administrators. All other people get 404.
+/// For the customer who pays and for administrators. Everybody else gets 404.
 #[utoipa::path(
     get,
     path = "/payments/{id}",

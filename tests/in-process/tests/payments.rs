@@ -321,7 +321,7 @@ async fn world_with_interference() -> (Arc<World>, InterferencePlan) {
     (world, plan)
 }
 
-// ── The answers of the routes ─────────────────────────────────────────────────
+// ── The answers of the routes ────────────────────────────────────────────────
 
 #[tokio::test]
 async fn an_authorised_payment_is_held_and_its_id_is_derived_from_the_orders_id() {
@@ -658,7 +658,7 @@ async fn everybody_may_read_the_health_and_administrators_the_deep_health() {
     assert_eq!(deep["table"], "ok");
 }
 
-// ── A provider that does not answer, or answers late ───────────────────────────────
+// ── A provider that does not answer, or answers late ─────────────────────────
 
 #[tokio::test]
 async fn an_unavailable_provider_leaves_an_intent_that_the_next_attempt_resolves() {
@@ -831,7 +831,7 @@ async fn an_event_that_is_published_twice_has_one_id() {
     assert_consistent(&world, &purchase, &events, "REFUNDED");
 }
 
-// ── Differences between our record and the provider's ledger ──────────────────────
+// ── Differences between our record and the provider's ledger ─────────────────
 
 #[tokio::test]
 async fn a_cancellation_refunds_a_capture_that_our_record_does_not_have() {
@@ -935,7 +935,7 @@ async fn a_key_that_the_provider_knows_with_another_amount_is_an_internal_error(
     authorise(&world, &purchase).await.expect_problem(500, "internal_error");
 }
 
-// ── Every lost message at every point ───────────────────────────────────────────────
+// ── Every lost message at every point ────────────────────────────────────────
 
 /// An operation of the service, for the tables below.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -1088,7 +1088,7 @@ async fn a_cancellation_after_any_lost_message_leaves_nothing_captured() {
     }
 }
 
-// ── Every pair of operations, at every point ────────────────────────────────
+// ── Every pair of operations, at every point ─────────────────────────────────
 
 #[tokio::test]
 async fn two_concurrent_operations_agree_and_a_cancellation_leaves_nothing_captured() {
@@ -1184,7 +1184,7 @@ async fn a_cancellation_during_a_capture_and_a_capture_during_a_cancellation_lea
     }
 }
 
-// ── The sandbox keeps the promises of the provider's interface ──────────────────────────
+// ── The sandbox keeps the promises of the provider's interface ───────────────
 
 async fn sandbox() -> (World, SandboxProvider) {
     let world = World::start().await;
