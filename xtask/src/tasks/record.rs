@@ -5,13 +5,25 @@ use xshell::Shell;
 
 use crate::prelude::*;
 
+const TEST: &str = "the_current_version_is_recorded";
+
 /// Runs the test that compares versions; a variable tells the test to record the
-/// present version.
+/// current version.
 pub fn run(project: &Project) -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project.root());
-    let test = cmd!(shell, "cargo test --quiet --workspace --test versions the_present_version_is_recorded");
+    let test = cmd!(shell, "cargo test --quiet --workspace --test versions {TEST}");
     show(test.env("HOLDFAST_UPDATE", "recorded"))?;
     say!("tests/in-process/recorded contains this version.");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    /// Cargo reports success if no test has the name.
+    #[test]
+    fn the_test_exists() {
+        let tests = include_str!("../../../tests/in-process/tests/versions/main.rs");
+        assert!(tests.contains(&format!("fn {}()", super::TEST)));
+    }
 }
