@@ -18,8 +18,8 @@ use aws_smithy_runtime_api::client::{
 use jiff::Timestamp;
 
 use crate::{
-    budget::{AWS_ATTEMPT_TIMEOUT, AWS_CONNECT_TIMEOUT},
     clock::{Clock, is_within},
+    time_limits::{AWS_ATTEMPT_TIMEOUT, AWS_CONNECT_TIMEOUT},
 };
 
 const MAX_ATTEMPTS: u32 = 3;

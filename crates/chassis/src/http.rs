@@ -23,7 +23,6 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::{
-    budget::{EDGE_ANSWER_RESERVE, ORDERS_FUNCTION},
     caller::Authenticator,
     configuration,
     cors::Cors,
@@ -32,6 +31,7 @@ use crate::{
     invocation::{Invocation, RequestId},
     problem::{PendingProblem, Problem},
     telemetry,
+    time_limits::{EDGE_ANSWER_RESERVE, ORDERS_FUNCTION},
     token::TokenConfig,
     trace::TraceContext,
 };

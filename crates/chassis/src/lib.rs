@@ -1,7 +1,7 @@
 //! Technical code that every service shares.
 //!
 //! No module of this crate knows what an order or a product is, except for
-//! [`budget`], which compares the time limits of all services. A service that
+//! [`time_limits`], which compares the time limits of all services. A service that
 //! needs the data of another service asks for them over HTTP.
 //!
 //! Without the `aws` feature only the modules that pure domain code needs are
@@ -9,7 +9,6 @@
 
 #![warn(missing_docs)]
 
-pub mod budget;
 pub mod clock;
 pub mod contact;
 pub mod deadline;
@@ -21,6 +20,7 @@ pub mod money;
 pub mod page;
 pub mod store;
 pub mod text;
+pub mod time_limits;
 pub mod trace;
 
 #[cfg(feature = "aws")]

@@ -29,12 +29,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     aws::Aws,
     breaker::Breaker,
-    budget::CONTENTION_PATIENCE,
     clock::Clock,
     config::BaseUrl,
     deadline::Deadline,
     problem::{CONTENDED, RemoteProblem, THROTTLED},
     telemetry,
+    time_limits::CONTENTION_PATIENCE,
     trace::TraceContext,
 };
 

@@ -14,12 +14,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jw
 use serde_json::Value;
 
 use crate::{
-    budget::KEY_SET_TIMEOUT,
     clock::{Clock, is_within},
     config::BaseUrl,
     configuration,
     deadline::Deadline,
     service_client::{OutgoingRequest, send},
+    time_limits::KEY_SET_TIMEOUT,
 };
 
 /// The key set is fetched anew after this time. A withdrawn key is accepted

@@ -11,9 +11,9 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use backon::{ExponentialBuilder, Retryable};
 use chassis::{
     aws::was_never_sent,
-    budget::SEND_TIMEOUT,
     contact::{Email, Phone},
     telemetry,
+    time_limits::SEND_TIMEOUT,
 };
 
 use crate::templates;

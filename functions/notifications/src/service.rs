@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use chassis::{
-    budget::{NOTIFY_ANSWER_RESERVE, NOTIFY_RECORD_RESERVE},
     clock::Clock,
     deadline::Deadline,
     id::UserId,
     metric,
     store::StoreError,
     telemetry,
+    time_limits::{NOTIFY_ANSWER_RESERVE, NOTIFY_RECORD_RESERVE},
 };
 use jiff::Timestamp;
 

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use chassis::{
     aws::Aws,
-    budget::{PAYMENT_CALL_TIMEOUT, SERVICE_CALL_TIMEOUT},
     clock::Clock,
     config::BaseUrl,
     configuration,
@@ -12,6 +11,7 @@ use chassis::{
     id::UserId,
     money::Money,
     service_client::{CallError, ServiceClient},
+    time_limits::{PAYMENT_CALL_TIMEOUT, SERVICE_CALL_TIMEOUT},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -148,6 +148,11 @@ fn output<'a, T>(output: &'a Option<T>, name: &str) -> Result<&'a T, StepError> 
     output.as_ref().ok_or_else(|| StepError::Unavailable(format!("the order has no {name}").into()))
 }
 
+/// Returns the recipient for an event, or `None` if the customer's data is erased.
+fn recipient(order: &Order) -> Result<Option<&Recipient>, StepError> {
+    if order.is_erased { Ok(None) } else { output(&order.recipient, "recipient").map(Some) }
+}
+
 #[async_trait]
 impl Participants for Services {
     async fn validate_user(&self, order: &Order, context: StepContext<'_>) -> Result<Recipient, StepError> {
@@ -197,11 +202,10 @@ impl Participants for Services {
 
     async fn publish_order_created(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
         let quote = output(&order.quote, "quote")?;
-        let recipient = if order.is_erased { None } else { Some(output(&order.recipient, "recipient")?) };
         let data = OrderCreated {
             order_id: order.id,
             user_id: order.user_id,
-            recipient,
+            recipient: recipient(order)?,
             lines: quote.lines.iter().map(OrderLineDocument::from).collect(),
             total: quote.total.amount(),
             currency: quote.total.currency(),

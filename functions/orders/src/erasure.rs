@@ -1,11 +1,11 @@
 //! Erases the personal data of a customer in the customer's orders and payments, after the customer has left.
 
 use chassis::{
-    budget::RECORD_RESERVE,
     id::UserId,
     invocation::Invocation,
     page::{Limit, ListError},
     store::StoreError,
+    time_limits::RECORD_RESERVE,
     trace::TraceContext,
 };
 use futures::{StreamExt, stream};

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chassis::{
-    budget::{ORDERS_ANSWER_RESERVE, WAKE_RESERVE},
     contact::VerifiedContact,
     id::UserId,
     idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
@@ -11,6 +10,7 @@ use chassis::{
     page::{ListError, Page},
     store::StoreError,
     telemetry,
+    time_limits::{ORDERS_ANSWER_RESERVE, WAKE_RESERVE},
     trace::TraceContext,
 };
 

@@ -1,15 +1,17 @@
 //! The worker finishes or undoes the orders that requests left open.
 //!
-//! Two sources start it: the stream of the orders table for an order that must continue at once, and a schedule every
-//! minute for the orders whose `next_check` has passed. Both may name the same order; working on an order twice is safe.
+//! Three sources start the worker (`worker_event.rs` tells them apart): the stream of the orders table, for an order that
+//! must continue at once; a schedule, each minute, for the orders whose `next_check` has passed; and the queue of the users
+//! service, for erasures, which `erasure.rs` handles. The stream and the schedule may name the same order; working on an
+//! order twice is safe.
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use chassis::{
-    budget::{OVERDUE_AFTER, RECORD_RESERVE, SWEEP_PASS, SWEEP_PAUSE},
     invocation::Invocation,
     store::StoreError,
     telemetry,
+    time_limits::{OVERDUE_AFTER, RECORD_RESERVE, SWEEP_PASS, SWEEP_PAUSE},
 };
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -29,6 +31,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_se
 /// The longest pause after contention. The pause is random, so that orders which met do not meet again. It does not grow:
 /// contention passes by itself, and the order may be the last of the orders that contend.
 const CONTENTION_PAUSE: Duration = Duration::from_secs(4);
+
 /// The number of orders by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkSummary {

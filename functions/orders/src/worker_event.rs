@@ -1,12 +1,12 @@
 //! The events that start the order worker: changes of the orders table, the schedule, and messages of the users service.
 
 use chassis::{
-    budget::WORKER_FUNCTION,
     deadline::Deadline,
     events::{BatchResponse, Event, ItemFailure},
     id::UserId,
     invocation::Invocation,
     metric, telemetry,
+    time_limits::WORKER_FUNCTION,
 };
 use lambda_runtime::{Error, LambdaEvent};
 use serde::Deserialize;

@@ -12,7 +12,6 @@ use std::{
 use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
 use async_trait::async_trait;
 use chassis::{
-    budget::{DECIDE_WITHIN, RECORD_RESERVE},
     clock::Clock,
     contact::VerifiedContact,
     deadline::Deadline,
@@ -22,6 +21,7 @@ use chassis::{
     money::Money,
     page::{ListError, Page},
     store::{SaveOutcome, StoreError},
+    time_limits::{DECIDE_WITHIN, RECORD_RESERVE},
     trace::TraceContext,
 };
 use futures::future::BoxFuture;

@@ -20,7 +20,6 @@
 use std::sync::Arc;
 
 use chassis::{
-    budget::{PROVIDER_TIMEOUT, RECORD_RESERVE},
     caller::Principal,
     clock::Clock,
     deadline::Deadline,
@@ -28,6 +27,7 @@ use chassis::{
     id::UserId,
     money::{Amount, Currency},
     store::{SaveOutcome, StoreError},
+    time_limits::{PROVIDER_TIMEOUT, RECORD_RESERVE},
     trace::TraceContext,
 };
 use serde::Serialize;

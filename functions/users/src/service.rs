@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use chassis::{
-    budget::USERS_RETRY_RESERVE,
     caller::Caller,
     clock::Clock,
     contact::{Email, VerifiedContact},
@@ -11,6 +10,7 @@ use chassis::{
     events::{Event, EventPublisher, PublishError},
     id::UserId,
     store::StoreError,
+    time_limits::USERS_RETRY_RESERVE,
     trace::TraceContext,
 };
 use serde::Serialize;

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use chassis::{budget::DECIDE_WITHIN, clock::Clock};
+use chassis::{clock::Clock, time_limits::DECIDE_WITHIN};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use orders::{domain::OrderState, saga::steps::Saga};

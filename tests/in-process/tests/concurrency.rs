@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, future::Future, time::Duration};
 
-use chassis::{budget::ORDER_LEASE, clock::Clock};
+use chassis::{clock::Clock, time_limits::ORDER_LEASE};
 use http::StatusCode;
 use in_process_tests::{
     Answer, Caller, World,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chassis::{budget::NOTIFICATION_LEASE, clock::Clock};
+use chassis::{clock::Clock, time_limits::NOTIFICATION_LEASE};
 use http::StatusCode;
 use in_process_tests::{
     Caller, World,

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use chassis::{
-    budget::DECIDE_WITHIN,
     clock::Clock,
     contact::VerifiedContact,
     dynamo::{Key, List, WriteOutcome},
@@ -12,6 +11,7 @@ use chassis::{
     idempotency::InsertOutcome,
     page::Cursor,
     store::SaveOutcome,
+    time_limits::DECIDE_WITHIN,
     trace::TraceContext,
 };
 use http::{Method, StatusCode};

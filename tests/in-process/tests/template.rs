@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::{
-    budget::{NOTIFICATIONS_FUNCTION, ORDERS_FUNCTION, SERVICE_FUNCTION, WORKER_FUNCTION},
     contact::Email,
     cors::{ANSWER_HEADERS, Origin, REQUEST_HEADERS},
+    time_limits::{NOTIFICATIONS_FUNCTION, ORDERS_FUNCTION, SERVICE_FUNCTION, WORKER_FUNCTION},
 };
 use in_process_tests::{
     template::{Function, Template, entries, list, logical_id},
@@ -259,7 +259,7 @@ mod a_function {
     }
 
     #[test]
-    fn has_the_timeout_that_the_table_of_time_budgets_names() {
+    fn has_the_timeout_that_time_limits_rs_names() {
         let template = Template::read();
         for function in template.functions() {
             let timeout = match function.name {

@@ -5,12 +5,12 @@ mod sqs_batch;
 
 use axum::Router;
 use chassis::{
-    budget::NOTIFICATIONS_FUNCTION,
     caller::Authenticator,
     deadline::Deadline,
     dynamo::Table,
     health,
     http::{answer, edge},
+    time_limits::NOTIFICATIONS_FUNCTION,
 };
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};

@@ -4,10 +4,10 @@
 use std::panic::AssertUnwindSafe;
 
 use chassis::{
-    budget::NOTIFY_RECORD_RESERVE,
     deadline::Deadline,
     events::{BatchResponse, ItemFailure},
     telemetry,
+    time_limits::NOTIFY_RECORD_RESERVE,
 };
 use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;

@@ -3,10 +3,10 @@
 
 use async_trait::async_trait;
 use chassis::{
-    budget::NOTIFICATION_LEASE,
     dynamo::{self, Key, Table, WriteOutcome, attribute, string},
     id::UserId,
     store::StoreError,
+    time_limits::NOTIFICATION_LEASE,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

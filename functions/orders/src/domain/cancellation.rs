@@ -42,7 +42,7 @@ pub enum CancellationReason {
     },
     /// The payment provider refused for good to capture an authorised payment.
     CaptureRefused,
-    /// The order was not decided within [`DECIDE_WITHIN`](chassis::budget::DECIDE_WITHIN).
+    /// The order was not decided within [`DECIDE_WITHIN`](chassis::time_limits::DECIDE_WITHIN).
     TimedOut,
     /// The customer cancelled the order.
     CustomerRequest,

@@ -1,6 +1,6 @@
 //! The lease that keeps two workers from working on one order at the same time.
 
-use chassis::budget::ORDER_LEASE;
+use chassis::time_limits::ORDER_LEASE;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chassis::{budget::DECIDE_WITHIN, contact::VerifiedContact, id::UserId, trace::TraceContext};
+use chassis::{contact::VerifiedContact, id::UserId, time_limits::DECIDE_WITHIN, trace::TraceContext};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -245,8 +245,8 @@ mod tests {
     use std::time::Duration;
 
     use chassis::{
-        budget::ORDER_LEASE,
         money::{Currency, Money},
+        time_limits::ORDER_LEASE,
     };
     use proptest::prelude::*;
 

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use chassis::{
-    budget::{MINIMUM_STEP_TIME, RECORD_RESERVE},
     clock::Clock,
     invocation::Invocation,
     store::{SaveOutcome, StoreError},
     telemetry,
+    time_limits::{MINIMUM_STEP_TIME, RECORD_RESERVE},
 };
 use futures::future::join_all;
 
