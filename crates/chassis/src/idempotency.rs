@@ -97,7 +97,7 @@ mod http {
     use super::{HEADER, IdempotencyKey, InvalidKey, MAX_KEY_LENGTH};
     use crate::{
         http::Repeatable,
-        input::{Part, Sent},
+        input::{RequestPart, RequestReader},
         openapi::{Problems, text},
         problem::Problem,
         schema,
@@ -116,14 +116,14 @@ mod http {
     #[derive(Clone, Debug)]
     pub struct Key(pub Option<IdempotencyKey>);
 
-    impl Part for Key {
-        async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
-            let key = key(&sent.head().headers);
+    impl RequestPart for Key {
+        async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
+            let key = key(&reader.head().headers);
             // Without a key, a repeat of this request could take effect twice.
-            if let (Ok(None), Some(repeatable)) = (&key, sent.head().extensions.get::<Repeatable>()) {
+            if let (Ok(None), Some(repeatable)) = (&key, reader.head().extensions.get::<Repeatable>()) {
                 repeatable.deny();
             }
-            Ok(sent.fields().check(HEADER, key).map(Self))
+            Ok(reader.fields().check(HEADER, key).map(Self))
         }
     }
 

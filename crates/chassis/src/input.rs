@@ -36,7 +36,7 @@ enum Unknown {
 }
 
 /// A client's request. A handler with this argument gets only valid requests.
-/// `T` is a [`Part`], or a tuple of parts. Members and parameters that no part
+/// `T` is a [`RequestPart`], or a tuple of parts. Members and parameters that no part
 /// reads are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<T>(pub T);
@@ -46,7 +46,7 @@ pub struct Input<T>(pub T);
 #[derive(Clone, Copy, Debug)]
 pub struct Message<T>(pub T);
 
-impl<S: Send + Sync, T: Part> FromRequest<S> for Input<T> {
+impl<S: Send + Sync, T: RequestPart> FromRequest<S> for Input<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -54,7 +54,7 @@ impl<S: Send + Sync, T: Part> FromRequest<S> for Input<T> {
     }
 }
 
-impl<S: Send + Sync, T: Part> FromRequest<S> for Message<T> {
+impl<S: Send + Sync, T: RequestPart> FromRequest<S> for Message<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -62,7 +62,7 @@ impl<S: Send + Sync, T: Part> FromRequest<S> for Message<T> {
     }
 }
 
-async fn read_request<T: Part>(request: Request, unknown: Unknown) -> Result<T, Problem> {
+async fn read_request<T: RequestPart>(request: Request, unknown: Unknown) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
     let mut body_text = None;
     if T::HAS_BODY {
@@ -76,10 +76,11 @@ async fn read_request<T: Part>(request: Request, unknown: Unknown) -> Result<T, 
         body_text = Some(body.to_bytes());
     }
     let query = serde_urlencoded::from_str(head.uri.query().unwrap_or_default()).map_err(Problem::internal)?;
-    let mut sent = Sent { head, query, body: body_text, unknown, asked: Vec::new(), fields: Fields::default() };
-    let read = T::read(&mut sent).await?;
-    sent.reject_unknown_parameters();
-    sent.fields.finish(read).map_err(Problem::invalid)
+    let mut reader =
+        RequestReader { head, query, body: body_text, unknown, asked: Vec::new(), fields: Fields::default() };
+    let read = T::read(&mut reader).await?;
+    reader.reject_unknown_parameters();
+    reader.fields.finish(read).map_err(Problem::invalid)
 }
 
 impl<T: Problems> Problems for Input<T> {
@@ -95,7 +96,7 @@ const MISSING: &str = "must be given";
 
 /// A request whose parts are being read.
 #[derive(Debug)]
-pub struct Sent {
+pub struct RequestReader {
     head: Parts,
     query: Vec<(String, String)>,
     body: Option<Bytes>,
@@ -105,7 +106,7 @@ pub struct Sent {
     fields: Fields,
 }
 
-impl Sent {
+impl RequestReader {
     /// Returns the request without its body.
     pub fn head(&self) -> &Parts {
         &self.head
@@ -138,22 +139,22 @@ fn unknown_names<'n>(names: impl Iterator<Item = &'n str>, known: &[&'static str
 }
 
 /// A part of a request that a handler reads.
-pub trait Part: Sized + Send {
+pub trait RequestPart: Sized + Send {
     /// Whether the part is read from the request's body.
     const HAS_BODY: bool = false;
 
-    /// Reads the part. Returns `None` if errors were added to [`Sent::fields`],
+    /// Reads the part. Returns `None` if errors were added to [`RequestReader::fields`],
     /// and a problem if the other parts need not be read.
-    fn read(sent: &mut Sent) -> impl Future<Output = Result<Option<Self>, Problem>> + Send;
+    fn read(reader: &mut RequestReader) -> impl Future<Output = Result<Option<Self>, Problem>> + Send;
 }
 
 macro_rules! parts {
     ($($part:ident $value:ident),+) => {
-        impl<$($part: Part),+> Part for ($($part,)+) {
+        impl<$($part: RequestPart),+> RequestPart for ($($part,)+) {
             const HAS_BODY: bool = $($part::HAS_BODY)||+;
 
-            async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
-                $(let $value = $part::read(sent).await?;)+
+            async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
+                $(let $value = $part::read(reader).await?;)+
                 Ok((|| Some(($($value?,)+)))())
             }
         }
@@ -167,12 +168,12 @@ parts!(A a, B b, C c);
 #[derive(Clone, Copy, Debug)]
 pub struct Id<T>(pub T);
 
-impl<T: FromStr<Err: fmt::Display> + Send> Part for Id<T> {
-    async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
-        let id = Path::<String>::from_request_parts(&mut sent.head, &()).await;
+impl<T: FromStr<Err: fmt::Display> + Send> RequestPart for Id<T> {
+    async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
+        let id = Path::<String>::from_request_parts(&mut reader.head, &()).await;
         let id = id.map_err(|_| "must be readable text".to_owned());
         let id = id.and_then(|Path(text)| text.parse().map_err(|error: T::Err| error.to_string()));
-        Ok(sent.fields.check("id", id).map(Self))
+        Ok(reader.fields.check("id", id).map(Self))
     }
 }
 
@@ -195,9 +196,9 @@ pub trait ReadQuery: Sized {
     fn read(parameters: &mut Parameters<'_>) -> Option<Self>;
 }
 
-impl<T: ReadQuery + Send> Part for Query<T> {
-    async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
-        let Sent { query, asked, fields, .. } = sent;
+impl<T: ReadQuery + Send> RequestPart for Query<T> {
+    async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
+        let RequestReader { query, asked, fields, .. } = reader;
         Ok(T::read(&mut Parameters { query, asked, fields }).map(Self))
     }
 }
@@ -268,13 +269,13 @@ pub trait ReadBody: Sized {
     fn read(body: &mut Object<'_, '_>, context: &Self::Context) -> Option<Self>;
 }
 
-impl<T: ReadBody + Send> Part for Body<T> {
+impl<T: ReadBody + Send> RequestPart for Body<T> {
     const HAS_BODY: bool = true;
 
-    async fn read(sent: &mut Sent) -> Result<Option<Self>, Problem> {
-        let context = T::Context::from_request_parts(&mut sent.head, &()).await.map_err(Into::into)?;
-        let body = sent.body.take().unwrap_or_default();
-        let read = read_body(&body, sent.unknown, &mut sent.fields, |body| T::read(body, &context))?;
+    async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
+        let context = T::Context::from_request_parts(&mut reader.head, &()).await.map_err(Into::into)?;
+        let body = reader.body.take().unwrap_or_default();
+        let read = read_body(&body, reader.unknown, &mut reader.fields, |body| T::read(body, &context))?;
         Ok(read.map(Self))
     }
 }
