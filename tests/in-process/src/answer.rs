@@ -1,4 +1,4 @@
-//! The answer to an HTTP request, and assertions about it.
+//! An HTTP response, with assertions for tests.
 
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
@@ -7,12 +7,12 @@ use serde_json::Value;
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// The body.
+    /// The response's body.
     pub text: String,
 }
 
 impl Answer {
-    /// The body as JSON; null if the body is not JSON.
+    /// The response's body as JSON; null if the body is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
@@ -21,15 +21,15 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Asserts the status. Returns the body.
+    /// Asserts that the response has this status. Returns its body as JSON.
     #[track_caller]
     pub fn expect(&self, status: StatusCode) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         self.json()
     }
 
-    /// Asserts that the answer is a well-formed problem document. Returns the
-    /// document.
+    /// Asserts that the response is a well-formed problem document with this
+    /// status and code. Returns the document.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
@@ -41,13 +41,15 @@ impl Answer {
         document
     }
 
-    /// Asserts a 422 that names exactly `fields`, in this order.
+    /// Asserts that the response has status 422 and reports errors in exactly
+    /// these fields, in this order.
     #[track_caller]
     pub fn expect_bad_fields(&self, fields: &[&str]) {
         assert_eq!(self.bad_fields(), fields, "{}", self.text);
     }
 
-    /// Asserts a 422. Returns the fields that it names.
+    /// Asserts that the response has status 422. Returns the names of the
+    /// fields in which it reports errors.
     #[track_caller]
     pub fn bad_fields(&self) -> Vec<String> {
         let document = self.expect_problem(422, "invalid_request");

@@ -1,4 +1,4 @@
-//! Who sends a request, and the tokens of signed-in callers.
+//! The senders of requests, and the tokens of signed-in senders.
 
 use chassis::id::UserId;
 use jiff::Timestamp;
@@ -15,9 +15,11 @@ pub struct Caller(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     SignedIn {
-        /// The claims of the token, as a gateway passes them on.
+        /// The claims of the person's token, as API Gateway passes them on.
         claims: Value,
-        /// The claim `cognito:groups` of the token itself, which is a list.
+        /// The person's groups in the token itself. There, the claim
+        /// `cognito:groups` is a list; a gateway may pass the list on as a
+        /// string.
         groups: Vec<String>,
     },
     Service,
@@ -51,7 +53,7 @@ impl Caller {
         Self::named("Grace").in_groups(&["admin"], "admin")
     }
 
-    /// Another service, as the internal API presents it.
+    /// A service that sends its requests through the internal API.
     pub fn service() -> Self {
         Self(Kind::Service)
     }
@@ -61,8 +63,8 @@ impl Caller {
         Self(Kind::Anonymous)
     }
 
-    /// The same person as a member of `groups`, which a gateway passes on as
-    /// `claim`.
+    /// The same person as a member of `groups`. The gateway passes the groups
+    /// on as `claim`, whose form depends on the type of the gateway.
     pub fn in_groups(&self, groups: &[&str], claim: impl Into<Value>) -> Self {
         let mut caller = self.with_claim("cognito:groups", claim);
         if let Kind::SignedIn { groups: own, .. } = &mut caller.0 {
@@ -75,17 +77,17 @@ impl Caller {
         matches!(&self.0, Kind::SignedIn { groups, .. } if !groups.is_empty())
     }
 
-    /// The claims, as a gateway passes them on.
+    /// The claims of the person's token, as API Gateway passes them on.
     pub fn claims(&self) -> Value {
         match &self.0 {
             Kind::SignedIn { claims, .. } => claims.clone(),
-            _ => panic!("only people have claims"),
+            _ => panic!("only a signed-in person has claims"),
         }
     }
 
-    /// The token, signed by the user pool.
+    /// The person's token, signed with the key of the user pool.
     pub fn token(&self) -> String {
-        let Kind::SignedIn { claims, groups } = &self.0 else { panic!("only people have tokens") };
+        let Kind::SignedIn { claims, groups } = &self.0 else { panic!("only a signed-in person has a token") };
         let mut claims = claims.clone();
         claims["iat"] = self.issued_at().into();
         claims["exp"] = (Timestamp::now().as_second() + 24 * 3600).into();
@@ -101,46 +103,46 @@ impl Caller {
         let mut caller = self.clone();
         match &mut caller.0 {
             Kind::SignedIn { claims, .. } => claims[claim] = value.into(),
-            _ => panic!("only people have claims"),
+            _ => panic!("only a signed-in person has claims"),
         }
         caller
     }
 
-    /// The same person with a token that was issued this number of seconds
-    /// later.
+    /// The same person with a token that was issued `seconds` later.
     pub fn with_later_token(&self, seconds: i64) -> Self {
         self.with_claim("iat", (self.issued_at() + seconds).to_string())
     }
 
-    /// The time at which the token was issued, in seconds since 1970.
+    /// The time at which the person's token was issued, in seconds since 1970.
     pub fn issued_at(&self) -> i64 {
         self.claim("iat").parse().expect("a number")
     }
 
-    /// A claim of the token.
+    /// A claim of the person's token.
     pub fn claim(&self, name: &str) -> &str {
         match &self.0 {
             Kind::SignedIn { claims, .. } => claims[name].as_str().expect("a claim"),
-            _ => panic!("only people have claims"),
+            _ => panic!("only a signed-in person has claims"),
         }
     }
 
-    /// The verified e-mail address.
+    /// The e-mail address in the person's token.
     pub fn email(&self) -> &str {
         self.claim("email")
     }
 
-    /// The verified phone number.
+    /// The phone number in the person's token.
     pub fn phone(&self) -> &str {
         self.claim("phone_number")
     }
 
-    /// The id by which services know the person.
+    /// The person's user id, which is the claim `sub`.
     pub fn id(&self) -> UserId {
         UserId::from_uuid(self.claim("sub").parse().expect("a UUID"))
     }
 
-    /// The request context with which a gateway presents the caller.
+    /// The request context that API Gateway adds to a request of this caller;
+    /// `None` for an anonymous caller.
     pub(crate) fn context(&self) -> Option<RequestContext> {
         match &self.0 {
             Kind::SignedIn { claims, .. } => Some(world::context(json!({ "authorizer": { "claims": claims } }))),

@@ -1,4 +1,4 @@
-//! Faults: what can go wrong with a call, and at which calls.
+//! Faults that tests inject into the calls of functions.
 //!
 //! A [`FaultPoint`] is one call that a function makes: to DynamoDB, the queue,
 //! SES, SNS, or another service. A [`FaultKind`] is one way in which a call can
@@ -15,14 +15,15 @@ use strum::VariantArray;
 pub enum FaultKind {
     /// The connection is refused. The call has no effect.
     ConnectionRefused,
-    /// The call takes effect, but its answer is lost.
+    /// The call takes effect, but its response is lost.
     ReplyLost,
-    /// The call has no effect and no answer: the caller waits until its timeout.
+    /// The call has no effect and gets no response. The caller waits until its
+    /// timeout.
     NoReply,
     /// The call is delivered twice.
     DeliveredTwice,
-    /// The caller waits until its timeout. The call is delivered when all else
-    /// has finished.
+    /// The caller waits until its timeout. The call takes effect only after the
+    /// system has recovered from the timeout.
     DeliveredLate,
     /// The calling function crashes before it sends the call.
     CrashBefore,
@@ -30,13 +31,13 @@ pub enum FaultKind {
     CrashAfter,
     /// Every running function crashes before the call is sent.
     CrashAll,
-    /// DynamoDB reports a conflict with another transaction.
+    /// DynamoDB reports a conflict with another transaction once.
     Conflict,
-    /// The connection is refused, also at each retry within the calling
-    /// invocation.
+    /// The connection is refused for the call and for each retry of the call
+    /// within the same invocation.
     Outage,
-    /// DynamoDB reports a conflict, also at each retry within the calling
-    /// invocation.
+    /// DynamoDB reports a conflict for the call and for each retry of the call
+    /// within the same invocation.
     Contention,
 }
 
@@ -48,10 +49,11 @@ impl FaultKind {
     }
 }
 
-/// The kind of a call, which determines the faults that make a difference.
+/// The kind of a call, which determines the faults that are injected into the
+/// call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// A read that never meets another transaction.
+    /// A read that cannot conflict with a transaction.
     Read,
     /// A transactional read of DynamoDB, which may conflict with another
     /// transaction.
@@ -71,9 +73,10 @@ pub struct FaultPoint {
 }
 
 impl FaultPoint {
-    /// The faults that make a difference at this call. A read that is delivered
-    /// twice or late changes nothing, and a read whose answer is lost is the
-    /// same as a read without an answer.
+    /// The faults that are injected into this call. A read changes nothing, so
+    /// it does not matter how often or when a read is delivered. Therefore
+    /// reads need no faults that differ from other faults only in the delivery.
+    /// Only DynamoDB reports conflicts.
     pub fn faults(&self) -> &'static [FaultKind] {
         use FaultKind::*;
         match self.kind {
@@ -97,8 +100,8 @@ impl FaultPoint {
     }
 }
 
-/// The faults of a run, by the number of the call that they affect. Calls are
-/// numbered from 0 in the order in which they are made.
+/// The faults of a trial, by the number of the call that each fault affects.
+/// Calls are numbered from 0 in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FaultPlan(BTreeMap<usize, FaultKind>);
 
@@ -108,7 +111,7 @@ impl FaultPlan {
         Self::default()
     }
 
-    /// This plan and one more fault.
+    /// This plan with one more fault, at the call with this number.
     #[must_use]
     pub fn and(&self, call: usize, fault: FaultKind) -> Self {
         let mut plan = self.clone();
@@ -135,7 +138,7 @@ impl FaultPlan {
     }
 }
 
-/// `12=ReplyLost,20=NoReply`.
+/// Writes the plan in the form `12=ReplyLost,20=NoReply`.
 impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (call, fault)) in self.faults().enumerate() {

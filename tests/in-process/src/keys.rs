@@ -1,4 +1,4 @@
-//! Keys of user pools, and tokens signed with them.
+//! The keys of user pools, and tokens signed with these keys.
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -8,7 +8,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// A key of a user pool.
+/// A key with which a user pool signs tokens.
 #[derive(Debug)]
 pub struct Key {
     id: &'static str,
@@ -37,7 +37,7 @@ impl Key {
         self.sign_as(&json!({ "alg": "RS256", "kid": self.id }), claims)
     }
 
-    /// Like [`Key::sign`], with another header.
+    /// Signs a token with this header and these claims.
     pub fn sign_as(&self, header: &Value, claims: &Value) -> String {
         let signed = unsigned(header, claims);
         let padding = if header["alg"] == "RS512" { &RSA_PKCS1_SHA512 } else { &RSA_PKCS1_SHA256 };
@@ -47,7 +47,7 @@ impl Key {
     }
 }
 
-/// A token without its signature.
+/// A token's header and claims, without a signature.
 pub fn unsigned(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", part(header), part(claims))

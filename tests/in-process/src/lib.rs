@@ -1,4 +1,4 @@
-//! All services in one process.
+//! Tests of all services in one process.
 //!
 //! [`World`] starts the real services (handlers, service and repository code)
 //! on an embedded DynamoDB and on stand-ins for the queues, SES and SNS. Every
@@ -6,18 +6,18 @@
 //! that tests can see each call and inject faults.
 //!
 //! A test has three parts: it starts a world, lets a [`Caller`] send requests,
-//! and asserts on the [`Answer`]. The steps that many tests share are methods of
-//! [`World`] in [`shop`].
+//! and asserts on each response ([`Answer`]). The steps that many tests share
+//! are methods of [`World`] in [`shop`].
 //!
-//! The fault harness builds on this, in four modules:
+//! The fault harness uses the world. It consists of four modules:
 //!
 //! 1. [`fault`] defines faults, the points at which faults can occur, and plans
 //!    of faults.
 //! 2. [`cloud`] injects the faults of a plan into calls.
 //! 3. [`scenario`] plays one customer's order while faults occur, lets the system
 //!    recover, and checks every guarantee.
-//! 4. [`trials`] generates all trials (a scenario and a plan), plays them, and
-//!    sums up their reports.
+//! 4. [`trials`] generates all trials (a trial is a scenario with a plan), plays
+//!    the trials, and sums up their reports.
 
 pub mod answer;
 pub mod caller;

@@ -1,4 +1,4 @@
-//! The permissions of functions.
+//! The permissions that functions have and need.
 //!
 //! Every call that a function makes in a test is checked against the role that
 //! the template gives the function, and is refused if the role does not allow the
@@ -19,9 +19,9 @@ use crate::template::Template;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permission {
     pub function: String,
-    /// Such as `dynamodb:GetItem`.
+    /// The IAM action, such as `dynamodb:GetItem`.
     pub action: String,
-    /// The end of its ARN: `OrdersTable/index/by_user`.
+    /// The end of the resource's ARN, such as `OrdersTable/index/by_user`.
     pub resource: String,
 }
 
@@ -31,7 +31,7 @@ impl Permission {
     }
 }
 
-/// `orders: dynamodb:GetItem on OrdersTable`.
+/// Writes the permission in the form `orders: dynamodb:GetItem on OrdersTable`.
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} on {}", self.function, self.action, self.resource)
@@ -67,7 +67,8 @@ pub fn of_dynamodb(operation: &str, request: &Value) -> Vec<(String, String)> {
     }
 }
 
-/// The resource of an internal route in a policy, with `*` for ids.
+/// The resource with which an IAM policy names a route of the internal API.
+/// Each id in the path is replaced by `*`.
 pub fn route(method: &str, path: &str) -> String {
     let segments = path.split('/').map(|segment| if segment.contains('_') { "*" } else { segment });
     format!("InternalApi/v1/{method}{}", segments.collect::<Vec<_>>().join("/"))

@@ -1,8 +1,8 @@
 //! A running function: one invocation of a Lambda function, which a test can
 //! kill midway.
 //!
-//! Each invocation runs as a task of its own. It continues when its caller gives
-//! up, as it would on Lambda.
+//! Each invocation runs as a task of its own. Therefore the invocation
+//! continues when its caller gives up, as on Lambda.
 
 use std::{
     future::Future,
@@ -22,12 +22,12 @@ pub struct RunningFunction {
     killed: Arc<Notify>,
 }
 
-/// The function was killed before it had answered.
+/// The error of an invocation that was killed before it had ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FunctionKilled;
 
-/// Kills an invocation that may have ended already. Does not keep the
-/// invocation alive.
+/// A handle that can only kill an invocation. The handle may outlive the
+/// invocation.
 #[derive(Clone, Debug)]
 pub struct KillSwitch(Weak<Notify>);
 
@@ -48,7 +48,8 @@ impl RunningFunction {
         KillSwitch(Arc::downgrade(&self.killed))
     }
 
-    /// The invocation that the calling code runs in; `None` outside of any.
+    /// The invocation in which the calling code runs; `None` if the code runs
+    /// in no invocation.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }

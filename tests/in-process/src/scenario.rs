@@ -1,4 +1,5 @@
-//! Scenarios: what one customer does, and what the system guarantees about it.
+//! Scenarios: the actions of one customer, and the guarantees that the system
+//! must keep.
 //!
 //! [`play`] runs one scenario in six steps:
 //!
@@ -7,15 +8,15 @@
 //! 2. The customer acts while the faults of the plan occur. Requests are retried
 //!    as a well-behaved client retries them.
 //! 3. The system recovers: the stream, the queues and the schedule run until no
-//!    order is open. Faults of the plan occur here, too, because recovery is no
-//!    safer than what it recovers from.
-//! 4. The faults end. Calls that were held back are delivered, and the system
-//!    recovers again.
-//! 5. The client repeats the request for the order, and the system recovers once
-//!    more. If every earlier request was lost before the order was recorded,
-//!    this request places the order.
-//! 6. Every guarantee is checked: stock, money, the order's states, events,
-//!    messages, answers, cancellation and erasure.
+//!    order is open. Faults of the plan occur during recovery, too, because a
+//!    real system is not safe from faults while it recovers.
+//! 4. The faults end. Calls that [`FaultKind::DeliveredLate`] held back are
+//!    delivered, and the system recovers again.
+//! 5. The client repeats the request that places the order, and the system
+//!    recovers once more. If every earlier request was lost before the order was
+//!    stored, this request places the order.
+//! 6. Every guarantee is checked: about stock, money, the order's states, events,
+//!    messages to the customer, responses, cancellation and erasure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,20 +38,23 @@ use crate::{
     shop::order_request,
 };
 
-/// The maximum number of rounds of recovery. Each round takes more than a
-/// minute; the worker's longest pause is five minutes.
+/// The maximum number of rounds of recovery. Together, the rounds last longer
+/// than an hour. This is enough, since the worker pauses for at most five
+/// minutes between two attempts at an order.
 const ROUNDS: usize = 60;
 /// The duration of a round of recovery.
 const ROUND: Duration = Duration::from_secs(65);
-/// The number of rounds for which the queue of user events hides a message that
-/// was delivered (its visibility timeout).
+/// The visibility timeout of the queue of user events, in rounds of recovery:
+/// for this time, the queue hides a message that was delivered but not
+/// acknowledged.
 const VISIBILITY_ROUNDS: usize = 6;
 /// The stock of each product at the start.
 const STOCK: u64 = 10;
 /// The unit price of each product, in minor units.
 const PRICE: i64 = 1999;
 
-/// What the customer does.
+/// The case that a scenario plays: what the customer does, and which step
+/// refuses the order, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::VariantArray)]
 pub enum ScenarioKind {
     /// The customer places an order, and every step succeeds.
@@ -67,18 +71,18 @@ pub enum ScenarioKind {
     CancelledBeforeThePivot,
     /// The customer cancels as soon as the order is confirmed.
     CancelledAfterThePivot,
-    /// The customer cancels when the order is done.
+    /// The customer cancels after the order has become `DONE`.
     CancelledWhenDone,
     /// The customer deletes their profile as soon as the order is placed.
     Erased,
 }
 
-/// What happens to the order of a scenario if no fault occurs.
+/// The outcome of a scenario in which no fault occurs.
 #[derive(Debug)]
 pub struct ExpectedOutcome {
     pub states: &'static [OrderState],
     pub cancellation_reason: Option<&'static str>,
-    /// The status of the answer to the request that placed the order.
+    /// The HTTP status of the response to the request that placed the order.
     pub status: u16,
 }
 
@@ -87,7 +91,8 @@ impl ScenarioKind {
         match self {
             Self::Declined => "tok_declined",
             Self::CaptureRefused => "tok_capture_refused",
-            // The provider answers slowly, which leaves time to cancel.
+            // The provider responds slowly, which leaves the customer time to
+            // cancel.
             Self::CancelledBeforeThePivot => "tok_slow",
             _ => "tok_accepted",
         }
@@ -113,7 +118,7 @@ impl ScenarioKind {
     }
 }
 
-/// What the customer does, and the number of lines of their order.
+/// A case that is played with an order of this number of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scenario {
     pub kind: ScenarioKind,
@@ -121,13 +126,14 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Every kind with one line and with three.
+    /// Every kind of scenario, each with an order of one line and with an order
+    /// of three lines.
     pub fn all() -> Vec<Self> {
         ScenarioKind::VARIANTS.iter().flat_map(|&kind| [1, 3].map(|lines| Self { kind, lines })).collect()
     }
 }
 
-/// `Confirmed/1`.
+/// Writes the kind and the number of lines in the form `Confirmed/1`.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}/{}", self.kind, self.lines)
@@ -149,7 +155,7 @@ pub struct Report {
     /// Every call that was made while faults could occur.
     pub points: Vec<FaultPoint>,
     pub final_state: Option<OrderState>,
-    /// All states of the order, in their order.
+    /// All states that the order had, oldest first.
     pub states: Vec<OrderState>,
     /// The guarantees that did not hold.
     pub violations: Vec<String>,
@@ -186,7 +192,7 @@ pub async fn play(scenario: Scenario, plan: &FaultPlan, sagas: &'static [&'stati
     run.check(&answers, points, sweeps).await
 }
 
-/// The answers that the customer's client got.
+/// The responses that the customer's client received.
 #[derive(Default)]
 struct ClientAnswers {
     placed: Vec<Answer>,
@@ -227,12 +233,12 @@ impl ScenarioRun<'_> {
         self.world.place(self.customer, self.body(), "the-key").await
     }
 
-    /// Places the order.
+    /// Places the order, and repeats the request as a well-behaved client does.
     async fn place(&self) -> Answer {
         retry(is_to_be_repeated, || self.place_once()).await
     }
 
-    /// Cancels the order. `None` if no order is stored.
+    /// Cancels the order. Returns `None` if no order is stored.
     async fn cancel(&self) -> Option<Answer> {
         let order = json!({ "id": self.order()?["id"]["S"].as_str()? });
         Some(retry(is_to_be_repeated, || self.world.cancel(self.customer, &order)).await)
@@ -244,7 +250,7 @@ impl ScenarioRun<'_> {
         retry(|answer| answer.status.is_server_error(), || self.world.delete(self.customer, &path)).await
     }
 
-    /// Does what the customer of this scenario does.
+    /// Sends the requests that the customer of this scenario sends.
     async fn act(&self) -> ClientAnswers {
         match self.scenario.kind {
             ScenarioKind::CancelledBeforeThePivot => {
@@ -271,20 +277,22 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// Delivers the stream and the queue of order events once.
+    /// Delivers the new records of the orders table's stream, and then the
+    /// queued order events, once.
     async fn deliver(&self) {
         self.world.deliver_stream().await;
         self.world.deliver_messages().await;
     }
 
-    /// Lets time pass until no order is open and no message is queued. Returns the
-    /// number of sweeps until no order was open.
+    /// Lets time pass until no order is open and no message is queued. Returns
+    /// the number of sweeps that ran while an order was open.
     async fn recover(&mut self) -> usize {
         let mut sweeps = 0;
         for round in 0..ROUNDS {
             self.deliver().await;
             let open = !self.open_orders().is_empty();
-            // A user event that was not acknowledged is delivered again after its
+            // While an order is open, the worker may not acknowledge a user
+            // event. The queue delivers such an event again only after the
             // visibility timeout.
             if !open || round % VISIBILITY_ROUNDS == 0 {
                 self.world.deliver_user_events().await;
@@ -314,7 +322,7 @@ impl ScenarioRun<'_> {
         open.map(|order| format!("{} {}", order["id"]["S"], order["state"]["S"])).collect()
     }
 
-    /// The provider's charges for an order.
+    /// The charges that the payment provider has recorded for an order.
     fn charges(&self, uuid: &str) -> Vec<Value> {
         let charges = self.world.cloud.scan("SandboxLedgerTable").into_iter();
         charges.filter(|charge| charge["pk"]["S"].as_str().is_some_and(|pk| pk.contains(uuid))).collect()
@@ -327,7 +335,7 @@ impl ScenarioRun<'_> {
     async fn check(mut self, answers: &ClientAnswers, points: Vec<FaultPoint>, sweeps: usize) -> Report {
         let orders = self.world.stored_orders();
         if orders.len() != 1 {
-            self.violate(format!("{} orders under one key", orders.len()));
+            self.violate(format!("{} orders are stored under one idempotency key", orders.len()));
         }
         self.check_stock(&orders);
         for order in &orders {
@@ -353,8 +361,9 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// For each product, available plus reserved stock is the initial stock, and
-    /// neither is negative. The reserved stock is that of finished orders.
+    /// Checks that for each product, the available and the reserved stock add
+    /// up to the initial stock, neither is negative, and exactly the quantities
+    /// of finished orders are reserved.
     fn check_stock(&mut self, orders: &[Value]) {
         let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count() as u64;
         let items = self.world.cloud.scan("ProductsTable");
@@ -363,7 +372,7 @@ impl ScenarioRun<'_> {
             let item = item.cloned().unwrap_or_default();
             let (available, reserved) = (number_or_zero(&item["available"]), number_or_zero(&item["reserved"]));
             if available + reserved != STOCK as i64 || available < 0 || reserved < 0 {
-                self.violate(format!("stock: {available} available, {reserved} reserved of {STOCK}"));
+                self.violate(format!("{available} available and {reserved} reserved of a stock of {STOCK}"));
             }
             let expected = done * self.quantity(n);
             if reserved != expected as i64 {
@@ -372,8 +381,9 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// The provider has captured the total of each finished order once and kept
-    /// it. It keeps no other money, and authorises no charge any more.
+    /// Checks that the payment provider has captured the total of each finished
+    /// order once, that it keeps no other money, and that no charge is still
+    /// authorised.
     fn check_money(&mut self, orders: &[Value]) {
         let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count();
         let charges = self.world.cloud.scan("SandboxLedgerTable");
@@ -381,7 +391,7 @@ impl ScenarioRun<'_> {
             |charge: &Value| number_or_zero(&charge["captured_minor"]) - number_or_zero(&charge["refunded_minor"]);
         let paid: Vec<_> = charges.iter().map(kept).filter(|kept| *kept != 0).collect();
         if paid != vec![self.total(); done] {
-            self.violate(format!("{paid:?} kept for {done} finished orders of {}", self.total()));
+            self.violate(format!("the provider kept {paid:?} for {done} finished orders of {}", self.total()));
         }
         let authorised = charges.iter().filter(|charge| charge["status"]["S"] == "AUTHORISED").count();
         if authorised > 0 {
@@ -395,7 +405,7 @@ impl ScenarioRun<'_> {
     fn check_order(&mut self, order: &Value) {
         let states = history(order);
         if !states.windows(2).all(|pair| pair[0].may_become(pair[1])) || states.first() != Some(&OrderState::Pending) {
-            self.violate(format!("history: {states:?}"));
+            self.violate(format!("the order must not have had these states in this order: {states:?}"));
         }
         let final_state = state(order);
         if states.last().copied() != final_state {
@@ -418,10 +428,11 @@ impl ScenarioRun<'_> {
         self.check_outcome(order, &states);
     }
 
-    /// Without faults, the order has exactly the states of the scenario. Faults
-    /// delay the order but do not change its outcome. Three outcomes can differ:
-    /// an order that was undecided for too long is timed out, a cancellation may
-    /// never arrive, and an erased customer cannot order.
+    /// Checks the order's outcome. Without faults, the order must have had
+    /// exactly the states of the scenario. With faults, the order must end in
+    /// the same state for the same reason, except in three cases: the order was
+    /// undecided for too long and timed out, the customer's cancellation never
+    /// arrived, or the customer was erased before the order was decided.
     fn check_outcome(&mut self, order: &Value, states: &[OrderState]) {
         let expected = self.scenario.kind.expected();
         let reason = order["cancellation_reason"]["M"]["code"]["S"].as_str();
@@ -430,8 +441,8 @@ impl ScenarioRun<'_> {
         }
         let same_end = states.last() == expected.states.last() && reason == expected.cancellation_reason;
         let timed_out = reason == Some("timed_out") && undecided_for(order) >= Some(decision_deadline());
-        // check_cancellation checks the case in which the client was told that
-        // the order is cancelled.
+        // If the client was told that the order is cancelled,
+        // check_cancellation reports this case as a violation.
         let cancellation_lost = expected.cancellation_reason == Some("customer_request")
             && reason.is_none()
             && states.last() == Some(&OrderState::Done);
@@ -442,7 +453,8 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// Each event was published if and only if what it reports has happened.
+    /// Checks that each event was published if and only if the change that it
+    /// reports has happened.
     fn check_events(&mut self, orders: &[Value]) {
         let events = self.events();
         for order in orders {
@@ -457,13 +469,16 @@ impl ScenarioRun<'_> {
             ] {
                 let matches = |event: &&Value| event["type"] == kind && order_of(event) == id;
                 let ids: BTreeSet<_> = events.iter().filter(matches).map(|event| event["id"].to_string()).collect();
-                // After an erasure, the recipient of the event may be unknown.
+                // The customer may have been erased before the event was
+                // published. Then the event has no recipient and is not
+                // published.
                 let is_optional = kind == "OrderCancelled" && self.scenario.kind == ScenarioKind::Erased;
                 if ids.len() != usize::from(happened) && !(is_optional && ids.is_empty()) {
                     self.violate(format!("{kind} happened: {happened}, but {} events say so", ids.len()));
                 }
-                // A consumer recognises a repeated event by its id. Without
-                // faults, no event is repeated.
+                // With faults, an event may be sent twice, because consumers
+                // recognise a repeated event by its id. Without faults, each
+                // event must be sent once.
                 let sent = events.iter().filter(matches).count();
                 if self.plan.is_empty() && sent > 1 {
                     self.violate(format!("{kind} was sent {sent} times without a fault"));
@@ -482,10 +497,10 @@ impl ScenarioRun<'_> {
         sent.iter().map(|message| serde_json::from_str(message).unwrap_or_default()).collect()
     }
 
-    /// The customer is notified of each event once by e-mail and once by text
-    /// message. A message may be sent again only if the notifier crashed, or got
-    /// no answer, after sending the message and before recording that it was
-    /// sent.
+    /// Checks that the customer is notified of each event once by e-mail and
+    /// once by text message. A message may be sent again only if the notifier
+    /// crashed, or received no response, after sending the message and before
+    /// recording that it was sent.
     fn check_messages(&mut self, points: &[FaultPoint]) {
         let mails: Vec<_> = self.world.cloud.mails().iter().map(Value::to_string).collect();
         let texts: Vec<_> = self.world.cloud.texts().iter().map(|form| format!("{form:?}")).collect();
@@ -513,21 +528,23 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// A customer who got the refusal as an answer gets no message about it; all
-    /// others do. Nobody is notified of a payment that was not captured.
+    /// Checks that a customer is notified of a refusal if and only if no
+    /// response has reported the refusal, and that no customer is notified of a
+    /// payment that was not captured.
     fn check_notified(&mut self, answers: &[Answer]) {
         for event in self.events() {
             let data = &event["data"];
             if event["type"] == "OrderCancelled" && data["customer_told"] == true {
                 if answers.iter().any(|answer| answer.status == StatusCode::ACCEPTED) {
-                    self.violate("the client was answered that the order is undecided, and gets no message");
+                    self.violate("the client was told that the order is undecided, and the customer gets no message");
                 }
             } else if event["type"] == "OrderCancelled" && self.plan.is_empty() && data["confirmed"] == false {
-                // In this scenario, a cancellation overtakes the request that
-                // gets the answer.
+                // In this scenario, the customer's own cancellation ends the
+                // order, and the customer is always notified of a cancellation
+                // that they asked for.
                 let is_overtaken = self.scenario.kind == ScenarioKind::CancelledBeforeThePivot;
                 if !is_overtaken {
-                    self.violate("the client got the refusal as an answer and again as a message");
+                    self.violate("a response and a message both report the refusal");
                 }
             }
             if event["type"] == "OrderCreated" && data["paid"] == true {
@@ -540,8 +557,8 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// Once the client was answered that the customer is erased, no service
-    /// keeps the customer's e-mail address or phone number.
+    /// Checks that no service keeps the customer's e-mail address or phone
+    /// number once the client was told that the customer is erased.
     fn check_erasure(&mut self, answer: Option<&Answer>) {
         let Some(answer) = answer else { return };
         if answer.status != StatusCode::NO_CONTENT {
@@ -553,14 +570,13 @@ impl ScenarioRun<'_> {
         for table in ["UsersTable", "OrdersTable", "PaymentsTable", "NotificationsTable"] {
             let items = Value::from(self.world.cloud.scan(table)).to_string();
             if items.contains(self.customer.email()) || items.contains(self.customer.phone()) {
-                self.violate(format!("{table} still has the address of an erased customer"));
+                self.violate(format!("{table} still has contact details of an erased customer"));
             }
         }
     }
 
-    /// Once a client was told that an order is cancelled, every read shows it as
-    /// cancelled. Cancelling a cancelled order again succeeds and changes
-    /// nothing.
+    /// Checks that the order is cancelled if the client was told so, and that
+    /// cancelling a cancelled order again succeeds and changes nothing.
     async fn check_cancellation(&mut self, answer: Option<&Answer>) {
         let Some(order) = self.order() else { return };
         let is_accepted = answer.is_some_and(|answer| answer.status.is_success());
@@ -569,36 +585,37 @@ impl ScenarioRun<'_> {
             self.violate(format!("the client was told that the order is cancelled, but it is {final_state:?}"));
         }
         if answer.is_some_and(|answer| !answer.status.is_success() && !is_to_be_repeated(answer)) {
-            self.violate(format!("could not be cancelled: {answer:?}"));
+            self.violate(format!("the order could not be cancelled: {answer:?}"));
         }
         if final_state == Some(OrderState::Cancelled) {
             let (events, again) = (self.world.cloud.sent_messages().len(), self.cancel().await);
             let same = again.as_ref().is_some_and(|a| a.status == StatusCode::OK && a.json()["status"] == "CANCELLED");
             if !same || self.world.cloud.sent_messages().len() != events {
-                self.violate(format!("cancelled again: {again:?}"));
+                self.violate(format!("the second cancellation failed or changed something: {again:?}"));
             }
         }
     }
 
-    /// The same request has the same final answer each time, and every final
-    /// answer that the client got before is equal to it.
+    /// Sends the request that placed the order twice more. Checks that both
+    /// responses are final and equal, and that every final response that the
+    /// client received before is equal to them.
     async fn check_answers(&mut self, answers: &[Answer], order: Option<&Value>) {
         let (once, again) = (self.place_once().await, self.place_once().await);
         if !is_final(&once) {
-            self.violate(format!("no final answer: {} {}", once.status, once.text));
+            self.violate(format!("the response is not final: {} {}", once.status, once.text));
         }
         if comparable(&once) != comparable(&again) {
-            self.violate(format!("two answers: {once:?} and {again:?}"));
+            self.violate(format!("one request has two responses: {once:?} and {again:?}"));
         }
         let expected = self.scenario.kind.expected().status;
         if self.plan.is_empty() && once.status != expected {
-            self.violate(format!("answered {} instead of {expected}", once.status));
+            self.violate(format!("the response has status {} instead of {expected}", once.status));
         }
         for answer in answers {
             if is_final(answer) && comparable(answer) != comparable(&once) {
-                self.violate(format!("the client was answered {answer:?}, and later {once:?}"));
+                self.violate(format!("the client first received {answer:?}, and later {once:?}"));
             }
-            // The order that a 202 names is the order that is stored.
+            // A response with status 202 must name the order that is stored.
             let promised = (answer.status == StatusCode::ACCEPTED).then(|| answer.json()["id"].clone());
             if promised.is_some_and(|id| order.is_none_or(|order| order["id"]["S"] != id)) {
                 self.violate(format!("a 202 names an order that is not stored: {}", answer.text));
@@ -608,14 +625,15 @@ impl ScenarioRun<'_> {
             let id = once.json();
             let id = id["id"].as_str().or(id["order_id"].as_str());
             if id != order["id"]["S"].as_str() {
-                self.violate("the answer is about another order");
+                self.violate("the response is about another order");
             }
         }
     }
 }
 
-/// Sends a request, and repeats it up to three times while `should_retry` holds
-/// for the answer, as a well-behaved client does.
+/// Sends a request, and repeats the request up to three times while
+/// `should_retry` returns `true` for the response, as a well-behaved client
+/// does.
 async fn retry<F: Future<Output = Answer>>(should_retry: impl Fn(&Answer) -> bool, send: impl Fn() -> F) -> Answer {
     let mut answer = send().await;
     for _ in 0..3 {
@@ -628,18 +646,18 @@ async fn retry<F: Future<Output = Answer>>(should_retry: impl Fn(&Answer) -> boo
     answer
 }
 
-/// Returns whether an answer only asks the client to repeat its request.
+/// Returns whether a response asks the client to repeat its request.
 fn is_to_be_repeated(answer: &Answer) -> bool {
     let code = answer.json()["code"].clone();
     answer.status.is_server_error() || code == "idempotency_in_flight" || code == "contended"
 }
 
-/// Returns whether an answer contains the final decision about the order.
+/// Returns whether a response contains the final decision about the order.
 fn is_final(answer: &Answer) -> bool {
     [201, 402, 409, 422].contains(&answer.status.as_u16()) && answer.json()["code"] != "idempotency_in_flight"
 }
 
-/// The parts of an answer that are the same for each repetition of a request.
+/// The parts of a response that must be equal for each repetition of a request.
 fn comparable(answer: &Answer) -> (u16, &str, Option<&str>, Option<&str>) {
     (answer.status.as_u16(), &answer.text, answer.header("content-type"), answer.header("location"))
 }
@@ -650,8 +668,9 @@ fn order_of(event: &Value) -> String {
     format!("ord_{uuid}")
 }
 
-/// Words by which the e-mail and the text message about an event are recognised.
-/// `None` if the customer is not notified of the event.
+/// The start of the subject of the e-mail about an event, and words from the
+/// text message about the event. `None` if the customer is not notified of the
+/// event.
 fn wording(event: &Value) -> Option<(&'static str, &'static str)> {
     let data = &event["data"];
     let is_recalled = data["confirmed"] == true || data["reason"] == "customer_request";
@@ -665,9 +684,11 @@ fn wording(event: &Value) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The number of messages that may be repeated because of a fault, since they
-/// were sent but not recorded as sent. If the notifier crashes, that may be all
-/// messages of its batch; if its table is unavailable, it is all of them.
+/// The number of messages that may be sent twice because of a fault, since they
+/// were sent but not recorded as sent. If the notifier crashes or cannot write
+/// to its table for a whole invocation, up to every message of the batch can be
+/// sent twice. After any other fault of a call of the notifier, one message can
+/// be sent twice.
 fn possible_repeats(fault: FaultKind, point: Option<&FaultPoint>, batch: usize) -> usize {
     let calls = |call: &str| point.is_some_and(|point| point.label.starts_with(&format!("notifications → {call}")));
     match fault {
@@ -677,7 +698,7 @@ fn possible_repeats(fault: FaultKind, point: Option<&FaultPoint>, batch: usize) 
     }
 }
 
-/// The unit price, as requests have it.
+/// The unit price in major units, as in the public API.
 fn price() -> f64 {
     PRICE as f64 / 100.0
 }
@@ -703,7 +724,7 @@ fn decision_deadline() -> SignedDuration {
     SignedDuration::try_from(DECIDE_WITHIN).expect("two minutes")
 }
 
-/// Like [`crate::shop::number`], but 0 for an attribute that is missing.
+/// The number in a DynamoDB attribute; 0 if the attribute is missing.
 fn number_or_zero(attribute: &Value) -> i64 {
     attribute["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_default()
 }

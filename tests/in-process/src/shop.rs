@@ -1,6 +1,6 @@
-//! Steps that tests of several services share: selling a product, placing,
+//! Steps that tests of several services share: adding a product, placing,
 //! reading and cancelling an order, letting background work finish, and summing
-//! up what is stored.
+//! up stock and money.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{Answer, Caller, World};
 
-/// The body of a request for an order.
+/// The body of a request to `POST /orders`.
 pub fn order_request(lines: &[(&str, u32)], payment_method: &str) -> Value {
     let line = |(product, quantity): &(&str, u32)| json!({ "product_id": product, "quantity": quantity });
     json!({ "items": lines.iter().map(line).collect::<Vec<_>>(), "payment_method": payment_method })
@@ -21,7 +21,8 @@ pub fn number(attribute: &Value) -> i64 {
     attribute["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{attribute} is no number"))
 }
 
-/// The statuses in the history of an order, as the API shows the order.
+/// The statuses in the history of an order, oldest first. `order` is the
+/// order's representation in the public API.
 pub fn statuses(order: &Value) -> Vec<&str> {
     order["history"].as_array().unwrap().iter().map(|entry| entry["status"].as_str().unwrap()).collect()
 }
@@ -51,25 +52,26 @@ impl World {
         self.place(caller, order_request(lines, "tok_accepted"), key).await.expect(StatusCode::CREATED)
     }
 
-    /// Cancels the order that an answer shows or, in a problem, names.
+    /// Cancels an order. `order` is either the order or a problem document that
+    /// contains the order's id.
     pub async fn cancel(&self, caller: &Caller, order: &Value) -> Answer {
         let id = order["id"].as_str().or(order["order_id"].as_str()).expect("an order");
         self.send(caller, Method::POST, &format!("/orders/{id}/cancel"), None).await
     }
 
-    /// Reads an order.
+    /// Reads an order through the public API.
     pub async fn order(&self, caller: &Caller, id: &Value) -> Value {
         self.get(caller, &format!("/orders/{}", id.as_str().unwrap())).await.expect(StatusCode::OK)
     }
 
-    /// Delivers the stream of the orders table until the worker has nothing more
-    /// to do at once.
+    /// Delivers the records of the orders table's stream to the worker until
+    /// there are no new records.
     pub async fn settle(&self) {
         while self.deliver_stream().await > 0 {}
     }
 
-    /// Lets minutes pass. In each, the schedule runs a sweep, and the stream and
-    /// the queue of order events are delivered.
+    /// Lets `count` minutes pass. In each minute, the worker runs a sweep, and
+    /// the new records of the stream and the queued order events are delivered.
     pub async fn pass_minutes(&self, count: usize) {
         self.deliver_stream().await;
         for _ in 0..count {
@@ -85,17 +87,19 @@ impl World {
         self.cloud.take_messages().iter().map(|text| serde_json::from_str(text).expect("an event")).collect()
     }
 
-    /// Like [`World::take_events`], but returns only the types of the events.
+    /// Takes the events out of the queue of order events and returns their
+    /// types, oldest first.
     pub fn take_event_types(&self) -> Vec<String> {
         self.take_events().iter().map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
     }
 
-    /// The items of all orders.
+    /// The DynamoDB items of all orders.
     pub fn stored_orders(&self) -> Vec<Value> {
         self.cloud.scan("OrdersTable").into_iter().filter(|item| item["sk"]["S"] == "ORDER").collect()
     }
 
-    /// The item of the only order.
+    /// The DynamoDB item of the order. Asserts that exactly one order is
+    /// stored.
     #[track_caller]
     pub fn stored_order(&self) -> Value {
         let mut orders = self.stored_orders();
@@ -108,8 +112,8 @@ impl World {
         self.stored_orders().iter().filter(|order| order["state"]["S"] == state).count() as i64
     }
 
-    /// Available and reserved stock, summed over all products. Asserts that
-    /// neither is negative anywhere.
+    /// The available and the reserved stock, each summed over all products.
+    /// Asserts that neither is negative for any product.
     #[track_caller]
     pub fn stock_sums(&self) -> (i64, i64) {
         let products = self.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "PRODUCT");

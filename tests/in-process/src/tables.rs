@@ -1,5 +1,5 @@
-//! The tables, created as `template.yaml` declares them: a test cannot pass with
-//! an index that the template does not have.
+//! Creates the tables as `template.yaml` declares them. Therefore a test fails
+//! if the code uses an index that the template does not declare.
 
 use std::sync::LazyLock;
 
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::template::Template;
 
-/// The `CreateTable` request of each table in the template. The name of a table
-/// is its logical id.
+/// The `CreateTable` request for each table in the template. The name of a
+/// table is its logical id.
 pub fn from_template() -> &'static [Value] {
     static TABLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
         let template = Template::read();

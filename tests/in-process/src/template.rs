@@ -7,48 +7,49 @@ use serde_yaml_ng::Value as Yaml;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// A template whose short forms are written out: `!Ref X` is `{"Ref": "X"}`.
+/// A CloudFormation template in which short forms are expanded: `!Ref X`
+/// becomes `{"Ref": "X"}`.
 #[derive(Clone, Debug)]
 pub struct Template(Value);
 
-/// A function of the template.
+/// A Lambda function that the template declares.
 #[derive(Clone, Debug)]
 pub struct Function<'a> {
-    /// The logical id.
+    /// The function's logical id.
     pub id: &'a str,
-    /// The name of the binary.
+    /// The name of the function's binary.
     pub name: &'a str,
-    /// The properties that the function itself declares, without the globals.
+    /// The function's own properties, without the properties from `Globals`.
     pub properties: &'a Value,
 }
 
-/// A route of one of the APIs.
+/// A route of the public or of the internal API.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
     /// The API's logical id.
     pub api: &'a str,
-    /// Such as `GET`.
+    /// The HTTP method, such as `GET`.
     pub method: &'a str,
-    /// Such as `/orders/{id}`.
+    /// The path, such as `/orders/{id}`.
     pub path: &'a str,
     /// The logical id of the function that serves the route.
     pub function: &'a str,
-    /// The route's own authorisation; null if it declares none.
+    /// The route's own property `Auth`; null if the route has none.
     pub auth: &'a Value,
 }
 
-/// A statement of a role's policies.
+/// A statement of an IAM role's policies.
 #[derive(Clone, Debug)]
 pub struct Statement<'a> {
     /// The role's logical id.
     pub role: &'a str,
-    /// `true` for `Allow`, `false` for `Deny`.
+    /// `true` if the statement's effect is `Allow`, `false` if it is `Deny`.
     pub allows: bool,
-    /// Such as `dynamodb:GetItem`.
+    /// The IAM actions, such as `dynamodb:GetItem`.
     pub actions: Vec<&'a str>,
     /// The resources as the template writes them.
     pub resources: Vec<&'a Value>,
-    /// The condition; null if the statement has none.
+    /// The statement's condition; null if the statement has none.
     pub condition: &'a Value,
 }
 
@@ -58,12 +59,12 @@ impl Template {
         Self::read_from("template.yaml")
     }
 
-    /// Reads another template.
+    /// Reads a template whose path is relative to the repository's root.
     pub fn read_from(file: &str) -> Self {
         let text = std::fs::read_to_string(format!("{ROOT}/{file}")).expect("the template is readable");
         let mut whole: Yaml = serde_yaml_ng::from_str(&text).expect("the template is YAML");
         whole.apply_merge().expect("merge keys refer to mappings");
-        Self(written_out(whole))
+        Self(expand_short_forms(whole))
     }
 
     /// The value at a path such as `Globals.Function.Timeout`.
@@ -95,7 +96,7 @@ impl Template {
         self.constraint(parameter)(text)
     }
 
-    /// The resources of one type: logical ids and declarations.
+    /// The logical id and the declaration of each resource of this type.
     pub fn resources(&self, kind: &str) -> impl Iterator<Item = (&str, &Value)> {
         let all = entries(self.get("Resources"));
         all.filter(move |(_, resource)| resource["Type"] == kind)
@@ -109,14 +110,15 @@ impl Template {
         })
     }
 
-    /// The timeout of a function.
+    /// The function's own timeout, or the timeout in `Globals` if the function
+    /// has none.
     pub fn timeout(&self, function: &Function<'_>) -> Duration {
         let default = self.get("Globals.Function.Timeout");
         let seconds = function.properties["Timeout"].as_u64().or(default.as_u64());
         Duration::from_secs(seconds.expect("a function has a timeout"))
     }
 
-    /// The routes of both APIs.
+    /// The routes of the public and of the internal API.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let events =
             self.functions().flat_map(|function| function.events("Api").map(move |event| (function.id, event)));
@@ -129,8 +131,8 @@ impl Template {
         })
     }
 
-    /// All statements of all roles. If a condition chooses between two statements,
-    /// both are included.
+    /// All statements of all IAM roles. If `Fn::If` chooses between two
+    /// statements, both statements are included.
     pub fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
         self.resources("AWS::IAM::Role").flat_map(|(role, resource)| {
             let policies = list(&resource["Properties"]["Policies"]);
@@ -147,7 +149,7 @@ impl Template {
 }
 
 impl<'a> Function<'a> {
-    /// The properties of the events of one type that invoke the function.
+    /// The properties of each event of this type that invokes the function.
     pub fn events(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> + use<'a> {
         let events = entries(&self.properties["Events"]).map(|(_, event)| event);
         events.filter(move |event| event["Type"] == kind).map(|event| &event["Properties"])
@@ -165,14 +167,14 @@ impl<'a> Function<'a> {
     }
 }
 
-/// The logical id that `!Ref` or `!GetAtt` names.
+/// The logical id of the resource to which a `!Ref` or a `!GetAtt` refers.
 pub fn logical_id(reference: &Value) -> &str {
     let name = reference["Ref"].as_str().or(reference["Fn::GetAtt"].as_str());
     name.and_then(|name| name.split('.').next()).unwrap_or_else(|| panic!("{reference} refers to no resource"))
 }
 
-/// The members of a list. A value that is no list counts as a list of one
-/// member.
+/// The members of a list. Null counts as an empty list, and any other value as
+/// a list with one member.
 pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
     match value {
         Value::Null => [].iter(),
@@ -181,13 +183,13 @@ pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
     }
 }
 
-/// The entries of a mapping. A value that is no mapping has no entries.
+/// The entries of a mapping. Any other value has no entries.
 pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
 }
 
-/// The values that a condition chooses from, or the value itself if there is no
-/// condition.
+/// The two values that an `Fn::If` chooses from. A value that is no `Fn::If` is
+/// returned itself.
 fn branches(value: &Value) -> impl Iterator<Item = &Value> {
     match value["Fn::If"].as_array() {
         Some(choice) => choice[1..].iter(),
@@ -195,7 +197,7 @@ fn branches(value: &Value) -> impl Iterator<Item = &Value> {
     }
 }
 
-fn written_out(value: Yaml) -> Value {
+fn expand_short_forms(value: Yaml) -> Value {
     match value {
         Yaml::Tagged(tagged) => {
             let tag = tagged.tag.to_string();
@@ -203,12 +205,12 @@ fn written_out(value: Yaml) -> Value {
                 name @ ("Ref" | "Condition") => name.to_owned(),
                 name => format!("Fn::{name}"),
             };
-            Value::Object(Map::from_iter([(name, written_out(tagged.value))]))
+            Value::Object(Map::from_iter([(name, expand_short_forms(tagged.value))]))
         }
-        Yaml::Sequence(members) => members.into_iter().map(written_out).collect(),
+        Yaml::Sequence(members) => members.into_iter().map(expand_short_forms).collect(),
         Yaml::Mapping(entries) => {
             let key = |key: Yaml| key.as_str().expect("keys are strings").to_owned();
-            Value::Object(entries.into_iter().map(|(name, value)| (key(name), written_out(value))).collect())
+            Value::Object(entries.into_iter().map(|(name, value)| (key(name), expand_short_forms(value))).collect())
         }
         scalar => serde_json::to_value(scalar).expect("YAML without tags is JSON"),
     }

@@ -1,9 +1,10 @@
-//! Trials: a scenario and a plan of faults. Generates them, plays them, and sums
-//! up their reports.
+//! Generates trials, plays the trials, and sums up their reports. A trial is a
+//! scenario with a plan of faults.
 //!
-//! The trials with one fault follow from a trial without faults: each call that
-//! was made there is a fault point. The trials with two faults follow from those
-//! with one, because the first fault changes which calls are made afterwards.
+//! The trials with one fault are generated from the report of a trial without
+//! faults: each call that was made in that trial is a fault point. The trials
+//! with two faults are generated from the reports of the trials with one fault,
+//! because the first fault changes which calls are made afterwards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +38,8 @@ pub struct Trial {
     pub plan: FaultPlan,
 }
 
-/// `Confirmed/1:12=ReplyLost`, the form that [`Trial::from_str`] reads.
+/// Writes the trial in the form `Confirmed/1:12=ReplyLost`, which
+/// [`Trial::from_str`] reads.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.scenario, self.plan)
@@ -63,10 +65,11 @@ impl Trial {
         self.play_with(SAGAS)
     }
 
-    /// Like [`Trial::play`], with other tables of steps.
+    /// Plays the trial with these tables of saga steps instead of the service's
+    /// own.
     pub fn play_with(&self, sagas: &'static [&'static Saga]) -> Report {
-        // Random values, such as jitter, are the same in each run: a trial can
-        // be played again.
+        // With the same seed, random values such as jitter are the same in each
+        // run. Therefore a trial takes the same course when it is played again.
         fastrand::seed(7);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
@@ -75,9 +78,8 @@ impl Trial {
         played.unwrap_or_else(|_| Report { violations: vec!["panicked".into()], ..Report::default() })
     }
 
-    /// The trials that have one more fault than this trial. The additional fault
-    /// comes after all others, at a call that `report`, the report of this
-    /// trial, lists.
+    /// All trials that have the faults of this trial and one more fault at a
+    /// later call. `report` is the report of this trial, which lists the calls.
     pub fn with_one_more_fault(&self, report: &Report) -> Vec<Self> {
         let first = self.plan.last_call().map_or(0, |last| last + 1);
         let later = report.points.iter().enumerate().skip(first);
@@ -91,14 +93,15 @@ impl Trial {
 /// The results of many trials.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// The number of trials.
+    /// The number of trials that were played.
     pub runs: usize,
     pub scenarios: BTreeSet<Scenario>,
-    /// The labels of the points at which a fault was injected.
+    /// The labels of the fault points at which a fault was injected.
     pub points: BTreeSet<String>,
-    /// The number of faults of each kind.
+    /// The number of injected faults of each kind.
     pub faults: BTreeMap<FaultKind, usize>,
-    /// The number of trials whose order ended in each state.
+    /// The number of trials whose order ended in each state. `None` stands for
+    /// trials in which no order was stored.
     pub final_states: BTreeMap<Option<OrderState>, usize>,
     /// The different sequences of states that orders had.
     pub paths: BTreeSet<Vec<OrderState>>,
@@ -148,8 +151,9 @@ impl fmt::Display for Summary {
 }
 
 /// Plays all `trials` on as many threads as there are cores, and calls `seen`
-/// with each report. Stops after [`SHOWN`] trials with violations: one broken
-/// rule breaks thousands of trials, and a person reads only a few.
+/// with each report. Stops after [`SHOWN`] trials with violations: one bug can
+/// violate guarantees in thousands of trials, and a person reads only a few
+/// reports.
 fn play_each(trials: &[Trial], seen: impl Fn(&Trial, Report) + Sync) {
     let (next, violated) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -168,9 +172,10 @@ fn play_each(trials: &[Trial], seen: impl Fn(&Trial, Report) + Sync) {
     });
 }
 
-/// Plays all `trials` and returns only the summary: the reports of hundreds of
-/// thousands of trials do not fit into memory. Calls `progress` with the summary
-/// so far each time [`PROGRESS`] trials have been played.
+/// Plays all `trials`. Returns only the summary, because the reports of
+/// hundreds of thousands of trials do not fit into memory. Each time
+/// [`PROGRESS`] trials have been played, calls `progress` with the summary so
+/// far.
 pub fn summarise(trials: &[Trial], progress: impl Fn(&Summary) + Sync) -> Summary {
     let summary = Mutex::new(Summary::default());
     play_each(trials, |trial, report| {

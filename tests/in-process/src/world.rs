@@ -1,5 +1,5 @@
-//! The real services, started on a [`Cloud`] and driven by events, as AWS drives
-//! the deployed functions.
+//! Starts the real services on a [`Cloud`], and invokes their functions with
+//! events as AWS does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,12 +41,12 @@ use crate::{answer::Answer, caller::Caller, cloud::Cloud, keys::Key, template::T
 /// The time for which a confirmed order can be cancelled in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-/// The time at which tokens are issued unless a test says otherwise, in seconds
-/// since 1970. It is earlier than every test.
+/// The time at which a token is issued unless a test sets another time, in
+/// seconds since 1970. It is earlier than the clock of every test.
 pub const ISSUED_AT: i64 = 1_700_000_000;
 
-/// The environment variables of all functions, as the template would set them.
-/// The name of a table is its logical id.
+/// The environment variables of all functions, as the template sets them. The
+/// name of each table is the table's logical id.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("AUTH_AUDIENCE", CLIENT),
     ("AUTH_ISSUER", ISSUER),
@@ -83,7 +83,7 @@ fn start<C: Configuration>(value_of: &dyn Fn(&str) -> Option<String>) -> Result<
 ///
 /// # Errors
 ///
-/// The error with which the function would not start.
+/// The error that would prevent the function from starting.
 pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<(), ConfigError> {
     let value_of = |name: &str| match changed.iter().find(|(known, _)| *known == name) {
         Some((_, value)) => value.clone(),
@@ -102,13 +102,15 @@ pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<
 
 /// The host that serves the keys of the user pool.
 pub const POOL: &str = "pool.test";
-/// The issuer of the pool's tokens, as in the payloads of `events/`.
+/// The issuer of the user pool's tokens. The payloads in `events/` have the
+/// same issuer.
 pub const ISSUER: &str = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_EXAMPLE01";
-/// The app client that tokens are issued for, as in the payloads of `events/`.
+/// The app client for which tokens are issued. The payloads in `events/` have
+/// the same app client.
 pub const CLIENT: &str = "1example23456789abcdefghij";
 
-/// The pool's key. All worlds of a process share it, since generating a key is
-/// slow.
+/// The key with which the user pool signs tokens. All worlds of a process share
+/// the key, because generating a key is slow.
 pub(crate) static POOL_KEY: LazyLock<Key> = LazyLock::new(|| Key::generate("pool"));
 
 /// All services, and the cloud that they run on.
@@ -116,7 +118,7 @@ pub struct World {
     pub cloud: Cloud,
     worker: Worker,
     pub notifications: notifications::handlers::Function,
-    /// The images of orders that the stream has delivered.
+    /// The versions of order items that the stream has delivered, as JSON.
     streamed: Mutex<BTreeSet<String>>,
 }
 
@@ -127,7 +129,7 @@ impl Drop for World {
 }
 
 impl World {
-    /// Starts the services without users, products or orders.
+    /// Starts the services with empty tables.
     pub async fn start() -> Self {
         Self::start_at(Clock::System).await
     }
@@ -137,12 +139,13 @@ impl World {
         Self::start_at(Clock::tokio(Timestamp::now())).await
     }
 
-    /// Like [`World::start`], with another clock.
+    /// Starts the services on this clock, with empty tables.
     pub async fn start_at(clock: Clock) -> Self {
         Self::start_with(clock, SAGAS).await
     }
 
-    /// Like [`World::start_at`], with other tables of steps.
+    /// Starts the services on this clock and with these tables of saga steps.
+    /// The database's tables are empty.
     pub async fn start_with(clock: Clock, sagas: &'static [&'static Saga]) -> Self {
         // Nothing is logged unless RUST_LOG is set:
         // RUST_LOG=info cargo test … -- --nocapture
@@ -161,10 +164,10 @@ impl World {
         Self { cloud, worker, notifications, streamed: Mutex::default() }
     }
 
-    /// Does what the stream of the orders table does: delivers each record that
-    /// wakes the worker to the worker, once. Returns the number of records. The
-    /// worker acknowledges all records; if it crashes, only the sweep reaches
-    /// their orders again.
+    /// Acts as the stream of the orders table: delivers each new record of an
+    /// order that is to be processed at once (`wake` is `now`) to the worker.
+    /// Returns the number of records. A record is delivered only once: if the
+    /// worker crashes, only a sweep finds its order again.
     pub async fn deliver_stream(&self) -> usize {
         let woken = self.cloud.scan("OrdersTable").into_iter().filter(|item| item["wake"]["S"] == "now");
         let new: Vec<_> = {
@@ -187,13 +190,14 @@ impl World {
         new.len()
     }
 
-    /// Does what the schedule does each minute: runs the worker's sweep. Nothing
-    /// reports a sweep that fails, since the next sweep follows.
+    /// Runs the worker's sweep, as the schedule does each minute. If the sweep
+    /// fails, its summary is empty.
     pub async fn sweep(&self) -> WorkSummary {
         self.sweep_within(Duration::from_secs(60)).await
     }
 
-    /// Makes the worker process these orders, as if the stream had named them.
+    /// Makes the worker process these orders, as if the stream had delivered a
+    /// record of each order.
     pub async fn work(&self, ids: Vec<OrderId>) -> WorkSummary {
         let worker = self.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(Duration::from_secs(60)));
@@ -218,8 +222,8 @@ impl World {
         self.invoke("notifications", &payload.to_string()).await
     }
 
-    /// Invokes a function with the text of an event, as Lambda does. The same
-    /// code as on Lambda reads the event and writes the answer.
+    /// Invokes a function with the text of an event, as Lambda does. The event
+    /// is parsed and the response is serialised by the same code as on Lambda.
     pub async fn invoke(&self, function: &'static str, event: &str) -> Result<Value, lambda_http::Error> {
         let context = lambda_context(function);
         let event = event.to_owned();
@@ -249,10 +253,10 @@ impl World {
         answer.unwrap_or_else(|_| Err("the invocation was killed".into()))
     }
 
-    /// Does what the queue of order events does: delivers its messages to the
-    /// notifications function in one batch (their ids are `m-0`, `m-1` and so
-    /// on), and keeps the messages that the function reports as failed. Returns
-    /// the function's answer.
+    /// Acts as the queue of order events: delivers its messages to the
+    /// notifications function in one batch, and keeps the messages that the
+    /// function reports as failed. The ids of the messages are `m-0`, `m-1` and
+    /// so on. Returns the function's response.
     pub async fn deliver_messages(&self) -> Value {
         let messages = self.cloud.receive();
         if messages.is_empty() {
@@ -279,9 +283,9 @@ impl World {
         answer
     }
 
-    /// Does what the queue of user events does: delivers its messages to the
-    /// order worker in one batch, and keeps the messages that the worker reports
-    /// as failed. Returns the number of failed messages.
+    /// Acts as the queue of user events: delivers its messages to the order
+    /// worker in one batch, and keeps the messages that the worker reports as
+    /// failed. Returns the number of failed messages.
     pub async fn deliver_user_events(&self) -> usize {
         let messages = self.cloud.receive_user_events();
         if messages.is_empty() {
@@ -301,12 +305,12 @@ impl World {
         count
     }
 
-    /// Sends a request of `caller`.
+    /// Sends a request from `caller`.
     pub async fn send(&self, caller: &Caller, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.send_with(caller, method, path, body, &[]).await
     }
 
-    /// Like [`World::send`], with headers.
+    /// Sends a request with additional headers from `caller`.
     pub async fn send_with(
         &self,
         caller: &Caller,
@@ -329,13 +333,13 @@ impl World {
         self.send_raw(caller, request.body(body).expect("a request")).await
     }
 
-    /// Sends a request whose body need not be JSON.
+    /// Sends a request from `caller` whose body need not be JSON.
     pub async fn send_raw(&self, caller: &Caller, mut request: Request<Body>) -> Answer {
         if let Some(context) = caller.context() {
             request.extensions_mut().insert(context);
         }
-        // For callers without groups, the services read only the claims that the
-        // gateway passes on, not the token.
+        // Only callers with groups need a token: the services check groups in
+        // the token itself.
         if caller.has_groups() && !request.headers().contains_key(header::AUTHORIZATION) {
             let token = format!("Bearer {}", caller.token()).parse().expect("a header's value");
             request.headers_mut().insert(header::AUTHORIZATION, token);
@@ -346,7 +350,7 @@ impl World {
         }
         let router = self.cloud.service(service);
         let Ok(response) = self.cloud.start_function(service).run(router.oneshot(request)).await else {
-            // The gateway's answer for a function that crashed.
+            // The gateway's response if the function crashes.
             return Answer { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), text: String::new() };
         };
         let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
@@ -388,7 +392,7 @@ pub async fn aws(connector: impl HttpConnector + 'static) -> Aws {
     Aws::load(loader, SharedHttpConnector::new(connector)).await
 }
 
-/// The table `name`, reached through `connector`.
+/// A client for the table `name` that sends its requests through `connector`.
 pub async fn table(connector: impl HttpConnector + 'static, name: &str) -> Table {
     Table::new(aws_sdk_dynamodb::Client::new(&aws(connector).await.config), name)
 }
@@ -408,7 +412,7 @@ pub fn lambda_context(function: &str) -> Context {
     context
 }
 
-/// The record of a message in a batch.
+/// The record of a message in the event with which SQS invokes a function.
 pub fn sqs_record(message_id: &str, body: &str) -> Value {
     json!({
         "messageId": message_id,
@@ -436,8 +440,8 @@ fn service_of(path: &str) -> &'static str {
     }
 }
 
-/// The request context with which the gateway presents another service that
-/// signed its call.
+/// The request context that the internal API adds to a signed request from
+/// another service.
 pub fn iam_context() -> RequestContext {
     let arn = "arn:aws:sts::000000000000:assumed-role/orders/orders";
     context(json!({ "identity": { "userArn": arn, "accessKey": "ASIATEST", "caller": "AROATEST:orders" } }))

@@ -1,4 +1,4 @@
-//! A call on its way out of a function.
+//! A call that a function makes to AWS or to another service.
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpRequest, result::ConnectorError};
 use bytes::Bytes;
@@ -15,7 +15,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) host: String,
-    /// The operation of an AWS call; empty for a call to a service.
+    /// The operation in the header `x-amz-target`, which only calls to DynamoDB
+    /// and SQS have; empty for all other calls.
     pub(super) operation: String,
     pub(super) parts: http::request::Parts,
     pub(super) body: Bytes,
@@ -60,7 +61,7 @@ impl Call {
                 let route = permissions::route(self.parts.method.as_str(), self.parts.uri.path());
                 vec![("execute-api:Invoke".to_owned(), route)]
             }
-            // The user pool's keys are public.
+            // Anybody may fetch the public keys of the user pool.
             _ => Vec::new(),
         };
         needed.iter().map(|(action, resource)| Permission::new(function, action, resource)).collect()
@@ -87,9 +88,9 @@ impl Call {
         FaultPoint { label: format!("{} → {to}", calling_function()), kind }
     }
 
-    /// Removes the request token of a transaction. DynamoDB remembers a token
-    /// for ten minutes; a call that arrives later than that is a new
-    /// transaction.
+    /// Removes the request token of a DynamoDB transaction. DynamoDB remembers
+    /// a token for ten minutes. To DynamoDB, a call that arrives later than
+    /// that is a new transaction, like a call without a token.
     pub(super) fn remove_request_token(&mut self) {
         if !self.is_dynamodb() {
             return;
@@ -107,7 +108,7 @@ pub(super) fn calling_function() -> &'static str {
     RunningFunction::current().map_or("nobody", |function| function.name)
 }
 
-/// The value of `key` at any depth.
+/// The first value of `key` at any depth of a JSON document.
 fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     match value {
         Value::Object(object) => object.get(key).or_else(|| object.values().find_map(|inner| find(inner, key))),

@@ -1,5 +1,6 @@
-//! DynamoDB: an embedded database with DynamoDB's semantics, and the states of
-//! its items that only concurrent use of a real table shows.
+//! DynamoDB: an embedded database with DynamoDB's semantics, and effects that
+//! otherwise only concurrent requests to a real table have (delayed commits,
+//! conflicts and throttling).
 
 use std::{sync::Mutex, time::Duration};
 
@@ -12,20 +13,20 @@ use crate::tables;
 
 pub(super) struct Dynamodb {
     database: Database,
-    /// The affected keys, and until when they are affected.
+    /// For each fault: the affected key, the fault, and the time at which the
+    /// fault ends.
     item_faults: Mutex<Vec<(String, ItemFault, Instant)>>,
-    /// Every state of every item, with its table; `None` while states are not
-    /// recorded.
+    /// Every version of every item, with the name of the item's table; `None`
+    /// unless a test has called [`Cloud::record_items`].
     recorded: Mutex<Option<Vec<(String, Value)>>>,
 }
 
-/// What concurrent requests of others do to an item or a partition.
+/// An effect of other clients' concurrent requests on an item or a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ItemFault {
-    /// A transaction has committed its other items and is about to commit this
-    /// one.
+    /// A transaction has committed its other items, but not this item yet.
     CommitPending,
-    /// Transactions write the item without a pause.
+    /// Other transactions write the item all the time.
     Contended,
     /// The throughput of the item's partition is used up.
     Throttled,
@@ -33,16 +34,17 @@ enum ItemFault {
 
 impl Cloud {
     /// For `time`, DynamoDB delays the commit of the item with this partition
-    /// or sort key, while the other items of its transaction are committed: a
-    /// plain read does not find the item, and every other request that names it
-    /// gets a conflict.
+    /// or sort key, while the other items of its transaction are committed:
+    /// `GetItem` does not find the item, and every other request that names the
+    /// item gets a conflict.
     pub fn delay_commit(&self, key: &str, time: Duration) {
         self.0.dynamodb.inject(key, ItemFault::CommitPending, time);
     }
 
-    /// For `time`, transactions write the item with this key (or the items of
-    /// the table with this name) without a pause: every other write and every
-    /// transactional read gets a conflict. Plain reads are not affected.
+    /// For `time`, transactions of other clients write the item with this key
+    /// (or the items of the table with this name) all the time: every write and
+    /// every transactional read of the services gets a conflict. Plain reads
+    /// are not affected.
     pub fn contend(&self, key: &str, time: Duration) {
         self.0.dynamodb.inject(key, ItemFault::Contended, time);
     }
@@ -57,27 +59,29 @@ impl Cloud {
         lock(&self.0.dynamodb.item_faults).clear();
     }
 
-    /// Starts to record every state that an item reaches.
+    /// Starts to record every version of every item.
     pub fn record_items(&self) {
         *lock(&self.0.dynamodb.recorded) = Some(Vec::new());
     }
 
-    /// The recorded states of items, each with its table, oldest first.
+    /// The recorded versions of items, each with the name of the item's table,
+    /// oldest first.
     pub fn recorded_items(&self) -> Vec<(String, Value)> {
         lock(&self.0.dynamodb.recorded).clone().unwrap_or_default()
     }
 
-    /// All items of a table, which is named by its logical id.
+    /// All items of the table with this logical id.
     pub fn scan(&self, table: &str) -> Vec<Value> {
         self.0.dynamodb.scan(table)
     }
 
-    /// Puts an item into a table without a function.
+    /// Puts an item directly into a table, without calling a function.
     pub fn put_item(&self, table: &str, item: Value) {
         self.0.dynamodb.expect_success("PutItem", &json!({ "TableName": table, "Item": item }));
     }
 
-    /// Ends the lease of every order, as if its holder had taken too long.
+    /// Ends the lease of every order, as if the process that holds the lease
+    /// had taken too long.
     pub fn expire_leases(&self) {
         for item in self.scan("OrdersTable").into_iter().filter(|item| item["lease"].is_object()) {
             let update = json!({
@@ -108,14 +112,15 @@ impl Dynamodb {
         lock(&self.item_faults).push((format!("{key:?}"), fault, Instant::now() + time));
     }
 
-    /// The fault of an item that the request names.
+    /// The current fault of an item or a table that the request names.
     fn item_fault(&self, request: &[u8]) -> Option<ItemFault> {
         let named = |key: &str| String::from_utf8_lossy(request).contains(key);
         let faults = lock(&self.item_faults);
         faults.iter().find(|(key, _, until)| Instant::now() < *until && named(key)).map(|(_, fault, _)| *fault)
     }
 
-    /// Answers a request, with its item's fault if it has one.
+    /// Executes a request. If the request names an item that has a fault, the
+    /// response is that of the fault.
     pub(super) fn handle(&self, operation: &str, request: &[u8]) -> (u16, String) {
         let is_plain_read = ["GetItem", "BatchGetItem", "Query"].contains(&operation);
         let answer = match self.item_fault(request) {
@@ -143,7 +148,7 @@ impl Dynamodb {
                             Err(error) => (error.status_code(), error.to_json()),
                         }
                     })*
-                    other => panic!("{other} is not among the operations that any role allows"),
+                    other => panic!("no role allows the operation {other}"),
                 }
             };
         }
@@ -170,11 +175,11 @@ impl Dynamodb {
         let mut response = serde_json::to_value(response).expect("a response in JSON");
         match response["Items"].take() {
             Value::Array(items) => items,
-            other => panic!("a scan that answers with {other}"),
+            other => panic!("the scan returned {other}"),
         }
     }
 
-    /// Records the states of items that a write has changed.
+    /// Records every version of an item that is not recorded yet.
     fn record_changes(&self) {
         let mut recorded = lock(&self.recorded);
         let Some(recorded) = recorded.as_mut() else { return };
@@ -188,7 +193,7 @@ impl Dynamodb {
     }
 }
 
-/// The error that reports a conflict with another transaction.
+/// The error response that reports a conflict with another transaction.
 pub(super) fn conflict(operation: &str) -> (u16, String) {
     let message = "Transaction is ongoing for the item";
     if operation.starts_with("Transact") {
@@ -198,7 +203,7 @@ pub(super) fn conflict(operation: &str) -> (u16, String) {
     }
 }
 
-/// The error that reports a throttled partition.
+/// The error response that reports a throttled partition.
 fn throttled(operation: &str) -> (u16, String) {
     let message = "Throughput exceeds the current capacity of your table or index.";
     if operation.starts_with("Transact") {

@@ -19,7 +19,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Faults {
     trial: Mutex<Option<ActiveTrial>>,
-    /// Parts of host names, and the fault of the hosts.
+    /// The faults of hosts. Each fault affects all hosts whose name contains
+    /// the text before it.
     hosts: Mutex<Vec<(String, HostFault)>>,
     /// Calls take no time if this is `None`.
     latency: Mutex<Option<Latency>>,
@@ -31,15 +32,15 @@ pub(super) struct Faults {
 pub enum HostFault {
     /// Connections are refused.
     Down,
-    /// Calls have no effect and no answer.
+    /// Calls have no effect and get no response.
     Silent,
-    /// Calls take effect, and are answered, after this delay, whether or not
-    /// the caller still waits.
+    /// Each call takes effect after this delay, even if its caller no longer
+    /// waits for the response.
     Slow(Duration),
-    /// The gateway in front of the host answers 429 to every call.
+    /// The gateway in front of the host rejects every call with status 429.
     Throttled,
-    /// About half of the calls have no answer. Some of those have taken effect,
-    /// others have not.
+    /// About half of the calls fail. About half of the failed calls take effect
+    /// nevertheless.
     Flapping(fastrand::Rng),
 }
 
@@ -53,7 +54,8 @@ enum HostFaultEffect {
 }
 
 impl HostFault {
-    /// The effect on the next call; `None` if the call works.
+    /// The effect on the next call; `None` if the fault does not affect the
+    /// call.
     fn next_effect(&mut self) -> Option<HostFaultEffect> {
         match self {
             Self::Down => Some(HostFaultEffect::ConnectionRefused),
@@ -73,7 +75,8 @@ impl HostFault {
 enum Latency {
     /// Each call takes a random time below 20 ms.
     Random(fastrand::Rng),
-    /// Each call of this function takes this time. Other calls take none.
+    /// Each call that this function makes takes this time. The calls of other
+    /// functions take no time.
     OfFunction(&'static str, Duration),
 }
 
@@ -87,20 +90,20 @@ impl Latency {
     }
 }
 
-/// A trial that is running: every call is recorded, and the planned calls fail.
+/// A running trial: every call is recorded, and the planned calls fail.
 #[derive(Default)]
 struct ActiveTrial {
     plan: FaultPlan,
     points: Vec<FaultPoint>,
-    /// The calls of [`FaultKind::DeliveredLate`].
+    /// The calls that [`FaultKind::DeliveredLate`] holds back.
     late: Vec<Call>,
-    /// Faults that last as long as an invocation, with the label of the calls
-    /// that they affect.
+    /// The faults that last as long as an invocation. Each fault affects all
+    /// calls of its invocation that have its label.
     lasting: Vec<(RunningFunction, String, FaultKind)>,
 }
 
 impl ActiveTrial {
-    /// Records a call. Returns the fault that it meets.
+    /// Records a call. Returns the fault that affects the call.
     fn record(&mut self, point: FaultPoint) -> Option<FaultKind> {
         let planned = self.plan.at(self.points.len());
         let lasting = RunningFunction::current().and_then(|caller| {
@@ -132,13 +135,14 @@ impl Cloud {
         points.unwrap_or_default()
     }
 
-    /// Delivers the calls of [`FaultKind::DeliveredLate`]. Returns their number.
+    /// Delivers the calls that [`FaultKind::DeliveredLate`] has held back.
+    /// Returns their number.
     pub async fn deliver_late_calls(&self) -> usize {
         let late = lock(&self.0.faults.trial).as_mut().map(|trial| std::mem::take(&mut trial.late)).unwrap_or_default();
         let count = late.len();
         for mut call in late {
             call.remove_request_token();
-            // The caller no longer waits for the answer.
+            // The caller no longer waits for the response.
             self.perform(call).await.ok();
         }
         count
@@ -150,8 +154,8 @@ impl Cloud {
         *lock(&self.0.faults.latency) = Some(Latency::Random(fastrand::Rng::with_seed(seed)));
     }
 
-    /// Makes every later call of `function` take `time`, and those of other
-    /// functions no time.
+    /// Makes every later call that `function` makes take `time`, and every call
+    /// of another function take no time.
     pub fn set_latency(&self, function: &'static str, time: Duration) {
         *lock(&self.0.faults.latency) = Some(Latency::OfFunction(function, time));
     }
@@ -173,7 +177,8 @@ impl Cloud {
         self.clear_item_faults();
     }
 
-    /// Starts an invocation of a function.
+    /// A handle on a new invocation of a function, which [`Cloud::kill_all`]
+    /// can kill.
     pub fn start_function(&self, name: &'static str) -> RunningFunction {
         let function = RunningFunction::new(name);
         lock(&self.0.faults.running).push(function.kill_switch());

@@ -1,4 +1,4 @@
-//! SES and SNS, which keep every message that they accept.
+//! Stand-ins for SES and SNS that keep every message that they accept.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Cloud, lock};
 
-/// Returns status and body of an answer that SES gives instead of accepting an
-/// e-mail.
+/// Returns the status and the body with which SES refuses an e-mail; `None` if
+/// SES accepts the e-mail.
 type MailAnswer = dyn Fn(&Value) -> Option<(u16, Value)> + Send + Sync;
 
 #[derive(Default)]
@@ -26,8 +26,9 @@ pub(super) struct Mail {
 }
 
 impl Cloud {
-    /// Calls `answer` with each e-mail before SES accepts it. If `answer`
-    /// returns a status and a body, SES answers with them and sends nothing.
+    /// Calls `answer` with each e-mail before SES accepts the e-mail. If
+    /// `answer` returns a status and a body, SES responds with this status and
+    /// body, and does not send the e-mail.
     pub fn answer_mail(&self, answer: impl Fn(&Value) -> Option<(u16, Value)> + Send + Sync + 'static) {
         *lock(&self.0.mail.answer) = Some(Arc::new(answer));
     }

@@ -1,6 +1,7 @@
 //! Replaces everything outside the services: DynamoDB (an embedded database
-//! with DynamoDB's semantics), SQS, SES and SNS (they keep the messages that
-//! they are sent), the user pool's keys, and the network between the services.
+//! with DynamoDB's semantics), SQS, SES and SNS (stand-ins that keep every
+//! message sent to them), the user pool's keys, and the network between the
+//! services.
 
 mod call;
 mod dynamodb;
@@ -38,7 +39,7 @@ use crate::{
     world,
 };
 
-/// The host names of the services end like this: `http://users.internal`.
+/// The end of the host name of each service, as in `http://users.internal`.
 pub const INTERNAL: &str = ".internal";
 
 /// Everything outside the services. All clones share one state.
@@ -51,7 +52,8 @@ struct Inner {
     mail: Mail,
     faults: Faults,
     services: Mutex<HashMap<&'static str, Router>>,
-    /// The user pool's key set, and the number of times that it was fetched.
+    /// The user pool's key set, and the number of times that the key set was
+    /// fetched.
     keys: Mutex<(Value, usize)>,
     /// The permissions that calls have needed so far.
     permissions: Mutex<BTreeSet<Permission>>,
@@ -60,17 +62,17 @@ struct Inner {
     abandoned: Mutex<Vec<String>>,
 }
 
-/// A request of one service to another, and its answer.
+/// A request from one service to another, with its response.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// The service that answered.
+    /// The service that received the request.
     pub service: String,
     pub method: http::Method,
     pub path: String,
     /// The body of the request; null if the request has none.
     pub request: Value,
     pub status: u16,
-    /// The body of the answer.
+    /// The body of the response.
     pub answer: Value,
 }
 
@@ -100,23 +102,23 @@ impl Cloud {
         }))
     }
 
-    /// Makes the other services reach a service under `name`.
+    /// Makes a service reachable for the other services under `name`.
     pub fn serve(&self, name: &'static str, router: Router) {
         lock(&self.0.services).insert(name, router);
     }
 
-    /// Removes all services. Services hold the cloud and the cloud holds the
-    /// services: without this, neither would be dropped.
+    /// Removes all services. The services and the cloud refer to each other; if
+    /// the cloud kept the services, neither would ever be dropped.
     pub(crate) fn close(&self) {
         lock(&self.0.services).clear();
     }
 
-    /// The routes of a service.
+    /// The router of a service.
     pub fn service(&self, name: &str) -> Router {
         lock(&self.0.services).get(name).cloned().unwrap_or_else(|| panic!("no service {name}"))
     }
 
-    /// The requests between services so far, with their answers.
+    /// The requests between services so far, with their responses.
     pub fn exchanges(&self) -> Vec<Exchange> {
         lock(&self.0.exchanges).clone()
     }
@@ -136,8 +138,8 @@ impl Cloud {
         lock(&self.0.keys).1
     }
 
-    /// The permissions that functions have needed so far, with those that were
-    /// missing.
+    /// All permissions that functions have needed so far, including permissions
+    /// that no role grants.
     pub fn used_permissions(&self) -> BTreeSet<Permission> {
         lock(&self.0.permissions).clone()
     }
@@ -151,8 +153,8 @@ impl Cloud {
         self.perform_in_trial(call).await
     }
 
-    /// Gives the caller a connection, and records if the caller marks it as
-    /// never to be used again.
+    /// Gives the caller a connection. When the caller gives up the connection,
+    /// so that it is never used again, records the host.
     fn connect(&self, call: &Call) {
         let Some(caller) = call.parts.extensions.get::<CaptureSmithyConnection>() else { return };
         let (cloud, host) = (self.clone(), call.host.clone());
@@ -163,8 +165,8 @@ impl Cloud {
         });
     }
 
-    /// The answer of AWS if the role of the calling function does not allow the
-    /// call.
+    /// The error response of AWS; `None` if the role of the calling function
+    /// allows the call.
     fn denial(&self, call: &Call) -> Option<Value> {
         let needed = call.permissions();
         let missing = needed.iter().find(|permission| !GRANTED.contains(permission));
@@ -197,7 +199,7 @@ impl Cloud {
             keys.1 += 1;
             return Ok(json_response((200, keys.0.to_string())));
         }
-        panic!("nothing in this world answers {} {}", parts.method, parts.uri);
+        panic!("no service or stand-in answers {} {}", parts.method, parts.uri);
     }
 
     async fn call_service(
@@ -218,7 +220,7 @@ impl Cloud {
         let function = function.unwrap_or_else(|| panic!("no service {name}"));
         request.extensions_mut().insert(world::lambda_context(function));
         let answer = self.start_function(function).run(router.oneshot(request)).await;
-        // The gateway's answer for a function that died.
+        // The gateway's response if the function crashes.
         let Ok(answer) = answer else {
             return Ok(json_response((502, r#"{"message": "Internal server error"}"#.into())));
         };

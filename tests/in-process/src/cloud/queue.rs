@@ -1,5 +1,5 @@
-//! SQS: the queue of order events, the queue of user events, and their
-//! dead-letter queue.
+//! A stand-in for SQS: the queue of order events, the queue of user events, and
+//! one dead-letter queue for both.
 
 use std::sync::Mutex;
 
@@ -35,7 +35,8 @@ impl Cloud {
         self.receive().into_iter().map(|message| message.body).collect()
     }
 
-    /// Like [`Cloud::take_messages`], with the number of deliveries of each.
+    /// Takes the messages, with their numbers of failed deliveries, out of the
+    /// queue of order events, oldest first.
     pub fn receive(&self) -> Vec<Message> {
         std::mem::take(&mut lock(&self.0.queues.order_events))
     }
@@ -50,13 +51,14 @@ impl Cloud {
         lock(&self.0.queues.order_events).push(Message { body: message.into(), receives: 0 });
     }
 
-    /// Returns an order event that was not acknowledged to its queue, or, after
-    /// [`MAX_RECEIVES`] deliveries, to the dead-letter queue.
+    /// Puts an unacknowledged order event back into its queue or, after
+    /// [`MAX_RECEIVES`] deliveries, into the dead-letter queue.
     pub fn return_message(&self, message: Message) {
         self.0.queues.return_to(&self.0.queues.order_events, message);
     }
 
-    /// Like [`Cloud::return_message`], for a user event.
+    /// Puts an unacknowledged user event back into its queue or, after
+    /// [`MAX_RECEIVES`] deliveries, into the dead-letter queue.
     pub fn return_user_event(&self, message: Message) {
         self.0.queues.return_to(&self.0.queues.user_events, message);
     }
@@ -95,8 +97,8 @@ impl Queues {
     pub(super) fn send_message(&self, body: &[u8]) -> (u16, String) {
         let request: Value = serde_json::from_slice(body).expect("a SendMessage request");
         let message = request["MessageBody"].as_str().expect("a message body").to_owned();
-        // SQS refuses other characters, too, but a JSON document cannot hold
-        // those unescaped.
+        // SQS also refuses control characters, but JSON documents contain them
+        // only in escaped form.
         if message.contains(['\u{FFFE}', '\u{FFFF}']) {
             return (400, json!({ "__type": "com.amazonaws.sqs#InvalidMessageContents" }).to_string());
         }
