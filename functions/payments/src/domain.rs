@@ -27,20 +27,20 @@ typed_id!(
 );
 
 impl PaymentId {
-    /// The id of the payment of `order`. An order has one payment, and the payment's id
-    /// is derived from the order's id, so that a caller who lost the answer to an
-    /// authorisation can still cancel the payment.
+    /// Returns the id of the payment of `order`. Each order has one payment, whose id is
+    /// derived from the order's id. A caller that did not receive the response to an
+    /// authorisation therefore knows the payment's id, and can cancel the payment.
     pub const fn of(order: OrderId) -> Self {
         Self::from_uuid(order.uuid())
     }
 
-    /// The id of the order that the payment is for.
+    /// Returns the id of the order that the payment is for.
     pub const fn order(self) -> OrderId {
         OrderId::from_uuid(self.uuid())
     }
 }
 
-/// The maximum length of a name in characters.
+/// The maximum length of a recipient's name in characters.
 const MAX_NAME: usize = 100;
 /// The maximum length of a payment token in characters.
 const MAX_TOKEN: usize = 128;
@@ -52,13 +52,14 @@ const MAX_TOKEN: usize = 128;
 #[serde(transparent)]
 pub struct PaymentMethod(String);
 
-/// The text is not a payment token. The error does not quote the text.
+/// The error for a text that is not a payment token. The error does not quote the text,
+/// since the text may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a payment token: letters, digits, `_` and `-`, at most {MAX_TOKEN}")]
 pub struct InvalidPaymentMethod;
 
 impl PaymentMethod {
-    /// Returns the token, for the provider.
+    /// Returns the token's text, which must not be printed.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -80,7 +81,7 @@ impl fmt::Debug for PaymentMethod {
     }
 }
 
-/// A person's name, in one line.
+/// The recipient's name: one line of at most [`MAX_NAME`] characters.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Name(String);
@@ -93,15 +94,16 @@ impl FromStr for Name {
     }
 }
 
-/// `Debug` output never shows personal data.
+/// `Debug` output does not show the name, since a name is personal data.
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Name(redacted)")
     }
 }
 
-/// The person who is notified about the payment. Each event contains the recipient, so
-/// that the event's consumer needs no other service.
+/// The person who is notified about the payment. Each payment event contains the
+/// recipient. The notifications service can therefore send its messages without a call
+/// to another service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
     pub name: Name,
@@ -122,34 +124,34 @@ pub struct PaymentRequest {
     /// The customer's default method pays if the request names no method.
     pub method: Option<PaymentMethod>,
     pub recipient: Recipient,
-    /// `true` if the payment is captured in the same request.
+    /// `true` if the same request also captures the payment.
     pub capture_immediately: bool,
 }
 
 impl PaymentRequest {
-    /// The fingerprint distinguishes a repeat of the request from another request for
-    /// the same order.
+    /// Computes the fingerprint of the request. Two requests for the same order are
+    /// repeats of each other if their fingerprints are equal; otherwise they conflict.
     ///
     /// The recipient is not part of the fingerprint: if a customer changes their name
     /// between two attempts, the second attempt is still a repeat.
     fn fingerprint(&self) -> Fingerprint {
-        // The pattern names all members, so that a new member does not compile until
-        // it is decided here whether the member belongs to the fingerprint.
+        // The pattern lists every member. If somebody adds a member to the struct, this
+        // line does not compile until they decide whether the fingerprint includes it.
         let Self { order_id, user_id, amount, method, recipient: _, capture_immediately } = self;
         let method = method.as_ref().map_or("", PaymentMethod::expose);
         let (minor, currency) = (amount.minor(), amount.currency());
-        // No part contains a line break, so that the text is unambiguous.
+        // No part contains a line break. Different requests therefore give different texts.
         let text = format!("{order_id}\n{user_id}\n{minor} {currency}\n{method}\n{capture_immediately}");
         Fingerprint(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
-/// A SHA-256 digest of the request that created the payment.
+/// The SHA-256 digest of a payment request, in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
 
-/// The name of a payment's state, as stored and as shown to clients.
+/// The name of a payment's state. The name is stored, and is shown to clients.
 #[derive(
     Clone,
     Copy,
@@ -166,20 +168,21 @@ pub struct Fingerprint(String);
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum PaymentStatus {
-    /// Stored before the provider is asked. The outcome is unknown.
+    /// The authorisation was requested, and its outcome is unknown. This state is stored
+    /// before the provider is called.
     Intent,
     /// The provider holds the amount.
     Authorised,
-    /// The provider declined the authorisation. Nothing is held.
+    /// The provider declined the authorisation, and holds nothing.
     Declined,
-    /// The amount was captured, and the event was published.
+    /// The amount was captured, and the event `PaymentCaptured` was published.
     Captured,
-    /// The hold was voided. Nothing is held.
+    /// The hold was voided, and nothing was captured.
     Voided,
-    /// The captured amount was refunded, and the event was published.
+    /// The captured amount was refunded, and the event `PaymentRefunded` was published.
     Refunded,
-    /// Cancelled before the authorisation arrived: a tombstone, which refuses an
-    /// authorisation that arrives late.
+    /// The status of a tombstone: the payment was cancelled before its authorisation
+    /// arrived. An authorisation that arrives after the cancellation is refused.
     Cancelled,
 }
 
@@ -200,12 +203,13 @@ impl PaymentStatus {
     }
 }
 
-/// A payment's state, with the values that are known in it. [`PaymentStatus`] explains
-/// each state.
+/// A payment's state, with the values that belong to that state. [`PaymentStatus`]
+/// explains each state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Intent {
-        /// Needed only to send the authorisation to the provider again.
+        /// The payment token, or `None` for the customer's default method. The token is
+        /// kept in case the authorisation has to be sent to the provider again.
         method: Option<PaymentMethod>,
     },
     Authorised {
@@ -247,7 +251,8 @@ impl State {
     }
 }
 
-/// A transition that the state machine does not have: an error in the code.
+/// A transition that the state machine does not allow. Only an error in the code of this
+/// service can cause it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a payment that is {from} cannot become {to}")]
 pub struct InvalidTransition {
@@ -257,26 +262,30 @@ pub struct InvalidTransition {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
-    /// Derived from the order's id. Also the idempotency key at the provider.
+    /// The id is derived from the order's id. The id is also the payment's idempotency key
+    /// at the provider.
     pub id: PaymentId,
     pub user_id: UserId,
     pub amount: Money,
-    /// Absent once the customer's data is erased.
+    /// `None` if the customer's personal data was erased.
     pub recipient: Option<Recipient>,
-    /// `true` if the payment is authorised and captured in one request.
+    /// `true` if one request authorises and captures the payment.
     pub capture_immediately: bool,
-    /// The fingerprint of the request, to recognise a repeat.
+    /// The fingerprint of the request that created the payment. A later request with the
+    /// same fingerprint is a repeat.
     pub fingerprint: Fingerprint,
-    /// The trace of the request that created the payment. The payment's events carry it.
+    /// The trace context of the request that created the payment. The payment's events
+    /// contain this trace context.
     pub trace: TraceContext,
     pub state: State,
     pub created_at: Timestamp,
-    /// The time of the last change of the state.
+    /// The time at which the state last changed.
     pub updated_at: Timestamp,
 }
 
 impl Payment {
-    /// Creates the intent, which is stored before the provider is asked.
+    /// Creates a payment in the state `INTENT`, which must be stored before the provider is
+    /// called.
     pub fn intent(request: PaymentRequest, trace: TraceContext, now: Timestamp) -> Self {
         let fingerprint = request.fingerprint();
         Self {
@@ -297,7 +306,8 @@ impl Payment {
         self.state.status()
     }
 
-    /// Transition to `AUTHORISED`. `reference` is the provider's id of the charge.
+    /// Returns the payment after its transition to `AUTHORISED`. `reference` is the
+    /// provider's id of the charge.
     pub fn authorised(&self, reference: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match &self.state {
             State::Intent { .. } => Ok(self.with(State::Authorised { reference, capture_refused: None }, now)),
@@ -305,7 +315,8 @@ impl Payment {
         }
     }
 
-    /// Transition to `DECLINED`.
+    /// Returns the payment after its transition to `DECLINED`. `reason` is the provider's
+    /// code.
     pub fn declined(&self, reason: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match &self.state {
             State::Intent { .. } => Ok(self.with(State::Declined { reason }, now)),
@@ -313,8 +324,9 @@ impl Payment {
         }
     }
 
-    /// Notes that the provider refused to capture the amount. The payment stays
-    /// `AUTHORISED`: the provider holds the amount until the payment is cancelled.
+    /// Returns the payment with `reason`, the provider's code for the refusal of a capture.
+    /// The payment stays `AUTHORISED`, because the provider holds the amount until the
+    /// payment is cancelled.
     pub fn with_capture_refused(&self, reason: String, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, .. } => {
@@ -324,7 +336,7 @@ impl Payment {
         }
     }
 
-    /// Transition to `CAPTURED`.
+    /// Returns the payment after its transition to `CAPTURED`.
     pub fn captured(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, .. } => Ok(self.with(State::Captured { reference }, now)),
@@ -332,7 +344,7 @@ impl Payment {
         }
     }
 
-    /// Transition to `VOIDED`.
+    /// Returns the payment after its transition to `VOIDED`.
     pub fn voided(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Authorised { reference, capture_refused } => {
@@ -342,7 +354,7 @@ impl Payment {
         }
     }
 
-    /// Transition to `REFUNDED`.
+    /// Returns the payment after its transition to `REFUNDED`.
     pub fn refunded(&self, now: Timestamp) -> Result<Self, InvalidTransition> {
         match self.state.clone() {
             State::Captured { reference } => Ok(self.with(State::Refunded { reference }, now)),
@@ -358,7 +370,7 @@ impl Payment {
         Err(InvalidTransition { from: self.status(), to })
     }
 
-    /// The amount that was captured and not refunded.
+    /// Returns the amount that was captured and not refunded.
     pub fn net_captured(&self) -> Money {
         match self.state {
             State::Captured { .. } => self.amount,
@@ -367,11 +379,12 @@ impl Payment {
     }
 }
 
-/// The record that is stored under a payment's id.
+/// The record that is stored under a payment's id: a payment or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentRecord {
     Payment(Box<Payment>),
-    /// The payment was cancelled before it was authorised, and must never be authorised.
+    /// The payment was cancelled before its authorisation arrived, and must never be
+    /// authorised.
     Tombstone {
         id: PaymentId,
         /// The time of the cancellation.
@@ -446,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_machine_is_the_documented_one() {
+    fn the_state_machine_has_exactly_the_documented_transitions() {
         use PaymentStatus::*;
         let edges = [
             (Intent, Authorised),
@@ -463,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_stored_and_shown_under_one_name() {
+    fn serialisation_and_as_str_give_a_status_the_same_name() {
         for status in PaymentStatus::VARIANTS.iter().copied() {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
         }
@@ -477,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_never_printed() {
+    fn debug_output_shows_neither_the_token_nor_the_recipient() {
         let printed =
             format!("{:?}", Payment::intent(request(1, Some("tok_x")), TraceContext::start(), Timestamp::UNIX_EPOCH));
         assert!(!printed.contains("tok_x") && !printed.contains("Ada") && !printed.contains("ada@"), "{printed}");
@@ -492,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_covers_every_member_but_the_recipient() {
+    fn the_fingerprint_covers_every_member_except_the_recipient() {
         let same = request(5997, Some("tok_a"));
         let fingerprint = same.fingerprint();
         let mut renamed = same.clone();
@@ -514,7 +527,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_sequence_of_attempts_leaves_the_state_machine(minor in 1..=MAX_MINOR_UNITS, attempts in any_attempts()) {
+        fn only_transitions_of_the_state_machine_succeed(minor in 1..=MAX_MINOR_UNITS, attempts in any_attempts()) {
             let mut payment = intent(minor);
             for attempt in attempts {
                 match attempt.run(&payment) {
@@ -531,7 +544,7 @@ mod tests {
         }
 
         #[test]
-        fn no_more_is_captured_than_was_authorised_and_nothing_after_a_refund(
+        fn at_most_the_authorised_amount_is_captured_and_nothing_remains_captured_after_a_refund(
             minor in 1..=MAX_MINOR_UNITS,
             attempts in any_attempts(),
         ) {

@@ -31,7 +31,7 @@ use crate::{
     service::{PaymentError, Payments},
 };
 
-/// All routes, public and internal, behind the HTTP edge.
+/// Returns the router with all routes, public and internal.
 pub fn router(payments: Payments, table: Table, authenticator: Authenticator) -> Router {
     let routes = Router::new()
         .route("/payments", post(authorise))
@@ -67,14 +67,14 @@ struct PaymentDocument {
     updated_at: Timestamp,
 }
 
-/// The answer about a payment that was cancelled before it was authorised.
+/// The response body for a payment that was cancelled before it was authorised.
 #[derive(Debug, Serialize)]
 struct TombstoneDocument {
     id: PaymentId,
     status: PaymentStatus,
 }
 
-/// The answer about a payment whose personal data was erased.
+/// The response body for a payment whose personal data was erased.
 #[derive(Debug, Serialize)]
 struct ErasedDocument {
     id: PaymentId,
@@ -139,7 +139,8 @@ fn recipient(recipient: &mut Object<'_, '_>) -> Option<Recipient> {
     Some(Recipient { name: name?, email, phone })
 }
 
-/// The status is 201 for a repeat, too, since a repeat gets the first answer.
+/// A repeat of a request gets the status 201, too. A caller that did not receive the first
+/// response therefore handles the response to its repeat in the same way.
 async fn authorise(
     State(payments): State<Payments>,
     _: Internal,

@@ -4,8 +4,10 @@
 //! - [`domain`]: payments and their state machine, without any technology
 //! - [`service`]: the use cases: authorise, capture, cancel, read and erase
 //! - [`provider`]: the interface to the payment provider, and the built-in sandbox
-//! - [`repository`]: stores payments and tombstones
-//! - [`handlers`]: the HTTP routes; `openapi`: the schemas in their OpenAPI description
+//! - [`repository`]: stores payments, and tombstones of payments that were cancelled before
+//!   they were authorised
+//! - [`handlers`]: the HTTP routes
+//! - `openapi`: the schemas and problem responses in the OpenAPI document
 //! - [`config`]: reads the configuration
 
 pub mod config;
@@ -21,7 +23,7 @@ use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
 
 use crate::{config::Config, provider::SandboxProvider, repository::DynamoRepository, service::Payments};
 
-/// Builds the whole service from its configuration: the router with all routes.
+/// Builds the payments service from its configuration. The returned router has all its routes.
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Router {
     let authenticator = config.service.authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);

@@ -1,4 +1,4 @@
-//! The OpenAPI schemas of this service's values, and its problem responses.
+//! The OpenAPI schema of a payment's status, and the problem responses of the public routes.
 
 use chassis::{openapi::one_of, problems, schema};
 use strum::VariantArray;
@@ -8,7 +8,8 @@ use crate::{domain::PaymentStatus, service::PaymentError};
 schema!(
     PaymentStatus,
     "PaymentStatus",
-    // Only the orders service can see a tombstone, whose status is `CANCELLED`.
+    // The public API never shows `CANCELLED`: it is the status of a tombstone, and only
+    // services can read a tombstone.
     one_of(
         PaymentStatus::VARIANTS
             .iter()
@@ -26,6 +27,6 @@ schema!(
 );
 
 problems! {
-    /// Reading a payment.
+    /// The problem responses to a request that reads a payment.
     Reading: [PaymentError::NotFound];
 }

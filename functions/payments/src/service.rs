@@ -1,21 +1,22 @@
-//! The use cases of payments: to authorise, capture and cancel a payment.
+//! The use cases of payments: to authorise, capture, cancel, read and erase a payment.
 //!
-//! Three systems take part: our table, the provider and the queue. No transaction
-//! spans two of these systems. A fixed sequence of steps keeps the systems
+//! Three systems take part: our table, the provider and the queue of events. No
+//! transaction spans two of these systems. A fixed sequence of steps keeps the systems
 //! consistent, and each step can be repeated:
 //!
-//! 1. Store the intent before the provider is asked.
+//! 1. Store the intent before the provider is called.
 //! 2. Call the provider, always with the same idempotency key, so that a repeated
 //!    call has no second effect.
-//! 3. Publish the event, always with the same id, so that consumers recognise a
-//!    repeated event.
+//! 3. If the amount was captured or refunded, publish the event, always with the same
+//!    id, so that consumers recognise a repeated event.
 //! 4. Store the new state, on the condition that the payment is still in the old
 //!    state. A stored `CAPTURED` or `REFUNDED` therefore implies that the event
 //!    was published.
 //!
 //! After a crash at any point, a repeat of the caller's request continues from the
-//! stored state. A request that finds that a concurrent request was faster reads the
-//! payment again, and continues from there.
+//! stored state. If a concurrent request has changed the state first, the condition of
+//! step 4 fails; the request then reads the payment again and continues from the state
+//! that it finds.
 
 use std::sync::Arc;
 
@@ -40,8 +41,9 @@ use crate::{
     repository::Repository,
 };
 
-/// The maximum number of transitions in one request. Without concurrent requests, the
-/// longest path has four transitions.
+/// The maximum number of changes that one request makes to a payment. Without concurrent
+/// requests a request makes at most three changes, for example from `INTENT` by way of
+/// `AUTHORISED` and `CAPTURED` to `REFUNDED`.
 const MAX_TRANSITIONS: usize = 8;
 
 /// The reason why a request to this service fails.
@@ -62,7 +64,7 @@ pub enum PaymentError {
         /// The provider's code.
         reason: String,
     },
-    /// 409: the payment was voided or refunded, or a tombstone forbids it.
+    /// 409: the payment was voided or refunded, or was cancelled before it was authorised.
     #[error("the payment was cancelled")]
     Cancelled,
     /// 409: the order already has a payment, which was requested with other values.
@@ -74,10 +76,12 @@ pub enum PaymentError {
     /// 409: concurrent requests kept changing the payment.
     #[error("concurrent requests keep changing the payment")]
     Contended,
-    /// 503, or 409 if the provider reports contention, or 500 if a key was used twice.
+    /// The call to the provider failed: 503 if the outcome is unknown, 409 if the provider
+    /// reports contention, 500 if the provider knows the key with another amount.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// 503: the provider did what was requested, but the event is not published yet.
+    /// 503: the provider has captured or refunded the amount, but the event could not be
+    /// published. A repeat of the request publishes the event.
     #[error(transparent)]
     Publish(#[from] PublishError),
     #[error(transparent)]
@@ -86,13 +90,14 @@ pub enum PaymentError {
     Store(#[from] StoreError),
 }
 
-/// The data of the events about payments.
+/// The data of the events `PaymentCaptured` and `PaymentRefunded`.
 #[derive(Debug, Serialize)]
 struct PaymentEvent<'a> {
     payment_id: PaymentId,
     order_id: OrderId,
     user_id: UserId,
-    /// Absent if the customer's data was erased: nobody is notified then.
+    /// Absent if the customer's personal data was erased. In this case the notifications
+    /// service sends nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<&'a Recipient>,
     amount: Amount,
@@ -117,8 +122,9 @@ impl Payments {
         Self { repository: Arc::new(repository), provider: Arc::new(provider), publisher, clock }
     }
 
-    /// Authorises the payment of an order, and captures it if the request says so.
-    /// A repeat of the request gets the same answer, and authorises nothing twice.
+    /// Authorises the payment of an order, and also captures the payment if the request
+    /// says so. A repeat of the request never holds or captures the amount twice: the
+    /// repeat returns the payment in its current state, or that state's error.
     pub async fn authorise(
         &self,
         request: PaymentRequest,
@@ -145,8 +151,8 @@ impl Payments {
                 (State::Authorised { capture_refused: None, .. }, true) => {
                     self.capture_hold(&payment, deadline).await?
                 }
-                // A request that captures immediately gets everything or nothing: an
-                // amount that cannot be captured does not stay on hold.
+                // If the provider refuses an immediate capture, the hold is voided, so that
+                // the customer's money does not stay on hold for an order that has failed.
                 (State::Authorised { capture_refused: Some(_), .. }, true) => {
                     self.void_hold(&payment, deadline).await?
                 }
@@ -199,12 +205,13 @@ impl Payments {
         self.void_or_refund(record, deadline).await
     }
 
-    /// Removes the customer's name and addresses from a payment.
+    /// Removes the customer's name and contact details from a payment.
     pub async fn erase_recipient(&self, id: PaymentId) -> Result<(), PaymentError> {
         Ok(self.repository.erase_recipient(id).await?)
     }
 
-    /// Reads a payment, for its owner, an administrator or another service.
+    /// Reads a payment. The caller must be the customer who pays, an administrator or
+    /// another service.
     pub async fn get(&self, principal: &Principal, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
         let record = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
         match (principal, &record) {
@@ -212,7 +219,8 @@ impl Payments {
             (Principal::Person(caller), PaymentRecord::Payment(payment)) if caller.may_act_for(payment.user_id) => {
                 Ok(record)
             }
-            // A tombstone has no owner, and only services can see it.
+            // The payment belongs to another customer, or the record is a tombstone, which
+            // only services can see.
             (Principal::Person(_), _) => Err(PaymentError::NotFound),
         }
     }
@@ -221,11 +229,12 @@ impl Payments {
     /// nothing and nothing remains captured.
     ///
     /// The outcome of an intent is unknown: the provider may hold the amount, and the
-    /// first request may even reach the provider later. The same request is therefore
-    /// sent again. After its answer the idempotency key is used up, and the outcome is
-    /// known. The outcome is stored before the hold is voided, because a slow provider
-    /// may need a whole invocation for one answer, and the next invocation must
-    /// continue from there.
+    /// first authorisation request may even reach the provider after this cancellation.
+    /// The authorisation is therefore sent again with the same idempotency key. Once the
+    /// provider has answered, the outcome is known, and a delayed first request has no
+    /// further effect. The outcome is stored before the hold is voided: a slow provider
+    /// may need a whole invocation for one response, and the next invocation must be able
+    /// to continue with the void.
     async fn void_or_refund(
         &self,
         mut record: PaymentRecord,
@@ -246,8 +255,8 @@ impl Payments {
         Err(PaymentError::Contended)
     }
 
-    /// Transition from `INTENT`: sends the authorisation to the provider, for the first
-    /// time or again, and stores the outcome.
+    /// Handles a payment in the state `INTENT`: sends the authorisation to the provider,
+    /// for the first time or again, and stores the outcome.
     async fn resolve_intent(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let after = match self.authorise_at_provider(payment, deadline).await? {
             AuthoriseOutcome::Authorised { reference } => payment.authorised(reference, self.clock.now())?,
@@ -256,7 +265,8 @@ impl Payments {
         self.save(payment, after).await
     }
 
-    /// Transition from `AUTHORISED`: captures the amount.
+    /// Handles a payment in the state `AUTHORISED`: captures the amount, and stores the
+    /// outcome.
     async fn capture_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
         match self.call_provider(deadline, self.provider.capture(&key)).await? {
@@ -264,15 +274,16 @@ impl Payments {
             CaptureOutcome::Refused { reason } => {
                 self.save(payment, payment.with_capture_refused(reason, self.clock.now())?).await
             }
-            // A concurrent cancellation has voided the hold, or an earlier one was
-            // interrupted before it stored that. No capture can succeed any more, so
-            // the cancellation is completed here.
+            // A concurrent cancellation has ended the hold, or an earlier cancellation was
+            // interrupted before it stored its result. The provider refuses every later
+            // capture, so the cancellation is completed here.
             CaptureOutcome::Released => self.void_or_refund(payment.clone().into(), deadline).await,
         }
     }
 
-    /// Transition from `AUTHORISED`: voids the hold. If the amount was captured
-    /// meanwhile, stores the capture instead, and the caller has to refund it.
+    /// Handles a payment in the state `AUTHORISED`: voids the hold, and stores the outcome.
+    /// If the provider has already captured the amount, the state `CAPTURED` is stored,
+    /// and a cancellation must then refund the amount.
     async fn void_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         match self.void_at_provider(payment, deadline).await? {
             VoidOutcome::Voided | VoidOutcome::NothingToVoid => {
@@ -282,23 +293,23 @@ impl Payments {
         }
     }
 
-    /// Transition from `AUTHORISED` after the provider has captured the amount:
-    /// publishes the event, then stores the state.
+    /// Handles a payment in the state `AUTHORISED` whose amount the provider has captured:
+    /// publishes `PaymentCaptured`, then stores the state `CAPTURED`.
     async fn record_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let after = payment.captured(self.clock.now())?;
         self.publish("PaymentCaptured", &after, deadline).await?;
         self.save(payment, after).await
     }
 
-    /// Transition from `CAPTURED`: refunds the amount, publishes the event, then stores
-    /// the state.
+    /// Handles a payment in the state `CAPTURED`: refunds the amount, publishes
+    /// `PaymentRefunded`, then stores the state `REFUNDED`.
     async fn refund_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
         match self.call_provider(deadline, self.provider.refund(&key)).await? {
             RefundOutcome::Refunded => {}
             RefundOutcome::NothingToRefund => {
-                // The provider contradicts our record, which says that the amount was
-                // captured. In both cases the customer must not be left with a hold.
+                // Our record says that the amount was captured, but the provider knows of no
+                // capture. The provider may still hold the amount, so the hold is voided.
                 tracing::error!(payment = %payment.id, "the provider knows of no capture; voiding any hold");
                 if self.void_at_provider(payment, deadline).await? == VoidOutcome::AlreadyCaptured {
                     return Ok(payment.clone().into());
@@ -310,14 +321,14 @@ impl Payments {
         self.save(payment, after).await
     }
 
-    /// Reads the record with an id under which a record was seen before.
+    /// Reads a record that must exist, because a conditional write has just found it.
     async fn find_existing(&self, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
         self.repository.find(id).await?.ok_or(PaymentError::Contended)
     }
 
     /// Stores `after` on the condition that the stored payment is still in the state of
-    /// `before`. Returns the stored record: `after`, or the result of a concurrent
-    /// request.
+    /// `before`. Returns `after`, or, if a concurrent request has changed the state first,
+    /// the record which that request has stored.
     async fn save(&self, before: &Payment, after: Payment) -> Result<PaymentRecord, PaymentError> {
         let (from, to) = (before.status(), after.status());
         if from != to && !from.can_transition_to(to) {
@@ -359,7 +370,8 @@ impl Payments {
         self.call_provider(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
     }
 
-    /// Waits for the provider's answer, but leaves enough time to store it.
+    /// Waits for `call`, a call to the provider, but only so long that enough time is left
+    /// to store the outcome.
     async fn call_provider<T>(
         &self,
         deadline: Deadline,

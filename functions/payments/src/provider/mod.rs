@@ -1,9 +1,9 @@
 //! The interface to the payment provider.
 //!
-//! The provider is another company's system: it may not answer, it may answer late,
-//! and its records may differ from ours. The interface relies on one promise, which
-//! payment providers commonly make: an operation with an idempotency key takes effect
-//! once, and a repeat with the same key returns the first result.
+//! The provider is another company's system: the provider may not answer or may answer
+//! late, and the provider's records may differ from ours. The interface relies on one
+//! promise, which payment providers commonly make: an operation with an idempotency key
+//! takes effect once, and a repeat with the same key returns the first result.
 
 pub mod sandbox;
 
@@ -15,8 +15,8 @@ use chassis::money::Money;
 pub use self::sandbox::SandboxProvider;
 use crate::domain::{PaymentId, PaymentMethod};
 
-/// The idempotency key of a charge at the provider: the payment's id, for all
-/// operations and all repeats.
+/// The idempotency key of a charge at the provider. The key is the payment's id, and is the
+/// same for all operations on the charge and for all their repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProviderKey(String);
 
@@ -32,46 +32,48 @@ impl ProviderKey {
     }
 }
 
-/// The provider's answer to an authorisation.
+/// The provider's response to an authorisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthoriseOutcome {
-    /// The provider holds the amount, or held it until it was captured or voided.
+    /// The provider holds the amount. In the response to a repeat, the hold may have been
+    /// captured or voided since the first authorisation.
     Authorised {
         /// The provider's id of the charge.
         reference: String,
     },
     /// The provider declined, and would decline every repeat.
     Declined {
-        /// A code for programs, such as `card_declined`.
+        /// The provider's code for the reason, such as `card_declined`.
         reason: String,
     },
 }
 
-/// The provider's answer to a capture.
+/// The provider's response to a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureOutcome {
     Captured,
     /// The provider refused, and would refuse every repeat. The hold stays.
     Refused {
-        /// A code for programs.
+        /// The provider's code for the reason, such as `refused_by_issuer`.
         reason: String,
     },
     /// The hold no longer exists: it was voided, or captured and refunded.
     Released,
 }
 
-/// The provider's answer to a void.
+/// The provider's response to a void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoidOutcome {
-    /// The hold has ended; every later capture is refused.
+    /// The provider no longer holds the amount, and refuses every later capture.
     Voided,
-    /// The amount was captured before, and perhaps refunded since.
+    /// The amount was captured before the void, and may have been refunded after the
+    /// capture.
     AlreadyCaptured,
     /// The provider holds nothing under the key.
     NothingToVoid,
 }
 
-/// The provider's answer to a refund.
+/// The provider's response to a refund.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefundOutcome {
     Refunded,
@@ -79,25 +81,26 @@ pub enum RefundOutcome {
     NothingToRefund,
 }
 
-/// The reason why the provider's outcome is unknown.
+/// The reason why a call to the provider returned no outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// The provider works, but has concurrent requests for the same charge, or too many
-    /// requests. A repeat with the same key may succeed in a moment.
+    /// The provider is available, but has concurrent requests for the same charge, or too
+    /// many requests in total. A repeat with the same key may succeed in a moment.
     #[error("the payment provider reports contention")]
     Contended(#[source] Box<dyn Error + Send + Sync>),
-    /// The provider gave no answer, or a meaningless answer: the operation may or may
-    /// not have taken effect. A repeat with the same key finds out.
+    /// The provider gave no valid response, so the operation may or may not have taken
+    /// effect; or no time was left for the call. A repeat with the same key returns the
+    /// outcome.
     #[error("the payment provider does not answer")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The key was used with another amount before: an error in this service.
+    /// The key was used before with another amount. Only an error in the code of this
+    /// service can cause this.
     #[error("the payment provider knows the key with another amount")]
     KeyConflict,
 }
 
-/// A payment provider. Each operation is about the whole amount of a payment.
-///
-/// Each operation can be repeated with its key without a second effect.
+/// A payment provider. Each operation concerns the whole amount of a payment, and can be
+/// repeated with the same key without a second effect.
 #[async_trait]
 pub trait PaymentProvider: Send + Sync {
     /// Holds `amount` on the customer's card or account. A repeat returns the first

@@ -1,19 +1,19 @@
 //! A payment provider for tests and demonstrations. No bank is connected to the
-//! sandbox. It keeps a ledger in a table that no other part of the system reads. The
-//! sandbox takes the place of another company's system, so that our records and the
-//! provider's records can differ, as they do in production.
+//! sandbox. The sandbox keeps its records in a ledger, a table that no other part of the
+//! system reads. Our records and the sandbox's records can therefore differ, as our records
+//! and those of a real provider can differ in production.
 //!
 //! The payment token selects the sandbox's behaviour:
 //!
 //! | token | behaviour |
 //! |---|---|
-//! | `tok_accepted`, or none | authorised, captured, refunded |
-//! | `tok_declined` | declined: `card_declined` |
-//! | `tok_insufficient_funds` | declined: `insufficient_funds` |
-//! | `tok_slow` | authorised, but the first answer takes three seconds |
-//! | `tok_flaky` | the first attempt fails with an unknown outcome; the next attempt is authorised |
-//! | `tok_capture_refused` | authorised, but no capture ever succeeds |
-//! | any other | declined: `unknown_payment_method` |
+//! | `tok_accepted`, or none | the authorisation, the capture and the refund succeed |
+//! | `tok_declined` | the authorisation is declined with the code `card_declined` |
+//! | `tok_insufficient_funds` | the authorisation is declined with the code `insufficient_funds` |
+//! | `tok_slow` | the authorisation succeeds, but the first response takes three seconds |
+//! | `tok_flaky` | the first authorisation fails with an unknown outcome; the next authorisation succeeds |
+//! | `tok_capture_refused` | the authorisation succeeds, but every capture is refused |
+//! | any other | the authorisation is declined with the code `unknown_payment_method` |
 
 use std::time::Duration;
 
@@ -32,10 +32,10 @@ use super::{
 };
 use crate::domain::PaymentMethod;
 
-/// The delay of the answer for `tok_slow`.
+/// The delay of the response to the first authorisation with `tok_slow`.
 const SLOW_ANSWER: Duration = Duration::from_secs(3);
-/// The maximum number of attempts of an operation while concurrent operations change
-/// the same charge.
+/// The maximum number of attempts of an operation. An attempt fails if a concurrent
+/// operation changes the same charge.
 const MAX_ATTEMPTS: usize = 5;
 
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct SandboxProvider {
     clock: Clock,
 }
 
-/// The behaviour that a token selects.
+/// The behaviour that a payment token selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behaviour {
     Accept,
@@ -73,7 +73,7 @@ impl Behaviour {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 enum ChargeStatus {
-    /// The authorisation was requested, but failed. Nothing is held.
+    /// The first authorisation with `tok_flaky` failed. Nothing is held.
     Attempted,
     Authorised,
     Declined,
@@ -108,9 +108,9 @@ struct HistoryEntry {
 }
 
 impl Charge {
-    /// Returns the charge after a change of its status. A charge never returns to a
-    /// status that it has left, so that a write's condition only has to compare the
-    /// status.
+    /// Returns the charge after a change of its status. Callers must never go back to an
+    /// earlier status. Therefore comparing the status is enough to detect a concurrent
+    /// write.
     fn with_status(&self, status: ChargeStatus, at: Timestamp) -> Self {
         let mut next = Self { status, ..self.clone() };
         next.history.push(HistoryEntry { status, at });
@@ -122,7 +122,8 @@ impl Charge {
         next
     }
 
-    /// The answer to the authorisation and to all its repeats.
+    /// Returns the outcome of the authorisation, which is also the outcome of all its
+    /// repeats.
     fn authorisation(&self) -> AuthoriseOutcome {
         match &self.decline_reason {
             Some(reason) => AuthoriseOutcome::Declined { reason: reason.clone() },
@@ -168,7 +169,8 @@ impl SandboxProvider {
         Ok(self.ledger.send(put).await?)
     }
 
-    /// Changes a charge's status. Returns `false` if a concurrent operation was faster.
+    /// Stores a new status of the charge. Returns `false` if a concurrent operation has
+    /// changed the charge first.
     async fn advance(&self, charge: &Charge, status: ChargeStatus) -> Result<bool, ProviderError> {
         let written = self.write(Some(charge.status), &charge.with_status(status, self.clock.now())).await?;
         Ok(written == WriteOutcome::Written)
@@ -212,8 +214,8 @@ impl PaymentProvider for SandboxProvider {
                 if self.write(None, &charge).await? != WriteOutcome::Written {
                     continue;
                 }
-                // The charge is stored before the delay, so that it exists even if the
-                // caller stops waiting for the answer.
+                // The charge is stored before the delay of `tok_slow`, so that the charge
+                // exists even if the caller stops waiting for the response.
                 return match Behaviour::of(method) {
                     Behaviour::AcceptAtSecondAttempt => {
                         Err(ProviderError::Unavailable("the first attempt with tok_flaky fails".into()))

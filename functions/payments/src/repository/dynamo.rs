@@ -38,8 +38,8 @@ impl Repository for DynamoRepository {
 
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError> {
         let attributes = StateAttributes::of(&after.state);
-        // Attributes that the new state does not have stay as they are: a concurrent
-        // request may have stored them meanwhile.
+        // Attributes that `after` does not have are not removed: a concurrent request may
+        // have stored these attributes after `before` was read.
         let new_attributes: Vec<_> = [
             ("provider_reference", attributes.provider_reference),
             ("capture_refused", attributes.capture_refused),
@@ -75,7 +75,8 @@ impl Repository for DynamoRepository {
             .update_expression("REMOVE payment_request.recipient")
             .condition_expression("attribute_exists(payment_request)");
         match self.table.send(update).await? {
-            // If the condition failed, no payment or only a tombstone is stored.
+            // If the condition failed, there is no recipient to remove: no record is stored,
+            // or only a tombstone.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
@@ -85,7 +86,8 @@ fn payment_key(id: PaymentId) -> Key {
     Key::new(format!("PAYMENT#{id}"), "PAYMENT")
 }
 
-/// The attributes of a state that are stored beside its name.
+/// The values of a [`State`], which are stored beside the status. Each state has only some
+/// of these attributes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct StateAttributes {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +108,8 @@ impl StateAttributes {
             State::Authorised { reference, capture_refused } | State::Voided { reference, capture_refused } => {
                 Self { provider_reference: Some(reference), capture_refused, ..Self::default() }
             }
-            // The item has all attributes since the payment was authorised.
+            // The item already has the attributes of these two states: the attributes were
+            // stored when the payment was authorised.
             State::Captured { .. } | State::Refunded { .. } => Self::default(),
         }
     }
@@ -127,8 +130,8 @@ struct PaymentItem {
     updated_at: Timestamp,
 }
 
-/// The attributes from the request, which never change, except that the recipient is
-/// removed when the customer is erased.
+/// The values from the authorisation request. They never change, except that the recipient
+/// is removed when the customer's personal data is erased.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredRequest {
     user_id: UserId,

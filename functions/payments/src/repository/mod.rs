@@ -1,4 +1,5 @@
-//! Stores payments and tombstones.
+//! Stores payments, and tombstones of payments that were cancelled before they were
+//! authorised.
 
 mod dynamo;
 
@@ -16,9 +17,9 @@ pub trait Repository: Send + Sync {
 
     async fn find(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError>;
 
-    /// Stores the new attributes of `after` on the condition that the stored payment is
-    /// still in the state of `before`. Removes the payment token once the payment is no
-    /// longer an intent.
+    /// Stores the state and the update time of `after` on the condition that the stored
+    /// payment is still in the state of `before`. Removes the payment token, unless the
+    /// payment is still an intent.
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError>;
 
     /// Removes the recipient from a payment permanently: no later write stores it again.
