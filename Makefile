@@ -1,4 +1,4 @@
-# A list of the tasks. Each task is a file in xtask/src/tasks.
+# A list of the make tasks, which xtask runs. Their code is in xtask/src/tasks.
 #
 # xtask has a target folder of its own, so `make token` and `make logs` do not wait
 # for a build that runs in another window.
