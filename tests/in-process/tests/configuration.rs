@@ -17,7 +17,8 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configur
 const BEGIN: &str = "<!-- The following table is generated from the code. -->\n\n";
 const END: &str = "\n<!-- The generated table ends here. -->\n";
 
-/// The variables that a function reads: its own and those of every function.
+/// The variables that a function reads: the variables of its configuration `C`, and
+/// the variables that every function reads.
 fn variables<C: Configuration>() -> Vec<Variable> {
     <(FunctionConfig, C)>::variables()
 }

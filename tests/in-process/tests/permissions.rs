@@ -1,5 +1,6 @@
-//! Each role allows only calls that its function makes. (All tests of this crate
-//! check at each call that the role allows the call.)
+//! Tests that each role allows only calls that its function makes. The opposite, that
+//! a role allows all calls of its function, is part of every test of this crate: the
+//! embedded cloud refuses a call that the role does not allow.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,9 +16,8 @@ use in_process_tests::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The permissions that Lambda itself uses with the function's role: to write the
-/// logs, and to read the stream or the queue whose records it invokes the function
-/// with.
+/// The permissions that Lambda itself uses with the function's role: it writes the
+/// logs, and it reads the stream or the queue whose records it passes to the function.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>
 fn used_by_lambda() -> BTreeSet<Permission> {
     let logs = [
@@ -65,7 +65,8 @@ async fn every_permission_of_every_role_is_used() {
     usage.check_health().await;
     usage.erase_a_customer().await;
 
-    // The emulator has no ARN for the sender's identity.
+    // The template grants this permission only on an emulator, which has no ARN for the
+    // sender's identity. The functions in these tests use the permission for AWS.
     let only_local = Permission::new("notifications", "ses:SendEmail", "*");
     let used = usage.world.cloud.used_permissions();
     let used: BTreeSet<_> = used.into_iter().chain(used_by_lambda()).chain([only_local]).collect();
@@ -73,7 +74,7 @@ async fn every_permission_of_every_role_is_used() {
     assert!(unused.is_empty(), "{unused:#?}");
 }
 
-/// Makes the functions use every permission.
+/// A world in which the functions use every permission.
 struct Usage {
     world: World,
     admin: Caller,
@@ -140,8 +141,8 @@ impl Usage {
         self.order("tok_capture_refused").await;
         self.settle().await;
 
-        // An order is cancelled while the worker captures its payment, so that the
-        // worker reads the order again.
+        // The customer cancels an order while the worker captures its payment, so that
+        // the worker must read the order again.
         self.world.cloud.inject_fault("payments.internal", HostFault::Slow(Duration::from_secs(1)));
         let order = self.order("tok_accepted").await;
         let cancel = async {
@@ -167,7 +168,7 @@ impl Usage {
         }
     }
 
-    /// Places an order. The answer may have any status, but must name the order.
+    /// Places an order. The response may have any status, but must contain the order's id.
     async fn order(&self, token: &str) -> Value {
         let key = uuid::Uuid::new_v4().to_string();
         let body = order_request(&[(&self.teapot, 1)], token);
@@ -181,7 +182,7 @@ impl Usage {
         assert!(answer.status.is_success(), "{}", answer.text);
     }
 
-    /// Lets background work finish, also if it is retried after some minutes.
+    /// Lets background work finish, including work that is retried after some minutes.
     async fn settle(&self) {
         self.world.pass_minutes(6).await;
     }

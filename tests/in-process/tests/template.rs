@@ -1,5 +1,6 @@
-//! Rules that `template.yaml` and the role for deployments must keep. A module's
-//! name is the subject of the sentences that its tests' names complete.
+//! Rules that `template.yaml` and `.github/deploy-role.yaml` must keep. The name of
+//! a test continues the name of its module, as in
+//! `a_route::is_logged_without_personal_data_of_the_caller`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +84,7 @@ fn names_in_call<'a>(function: &str, operand: &'a Value) -> BTreeSet<&'a str> {
             let of_own = names(own);
             variables(text).filter(|name| own[name].is_null()).chain(of_own).collect()
         }
-        // The first operand is the name of a condition.
+        // The first operand is the name of a condition, not of a parameter or resource.
         ("Fn::If", Value::Array(choice)) => choice[1..].iter().flat_map(names).collect(),
         _ => names(operand),
     }
@@ -195,11 +196,11 @@ mod a_route {
         assert_eq!(template.get("Parameters.CorsOrigin.Default"), "");
         let cors = template.get("Resources.PublicApi.Properties.Cors");
         assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", true), &json!({ "Fn::Sub": "'${CorsOrigin}'" }));
-        // RFC 6761 reserves names below `invalid`, so nobody has this origin. Without
-        // a value SAM would allow every origin.
+        // RFC 6761 reserves names below `invalid`, so no page has this origin. If
+        // AllowOrigin had no value, SAM would allow every origin.
         assert_eq!(chosen(&cors["AllowOrigin"], "HasCorsOrigin", false), "'https://nowhere.invalid'");
-        // The functions' own answers must also name the origin; otherwise a page may
-        // not read them.
+        // The functions must add the origin to their own responses. Otherwise
+        // browsers don't let the page read these responses.
         assert_eq!(template.get("Globals.Function.Environment.Variables.CORS_ORIGIN"), &json!({ "Ref": "CorsOrigin" }));
         assert!(template.get("Resources.InternalApi.Properties.Cors").is_null());
     }
@@ -225,7 +226,7 @@ mod a_route {
             assert_eq!(headers["Access-Control-Allow-Origin"], cors["AllowOrigin"], "{kind}");
             assert_eq!(header_names(&headers["Access-Control-Expose-Headers"]), exposed, "{kind}");
             names.insert(kind);
-            // Emulators get the same response from a separate resource.
+            // The template has a separate resource with the same response for emulators.
             let mut local = template.resources("AWS::ApiGateway::GatewayResponse");
             let local = local.find(|(_, local)| local["Properties"]["ResponseType"] == kind);
             let (_, local) = local.unwrap_or_else(|| panic!("emulators have no {kind}"));
@@ -234,7 +235,7 @@ mod a_route {
                 .collect();
             assert_eq!(local, entries(headers).collect(), "{kind}");
         }
-        // Each refusal by the gateway has one of these types or a default type.
+        // The two default types apply to each refusal that has no response of its own.
         assert!(names.is_superset(&BTreeSet::from(["DEFAULT_4XX", "DEFAULT_5XX", "THROTTLED", "UNAUTHORIZED"])));
     }
 }
@@ -250,7 +251,9 @@ mod a_function {
             roles.insert(function.role());
             groups.insert(logical_id(&function.properties["LoggingConfig"]["LogGroup"]));
             assert!(property(&template, &function, "MemorySize").is_u64(), "{}", function.id);
-            // The gateway's time limit is 29 seconds.
+            // The gateway waits 29 seconds for a function, so a function with routes
+            // needs a shorter timeout. Notifications is an exception: its only route
+            // is the health check, which is fast.
             let max = if function.events("Api").next().is_some() && function.id != "Notifications" { 28 } else { 900 };
             assert!((1..=max).contains(&seconds(&template, &function)), "{}", function.id);
         }
@@ -293,17 +296,18 @@ mod a_function {
                 assert!(redrive["maxReceiveCount"].as_u64().unwrap() <= 10);
                 let dead = template.get("Resources").get(logical_id(&redrive["deadLetterTargetArn"])).unwrap();
                 assert_eq!(dead["Properties"]["MessageRetentionPeriod"], 14 * 24 * 3600);
-                // A message that fails doesn't make the other messages of its batch fail.
+                // The function reports which messages of a batch have failed, so that
+                // SQS delivers only these messages again.
                 assert_eq!(event["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
                 assert!(queue["Properties"]["MessageRetentionPeriod"].as_u64().unwrap() < 14 * 24 * 3600);
-                // If more messages were delivered at the same time than the function
-                // has reserved concurrency, a valid message could be throttled five
-                // times and reach the dead-letter queue.
+                // MaximumConcurrency must not exceed the function's reserved
+                // concurrency. Otherwise a valid message could be throttled five times
+                // and reach the dead-letter queue.
                 let max_concurrency = &event["ScalingConfig"]["MaximumConcurrency"];
                 if function.id == "OrderWorker" {
                     assert_eq!(
                         max_concurrency, 2,
-                        "a rule of the template reserves this number beside the stream and the sweep"
+                        "the worker's smallest reserve, 19, includes 2 executions for this queue"
                     );
                     continue;
                 }
@@ -311,7 +315,8 @@ mod a_function {
                 let condition = format!("Reserves{}", function.id);
                 assert_eq!(names(chosen(max_concurrency, &condition, true)), names(chosen(reserved, &condition, true)));
                 assert!(chosen(max_concurrency, &condition, false).is_u64());
-                // Lambda accepts 2 to 1000, or no value.
+                // Lambda accepts 2 to 1000 as MaximumConcurrency. The parameter's value 0
+                // means that nothing is reserved.
                 let parameter = logical_id(chosen(reserved, &condition, true));
                 for (text, good) in [("0", true), ("1", false), ("2", true), ("1000", true), ("1001", false)] {
                     assert_eq!(template.accepts(parameter, text), good, "{parameter}={text}");
@@ -319,16 +324,19 @@ mod a_function {
             }
             for event in function.events("DynamoDB") {
                 assert!(event["MaximumRetryAttempts"].is_u64() && event["MaximumRecordAgeInSeconds"].is_u64());
-                // The sweep finds the orders whose stream records were given up.
+                // After its last retry, Lambda drops a stream record. The scheduled sweep
+                // then finds the order that the record was about.
                 assert!(function.events("ScheduleV2").next().is_some(), "{}", function.id);
             }
             for event in function.events("ScheduleV2") {
                 assert!(event["RetryPolicy"]["MaximumRetryAttempts"].is_u64());
-                // CloudFormation generates a name that fits every stack name.
+                // With OmitName, CloudFormation generates the schedule's name. A name
+                // made from a long stack name could be longer than AWS allows.
                 assert_eq!((&event["Name"], &event["OmitName"]), (&Value::Null, &json!(true)), "{}", function.id);
                 let invoked = &function.properties["EventInvokeConfig"];
                 assert!(invoked["MaximumRetryAttempts"].is_u64(), "{}", function.id);
-                // Throttled invocations wait at most until the next invocation.
+                // A throttled invocation is dropped after 60 seconds, because the
+                // schedule then starts the next invocation.
                 assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
                 assert_eq!(invoked["MaximumEventAgeInSeconds"], 60, "{}", function.id);
             }
@@ -362,8 +370,9 @@ mod a_function {
             let used = &names(&function.properties["Environment"]) | &names(shared);
             let described = names(&function.properties["VersionDescription"]);
             // Lambda publishes a version only if something differs from the last
-            // version. So the description changes exactly when the parameters and
-            // resources change on which the settings depend.
+            // version. Therefore the version's description names each parameter and
+            // resource that the environment depends on: if one of them changes, the
+            // description changes, too.
             assert_eq!(described, used, "{}", function.id);
         }
     }
@@ -392,7 +401,8 @@ mod a_function {
                 length += match entries(&description[1]).find(|(own, _)| *own == name) {
                     None => max_length(name),
                     Some((_, part)) => {
-                        // The end of a name such as `stack-UsersTable-1A2B3C4D5E6F7`.
+                        // The part is the last 13 characters of a table's physical name,
+                        // which is a text such as `stack-UsersTable-1A2B3C4D5E6F7`.
                         let table = logical_id(&part["Fn::Select"][1]["Fn::Split"][1]);
                         let end = json!([1, { "Fn::Split": [format!("{table}-"), { "Ref": table }] }]);
                         assert_eq!(part, &json!({ "Fn::Select": end }), "{}", function.id);
@@ -420,8 +430,9 @@ mod a_function {
             assert!(alarms.contains(own.as_str()), "{}", function.id);
             let answers_customers = template.routes().any(|route| route.function == function.id);
             assert_eq!(alarms.contains("PublicApiErrorsAlarm"), answers_customers, "{}", function.id);
-            // The internal API's alarm sees the failures that the public API hides:
-            // an order that waits is not an error for its customer.
+            // The internal API's alarm also rings for failures that customers don't
+            // see: if a call between services fails, the order waits, and the public
+            // API answers 202.
             let calls = template.statements().any(|statement| {
                 statement.role == function.role() && statement.actions.contains(&"execute-api:Invoke")
             });
@@ -441,8 +452,8 @@ mod a_function {
             let name = template.get(&format!("Resources.{api}Api.Properties.Name"));
             assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("5XXError"), &json!("Sum")));
             assert_eq!(alarm["Dimensions"], json!([{ "Name": "ApiName", "Value": name }]));
-            // With a gradual deployment, only a tenth of the requests of five minutes
-            // may reach the new version.
+            // At the beginning of a gradual deployment, the new version gets only a
+            // tenth of the requests, so a few errors must be enough for the alarm.
             assert!(alarm["Period"] == 300 && alarm["Threshold"].as_u64().unwrap() <= 5);
         }
     }
@@ -463,9 +474,10 @@ mod a_function {
             for text in ["0", "19", "20", "100", "1000"] {
                 assert!(template.accepts(&parameter, text), "{parameter}={text}");
             }
-            // A changed reserve makes SAM publish a version. The reserve is not part of
-            // a version, and Lambda refuses to publish an unchanged version. So the
-            // description of the function changes with the reserve.
+            // If the reserve changes, SAM asks Lambda to publish a version. A version
+            // does not contain the reserve, and Lambda refuses to publish a version
+            // that equals the last one. Therefore the function's description, which a
+            // version contains, names the reserve.
             let described = names(&function.properties["Description"]);
             assert_eq!(described, BTreeSet::from([parameter.as_str()]), "{}", function.id);
         }
@@ -509,7 +521,8 @@ mod a_role {
             let [trust] = trust.as_slice() else { panic!("{id}") };
             assert_eq!(trust["Action"], "sts:AssumeRole", "{id}");
             assert_eq!(trust["Principal"], json!({ "Service": "lambda.amazonaws.com" }), "{id}");
-            // The policies of AWS and SAM would allow more than the function needs.
+            // AWS's managed policies and SAM's policy templates would allow more than
+            // the function needs.
             assert!(role["Properties"]["ManagedPolicyArns"].is_null(), "{id}");
         }
         for function in template.functions() {
@@ -579,7 +592,9 @@ mod the_role_for_ci {
         let creates: Vec<_> =
             template.statements().filter(|statement| statement.actions.contains(&"kms:CreateKey")).collect();
         let [creates] = creates.as_slice() else { panic!("{creates:?}") };
-        // KMS requires both rights, and the new key has no ARN and no tags yet.
+        // KMS requires both actions for a key that is created with tags. The resource
+        // is `*`, because the new key has no ARN yet, and the condition checks the
+        // request's tags, because the new key has no tags yet.
         assert_eq!(
             (&creates.actions, &creates.resources),
             (&vec!["kms:CreateKey", "kms:TagResource"], &vec![&json!("*")])
@@ -593,7 +608,9 @@ mod the_role_for_ci {
         assert_eq!(creates.condition, &tags("RequestTag"));
         let mut uses = template.statements().filter(|statement| statement.actions.contains(&"kms:PutKeyPolicy"));
         assert!(uses.all(|statement| statement.condition == &tags("ResourceTag")));
-        // It may take minutes until KMS finds a new key's tags.
+        // CloudFormation enables rotation right after it has created the key, but KMS
+        // may know the key's tags only minutes later. So this statement has no
+        // condition on tags.
         let rotates: Vec<_> =
             template.statements().filter(|statement| statement.actions.contains(&"kms:EnableKeyRotation")).collect();
         let [rotates] = rotates.as_slice() else { panic!("{rotates:?}") };
@@ -621,7 +638,7 @@ mod the_role_for_ci {
             ("logs:GetDataProtectionPolicy", "log-group:/aws/lambda/holdfast-${Environment}/*"),
             ("s3:TagResource", "arn:${AWS::Partition}:s3:::aws-sam-cli-managed-default-*"),
             ("sns:GetDataProtectionPolicy", "holdfast-${Environment}-*"),
-            // These actions apply to no narrower resource.
+            // AWS accepts no narrower resource for the following two actions.
             ("cloudwatch:DescribeAlarms", "*"),
             ("logs:DescribeResourcePolicies", "*"),
         ] {
@@ -641,8 +658,9 @@ mod the_role_for_ci {
             assert!(resource["Fn::Sub"].as_str().unwrap().ends_with(&role), "{resource}");
             services.insert(service);
         }
-        // The parameter PoolUsesSes needs the first role; the first ApiDomain of an
-        // account needs the second role.
+        // Cognito uses the first role to send e-mails through SES (parameter
+        // PoolUsesSes). API Gateway uses the second role for the first ApiDomain of an
+        // account.
         assert_eq!(services, BTreeSet::from(["email.cognito-idp.amazonaws.com", "ops.apigateway.amazonaws.com"]));
     }
 
@@ -699,8 +717,9 @@ mod data {
         for (id, queue) in template.resources("AWS::SQS::Queue") {
             let queue = &queue["Properties"];
             assert_eq!(chosen(&queue["KmsMasterKeyId"], "HasCustomerManagedKey", true), &key, "{id}");
-            // SQS allows only one of the two kinds of encryption. If the property were
-            // left out, its old value would stay when the key is switched on later.
+            // A queue is encrypted either with the KMS key or with SqsManagedSseEnabled.
+            // The template sets SqsManagedSseEnabled in both cases: if it were left out
+            // when the key is switched on, its old value `true` would stay.
             for key in [true, false] {
                 assert_eq!(chosen(&queue["SqsManagedSseEnabled"], "HasCustomerManagedKey", key), !key, "{id}");
             }
@@ -714,7 +733,8 @@ mod data {
     fn is_not_lost_because_its_key_is_deleted() {
         let key = Template::read();
         let key = key.get("Resources.DataKey");
-        // A stack whose creation failed has encrypted nothing.
+        // With this policy, the key is deleted if the stack's creation fails. Nothing
+        // has been encrypted with the key by then.
         assert_eq!(key["DeletionPolicy"], "RetainExceptOnCreate");
         assert_eq!(key["UpdateReplacePolicy"], "Retain");
     }
@@ -731,7 +751,8 @@ mod data {
         let template = Template::read();
         let policy = template.get("Resources.QueuesRefusePlainHttp");
         assert_eq!(policy["Condition"], "IsAws");
-        // SQS refuses a policy that names another queue.
+        // One policy serves all queues. SQS refuses a policy that names another
+        // queue, so the policy names none.
         assert_eq!(policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"], "*");
         let covered: BTreeSet<_> = list(&policy["Properties"]["Queues"]).map(logical_id).collect();
         assert_eq!(covered, template.resources("AWS::SQS::Queue").map(|(id, _)| id).collect());
@@ -754,9 +775,8 @@ mod an_alarm {
             for actions in ["AlarmActions", "OKActions"] {
                 assert_eq!(chosen(&alarm["Properties"][actions], "HasAlarmEmail", true), &topics, "{id}");
             }
-            // Missing data doesn't ring an alarm, except for the alarm on the sweep's
-            // metric: the sweep reports each minute, and no other alarm would notice
-            // that the schedule has stopped.
+            // Missing data rings only the alarm on the metric that the sweep reports
+            // each minute: no other alarm would notice that the schedule has stopped.
             let missing = if id == "OrdersOverdueAlarm" { "breaching" } else { "notBreaching" };
             assert_eq!(alarm["Properties"]["TreatMissingData"], missing, "{id}");
             alarms += 1;
@@ -779,7 +799,7 @@ mod an_alarm {
                 assert!(template.functions().any(|function| function.id == counted_by), "{id}");
                 own += 1;
             }
-            // Without dimensions the alarm would count the whole account.
+            // Without dimensions the alarm would count the metrics of the whole account.
             assert!(list(&alarm["Dimensions"]).next().is_some(), "{id}");
         }
         assert_eq!(own, 1);
@@ -792,7 +812,8 @@ mod an_alarm {
         assert_eq!(alarm["MetricName"], "ApproximateAgeOfOldestMessage");
         let queue = logical_id(&alarm["Dimensions"][0]["Value"]);
         let queue = &template.get("Resources")[queue]["Properties"];
-        // At this age, an event that cannot be handled is in the dead-letter queue.
+        // An event that cannot be handled moves to the dead-letter queue before this
+        // age. So an event of this age means that nothing consumes the queue.
         let tries = queue["RedrivePolicy"]["maxReceiveCount"].as_u64().unwrap();
         assert_eq!(alarm["Threshold"], tries * queue["VisibilityTimeout"].as_u64().unwrap());
     }
@@ -839,7 +860,7 @@ mod a_sender {
     }
 }
 
-/// The operands of all comparisons in a value.
+/// The operands of all comparison functions, such as `Fn::Equals`, in a value.
 fn compared(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(members) => members.iter().flat_map(compared).collect(),
@@ -854,7 +875,7 @@ fn compared(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// The elements of nested lists.
+/// The elements of a list and of all lists inside it.
 fn flatten(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(members) => members.iter().flat_map(flatten).collect(),
@@ -890,8 +911,8 @@ mod a_parameter {
         }
         let pattern = declared["AllowedPattern"].as_str();
         let pattern = pattern.unwrap_or_else(|| panic!("a function reads {parameter}, which has no AllowedPattern"));
-        // The generator supports no anchors and no look-ahead. The filter below removes
-        // the values that they exclude.
+        // `string_regex` supports neither anchors nor look-ahead, so they are cut off.
+        // `template.constraint` then filters out the values that they exclude.
         let mut shape = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')).unwrap();
         while let Some((_, rest)) = shape.strip_prefix("(?!").and_then(|rest| rest.split_once(')')) {
             shape = rest;
@@ -905,8 +926,9 @@ mod a_parameter {
         samples.into_iter().collect()
     }
 
-    /// The value of an environment variable if one parameter is `text` and all other
-    /// names have a fixed value. `None` if the variable is not set.
+    /// The value of an environment variable if `parameter` has the value `text`. All
+    /// other parameters and resources get a fixed value. Returns `None` if the variable
+    /// is not set.
     fn resolve(value: &Value, parameter: &str, text: &str) -> Option<String> {
         let is_local = parameter == "LocalEndpoint" && !text.is_empty();
         if let Some(choice) = value["Fn::If"].as_array() {
@@ -958,7 +980,7 @@ mod a_parameter {
         let template = Template::read();
         let accepts = template.constraint("CorsOrigin");
         let mut runner = TestRunner::deterministic();
-        // Texts that are similar to origins, with each kind of mistake.
+        // A pattern for texts that are similar to origins, with each kind of mistake.
         let similar =
             "(https?|HTTP)://([A-Za-z0-9-]{1,3}[.]?|[0-9]{1,3}[.]){1,4}(ada@)?[a-z0-9.-]{0,2}(:[0-9]{0,5}|:80|:443)?/?";
         let similar = string_regex(similar).unwrap();
@@ -971,7 +993,8 @@ mod a_parameter {
         assert!(accepted > 300, "{accepted}");
     }
 
-    /// A condition in a role compares strings exactly.
+    /// IAM compares strings exactly. If the parameter accepted an e-mail address that the
+    /// code sends in another form, the role's condition would refuse every e-mail.
     #[test]
     fn in_a_roles_condition_is_accepted_only_in_the_form_that_the_code_sends() {
         let template = Template::read();

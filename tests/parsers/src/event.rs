@@ -1,5 +1,6 @@
 //! A message from the queue of order events: the notifications service either
-//! understands it, or refuses it with an error that quotes nothing from it.
+//! understands the message, or refuses it with an error that quotes no part of the
+//! message.
 
 use notifications::{
     domain::{EventAction, Notification, NotificationContent},

@@ -1,4 +1,4 @@
-//! An event of API Gateway or of a function URL: every request gets an answer, in
+//! An event of API Gateway or of a function URL: every request gets a response in
 //! a form that the gateway accepts.
 
 use std::sync::LazyLock;
@@ -30,8 +30,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USERS_URL", "https://users.example"),
 ];
 
-/// A network with the user pool's key set and empty tables. All other requests are
-/// refused.
+/// A network in which the user pool returns its key set and all tables are empty. All
+/// other requests are refused.
 #[derive(Debug)]
 struct EmptyTables;
 
@@ -49,7 +49,7 @@ impl HttpConnector for EmptyTables {
 
 /// The orders service with the deployed configuration.
 static SERVICE: LazyLock<(Runtime, axum::Router)> = LazyLock::new(|| {
-    // The paused clock skips the pauses between two attempts.
+    // With a paused clock, the service doesn't wait before it repeats a request.
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
@@ -85,8 +85,8 @@ pub(crate) fn check(bytes: &[u8]) {
     }
 }
 
-/// Asserts the members that the gateways' documentation requires of both forms of
-/// answers.
+/// Asserts that a response has the members that the gateways' documentation requires,
+/// in both formats of responses.
 fn assert_accepted_form(answer: &Value) {
     let status = answer["statusCode"].as_u64().expect("a status");
     assert!((200..600).contains(&status), "{answer}");

@@ -1,9 +1,8 @@
-//! The properties that each parser of external input must have for arbitrary
+//! The properties that each parser of untrusted input must have for arbitrary
 //! bytes.
 //!
 //! `make fuzz` searches for bytes that break a property (`fuzz/`). The tests of
-//! this crate check the examples that are stored here, and random variations of
-//! them.
+//! this crate check the files in `examples`, and random variations of these files.
 
 mod cursor;
 mod event;
@@ -12,7 +11,7 @@ mod idempotency_key;
 mod order_request;
 mod token;
 
-/// A parser of external input, with a check of its properties.
+/// A parser of untrusted input, with a check of its properties.
 #[derive(Clone, Copy, Debug)]
 pub struct Parser {
     /// The name of the fuzz target and of the folder with examples.

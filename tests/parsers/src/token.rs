@@ -1,5 +1,6 @@
 //! A bearer token: the verifier accepts only tokens that the user pool has signed.
-//! No token of these tests has a valid signature, except for one that is expired.
+//! Only one example has a valid signature, and this token is expired. So the verifier
+//! must refuse every token.
 
 use std::sync::LazyLock;
 
@@ -17,8 +18,8 @@ use chassis::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// A public key whose private key was thrown away. The private key has signed the
-/// token `examples/token/expired`.
+/// A public key. The private key has signed the token `examples/token/expired`, and was
+/// then thrown away.
 const KEY_SET: &str = include_str!("key_set.json");
 
 /// A network in which every request gets the user pool's key set.

@@ -18,7 +18,7 @@ PATIENCE = 120
 
 
 def wait_for(what, look):
-    """Calls `look` until it returns something other than None, and returns that."""
+    """Calls `look` until it returns something other than None. Returns this result."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         found = look()
@@ -29,7 +29,7 @@ def wait_for(what, look):
 
 
 def place(client, product, payment_method):
-    """Repeats a request for an order with one key until the order is decided."""
+    """Repeats a request for an order, with the same key, until the order is decided."""
     body = NewOrder(items=[NewOrderItem(product_id=product.id, quantity=1)], payment_method=payment_method)
     key = str(uuid.uuid4())
 

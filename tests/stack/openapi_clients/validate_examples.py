@@ -1,4 +1,4 @@
-"""Validates the API's document with validators of other authors.
+"""Validates the OpenAPI document with validators of other authors.
 
 The document must be a valid OpenAPI document, and each example must be valid
 against its schema.

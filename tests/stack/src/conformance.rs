@@ -1,7 +1,7 @@
-//! The conformance test: one list of requests, each with the answer that all
-//! three ways to run the shop must give. The ways are a gateway,
-//! `cargo lambda watch` and `sam local start-api`. [`differences`] lists the
-//! answers in which a way differs, and the reason for each.
+//! The conformance test: a list of requests with their required responses. There are
+//! three ways to run the shop: with a gateway, with `cargo lambda watch`, and with
+//! `sam local start-api`. A request must get the same response in each way.
+//! [`differences`] lists the exceptions, with a reason for each.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,7 +37,7 @@ pub enum Caller {
     AdaWithForgedToken,
 }
 
-/// A request and the answer that it must get.
+/// A request and the response that it must get.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// A sentence that names the behaviour, and by which [`Difference`] refers to
@@ -49,16 +49,16 @@ pub struct Case {
     headers: Vec<(&'static str, String)>,
     body: Option<String>,
     expected: ExpectedAnswer,
-    /// The parts of the answer's body that later requests use, as pairs of a name
+    /// The parts of the response's body that later requests use, as pairs of a name
     /// and a JSON pointer.
     captures: Vec<(&'static str, &'static str)>,
 }
 
-/// The requirements on an answer.
+/// The requirements on a response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpectedAnswer {
     status: u16,
-    /// The code of the problem document; none if the answer is not a problem.
+    /// The code of the problem document; none if the response is not a problem document.
     code: Option<&'static str>,
     /// Header values; `*` allows any value, and an empty text requires that the
     /// header is absent.
@@ -74,9 +74,9 @@ pub struct Difference {
     pub run_mode: RunMode,
     /// The name of the case.
     pub case: &'static str,
-    /// The answer that this way gives instead.
+    /// The response that this way gives instead of the required response.
     pub answer: ExpectedAnswer,
-    /// The reason why the answer cannot be the same.
+    /// The reason why the response cannot be the same.
     pub reason: &'static str,
 }
 
@@ -87,7 +87,7 @@ fn problem(status: u16, code: &'static str) -> ExpectedAnswer {
     ExpectedAnswer { status, code: Some(code), headers, parts, text: None }
 }
 
-/// A success with a JSON document.
+/// A successful response with a JSON document.
 fn success(status: u16) -> ExpectedAnswer {
     let headers = vec![("content-type", "application/json"), ("cache-control", "no-store"), ("x-request-id", "*")];
     ExpectedAnswer { status, headers, ..ExpectedAnswer::default() }
@@ -112,7 +112,7 @@ fn case(name: &'static str, caller: Caller, method: Method, path: &str) -> Case 
 }
 
 impl Case {
-    /// The required answer where [`differences`] has no entry for the case.
+    /// The required response, except where [`differences`] has an entry for the case.
     pub fn expected(&self) -> &ExpectedAnswer {
         &self.expected
     }
@@ -134,16 +134,16 @@ impl Case {
         self
     }
 
-    /// Stores a part of the answer's body. Later requests insert the part where
-    /// they have `{name}`.
+    /// Stores a part of the response's body. In later requests, the part replaces
+    /// `{name}`.
     fn capture(mut self, name: &'static str, pointer: &'static str) -> Self {
         self.captures.push((name, pointer));
         self
     }
 }
 
-/// All cases, in the order in which they are sent: later requests build on the
-/// answers to earlier requests.
+/// All cases, in the order in which they are sent: later requests use parts of the
+/// responses to earlier requests.
 pub fn cases() -> Vec<Case> {
     use Caller::{Ada, AdaWithAccessToken, AdaWithForgedToken, Admin, Anonymous, Mallory};
     let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
@@ -360,8 +360,8 @@ pub fn differences() -> Vec<Difference> {
     use RunMode::{CargoLambdaWatch, SamLocal};
     const NO_GATEWAY_RESPONSES: &str = "only API Gateway gives the template's gateway responses; a request that \
          matches no route never reaches a function";
-    const ONE_ADDRESS: &str = "both APIs have the same address, and nothing can check a signature; INTERNAL_AUTH \
-         tells the functions to accept the other services, and so to accept anybody on this machine";
+    const ONE_ADDRESS: &str = "the public and the internal API have the same address, and the tool checks no signature; \
+         INTERNAL_AUTH=none tells the functions to accept internal requests without one";
     let disabled =
         || ExpectedAnswer { status: 404, ..ExpectedAnswer::default() }.part("/title", "Default function disabled");
     let missing_token = || {
@@ -400,7 +400,7 @@ impl RunMode {
     }
 
     /// Sends all requests to the shop at the address `base`. Returns a message for
-    /// each answer that is not the required answer.
+    /// each response that is not the required response.
     pub async fn failures(self, deployed: &Stack, base: &str) -> Vec<String> {
         let stack = Stack { api_url: base.to_owned(), ..deployed.clone() };
         let (ada, mallory, admin) =
@@ -417,9 +417,9 @@ impl RunMode {
                 Caller::Anonymous => stack.anonymous(),
             };
             let mut answer = case.send(&person, base, &captured).await;
-            // A tool on a laptop may take so long to start a function that the
-            // order is not decided in time. A repeat of the request then gets the
-            // decision.
+            // Without a gateway, a tool on a laptop starts the functions, which may take
+            // so long that the order is not decided in time and the response is 202. A
+            // repeat of the request then gets the decision.
             for _ in 0..PATIENCE.as_secs() {
                 if self == Self::Gateway || answer.status != StatusCode::ACCEPTED {
                     break;
@@ -445,7 +445,7 @@ impl RunMode {
     }
 }
 
-/// Replaces each `{name}` by the captured value of that name.
+/// Replaces each `{name}` with the captured value of that name.
 fn fill_in(text: &str, captured: &BTreeMap<&str, String>) -> String {
     captured.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }

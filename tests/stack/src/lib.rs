@@ -1,6 +1,5 @@
-//! A client of the deployed stack. It reaches the stack from outside: through
-//! the public API, through the AWS APIs, and through the emulator's lists of the
-//! e-mails and text messages that were sent.
+//! A client of a deployed stack, for the tests. The client uses the public API, the
+//! AWS APIs, and the emulator's lists of the e-mails and text messages that were sent.
 //!
 //! The variable `HOLDFAST_STACK` names a file that describes the stack, in the
 //! form in which `make up` writes `.local/stack.json`. `make test` deploys a
@@ -24,10 +23,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// How long a test waits for background work before it fails. Recovery takes
+/// The maximum time for which a test waits for background work. Recovery takes
 /// minutes: the sweep runs once a minute, and the queue hides an event for three
-/// minutes after a failed delivery. A busy machine must not fail a test, and a
-/// test doesn't wait longer than it has to.
+/// minutes after a failed delivery. The limit is long, so that no test fails because
+/// the machine is busy. A test stops waiting as soon as the work is done.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The addresses and names of a deployed stack.
@@ -37,7 +36,7 @@ pub struct Stack {
     pub api_url: String,
     /// The address of the API between services.
     pub internal_api_url: String,
-    /// The address of all AWS services.
+    /// The address of the emulator, which serves all AWS services.
     pub emulator_url: String,
     pub region: String,
     pub user_pool_id: String,
@@ -124,7 +123,7 @@ impl Stack {
 
     /// Calls an administrative action of the user pool. The request is sent over
     /// HTTP, because the AWS CLI would start Python for each call. The emulator
-    /// accepts the name of its root user without a valid signature.
+    /// accepts its root user's access key, `test`, without a valid signature.
     async fn administer_pool(&self, action: &str, email: &str, mut request: Value) {
         request["UserPoolId"] = json!(self.user_pool_id);
         request["Username"] = json!(email);
@@ -190,7 +189,7 @@ impl Stack {
         messages.iter().filter_map(|message| message["Message"].as_str().map(str::to_owned)).collect()
     }
 
-    /// A document about the emulator's state, which AWS doesn't have.
+    /// Reads a JSON document about the emulator's state, at a path that AWS doesn't have.
     async fn emulator_json(&self, path: &str) -> Value {
         let response = reqwest::get(format!("{}{path}", self.emulator_url)).await.expect("an answer of the emulator");
         response.json().await.expect("an answer in JSON")
@@ -252,13 +251,13 @@ impl Person {
         answer["AuthenticationResult"].clone()
     }
 
-    /// Fetches an access token, which says what its bearer may do, not who the
-    /// bearer is.
+    /// Fetches an access token. The API refuses it: an access token says what its
+    /// bearer may do, but the API must know who the bearer is.
     pub async fn access_token(&self) -> String {
         self.tokens().await["AccessToken"].as_str().expect("an access token").to_owned()
     }
 
-    /// The ID token with a signature that the user pool has not made.
+    /// The ID token with an invalid signature.
     pub fn forged_token(&self) -> String {
         let token = self.token.as_deref().expect("a token");
         let (rest, _) = token.rsplit_once('.').expect("a token of three parts");
@@ -349,7 +348,8 @@ impl Answer {
         self.json()
     }
 
-    /// Asserts that the answer is this problem document. Returns the document.
+    /// Asserts that the response is a problem document with this status and code.
+    /// Returns the document.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);

@@ -20,13 +20,14 @@ pub struct Processes {
 pub struct Process {
     /// The function's short name.
     pub function: String,
-    /// Refers to this process alone, also when the system uses its id again.
+    /// A pidfd: it refers to this process even if the system gives the process's id
+    /// to another process.
     handle: OwnedFd,
 }
 
 impl Processes {
-    /// Reads the emulator's process id from `emulator.json`, which lies beside the
-    /// file that describes the stack.
+    /// Reads the emulator's process id from `emulator.json`, which is in the same
+    /// folder as the file that describes the stack.
     pub fn of(stack: &Stack) -> Self {
         let file = Path::new(&stack_file()).with_file_name("emulator.json");
         let text = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -47,8 +48,9 @@ impl Processes {
     }
 
     fn function_process(&self, id: i32) -> Option<Process> {
-        // The handle is opened before anything is read about the process, so that
-        // a later kill reaches the process that was examined, or no process.
+        // The handle is opened before the process is examined. If another process gets
+        // the id in between, the handle still refers to the old process, and a kill
+        // through the handle fails.
         let handle = pidfd_open(Pid::from_raw(id)?, PidfdFlags::empty()).ok()?;
         if fs::read_to_string(format!("/proc/{id}/comm")).ok()?.trim() != "bootstrap" || !self.is_below_emulator(id) {
             return None;
@@ -72,8 +74,8 @@ impl Process {
     }
 }
 
-/// The parent of a process, and the time at which the process started, in the
-/// kernel's ticks.
+/// The id of a process's parent, and the time at which the process started, in the
+/// kernel's clock ticks.
 fn stat(id: i32) -> Option<(i32, u64)> {
     let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The line is `pid (name) state parent … start time …`. The name may contain

@@ -1,4 +1,4 @@
-//! The deployed queues, seen and changed with an operator's rights.
+//! The deployed queues, which the tests read and change with an operator's rights.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Steps that tests of several areas share: opening the shop, selling a product,
-//! placing, reading and cancelling an order.
+//! Actions that several tests share: to open the shop, to add a product, and to place,
+//! read and cancel an order.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{Answer, Person, Stack, eventually};
 
-/// A stack with an administrator.
+/// A stack, and an administrator who is signed in.
 pub struct Shop {
     pub stack: Stack,
     pub admin: Person,
@@ -31,7 +31,7 @@ impl Shop {
         (shop, ada)
     }
 
-    /// Adds a product with this unit price and stock. Returns its id.
+    /// Adds a product with this unit price and stock. Returns the product's id.
     pub async fn product(&self, price: &str, stock: u32) -> String {
         let price: Value = serde_json::from_str(price).unwrap();
         let body = json!({ "name": "Teapot", "description": "Short and stout.", "price": price, "stock": stock });
@@ -57,7 +57,7 @@ impl Person {
         self.try_place_with_key(lines, payment_method, key).await.expect("an answer")
     }
 
-    /// Places an order with an idempotency key. Returns an error if no answer
+    /// Places an order with an idempotency key. Returns an error if no response
     /// arrives.
     pub async fn try_place_with_key(
         &self,

@@ -1,5 +1,4 @@
-//! Requests to AWS that a test signs itself: with the credentials of a
-//! function's role.
+//! Requests to AWS that a test signs with the credentials of a function's role.
 
 use std::time::SystemTime;
 
@@ -33,10 +32,11 @@ pub struct Signer {
 }
 
 impl Stack {
-    /// Signs as the role of a function, which is named by its short name.
+    /// Returns a signer with the credentials of a function's role. `function` is the
+    /// function's short name.
     ///
-    /// Only Lambda may assume these roles. The emulator treats its root user as
-    /// any AWS service, so it issues the credentials that a function runs with.
+    /// Only Lambda may assume a function's role. The emulator's root user may do what
+    /// every AWS service may do, so the emulator gives it the role's credentials.
     pub async fn role_of(&self, function: &str) -> Signer {
         let role = self.role_arn(function).await;
         let assumed = self.aws(&["sts", "assume-role", "--role-arn", &role, "--role-session-name", "tests"]).await;
@@ -59,7 +59,7 @@ impl Stack {
 }
 
 impl Signer {
-    /// Signs and sends a request. Returns the status and the body of the answer.
+    /// Signs and sends a request. Returns the status and the body of the response.
     pub async fn send(&self, request: &UnsignedRequest) -> (u16, String) {
         let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder()

@@ -1,5 +1,5 @@
-//! The three ways to run the shop give the same answers to the same requests.
-//! The requests and the answers are in `src/conformance.rs`.
+//! The three ways to run the shop give the same responses to the same requests.
+//! `src/conformance.rs` contains the requests and the responses.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use stack_tests::{
     shop::Shop,
 };
 
-/// The address at which a way to run the shop has been started.
+/// The address of a tool that runs the shop, from an environment variable.
 fn address(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set; `make test` starts the tool and sets it"))
 }
@@ -59,14 +59,14 @@ fn case_names_are_unique_and_each_listed_difference_differs_and_has_a_reason() {
     }
 }
 
-/// Places an order at the address `base`. The deployed worker and the deployed
-/// notifier do the rest.
+/// Places an order at the address `base`, and waits until the deployed worker has
+/// finished the order and the deployed notifier has sent an e-mail about it.
 async fn assert_order_is_finished(base: &str) {
     let shop = Shop::on(Stack { api_url: base.to_owned(), ..Stack::deployed() }).await;
     let ada = shop.stack.customer("Ada").await;
     let teapot = shop.product("19.99", 3).await;
-    // The answer may be 201 or 202: where each function is a container that has
-    // to start, the time of the request may be over before the order is decided.
+    // The response may be 201 or 202: `sam local` first starts a container for each
+    // function, so the time for the request may be over before the order is decided.
     let placed = ada.place_with_key(&[(&teapot, 1)], "tok_accepted", &ada.email).await.expect_success();
     let id = placed["id"].as_str().unwrap();
     ada.order_with_status(id, "DONE").await;

@@ -1,5 +1,5 @@
-//! Messages that cannot be handled: they reach the dead-letter queue alone, and
-//! `make redrive` sends them again.
+//! Messages that cannot be handled reach the dead-letter queue, without the other
+//! messages of their batch. `make redrive` sends dead letters again.
 
 use std::{panic::AssertUnwindSafe, path::Path, time::Duration};
 
@@ -9,15 +9,15 @@ use stack_tests::{Person, Stack, eventually, queue::Queue};
 use tokio::{process::Command, sync::Mutex};
 use uuid::Uuid;
 
-/// Held by the one test that runs: each test changes queue and account settings
-/// that the other test relies on.
+/// The tests hold this lock, so that they run one after the other: each test changes
+/// settings of the queue or of the account that the other test relies on.
 static SETTINGS: Mutex<()> = Mutex::const_new(());
-/// The pause between two deliveries of a message. A message is dead after five
-/// deliveries, so a short pause keeps the tests short.
+/// The pause between two deliveries of a message. A message becomes a dead letter after
+/// five deliveries, so a short pause keeps the tests short.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An order's id and a refund event about the order, addressed to a person.
-/// The order does not exist.
+/// Returns the id of an order that does not exist, and an event about a refund for this
+/// order. A person is the recipient of the event's message.
 fn refund_event(person: &Person) -> (String, String) {
     let kind = "PaymentRefunded";
     let order = format!("ord_{}", Uuid::new_v4());
@@ -38,8 +38,9 @@ async fn mails_about(stack: &Stack, person: &Person, order: &str) -> usize {
     mails.iter().filter(|mail| mail["Subject"].as_str().is_some_and(|subject| subject.contains(order))).count()
 }
 
-/// SES keeps new accounts in a sandbox, in which only verified addresses get
-/// mail. Puts the account into the sandbox, or takes the account out of it.
+/// Puts the account into SES's sandbox, or takes the account out of the sandbox. SES
+/// keeps new accounts there, and refuses to send e-mails to addresses that are not
+/// verified.
 async fn set_mail_sandbox(stack: &Stack, is_in_sandbox: bool) {
     let access = if is_in_sandbox { "--no-production-access-enabled" } else { "--production-access-enabled" };
     let details = ["--mail-type", "TRANSACTIONAL", "--website-url", "https://holdfast.example"];
@@ -59,8 +60,8 @@ async fn redrive() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut make = Command::new("make");
     make.args(["--silent", "redrive"]).current_dir(root);
-    // With the variables that Cargo has set for this test, Cargo would compile
-    // everything again.
+    // Cargo has set these variables for this test. If `make` passed them on to
+    // another Cargo, that Cargo would compile everything again.
     let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_"];
     for (name, _) in std::env::vars().filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
         make.env_remove(name);
@@ -71,7 +72,7 @@ async fn redrive() -> String {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_an_event_reaches_the_dead_letter_queue_alone_and_the_other_messages_are_sent() {
+async fn a_malformed_message_reaches_the_dead_letter_queue_and_the_other_messages_of_its_batch_are_handled() {
     let _settings = SETTINGS.lock().await;
     let stack = Stack::deployed();
     let (queue, dead_letters) = (stack.queue("order_events").await, stack.queue("dead_letter").await);
@@ -100,7 +101,7 @@ async fn a_dead_letter_that_is_redriven_twice_is_sent_once() {
     let (order, letter) = refund_event(&ada);
     let usual = queue.set_visibility_timeout(VISIBILITY_TIMEOUT).await;
 
-    // The e-mail is refused until the event is a dead letter.
+    // SES refuses the e-mail until the event is a dead letter.
     set_mail_sandbox(&stack, true).await;
     queue.send(&[&letter]).await;
     let is_dead = AssertUnwindSafe(eventually("the event in the dead-letter queue", || is_in(&dead_letters, &letter)));
@@ -109,15 +110,16 @@ async fn a_dead_letter_that_is_redriven_twice_is_sent_once() {
     assert!(is_dead.is_ok());
     assert_eq!(mails_about(&stack, &ada, &order).await, 0);
 
-    // A redrive that is killed between its send and its deletion leaves the event
-    // in both queues. The test sends the event as such a redrive would have.
+    // A redrive sends the event to the queue, and then deletes the event from the
+    // dead-letter queue. If the redrive is killed in between, the event is in both
+    // queues. The test causes the same state: it sends the event itself.
     queue.send(&[&letter]).await;
     let (first, second) = tokio::join!(redrive(), redrive());
     assert!(first.contains("moved") || second.contains("moved"), "{first}{second}");
     assert!(is_in(&dead_letters, &letter).await.is_none());
     eventually("the event to leave the queue", || is_not_in(&queue, &letter)).await;
     assert_eq!(mails_about(&stack, &ada, &order).await, 1);
-    // The text message was sent at the first delivery, and is not repeated.
+    // The text message was sent at the first delivery, and not again.
     assert_eq!(stack.text_messages(&ada.phone).await.len(), 1);
     queue.set_visibility_timeout(usual).await;
 }

@@ -1,5 +1,5 @@
-//! The deployed gateway: the requests that it refuses before it invokes a
-//! function, and odd requests that it passes on unchanged.
+//! Tests of the deployed gateway: of requests that the gateway refuses before it
+//! invokes a function, and of odd requests that it passes on unchanged.
 
 use std::{
     collections::BTreeSet,
@@ -90,7 +90,7 @@ async fn a_preflight_request_from_another_origin_is_not_allowed() {
 }
 
 /// Sends a request that no HTTP client would send. Returns the status and the
-/// whole text of the answer.
+/// whole text of the response.
 fn send_bytes(stack: &Stack, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let api: http::Uri = stack.api_url.parse().expect("an address");
     let authority = api.authority().expect("a host");
@@ -114,7 +114,7 @@ async fn control_characters_in_a_header_do_not_cause_a_server_error() {
     let stack = Stack::deployed();
     for value in ["\u{1}", "a\u{7f}b", "\u{1b}[0m"] {
         let (status, answer) = send_bytes(&stack, "GET", "/products", &format!("x-thing: {value}\r\n"), "");
-        // A gateway may refuse the request itself.
+        // The function answers 200. A gateway may refuse the request with 400.
         assert!([200, 400].contains(&status), "{value:?}: {answer}");
     }
 }
@@ -128,7 +128,7 @@ async fn a_path_that_ends_in_an_escaped_delimiter_reaches_no_resource() {
         for method in ["GET", "DELETE"] {
             let path = format!("/users/{}{ending}", ada.id);
             let (status, answer) = send_bytes(&stack, method, &path, &authorization, "");
-            // 403 and 404 may be the gateway's own answers to a path without a route.
+            // 403 and 404 may come from the gateway, which finds no route for the path.
             assert!([400, 403, 404, 422].contains(&status), "{method} {path}: {answer}");
         }
     }
@@ -172,7 +172,8 @@ async fn a_token_for_another_client_of_the_user_pool_is_refused() {
     let of_pool = ["--user-pool-id", &stack.user_pool_id, "--query", "UserPoolClient.ClientId"];
     let client_id = stack.aws(&[&create[..], &flows, &of_pool].concat()).await.trim().to_owned();
     let other = Stack { client_id, ..stack };
-    // The user pool has signed the token, and the gateway accepts it.
+    // The user pool has signed the token, so the gateway accepts it. The function
+    // refuses it, because the token's audience is another client.
     let ada = other.signed_in("Ada").await;
     ada.get("/orders").await.expect_problem(401, "unauthenticated");
 }

@@ -9,7 +9,7 @@ use stack_tests::shop::Shop;
 const FUNCTIONS: [&str; 6] = ["users", "products", "orders", "order-worker", "payments", "notifications"];
 
 #[tokio::test]
-async fn no_log_line_contains_a_name_an_address_a_token_or_a_payment_method() {
+async fn no_log_line_contains_a_name_an_e_mail_address_a_phone_number_a_token_or_a_payment_method() {
     let shop = Shop::open().await;
     let stack = &shop.stack;
     let customer = stack.customer("Unmistakable").await;

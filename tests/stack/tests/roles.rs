@@ -12,12 +12,12 @@ use stack_tests::{
 };
 use tokio::sync::Mutex;
 
-/// Held by the one test that runs: one test removes statements that the other
-/// test counts.
+/// The tests hold this lock, so that they run one after the other: one test removes
+/// policy statements that the other test checks.
 static POLICIES: Mutex<()> = Mutex::const_new(());
 
-/// The requests that each function may send. Every other request of [`attempts`]
-/// is refused.
+/// The requests that each function may send. Every other request in [`attempts`]
+/// must be refused.
 const ALLOWED: [(&str, &[&str]); 6] = [
     (
         "users",
@@ -116,21 +116,22 @@ async fn each_role_allows_the_requests_of_its_function_and_no_other_requests() {
     }
 }
 
-/// Sends a request, and returns whether the role allows it. An allowed request
-/// changes nothing, because it names something that doesn't exist or is invalid
-/// in another way. AWS checks the rights first.
+/// Sends a request, and returns whether the role allows it. The request changes
+/// nothing even if it is allowed: it names something that doesn't exist, or is invalid
+/// in another way. AWS checks the role's rights before it finds out.
 async fn is_allowed(role: &Signer, request: &UnsignedRequest) -> bool {
     let (status, text) = role.send(request).await;
     let is_denial = ["AccessDenied", "AuthorizationError", "not authorized"].iter().any(|word| text.contains(word));
-    // If the credentials were unknown, every request would be refused.
+    // If AWS didn't know the credentials, it would refuse every request, and the test
+    // would prove nothing.
     let is_unknown = ["Signature", "security token", "UnrecognizedClient"].iter().any(|word| text.contains(word));
     assert!(!is_unknown && status < 500, "{request:?}: {status} {text}");
     !is_denial
 }
 
-/// All requests that are tried with each role, by name. The stream and the logs
-/// are missing: the emulator gives them other names than AWS, and so refuses them
-/// to every role.
+/// All requests that are tried with each role, by name. Requests to the stream and
+/// the logs are missing: their names on the emulator differ from their names on AWS,
+/// so the emulator refuses such requests to every role.
 async fn attempts(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
     let mut attempts = Vec::new();
     let indexes =
@@ -198,8 +199,8 @@ fn on_queue(url: &str) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// A request to each route between services. The services refuse the requests as
-/// invalid.
+/// A request to each route between services. The request is invalid, so the service
+/// refuses it even if the role allows it.
 fn internal_routes(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
     let routes = [
         ("POST", "/users/{id}/validate"),
@@ -301,8 +302,9 @@ fn json_request(stack: &Stack, service: &'static str, prefix: &str, operation: &
     }
 }
 
-/// Removes some statements, one at a time: each statement is needed, and without
-/// it orders wait, but nothing worse happens.
+/// Removes some policy statements, one at a time. Without the statement, reads are
+/// refused with 503, or orders wait. When the statement is back, reads succeed and
+/// orders are finished.
 #[tokio::test]
 async fn a_function_without_one_of_its_rights_fails_and_recovers_when_the_right_is_back() {
     let _policies = POLICIES.lock().await;

@@ -1,4 +1,4 @@
-//! The services accept exactly the requests that the document allows.
+//! The services accept exactly the requests that the OpenAPI document allows.
 
 use std::str::FromStr;
 
@@ -11,7 +11,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::checker::{Checker, Operation};
 
-/// Characters that rules about texts treat differently.
+/// Characters that the services' rules for texts treat differently: letters,
+/// delimiters, spaces, control characters and invisible characters.
 const SPECIAL_CHARACTERS: &[char] = &[
     'a', 'Z', '5', '_', '-', '.', ' ', '"', '\\', '[', ']', '!', '~', 'é', '😀', '\0', '\t', '\n', '\r', '\u{7F}',
     '\u{85}', '\u{9F}', '\u{A0}', '\u{1680}', '\u{2009}', '\u{2028}', '\u{202A}', '\u{202E}', '\u{202F}', '\u{205F}',
@@ -61,7 +62,8 @@ fn assert_schema<T: FromStr + ToSchema>(pattern: &str, allows: SchemaAllows) {
     assert_eq!(description.contains(BEYOND_THE_PATTERN), allows == SchemaAllows::MoreTexts, "{}", T::name());
     let validator = jsonschema::draft202012::new(&schema).unwrap();
     let (mut accepted, mut refused) = (0, 0);
-    // The seed is fixed, because with another seed too few texts might be accepted.
+    // The seed is fixed: with another seed, the parser might accept too few texts for
+    // the assertion below.
     let mut runner = TestRunner::deterministic();
     for _ in 0..500 {
         let text = texts.new_tree(&mut runner).unwrap().current();
@@ -167,8 +169,8 @@ fn values(person: &Caller) -> Vec<Value> {
     values
 }
 
-/// All copies of `good` in which one place has another value, is missing, or is
-/// added.
+/// All copies of `good` with one change: one value is replaced, one member is
+/// missing, or one unknown member is added.
 fn variations(good: &Value, values: &[Value]) -> Vec<Value> {
     let mut all = vec![good.clone()];
     match good {
@@ -212,8 +214,8 @@ async fn is_accepted(
     let answer = world.send_with(person, operation.method.clone(), path, Some(body.clone()), &headers).await;
     let problem = answer.json();
     let is_malformed = problem["code"] == "invalid_request" || answer.status == StatusCode::BAD_REQUEST;
-    // A schema can express neither whose address or id it is, nor the number of
-    // decimals.
+    // A schema cannot express that an e-mail address or id must be the caller's own,
+    // or how many decimals a price may have.
     let details =
         problem["errors"].as_array().into_iter().flatten().map(|error| error["detail"].as_str().unwrap_or_default());
     let is_number = body["price"].is_number();

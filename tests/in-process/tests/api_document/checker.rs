@@ -1,5 +1,5 @@
-//! Compares answers of the services with the document, and records which of the
-//! documented answers were given.
+//! Compares the services' responses with the OpenAPI document, and records which of
+//! the documented responses the services have given.
 
 use std::{
     collections::BTreeSet,
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use crate::generation;
 
-/// An operation's id, a status, and a problem's code; the code is empty if the answer
-/// is not a problem.
+/// An operation's id, a response's status, and the code of the problem document. The
+/// code is empty if the response is not a problem document.
 pub type AnswerKind = (String, u16, String);
 
 pub struct Checker {
     document: Value,
-    /// The kinds of answers that were given.
+    /// The kinds of responses that the services have given.
     seen: Mutex<BTreeSet<AnswerKind>>,
 }
 
@@ -89,7 +89,7 @@ impl Checker {
         }
     }
 
-    /// Sends a request, and asserts that the document describes the answer.
+    /// Sends a request, and asserts that the document describes the response.
     pub async fn send(&self, world: &World, id: &str, person: &Caller, request: Request<axum::body::Body>) -> Answer {
         let operation = self.operation(id);
         let path = request.uri().path().to_owned();
@@ -102,7 +102,7 @@ impl Checker {
         answer
     }
 
-    /// Asserts that the document describes the answer to an operation.
+    /// Asserts that the document describes this response to the operation.
     pub fn check(&self, operation: &Operation<'_>, answer: &Answer) {
         let Operation { id, details, .. } = operation;
         let status = answer.status.as_u16();
@@ -132,7 +132,7 @@ impl Checker {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(((*id).to_owned(), status, code));
     }
 
-    /// The documented kinds of answers that were not given.
+    /// The documented kinds of responses that the services have not given.
     pub fn unseen(&self) -> BTreeSet<AnswerKind> {
         let mut documented = BTreeSet::new();
         for operation in self.operations() {

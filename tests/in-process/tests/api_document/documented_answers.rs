@@ -1,5 +1,5 @@
-//! The services give only documented answers, and every documented answer can be
-//! provoked.
+//! The services give only responses that the OpenAPI document describes, and some
+//! request causes each response that the document describes.
 
 use std::time::Duration;
 
@@ -11,14 +11,21 @@ use serde_json::{Value, json};
 
 use crate::checker::{Checker, Operation};
 
-/// The problems that no request of this test can cause: an error in the code, the
-/// gateway's limits, a path that the gateway has decoded to an invalid path, and a
-/// user who is changed by others three times within one request.
-const NOT_PROVOKED: [&str; 4] = ["internal_error", "too_many_requests", "no_such_route", "changed_meanwhile"];
+/// The codes of problems that no request of this test can cause.
+const NOT_PROVOKED: [&str; 4] = [
+    // Caused by a mistake in the code.
+    "internal_error",
+    // Caused by the gateway's limits.
+    "too_many_requests",
+    // Caused by a path that is invalid after the gateway has decoded it.
+    "no_such_route",
+    // Caused by other requests that change a user three times within one request.
+    "changed_meanwhile",
+];
 
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A world whose answers are all compared with the document.
+/// A world in which each response is compared with the OpenAPI document.
 struct CheckedWorld {
     world: World,
     checker: Checker,
@@ -234,8 +241,8 @@ trait RepeatedProblem {
 }
 
 impl RepeatedProblem for Answer {
-    /// Asserts the status and the code, but not that the problem's `instance` is this
-    /// request: a repeated problem names the request that caused it.
+    /// Asserts the status and the code. Doesn't assert that `instance` names this
+    /// request: if a request is repeated, the problem document names the first request.
     #[track_caller]
     fn expect_problem_of_first_request(&self, status: u16, code: &str) {
         assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)), "{}", self.text);
@@ -255,7 +262,8 @@ async fn health(checked: &CheckedWorld) {
     }
 }
 
-/// Invalid requests, which every operation of a kind must refuse in the same way.
+/// Sends the same mistakes to every operation. All operations must refuse a mistake
+/// in the same way.
 async fn bad_requests(checked: &CheckedWorld) {
     let (admin, ada) = (Caller::admin(), Caller::named("Ada"));
     let json = ("content-type", "application/json");
@@ -284,8 +292,8 @@ async fn bad_requests(checked: &CheckedWorld) {
             assert!(bad.contains(&"id".to_owned()), "{bad:?}");
             assert_eq!(bad.contains(&"no_such_member".to_owned()), operation.body().is_some(), "{id}: {bad:?}");
         }
-        // Unknown parameters are refused before anything is done: a client that sends
-        // `dry_run=true` wants no effect.
+        // A request with unknown parameters is refused before it has an effect: a client
+        // that sends `dry_run=true` expects that nothing is changed.
         let answer = checked.send(id, &admin, &format!("{path}?dry_run=true&no_such=1"), "{}", &[json, matching]).await;
         let bad = answer.bad_fields();
         assert!(["dry_run", "no_such"].iter().all(|name| bad.contains(&name.to_string())), "{id}: {bad:?}");
@@ -311,7 +319,8 @@ async fn bad_requests(checked: &CheckedWorld) {
     }
 }
 
-/// Tables that don't answer, tables that are throttled, and tables with contention.
+/// Sends requests while the tables don't answer, while they are throttled, and while
+/// they report contention.
 async fn failing_tables(checked: &CheckedWorld) {
     const TABLES: [&str; 5] = ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable"];
     let (admin, ada) = (Caller::admin(), checked.customer("Unlucky Ada").await);
@@ -334,7 +343,8 @@ async fn failing_tables(checked: &CheckedWorld) {
             "changeUser" | "changeProduct" => json!({ "name": "Another" }),
             _ => json!({}),
         };
-        // Only with an idempotency key can a creation meet contention.
+        // A request that creates something can meet contention only if it has an
+        // idempotency key.
         let headers = [json, ("if-match", "*"), ("idempotency-key", "of-its-own")];
         checked.send(operation.id, &admin, &path, body.to_string(), &headers).await
     };

@@ -1,8 +1,8 @@
 //! A repeated request is recognised by an idempotency key or an id. If any member of
 //! the repeat has another value, the repeat is refused as a different request.
 //!
-//! The document lists the members of each request, so a test fails when a new
-//! member has no value here.
+//! The OpenAPI document lists the members of each request body. If a member is added
+//! there, a test fails until the test's own request contains the member.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,8 @@ use crate::checker::Checker;
 
 /// Members that may differ in a repeat, and the reason.
 const IGNORED: [(&str, &str); 1] = [
-    // The user can only be the caller, and a key belongs to its caller.
+    // `user_id` must be the caller's own id, and each caller has separate idempotency
+    // keys. So two valid requests with one key never differ in `user_id`.
     ("placeOrder", "/user_id"),
 ];
 
@@ -88,17 +89,18 @@ async fn a_repeated_stock_adjustment_is_refused_if_any_member_differs() {
     }
 }
 
-/// Requests between services are recognised by the order's id.
+/// A service recognises a repeated request of another service by the order's id.
 #[tokio::test]
 async fn a_repeat_between_services_for_the_same_order_is_refused_if_any_member_differs() {
-    // A customer may change the name between two attempts, and still pays once.
+    // The customer may change the name in the profile between two attempts to charge
+    // for an order. The second attempt is still a repeat, so the customer pays once.
     const IGNORED: [(&str, &str); 1] = [("/payments", "/recipient/")];
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let mug = world.product("19.99", 5).await;
     world.post(&ada, "/orders", order_request(&[(&mug, 2)], "tok_accepted")).await.expect(StatusCode::CREATED);
     let mut paths = BTreeSet::new();
-    // The validation of a user does not belong to an order.
+    // A request to validate a user does not name an order.
     let belongs_to_order = |path: &str| !path.ends_with("/validate");
     let exchanges = world.cloud.exchanges().into_iter();
     for exchange in exchanges.filter(|exchange| exchange.method == Method::POST && belongs_to_order(&exchange.path)) {
@@ -134,7 +136,7 @@ fn members(value: &Value, at: &str) -> BTreeSet<String> {
     }
 }
 
-/// The paths of all members that a schema describes, in the same form.
+/// The paths of all members that a schema describes, in the form of [`members`].
 fn members_of_schema(schema: &Value, document: &Value, at: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     if let Some(name) = schema["$ref"].as_str() {

@@ -35,8 +35,8 @@ pub fn routes() -> BTreeSet<Route> {
         .collect()
 }
 
-/// The gateway's own answers: the type of the gateway response, the status and the
-/// body.
+/// The responses that the gateway itself gives: the type, the status and the body of
+/// each.
 pub fn own_answers() -> Vec<(String, u16, Value)> {
     let template = Template::read();
     let responses = property(&template, "GatewayResponses");

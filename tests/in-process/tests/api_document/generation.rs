@@ -1,4 +1,4 @@
-//! Generates the API's document from the parts that the services describe.
+//! Generates the OpenAPI document. Each service's code describes a part of it.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,9 @@ after an error, the header `Retry-After` says after how many seconds.
 
 Every answer of a service has `Cache-Control: no-store`. `Location` is relative to the request's address.";
 
-/// Links from an operation that creates something: the operation, an operation on
-/// the created resource, and the member of the answer that contains the id.
+/// Links between operations. Each row names an operation that creates a resource, an
+/// operation on the created resource, and the member of the first operation's response
+/// that contains the id for the second operation.
 const LINKS: [(&str, &str, &str); 9] = [
     ("createProduct", "getProduct", "id"),
     ("createProduct", "changeProduct", "id"),
@@ -64,7 +65,7 @@ pub fn yaml() -> String {
     HEAD.to_owned() + &serde_yaml_ng::to_string(&document()).expect("the document can be written as YAML")
 }
 
-/// The part of each service.
+/// The parts of the document that the services describe.
 pub fn parts() -> [OpenApi; 5] {
     [
         products::handlers::api(),
@@ -152,10 +153,11 @@ fn responses(document: &mut OpenApi) -> impl Iterator<Item = (&str, &mut RefOr<R
     })
 }
 
-/// Adds what all responses have in common.
+/// Adds the header `x-request-id`, and marks the headers of a successful response as
+/// required.
 fn complete((status, response): (&str, &mut RefOr<Response>)) {
     let RefOr::T(response) = response else { return };
-    // A header that a success has is always present.
+    // Every successful response has all headers that are documented for it.
     for header in response.headers.values_mut().filter(|_| status.starts_with('2')) {
         if let RefOr::T(header) = header {
             header.extensions = Some(Extensions::from_iter([("required", true)]));
@@ -179,8 +181,8 @@ fn link(operation: &mut Operation) {
     }
 }
 
-/// Moves each response that several operations have in common into the shared
-/// components, under the name of its problem.
+/// Moves each problem response that several operations have in common into the shared
+/// components.
 fn share_responses(document: &mut OpenApi) {
     let mut shared = BTreeMap::<String, Vec<Response>>::new();
     for (_, response) in responses(document) {
@@ -203,8 +205,8 @@ fn share_responses(document: &mut OpenApi) {
     components.responses.extend(shared.into_iter().filter_map(|(name, mut same)| Some((name, same.pop()?.into()))));
 }
 
-/// The name of a response, made of the codes of its problems: `Forbidden`,
-/// `MalformedJsonUnreadableBody`.
+/// The name of a problem response, which is made of all codes that the response can
+/// have: `Forbidden`, or `MalformedJsonUnreadableBody`. `None` for other responses.
 fn name_of(response: &Response) -> Option<String> {
     let response = serde_json::to_value(response).ok()?;
     let problem = &response["content"][problem::CONTENT_TYPE]["schema"];

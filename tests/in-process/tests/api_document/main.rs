@@ -1,6 +1,6 @@
-//! The API's document, `docs/openapi.yaml`: it is generated from the code, it has
-//! the routes of the gateway, and the services accept exactly the requests and
-//! give exactly the answers that it describes.
+//! Tests of the OpenAPI document, `docs/openapi.yaml`: the document is generated from
+//! the code and has the gateway's routes, and the services accept exactly the requests
+//! and give exactly the responses that the document describes.
 
 mod accepted_requests;
 mod checker;
@@ -39,7 +39,7 @@ fn the_committed_document_is_the_one_that_the_code_generates() {
 }
 
 #[test]
-fn it_has_the_public_apis_routes_and_requires_a_token_where_the_gateway_does() {
+fn the_document_has_the_public_apis_routes_and_requires_a_token_where_the_gateway_does() {
     let checker = Checker::new();
     let documented: BTreeSet<_> = checker
         .operations()
@@ -67,8 +67,7 @@ async fn the_services_serve_each_operation_and_refuse_other_methods() {
         let request = Request::builder().method(&operation.method).uri(&path).body(String::new().into()).unwrap();
         let answer = world.send_raw(&Caller::admin(), request).await;
         assert!(!["no_such_route", "method_not_allowed"].contains(&code(&answer.json())), "{}", answer.text);
-        // The other methods are tried with PUT, because some paths have further
-        // methods on the internal API.
+        // No path has the method PUT, neither on the public nor on the internal API.
         let request = Request::builder().method("PUT").uri(&path).body(String::new().into()).unwrap();
         let answer = world.send_raw(&Caller::admin(), request).await;
         answer.expect_problem(StatusCode::METHOD_NOT_ALLOWED.as_u16(), "method_not_allowed");
@@ -81,7 +80,7 @@ fn code(problem: &Value) -> &str {
 }
 
 #[test]
-fn it_describes_the_gateways_own_answers() {
+fn the_document_describes_the_gateways_own_responses() {
     let checker = Checker::new();
     let responses = gateway::own_answers();
     assert!(responses.len() >= 5, "the template's gateway responses were not found");
@@ -91,9 +90,11 @@ fn it_describes_the_gateways_own_answers() {
                 "UNAUTHORIZED" => operation.needs_token(checker.document()),
                 "REQUEST_TOO_LARGE" => operation.body().is_some(),
                 "THROTTLED" | "DEFAULT_5XX" => true,
-                // The authorizer denies no valid token, and an unknown route is not an
+                // The authorizer gives a valid token access to every operation.
+                "ACCESS_DENIED" => false,
+                // This is the response to a request for an unknown route, which is not an
                 // operation.
-                "ACCESS_DENIED" | "MISSING_AUTHENTICATION_TOKEN" => false,
+                "MISSING_AUTHENTICATION_TOKEN" => false,
                 other => panic!("decide here which operations must document {other}"),
             };
             if applies {
@@ -107,7 +108,7 @@ fn it_describes_the_gateways_own_answers() {
 }
 
 #[test]
-fn every_reference_in_it_has_a_target() {
+fn every_reference_in_the_document_has_a_target() {
     let text = generation::yaml();
     let checker = Checker::new();
     let references = text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("$ref: '#"));
@@ -119,7 +120,7 @@ fn every_reference_in_it_has_a_target() {
 }
 
 #[test]
-fn its_examples_match_their_schemas() {
+fn the_documents_examples_match_their_schemas() {
     fn walk(checker: &Checker, part: &Value, checked: &mut usize) {
         let examples = match part["examples"].as_array() {
             Some(examples) => examples.iter().map(|example| (part, example)).collect(),
@@ -147,8 +148,8 @@ fn its_examples_match_their_schemas() {
     assert!(checked > 30, "{checked}");
 }
 
-/// Client generators make a class of each schema with members, and invent a name
-/// for a class whose schema has no name.
+/// A client generator makes a class of each schema that has members. If such a schema
+/// has no name, the generator invents a name for the class.
 #[test]
 fn every_schema_with_members_has_a_name_and_every_refusal_is_a_problem() {
     fn has_unnamed_part(schema: &Value) -> bool {
@@ -176,9 +177,10 @@ fn every_schema_with_members_has_a_name_and_every_refusal_is_a_problem() {
     assert!(refusals > 100, "{refusals}");
 }
 
-/// A validator that divides floats finds that 19.99 is not a multiple of 0.01.
+/// Some validators divide floating-point numbers, and so find that 19.99 is not a
+/// multiple of 0.01. With whole numbers they make no such mistake.
 #[test]
-fn it_requires_only_multiples_of_whole_numbers() {
+fn the_document_requires_only_multiples_of_whole_numbers() {
     fn walk(part: &Value) {
         let factor = &part["multipleOf"];
         assert!(factor.is_null() || factor.is_u64(), "multiples of {factor}");

@@ -1,5 +1,5 @@
-//! The promises that must hold when all is quiet: stock, money, answers, keys,
-//! messages and dead letters.
+//! Checks the promises that must hold after recovery: about stock, money, responses,
+//! idempotency keys, messages and dead letters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,19 +21,19 @@ const TRANSITIONS: [(&str, &str); 7] = [
     // The creation of the order.
     ("", "PENDING"),
 ];
-/// The time after which an undecided order is cancelled.
+/// The time after which the worker cancels an order that is still undecided.
 const DECISION_LIMIT: SignedDuration = SignedDuration::from_mins(2);
-/// The number of events that a notifier handles at the same time. When it is
-/// killed, at most this number of messages are sent once more.
+/// The number of events that a notifier handles at the same time. If a notifier is
+/// killed, at most this number of messages are sent twice.
 const NOTIFIER_CONCURRENCY: usize = 4;
 
 /// The results of all checks.
 pub struct Report {
     /// The number of orders in each state.
     pub final_states: BTreeMap<String, usize>,
-    /// For each channel, the number of messages that customers got.
+    /// For each channel, a sentence with the number of messages that customers got.
     pub messages: Vec<String>,
-    /// The promises that were broken.
+    /// A sentence for each promise that was broken.
     pub violations: Vec<String>,
 }
 
@@ -80,9 +80,9 @@ impl Checker<'_> {
         self.violations.push(violation.into());
     }
 
-    /// The initial stock is the sum of available and reserved stock, neither of
-    /// which is negative. The reserved stock is the sum of the lines of finished
-    /// orders.
+    /// Checks for each product that the available and the reserved stock are not
+    /// negative, that their sum is the initial stock, and that the reserved stock is the
+    /// sum of the quantities in orders that are `DONE`.
     async fn stock(&mut self, orders: &[Value]) {
         let items = self.chaos.stack.scan("products").await;
         let done = || orders.iter().filter(|order| order["state"] == "DONE");
@@ -105,8 +105,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The repeats of a request get one final answer, which is also the answer that
-    /// the client got before. Returns the order's id.
+    /// Checks that both repeats of a request get the same final response, and that the
+    /// client got no other final response before. Returns the order's id.
     fn answers(&mut self, answered: &AnsweredRequest, [first, second]: &[Answer; 2]) -> Option<String> {
         let key = &answered.request.key;
         if !is_decision(first) {
@@ -121,8 +121,8 @@ impl Checker<'_> {
         body["id"].as_str().or(body["order_id"].as_str()).map(str::to_owned)
     }
 
-    /// The order made allowed transitions only, its payment method is no longer
-    /// stored, and the customer paid for exactly the orders that are done.
+    /// Checks that the order made only allowed transitions, that its payment method is no
+    /// longer stored, and that the customer paid if and only if the order is `DONE`.
     fn order(&mut self, order: &Value, request: &OrderRequest) {
         let id = text(&order["id"]);
         let state = text(&order["state"]);
@@ -160,8 +160,8 @@ impl Checker<'_> {
         self.outcome(order, request);
     }
 
-    /// The order's final state follows from the request and the cancellations; the
-    /// kills only delay it. A cancelled order has a reason that fits.
+    /// Checks that the request and the customer's cancellations explain the order's final
+    /// state and its cancellation reason. Killed functions may only delay the final state.
     fn outcome(&mut self, order: &Value, request: &OrderRequest) {
         let payment_method = request.payment_method;
         let (id, state, reason) =
@@ -184,7 +184,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Each idempotency key has one order, and each order has a key.
+    /// Checks that each idempotency key names one order, and that a key names each order.
     async fn keys(&mut self, orders: &[Value]) {
         let mut items = self.chaos.stack.scan("orders").await;
         items.retain(|item| {
@@ -203,9 +203,9 @@ impl Checker<'_> {
         }
     }
 
-    /// For each event, the customer got a message on each channel. A message was
-    /// sent twice only if a notifier was killed between sending it and recording
-    /// that.
+    /// Checks that the customer got a message on each channel for each event. A message
+    /// may be sent twice only if a notifier was killed after it had sent the message and
+    /// before it had recorded this.
     async fn messages(&mut self, orders: &[Value]) {
         let (mut mails, mut texts) = (Vec::new(), Vec::new());
         for customer in &self.chaos.customers {
@@ -223,7 +223,8 @@ impl Checker<'_> {
                 due_mails.insert(format!("Your order is confirmed ({id})"));
                 due_texts.insert(("is confirmed", id));
             }
-            // A customer who got the refusal as an answer gets no message about it.
+            // If the response to the request already contained the refusal, the customer
+            // gets no message about the refusal.
             let is_known = order["is_refusal_answered"] == true && !is_confirmed;
             if order["state"] == "CANCELLED" && !is_known {
                 let is_recalled = is_confirmed || order["cancellation_reason"]["code"] == "customer_request";
@@ -257,7 +258,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The malformed message is the only dead letter.
+    /// Checks that the malformed message is the only dead letter.
     async fn dead_letters(&mut self) {
         let dead = self.chaos.own_messages(&self.chaos.dead_letters).await;
         if dead != [self.chaos.malformed_message.as_str()] {
@@ -266,7 +267,7 @@ impl Checker<'_> {
     }
 }
 
-/// Sends a request twice more. Returns the answers.
+/// Sends a request twice more. Returns the responses.
 async fn repeat_twice(chaos: &Chaos, request: &OrderRequest) -> [Answer; 2] {
     let (customer, lines) = (&chaos.customers[request.customer], request.lines());
     let place = async || customer.place_with_key(&lines, request.payment_method, &request.key).await;

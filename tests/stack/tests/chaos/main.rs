@@ -1,14 +1,15 @@
-//! The chaos test: many orders at once while functions are killed, events are
-//! delivered twice, and a malformed message is in the queue. When all is quiet,
-//! `invariants.rs` checks every promise against the tables, the provider's ledger
-//! and the messages that customers got.
+//! The chaos test places many orders at once, while it kills functions, sends events
+//! twice, and puts a malformed message into the queue. After all orders have reached
+//! a final state, `invariants.rs` checks every promise against the tables, the payment
+//! provider's ledger and the messages that customers got.
 //!
-//! The test kills processes of all functions, so nobody else can use the stack
-//! meanwhile. `HOLDFAST_ORDERS` sets the number of orders. `HOLDFAST_SEED` sets
-//! the seed of all random choices: what is ordered, killed, cancelled and sent
-//! twice. The times depend on the machine, so a run with the same seed is similar
-//! but not identical. With `HOLDFAST_CHAOS=long` the schedule alone finds open
-//! orders; otherwise the test starts sweeps.
+//! The test kills processes of all functions, so no other test may use the stack at
+//! the same time. `HOLDFAST_ORDERS` sets the number of orders. `HOLDFAST_SEED` sets
+//! the seed of all random choices: which products are ordered, which functions are
+//! killed, which orders are cancelled and which events are sent twice. The speed of
+//! the machine also has an influence, so two runs with the same seed are similar but
+//! not identical. With `HOLDFAST_CHAOS=long`, only the schedule starts the sweeps that
+//! find open orders; otherwise the test starts sweeps, too.
 
 mod invariants;
 
@@ -28,38 +29,44 @@ use stack_tests::{Answer, Person, Stack, processes::Processes, queue::Queue, sho
 use tokio::time::sleep;
 
 const CUSTOMERS: [&str; 4] = ["Ada", "Grace", "Mary", "Joan"];
-/// The unit prices of the products. 3 × 19.99 is wrong in binary floats.
+/// The unit prices of the products. Binary floating-point numbers give a wrong result
+/// for 3 × 19.99.
 const PRICES: [&str; 3] = ["19.99", "5.00", "0.07"];
 /// The number of clients that send requests at the same time.
 const CLIENTS: usize = 8;
 /// The number of tries after which a client stops repeating a request whose order
 /// is recorded and in progress.
 const MAX_TRIES: usize = 10;
-/// One of this number of orders is cancelled by its customer, on average.
+/// On average, customers cancel one order out of this number of orders.
 const ORDERS_PER_CANCELLATION: usize = 6;
-/// One event is sent twice for each this number of orders, on average.
+/// On average, the test sends one event twice for this number of orders.
 const ORDERS_PER_DUPLICATE: usize = 2;
-/// Functions are killed once for each this number of orders, on average.
+/// On average, the test kills a function once for this number of orders.
 const ORDERS_PER_KILL: usize = 2;
-/// The time limit for all clients to get their answers.
+/// The time limit within which all clients must get their responses.
 const STORM_LIMIT: Duration = Duration::from_secs(600);
-/// The time limit for recovery. The worker's longest pause is five minutes.
+/// The time limit for recovery. The worker may pause for five minutes before it tries
+/// an order again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(600);
 
 /// The settings of a run.
 struct Plan {
     orders: usize,
     seed: u64,
-    /// The schedule alone finds open orders, once a minute.
+    /// Whether only the schedule starts sweeps, once a minute. Otherwise the test starts
+    /// sweeps, too.
     is_long: bool,
 }
 
 impl Plan {
-    /// The visibility timeout of the queue of order events. It is shorter than on
-    /// AWS. Five of them are longer than the minute for which a killed notifier's
-    /// claim is held: otherwise the message would reach the dead-letter queue
-    /// before the claim ends. The timeout of a long run is longer, because a long
-    /// run may kill the notifier of one message more than once.
+    /// The visibility timeout of the queue of order events during the test, which is
+    /// shorter than on AWS.
+    ///
+    /// A killed notifier leaves a claim on its message, which lasts for a minute. Until
+    /// then, no other notifier sends the message, and each delivery fails. After five
+    /// failed deliveries the message would reach the dead-letter queue, so five timeouts
+    /// must be longer than a minute. A long run may kill the notifier of one message more
+    /// than once, so it has a longer timeout.
     fn visibility_timeout(&self) -> Duration {
         Duration::from_secs(if self.is_long { 65 } else { 20 })
     }
@@ -91,13 +98,13 @@ struct OrderRequest {
     /// Product ids and quantities.
     lines: Vec<(String, u32)>,
     payment_method: &'static str,
-    /// The time limit of the client for one answer.
+    /// The time for which the client waits for one response.
     timeout: Duration,
-    /// The client sends each request twice at the same time.
+    /// Whether the client sends each request twice at the same time.
     is_doubled: bool,
 }
 
-/// A request with the final answers that its client got.
+/// A request with the final responses that its client got.
 struct AnsweredRequest {
     request: OrderRequest,
     decisions: Vec<Answer>,
@@ -121,18 +128,18 @@ struct Chaos {
     dead_letters: Queue,
     /// The body of a message that is not an event.
     malformed_message: String,
-    /// The number of answers of each kind.
+    /// The number of responses of each kind.
     answers: RefCell<BTreeMap<String, usize>>,
-    /// The number of orders whose client is finished.
+    /// The number of orders whose requests are no longer repeated by a client.
     answered: Cell<usize>,
-    /// The number of requests for an order that wait for their answer.
+    /// The number of `POST /orders` requests that wait for their response.
     in_progress: Cell<usize>,
     /// The number of killed processes of each function.
     kills: RefCell<BTreeMap<String, usize>>,
     cancellations: RefCell<Cancellations>,
     /// The events that were seen in the queue, by id.
     seen_events: RefCell<BTreeMap<String, String>>,
-    /// The number of events that were sent once more.
+    /// The number of events that the test has sent once more.
     duplicates: Cell<usize>,
     is_storm_over: Cell<bool>,
 }
@@ -158,8 +165,8 @@ async fn every_order_reaches_a_final_state_and_every_sum_holds_while_functions_a
     println!("{}", chaos.summary(&report, storm, recovery, violations.len()));
     assert!(violations.is_empty(), "HOLDFAST_SEED={}: {violations:#?}", chaos.plan.seed);
 
-    // The run proves little unless orders ended in both ways, functions were
-    // killed and events were sent twice.
+    // The run proves little unless some orders were done and some cancelled,
+    // functions were killed, and events were sent twice.
     let states = &report.final_states;
     assert_eq!(states.values().sum::<usize>(), chaos.plan.orders);
     assert!(["DONE", "CANCELLED"].iter().all(|state| states.contains_key(*state)), "{states:?}");
@@ -222,8 +229,8 @@ impl Chaos {
         }
     }
 
-    /// Sends all orders, and meanwhile kills functions, cancels orders and sends
-    /// events twice. Returns when every client has an answer.
+    /// Places all orders, and at the same time kills functions, cancels orders and sends
+    /// events twice. Returns when no client repeats its request any more.
     async fn storm(&self) -> Vec<AnsweredRequest> {
         let mut random = Rng::with_seed(self.plan.seed);
         let requests: Vec<_> = (0..self.plan.orders).map(|number| self.random_request(&mut random, number)).collect();
@@ -242,9 +249,9 @@ impl Chaos {
         answered.into_iter().flatten().collect()
     }
 
-    /// Takes one waiting request after the other and sends it. When no request is
-    /// waiting, the storm is over, so that the clients that still wait for an answer
-    /// get it undisturbed.
+    /// Sends the waiting requests one after the other. When no request is left, sets
+    /// `is_storm_over`: nothing more is killed, so that the clients that still wait for
+    /// a response get one.
     async fn run_client(
         &self,
         waiting: &RefCell<impl Iterator<Item = OrderRequest>>,
@@ -263,10 +270,10 @@ impl Chaos {
         }
     }
 
-    /// Places an order like a well-behaved client: repeats the request while there
-    /// is no answer, or an answer that asks for another try. After
-    /// [`MAX_TRIES`] answers that the order is in progress, the client stops, as a
-    /// client would that comes back later. Returns the final answers.
+    /// Places an order as a well-behaved client does: repeats the request if no response
+    /// arrives, or if the response asks for another try. After [`MAX_TRIES`] tries, the
+    /// client also stops if the response says that the order is in progress: a real
+    /// client would ask again later. Returns the final responses.
     async fn place(&self, request: &OrderRequest, random: &mut Rng) -> Vec<Answer> {
         let mut decisions = Vec::new();
         for tries in 1.. {
@@ -301,10 +308,11 @@ impl Chaos {
     }
 
     /// Kills one process or all processes of a random function, again and again
-    /// while requests are in progress. The number of kills grows with the number of
-    /// answered orders, because on a slow machine no order would ever get an answer
-    /// otherwise. Until a request was cut off, every other kill is aimed at the
-    /// function `orders`, which chance alone may spare throughout a short run.
+    /// while requests are in progress. The number of kills is limited by the number of
+    /// finished orders: otherwise, on a slow machine, functions would be killed so often
+    /// that no order is ever finished. A short run might never kill the function `orders`
+    /// by chance. So every second kill is aimed at this function until a kill has cut off
+    /// a request.
     async fn kill_functions(&self, mut random: Rng) {
         let processes = Processes::of(&self.stack);
         let mut rounds = 0;
@@ -349,7 +357,7 @@ impl Chaos {
         }
     }
 
-    /// Sends events that are or were in the queue once more.
+    /// Records the events that are in the queue, and sends recorded events once more.
     async fn duplicate_events(&self, mut random: Rng) {
         while !self.is_storm_over.get() {
             sleep(Duration::from_millis(random.u64(20..100))).await;
@@ -373,8 +381,8 @@ impl Chaos {
         }
     }
 
-    /// The messages of this run: they contain the e-mail address of a customer of
-    /// this run.
+    /// The messages in a queue that belong to this run: they contain the e-mail address
+    /// of a customer of this run.
     async fn own_messages(&self, queue: &Queue) -> Vec<String> {
         let mut bodies = queue.bodies().await;
         bodies.retain(|body| self.customers.iter().any(|customer| body.contains(&customer.email)));
@@ -390,8 +398,8 @@ impl Chaos {
         items
     }
 
-    /// Waits until every order is in a final state and the queue is empty. Returns
-    /// the orders and messages that are left at the time limit.
+    /// Waits until every order is in a final state and the queue is empty. Returns a
+    /// violation for each order and each message that is left at the time limit.
     async fn recover(&self) -> Vec<String> {
         let began = Instant::now();
         loop {
@@ -411,13 +419,14 @@ impl Chaos {
         }
     }
 
-    /// Sends duplicates of events whose messages were sent long before, and the
-    /// malformed message beside them. Waits until the queue is empty. Returns a
-    /// violation if customers got a message again.
+    /// After recovery, sends events once more about which customers already got messages.
+    /// In a short run, also sends the malformed message. Waits until the queue is empty.
+    /// Returns a violation if customers got a message again.
     async fn send_late_duplicates(&self) -> Vec<String> {
         let began = Instant::now();
-        // The claims that killed notifiers have left are over, so no event can reach
-        // the dead-letter queue because of too many deliveries.
+        // All claims of killed notifiers have ended, so each event is handled at its
+        // first delivery. With a short timeout, the malformed message reaches the
+        // dead-letter queue sooner.
         self.events.set_visibility_timeout(Duration::from_secs(1)).await;
         let seen: Vec<_> = self.seen_events.borrow().values().take(9).cloned().collect();
         let mut bodies: Vec<_> = seen.iter().map(String::as_str).collect();
@@ -448,8 +457,8 @@ impl Chaos {
         received
     }
 
-    /// Returns whether a client got a 502: the answer to a request whose function
-    /// was killed.
+    /// Returns whether a client got a 502, which is the response if a function is killed
+    /// while it handles the request.
     fn was_cut_off(&self) -> bool {
         self.answers.borrow().contains_key("502")
     }
@@ -504,7 +513,7 @@ fn code(answer: &Answer) -> Option<String> {
     answer.json()["code"].as_str().map(str::to_owned)
 }
 
-/// Returns whether an answer is final.
+/// Returns whether a response is final.
 fn is_decision(answer: &Answer) -> bool {
     [201, 402, 409, 422].contains(&answer.status.as_u16()) && !is_in_flight(answer)
 }
