@@ -469,9 +469,9 @@ impl ScenarioRun<'_> {
             ] {
                 let matches = |event: &&Value| event["type"] == kind && order_of(event) == id;
                 let ids: BTreeSet<_> = events.iter().filter(matches).map(|event| event["id"].to_string()).collect();
-                // The customer may have been erased before the event was
-                // published. Then the event has no recipient and is not
-                // published.
+                // If the customer was erased before the order was decided, the
+                // order has no recipient, and its cancellation publishes no
+                // event.
                 let is_optional = kind == "OrderCancelled" && self.scenario.kind == ScenarioKind::Erased;
                 if ids.len() != usize::from(happened) && !(is_optional && ids.is_empty()) {
                     self.violate(format!("{kind} happened: {happened}, but {} events say so", ids.len()));

@@ -1,9 +1,9 @@
-//! Concurrent requests: whatever their interleaving, no stock is sold twice and
-//! no money is captured for nothing.
+//! Tests of concurrent requests. In whatever order their calls arrive, no stock
+//! is sold twice, and no money is kept for a cancelled order.
 //!
-//! Each test runs once for each seed, on one thread with a paused clock. The seed
-//! determines the latency of every call, and so the order in which concurrent
-//! calls arrive. A run with the same seed is the same run.
+//! Most tests run once for each seed, on one thread with a paused clock. The
+//! seed determines the latency of every call, and so the order in which
+//! concurrent calls arrive. Two runs with the same seed are identical.
 
 use std::{cell::Cell, future::Future, time::Duration};
 
@@ -22,7 +22,7 @@ use orders::{
 };
 use serde_json::{Value, json};
 
-/// The number of seeds with which each test runs.
+/// The number of seeds with which a test runs.
 const SEEDS: u64 = 30;
 
 fn for_each_seed<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
@@ -43,8 +43,8 @@ async fn place(world: &World, caller: &Caller, product: &str, quantity: u32, key
     world.place(caller, order_request(&[(product, quantity)], "tok_accepted"), key).await
 }
 
-/// A confirmed order for a quantity of two, of a product with a stock of five.
-/// Returns the customer and the order.
+/// Places an order for two units of a product with a stock of five. Returns the
+/// customer and the confirmed order.
 async fn confirmed_order(world: &World) -> (Caller, Value) {
     let teapot = world.product("19.99", 5).await;
     let ada = world.customer("Ada").await;
@@ -52,8 +52,9 @@ async fn confirmed_order(world: &World) -> (Caller, Value) {
     (ada, order)
 }
 
-/// Asserts that the cancellation of the only order succeeded, and that, after a
-/// recovery, nothing is reserved or paid.
+/// Asserts that `answer`, the response to the request to cancel the only order,
+/// reports success, and that after recovery no stock is reserved and no money
+/// is kept.
 async fn expect_cancelled(world: &World, answer: &Answer) {
     assert!(answer.status.is_success(), "{}", answer.text);
     recover(world).await;
@@ -73,7 +74,7 @@ async fn recover(world: &World) {
         tokio::time::advance(Duration::from_secs(65)).await;
         world.sweep().await;
     }
-    panic!("an order or a message stays open");
+    panic!("an order stays open, or a message stays queued");
 }
 
 /// Returns whether an order was ever in `state`.
@@ -82,7 +83,8 @@ fn was_ever(world: &World, state: &str) -> bool {
     world.stored_orders().iter().flat_map(of).any(|entry| entry["M"]["status"]["S"] == state)
 }
 
-/// Counts the seeds with which a race ended in one of its two ways.
+/// A race has two possible outcomes. This type counts the seeds with which one
+/// of the two outcomes occurred.
 #[derive(Default)]
 struct RaceCount(Cell<u64>);
 
@@ -91,10 +93,10 @@ impl RaceCount {
         self.0.set(self.0.get() + u64::from(happened));
     }
 
-    /// Asserts that the race did not end the same way with every seed.
+    /// Asserts that each of the two outcomes occurred with at least one seed.
     #[track_caller]
     fn expect_some_but_not_all(&self) {
-        assert!((1..SEEDS).contains(&self.0.get()), "in {} of {SEEDS} seeds", self.0.get());
+        assert!((1..SEEDS).contains(&self.0.get()), "the outcome occurred with {} of {SEEDS} seeds", self.0.get());
     }
 }
 
@@ -144,7 +146,7 @@ fn concurrent_requests_with_one_idempotency_key_are_one_order() {
 }
 
 #[test]
-fn an_order_that_is_cancelled_while_it_is_confirmed_keeps_nothing() {
+fn an_order_that_is_cancelled_while_it_is_being_confirmed_keeps_no_stock_and_no_money() {
     let confirmed = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
@@ -168,7 +170,7 @@ fn an_order_that_is_cancelled_while_it_is_confirmed_keeps_nothing() {
 }
 
 #[test]
-fn an_order_that_is_cancelled_while_it_is_captured_keeps_nothing() {
+fn an_order_that_is_cancelled_while_it_is_being_captured_keeps_no_stock_and_no_money() {
     let captured = RaceCount::default();
     for_each_seed(|world| async {
         let world = world;
@@ -227,8 +229,8 @@ fn an_order_that_two_workers_compensate_at_once_is_refunded_and_announced_once()
         let points = world.cloud.end_trial();
         raced.note(points.iter().any(|point| point.label == "order-worker → POST payments cancel"));
         expect_cancelled(&world, &cancelled).await;
-        // The customer is notified once by each channel that the order is
-        // confirmed, refunded and cancelled.
+        // By each channel, the customer is notified once of the confirmation,
+        // once of the refund, and once of the cancellation.
         assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (3, 3));
     });
     raced.expect_some_but_not_all();
@@ -258,7 +260,7 @@ fn concurrent_stock_adjustments_and_orders_keep_the_sum_of_the_stock() {
     });
 }
 
-/// The queue may deliver a message more than once, even at the same time.
+/// The queue may deliver one message twice, even at the same time.
 #[test]
 fn an_event_that_is_delivered_twice_at_once_is_notified_once() {
     for_each_seed(|world| async move {
@@ -269,13 +271,14 @@ fn an_event_that_is_delivered_twice_at_once_is_notified_once() {
             world.cloud.put_message(message);
         }
         recover(&world).await;
-        // There are two events. The customer is not notified of PaymentCaptured.
+        // There are two events, OrderCreated and PaymentCaptured. The customer
+        // is notified only of OrderCreated.
         assert_eq!((messages.len(), world.cloud.mails().len(), world.cloud.texts().len()), (2, 1, 1));
         assert!(world.cloud.dead_letters().is_empty());
     });
 }
 
-/// The reservation of another order of the same product is kept.
+/// Another order has reserved the same product. Its reservation must be kept.
 #[test]
 fn a_reservation_that_is_released_three_times_at_once_returns_its_stock_once() {
     for_each_seed(|world| async move {

@@ -1,10 +1,11 @@
-//! Dependencies of an order that are dead, slow, flapping or contended: clients
-//! wait for a bounded time, no order is decided wrongly, and all orders are
-//! finished once the dependency works again.
+//! Tests of orders while a dependency is dead (it does not respond), slow,
+//! flapping (some of its calls fail) or contended: clients wait for a bounded
+//! time, no order is decided wrongly, and all orders are finished once the
+//! dependency works again.
 //!
 //! The tests run on Tokio's paused clock, which advances only while all code
-//! waits for a timer. A measured time consists of timeouts and pauses, and is the
-//! same on every machine.
+//! waits for a timer. Therefore a measured time consists only of timeouts and
+//! pauses, and is the same on every machine.
 
 use std::{
     collections::BTreeSet,
@@ -24,8 +25,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// The services that an order needs, each with the maximum time that one order
-/// waits for it if it does not answer: two attempts and the pause between them.
+/// The services that an order needs, each with the maximum time for which one
+/// order waits if the service does not respond: two attempts and the pause
+/// between them.
 const SERVICES: [(&str, Duration); 3] = [
     ("users", Duration::from_millis(4_250)),
     ("products", Duration::from_millis(4_250)),
@@ -44,7 +46,7 @@ struct Fixture {
     began: Instant,
 }
 
-/// An answer, and the time that its client waited for it.
+/// A response, and the time for which its client waited.
 struct TimedAnswer {
     answer: Answer,
     after: Duration,
@@ -79,12 +81,12 @@ impl Fixture {
         answers
     }
 
-    /// The states of all orders.
+    /// The set of the states of all orders.
     fn states(&self) -> BTreeSet<String> {
         self.world.stored_orders().iter().map(|order| order["state"]["S"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Asserts that the reserved stock and the kept money are those of the
+    /// Asserts that stock is reserved and money is kept for exactly the
     /// finished orders.
     #[track_caller]
     fn expect_sums(&self) {
@@ -123,8 +125,9 @@ mod a_dead_service {
         }
     }
 
-    /// With HTTP/2, all calls share one connection, and it may be the connection
-    /// that is dead.
+    /// With HTTP/2, all calls to a service share one connection. If a call
+    /// times out, only the connection may be dead. Therefore each retry uses a
+    /// new connection.
     #[tokio::test(start_paused = true)]
     async fn is_retried_on_a_new_connection() {
         for (service, _) in SERVICES {
@@ -151,7 +154,8 @@ mod a_dead_service {
             fixture.world.pass_minutes(2).await;
             assert_eq!(fixture.world.orders_in_state("DONE"), 10, "{service}: {:?}", fixture.states());
             fixture.expect_sums();
-            // A repeat gets the answer that the first request would have got.
+            // A repeated request gets the response that the first request would
+            // have got.
             assert_eq!(fixture.place("key-3").await.answer.expect(StatusCode::CREATED)["status"], "CONFIRMED");
         }
     }
@@ -163,16 +167,17 @@ mod a_dead_service {
             fixture.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Silent);
             fixture.place_many(3).await;
             fixture.world.pass_minutes(5).await;
-            // The orders are timed out. Their compensations wait for the service,
-            // and so does the message to a customer whose profile is not known
-            // yet.
+            // The orders have timed out. They are not cancelled yet, because
+            // they still need the dead service: products or payments for a
+            // compensation, or users for the contact details to which the
+            // customer is notified.
             assert_eq!(fixture.states(), BTreeSet::from(["CANCELLING".into()]), "{service}");
             fixture.world.cloud.bring_back();
             fixture.world.pass_minutes(10).await;
             assert_eq!(fixture.states(), BTreeSet::from(["CANCELLED".into()]), "{service}");
             fixture.expect_sums();
-            // The three clients were answered 202, so their customers are notified
-            // of the end.
+            // The responses were 202 and did not report the cancellations.
+            // Therefore the customer is notified of each cancellation.
             let mails = fixture.world.cloud.mails();
             let notified = mails.iter().filter(|mail| mail.to_string().contains("could not be placed"));
             assert_eq!(notified.count(), 3, "{service}");
@@ -208,15 +213,16 @@ mod a_dead_database {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn is_answered_with_503_and_a_repeat_places_the_first_order() {
+    async fn is_answered_with_503_and_a_repeated_request_places_one_order() {
         let fixture = Fixture::start().await;
         for fault in [HostFault::Down, HostFault::Silent] {
             fixture.world.cloud.inject_fault("dynamodb", fault);
             let timed = fixture.place("the-key").await;
             timed.answer.expect_problem(503, "unavailable");
             assert_eq!(timed.answer.header("retry-after"), Some("2"));
-            // Without a key, the answer does not ask for a retry: the order may have
-            // been stored, and a retry would place a second order.
+            // Without an idempotency key, the response must not ask for a
+            // retry: the order or the product may have been stored, and a retry
+            // would store another one.
             let product = json!({ "name": "Cup", "description": "Small.", "price": 5, "stock": 1 });
             for (person, path, body) in
                 [(&fixture.ada, "/orders", fixture.body()), (&Caller::admin(), "/products", product)]
@@ -235,9 +241,10 @@ mod a_dead_database {
     }
 }
 
-/// Every call of the orders function takes one second, and every call of another
-/// function takes no time. The number of seconds is the number of calls that the
-/// orders function makes one after another.
+/// Counts the calls that the orders function makes one after another. Each of
+/// its calls takes one second, and each call of another function takes no time.
+/// Therefore the number of seconds until the response is the number of
+/// sequential calls.
 mod sequential_calls {
     use super::*;
 
@@ -268,11 +275,11 @@ mod sequential_calls {
         }
     }
 
-    /// Four calls decide the order. Three more compensate it, publish its event
-    /// and finish it, so that its stock is available when the client reads the
-    /// answer.
+    /// Four calls decide the order. Three more calls compensate the order,
+    /// publish its event and finish it before the response. Therefore the stock
+    /// is available again when the client receives the response.
     #[tokio::test(start_paused = true)]
-    async fn are_seven_for_a_refused_order_which_is_compensated_before_the_answer() {
+    async fn are_seven_for_a_refused_order_which_is_compensated_before_the_response() {
         for lines in [1, 50] {
             let timed = placed(lines, "tok_declined").await;
             timed.answer.expect_problem(402, "payment_declined");
@@ -285,7 +292,7 @@ mod a_slow_service {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn that_answers_within_its_timeout_only_delays_the_answer() {
+    async fn that_responds_within_its_timeout_only_delays_the_response() {
         for (service, _) in SERVICES {
             let fixture = Fixture::start().await;
             fixture
@@ -304,7 +311,7 @@ mod a_slow_service {
 
     /// Each call takes effect after its caller has given up.
     #[tokio::test(start_paused = true)]
-    async fn that_answers_after_the_timeout_decides_nothing_and_each_order_is_charged_once() {
+    async fn that_responds_after_its_timeout_decides_nothing_and_each_order_is_charged_once() {
         for (service, maximum) in SERVICES {
             let fixture = Fixture::start().await;
             fixture.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Slow(Duration::from_secs(6)));
@@ -348,7 +355,8 @@ mod a_flapping_service {
                     assert!([201, 202].contains(&timed.answer.status.as_u16()), "{}", timed.answer.text);
                     assert!(timed.after <= maximum, "{service}: {:?}", timed.after);
                 }
-                // The service still flaps while the orders are finished.
+                // The service keeps flapping while the worker finishes the
+                // orders.
                 fixture.world.pass_minutes(10).await;
                 assert_eq!(fixture.world.orders_in_state("DONE"), 12, "seed {seed}, {service}: {:?}", fixture.states());
                 fixture.expect_sums();
@@ -357,15 +365,17 @@ mod a_flapping_service {
     }
 }
 
-/// Other requests use the same items all the time. This is no failure: the circuit
-/// breaker counts none, and requests for other items do not wait.
+/// Requests of other clients use the same items all the time. This contention
+/// is not a failure of the service: the circuit breaker does not count it, and
+/// requests for other items do not wait.
 mod a_contended_service {
     use super::*;
 
-    /// Makes an item contended for a time.
+    /// Makes the item with this partition key contended for this time.
     type Contend = fn(&World, &str, Duration);
-    /// Transactions of others write the item all the time, or requests of others
-    /// use up the throughput of its partition.
+    /// Two kinds of contention: other clients' transactions write the item all
+    /// the time, or other clients' requests use up the throughput of the item's
+    /// partition.
     const CONTENTIONS: [Contend; 2] =
         [|world, key, time| world.cloud.contend(key, time), |world, key, time| world.cloud.throttle(key, time)];
 
@@ -452,7 +462,8 @@ mod a_contended_service {
         fixture.expect_sums();
     }
 
-    /// A gateway that throttles a call has not called the service.
+    /// A gateway that throttles a call has not passed the call on to the
+    /// service. Therefore throttling is treated like contention.
     #[tokio::test(start_paused = true)]
     async fn includes_a_service_whose_gateway_throttles() {
         for (service, _) in SERVICES {
@@ -498,7 +509,8 @@ mod a_contended_service {
         assert_eq!(answer.header("retry-after"), Some("2"));
     }
 
-    /// Another request is writing the item of the idempotency key.
+    /// If the item of the idempotency key is contended, another request with
+    /// this key is writing the item.
     #[tokio::test(start_paused = true)]
     async fn is_answered_as_in_flight_if_the_contended_item_is_the_idempotency_key() {
         let fixture = Fixture::start().await;
@@ -526,7 +538,7 @@ mod an_invocation_that_ends_soon {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn starts_no_step_that_it_has_no_time_to_record() {
+    async fn starts_no_step_whose_outcome_it_has_no_time_to_record() {
         let fixture = Fixture::start().await;
         fixture.world.cloud.begin_trial(FaultPlan::none());
         let answer = place_with(&fixture, "the-key", Duration::from_millis(1_700)).await;
@@ -542,7 +554,7 @@ mod an_invocation_that_ends_soon {
         fixture.expect_sums();
     }
 
-    /// The write of the decision gets no answer.
+    /// The write of the decision gets no response.
     #[tokio::test(start_paused = true)]
     async fn answers_202_in_time_if_its_decision_cannot_be_recorded() {
         let fixture = Fixture::start().await;
@@ -577,9 +589,11 @@ mod an_invocation_that_ends_soon {
         fixture.expect_sums();
     }
 
-    /// Five failures in a row would open the circuit breaker.
+    /// Each of these six invocations has too little time for the payments
+    /// service. If they counted as failures of the service, the circuit breaker
+    /// would open, and the last order would not be confirmed.
     #[tokio::test(start_paused = true)]
-    async fn is_not_counted_as_a_failure_of_the_service_that_it_left_no_time() {
+    async fn does_not_count_its_own_lack_of_time_as_a_failure_of_the_service() {
         let fixture = Fixture::start().await;
         fixture.world.cloud.inject_fault("payments.internal", HostFault::Silent);
         for n in 0..6 {

@@ -1,19 +1,20 @@
-//! The fault harness: whatever fault occurs at whatever call, no order is lost,
-//! charged twice, or left unfinished.
+//! The fault harness. It tests that, whichever fault occurs at whichever call,
+//! no order is lost, charged twice, or left unfinished.
 //!
 //! - A **fault point** is a call that a function makes: to DynamoDB, the queue,
 //!   SES, SNS, or another service.
-//! - A **fault** is one way in which that call can fail: its connection is
-//!   refused, its answer is lost, its caller crashes, and others
-//!   ([`FaultKind`]).
-//! - A **scenario** is what one customer does: they order, their card is
-//!   declined, they cancel, and others ([`ScenarioKind`]).
+//! - A **fault** is one way in which a call can fail: for example, its connection
+//!   is refused, its response is lost, or its caller crashes. [`FaultKind`] lists
+//!   all faults.
+//! - A **scenario** is what happens to one customer's order: for example, it is
+//!   confirmed, the card is declined, or the customer cancels. [`ScenarioKind`]
+//!   lists all scenarios.
 //! - A **trial** plays a scenario while one or more faults occur, lets the
 //!   system recover, and checks every guarantee
 //!   ([`in_process_tests::scenario`] lists the steps and the checks).
 //!
-//! The test below plays all trials without a fault and with one fault, and
-//! samples of the trials with two and with three faults. Each violation is
+//! The first test below plays all trials without a fault and with one fault,
+//! and samples of the trials with two and with three faults. Each violation is
 //! printed with the command that plays its trial again.
 
 use std::{collections::BTreeSet, io::Write, sync::LazyLock, time::Instant};
@@ -33,7 +34,8 @@ use strum::VariantArray;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The number of pairs, and the number of triples, in a sample.
+/// The default number of trials with two faults (pairs) in a sample, and of
+/// trials with three faults (triples).
 const SAMPLE: usize = 1000;
 
 fn trials_without_faults() -> Vec<Trial> {
@@ -48,8 +50,8 @@ fn expect_no_violation(what: &str, summary: &Summary) {
 }
 
 /// Prints to standard error directly. The test runner shows the output of
-/// `println!` only for failing tests, but these numbers matter also without a
-/// violation.
+/// `println!` only for failing tests, but the numbers of trials matter for
+/// passing tests, too.
 fn print_progress(what: &str) {
     writeln!(std::io::stderr(), "  {what}").expect("standard error can be written to");
 }
@@ -80,18 +82,21 @@ fn expect_faults_in_recovery(summary: &Summary) {
     }
 }
 
-/// The number in an environment variable.
+/// The number in an environment variable; `default` if the variable is not set
+/// or its value is `all`.
 fn setting(name: &str, default: usize) -> usize {
     let text = std::env::var(name).ok().filter(|text| text != "all");
     text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
 }
 
-/// Plays all trials with one fault, then a sample of those with two and of those
-/// with three. `HOLDFAST_SEED` seeds the sample; with `HOLDFAST_PAIRS=all`, all
-/// trials with two faults are played.
+/// Plays all trials without a fault and with one fault, then a sample of the
+/// trials with two faults and a sample of the trials with three faults.
+/// `HOLDFAST_SEED` seeds the samples. With `HOLDFAST_PAIRS=all`, all trials
+/// with two faults are played.
 ///
-/// This is one test, since the trials of each stage follow from the reports of
-/// the stage before: the first fault changes which calls are made afterwards.
+/// This is one test, because the trials with one more fault are generated from
+/// the reports of the trials before them: each fault changes which calls are
+/// made afterwards.
 #[test]
 fn every_fault_at_every_point_alone_and_combined_leaves_every_guarantee_intact() {
     let seed = setting("HOLDFAST_SEED", 1) as u64;
@@ -139,7 +144,7 @@ fn every_fault_at_every_point_alone_and_combined_leaves_every_guarantee_intact()
     expect_not_vacuous(&summary);
 }
 
-/// A developer who adds a step adds it to the table of steps, and changes nothing
+/// To add a step, a developer changes only the table of saga steps, and nothing
 /// in the harness.
 #[test]
 fn a_step_that_is_added_to_the_table_meets_all_faults_without_a_change_to_the_harness() {

@@ -123,15 +123,17 @@ mod an_accepted_order {
 mod a_refused_order {
     use super::*;
 
-    /// Places an order, and asserts that it is refused, cancelled for the reason
-    /// `code`, and announced by one event. Returns the problem.
+    /// Places an order. Asserts that the order is refused with the problem
+    /// `code`, cancelled for the same reason, and reported by one event.
+    /// Returns the problem document.
     async fn refused(world: &World, caller: &Caller, body: Value, status: u16, code: &str) -> Value {
         let problem = world.place(caller, body, "k1").await.expect_problem(status, code);
         world.settle().await;
         let order = world.order(caller, &problem["order_id"]).await;
         assert_eq!(statuses(&order), ["PENDING", "CANCELLING", "CANCELLED"]);
         assert_eq!(order["cancellation_reason"], code);
-        // A customer without an active profile cannot be notified.
+        // No event is published for a customer without an active profile,
+        // because nobody can be notified.
         let events = if code.starts_with("user_") { vec![] } else { vec!["OrderCancelled"] };
         assert_eq!(world.take_event_types(), events);
         problem
@@ -171,7 +173,7 @@ mod a_refused_order {
     }
 
     #[tokio::test]
-    async fn with_insufficient_funds_says_so() {
+    async fn with_insufficient_funds_names_the_reason() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = world.product("19.99", 5).await;
@@ -225,7 +227,7 @@ mod a_refused_order {
         assert_eq!(order["cancellation_reason"], "capture_refused");
         assert_eq!(world.take_event_types(), ["OrderCreated", "OrderCancelled"]);
         assert_eq!(world.stock(&teapot).await, 5);
-        // A repeat still gets the answer that the first request got.
+        // A repeated request still gets the response of the first request.
         assert_eq!(world.place(&ada, body, "k1").await.expect(StatusCode::CREATED), placed);
     }
 }
@@ -233,8 +235,9 @@ mod a_refused_order {
 mod a_repeated_request {
     use super::*;
 
-    /// The gateway of a REST API passes on all values of a header; the gateway of
-    /// an HTTP API joins the values with commas.
+    /// If a request has two values of one header, the gateway of a REST API
+    /// passes on a list of both values, and the gateway of an HTTP API joins
+    /// the values with a comma.
     #[tokio::test]
     async fn with_two_idempotency_keys_is_refused_behind_each_gateway() {
         let world = World::start().await;
@@ -260,7 +263,7 @@ mod a_repeated_request {
     }
 
     #[tokio::test]
-    async fn gets_the_same_bytes_after_the_order_has_changed() {
+    async fn gets_the_same_response_after_the_order_has_changed() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = world.product("19.99", 5).await;
@@ -276,8 +279,9 @@ mod a_repeated_request {
         assert_eq!(world.stock(&teapot).await, 4);
     }
 
-    /// The items of a transaction become visible one after another: a repeat may
-    /// find the item of the key before the item of the order.
+    /// The items of a transaction become visible one after another. Therefore a
+    /// repeated request may find the item of the idempotency key before the
+    /// item of the order.
     #[tokio::test(start_paused = true)]
     async fn waits_while_the_order_of_the_first_request_is_being_committed() {
         let world = World::start_in_test_time().await;
@@ -314,8 +318,8 @@ mod a_repeated_request {
         tokio::time::advance(week - Duration::from_secs(60)).await;
         let again = world.place(&ada, body.clone(), "k1").await;
         assert_eq!((again.status, again.text), (first.status, first.text.clone()));
-        // DynamoDB deletes an expired item days later: the item of the key is
-        // still stored.
+        // The item of the idempotency key has now expired, but is still stored:
+        // DynamoDB may delete an expired item days later.
         tokio::time::advance(Duration::from_secs(120)).await;
         let another = world.place(&ada, body, "k1").await.expect(StatusCode::CREATED);
         assert_ne!(another["id"], first.json()["id"]);
@@ -385,7 +389,8 @@ mod an_order_that_the_request_cannot_decide {
             let pending = answer.expect(StatusCode::ACCEPTED);
             assert_eq!(pending["status"], "PENDING", "{down}");
             assert_eq!(answer.header("location"), Some(format!("orders/{}", pending["id"].as_str().unwrap()).as_str()));
-            // A repeat while the order is undecided gets the same order.
+            // A repeated request returns the same order while the order is
+            // undecided.
             assert_eq!(world.place(&ada, body.clone(), "k1").await.expect(StatusCode::ACCEPTED)["id"], pending["id"]);
 
             world.cloud.bring_back();
@@ -440,7 +445,7 @@ mod cancelling {
     }
 
     #[tokio::test]
-    async fn an_undecided_order_makes_a_repeat_of_its_request_answer_that_it_is_cancelled() {
+    async fn an_undecided_order_makes_a_repeated_request_fail_with_order_cancelled() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = world.product("19.99", 5).await;
@@ -456,7 +461,7 @@ mod cancelling {
     }
 
     #[tokio::test]
-    async fn continues_after_the_answer_to_its_write_was_lost() {
+    async fn continues_after_the_response_to_its_write_was_lost() {
         let world = World::start().await;
         let (ada, teapot, placed) = ordered(&world).await;
         // Call 0 reads the order, call 1 stores the cancellation.
@@ -468,18 +473,19 @@ mod cancelling {
         assert_eq!(world.stock(&teapot).await, 5);
     }
 
-    /// The request that stores the cancellation also compensates the order. The
-    /// request that placed the order only answers.
+    /// The request that cancels the order also compensates the order. The
+    /// request that placed the order does not compensate it again, but only
+    /// reports the cancellation.
     #[tokio::test(start_paused = true)]
-    async fn an_order_during_its_request_compensates_it_only_once() {
+    async fn an_order_while_it_is_being_placed_compensates_the_order_only_once() {
         let world = World::start_in_test_time().await;
         let ada = world.customer("Ada").await;
         let teapot = world.product("19.99", 5).await;
         world.cloud.begin_trial(FaultPlan::none());
         let cancelling = async {
             tokio::time::sleep(Duration::from_millis(1500)).await;
-            // The products service is so slow that the placing request answers
-            // before the cancellation has ended.
+            // The products service is now so slow that the request that placed
+            // the order is answered before the request that cancels the order.
             world.cloud.inject_fault("products.internal", HostFault::Slow(Duration::from_millis(1900)));
             let orders = world.get(&ada, "/orders").await.expect(StatusCode::OK);
             world.cancel(&ada, &orders["items"][0]).await.expect(StatusCode::OK)
@@ -562,7 +568,7 @@ mod the_worker {
             let next: i64 = order["next_check"]["N"].as_str().unwrap().parse().unwrap();
             assert!(next <= (created + DECIDE_WITHIN).as_millisecond(), "{order}");
             tokio::time::advance(Duration::from_secs(9)).await;
-            // The invocation has no time for a second pass.
+            // In 19 seconds, a sweep has no time for a second pass.
             world.sweep_within(Duration::from_secs(19)).await;
         }
     }
@@ -577,7 +583,8 @@ mod the_worker {
         let began = tokio::time::Instant::now();
         for _ in 0..40 {
             tokio::time::advance(Duration::from_secs(60)).await;
-            // Each sweep takes time, since it makes several passes.
+            // The order's age is measured before the sweep, because the sweep
+            // itself takes time: it makes several passes.
             let open = began.elapsed();
             let outcome = world.sweep().await;
             assert_eq!(outcome.finished, 0);
@@ -600,7 +607,7 @@ mod the_worker {
         world.confirmed_order(&ada, &[(&teapot, 1)], "k1").await;
         world.cloud.take_down("payments");
         for failures in 0..5 {
-            // The invocation has no time for a second pass.
+            // In 19 seconds, a sweep has no time for a second pass.
             let outcome = world.sweep_within(Duration::from_secs(19)).await;
             assert_eq!(outcome.postponed, 1);
             let order = world.stored_order();
@@ -626,7 +633,7 @@ mod the_worker {
         let (answer, ()) = tokio::join!(world.place(&ada, body.clone(), "k1"), killed);
         assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
         assert_eq!(world.deliver_stream().await, 0, "the stream does not wake the worker for a leased order");
-        assert_eq!(world.sweep().await.finished, 0, "the lease is respected");
+        assert_eq!(world.sweep().await.finished, 0, "the sweep does not process an order whose lease has not expired");
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(world.sweep().await.finished, 1);
         let replay = world.place(&ada, body, "k1").await.expect(StatusCode::CREATED);
@@ -676,7 +683,8 @@ mod the_workers_summary {
         assert_eq!(sweep_a_minute_later(&world).await, WorkSummary::default());
     }
 
-    /// As many orders as may arrive while a service is down for a minute.
+    /// While a service is down, more orders can become due than one pass of a
+    /// sweep reads from a shard.
     #[tokio::test(start_paused = true)]
     async fn covers_every_due_order_of_a_shard() {
         const MANY: u64 = 120;
@@ -696,15 +704,17 @@ mod the_workers_summary {
         }
         let began = tokio::time::Instant::now();
         assert_eq!(world.sweep().await, WorkSummary { finished: MANY + 1, ..WorkSummary::default() });
-        assert!(began.elapsed() < Duration::from_secs(5), "the sweep paused: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "the sweep paused between its passes: {:?}", began.elapsed());
     }
 
-    /// The next invocation continues the order at once. No failure is counted, so
-    /// the order is not postponed by a pause.
+    /// If the end of an invocation interrupts an order, the next invocation
+    /// continues the order at once. The interruption is not counted as a
+    /// failure, because a failure would postpone the order by a pause.
     #[tokio::test(start_paused = true)]
     async fn counts_an_order_that_the_end_of_the_invocation_interrupts_as_postponed() {
-        // 4,250 ms are enough to find and lease the order, but not to capture;
-        // 4,750 ms are enough to capture, but not to publish.
+        // Each call of the worker takes one second. 4,250 ms are enough to find
+        // and lease the order, but not to capture the payment. 4,750 ms are
+        // enough to capture the payment, but not to publish the event.
         for millis in [4_250, 4_750] {
             let world = confirmed(1).await;
             world.cloud.set_latency("order-worker", Duration::from_secs(1));
@@ -772,7 +782,8 @@ mod the_workers_summary {
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
-    /// A sweep of 20 seconds makes one pass, a sweep of 21 seconds two.
+    /// In 20 seconds, a sweep makes one pass; in 21 seconds, it makes two
+    /// passes.
     #[tokio::test(start_paused = true)]
     async fn includes_a_second_pass_only_if_the_invocation_has_time_for_it() {
         for (seconds, finished, postponed) in [(20, 0, 2), (21, 2, 0)] {
@@ -788,14 +799,16 @@ mod the_workers_summary {
         }
     }
 
-    /// An order that a sweep has no time for stays due.
+    /// If a sweep has no time for an order, the order stays due for the next
+    /// sweep.
     #[tokio::test(start_paused = true)]
     async fn counts_due_orders_that_it_had_no_time_for_as_skipped() {
         let world = confirmed(3).await;
         tokio::time::advance(Duration::from_secs(65)).await;
         let outcome = world.sweep_within(Duration::from_millis(2_900)).await;
         assert_eq!(outcome, WorkSummary { skipped: 3, ..WorkSummary::default() });
-        // Skipped orders are reported as overdue, too.
+        // A skipped order that was open for too long is also reported as
+        // overdue.
         tokio::time::advance(Duration::from_secs(15 * 60)).await;
         let outcome = world.sweep_within(Duration::from_millis(2_900)).await;
         assert_eq!(outcome, WorkSummary { skipped: 3, overdue: 3, ..WorkSummary::default() });
@@ -813,7 +826,8 @@ mod the_workers_summary {
     }
 }
 
-/// Earlier versions accepted these characters, but SQS does not.
+/// Earlier versions of the services accepted such characters in names. SQS
+/// refuses messages with the character U+FFFF.
 #[tokio::test(start_paused = true)]
 async fn stored_names_with_characters_that_are_now_forbidden_do_not_block_an_order() {
     let world = World::start_in_test_time().await;
@@ -833,7 +847,8 @@ async fn stored_names_with_characters_that_are_now_forbidden_do_not_block_an_ord
     assert!(mails[0].to_string().contains("Hello Ada,"), "{}", mails[0]);
 }
 
-/// The guarantee that all others build on: an order leaves each state once.
+/// An order leaves each state only once. All other guarantees depend on this
+/// guarantee.
 #[tokio::test]
 async fn a_transition_from_a_state_that_the_order_has_left_is_refused() {
     let world = World::start().await;
@@ -850,7 +865,8 @@ async fn a_transition_from_a_state_that_the_order_has_left_is_refused() {
     let cancelling = order.cancelling(CancellationReason::TimedOut, now).unwrap();
     assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), SaveOutcome::Saved);
     assert_eq!(orders.transition(OrderState::Pending, &cancelling).await.unwrap(), SaveOutcome::Stale);
-    // The SDK repeats a put whose answer was lost, so a repeated put succeeds.
+    // The SDK repeats a put whose response was lost. Therefore a put that was
+    // already executed must succeed again.
     assert_eq!(orders.transition(OrderState::Pending, &confirmed).await.unwrap(), SaveOutcome::Saved);
     assert_eq!(orders.find(confirmed.id).await.unwrap(), Some(confirmed));
 }
@@ -962,7 +978,8 @@ mod reading {
         world.get(&ada, "/orders?cursor=AAAA").await.expect_problem(400, "invalid_cursor");
     }
 
-    /// Anybody can write a cursor, so a cursor must not grant access.
+    /// A client can forge a cursor. Therefore a cursor must not give access to
+    /// the orders of other customers.
     #[tokio::test]
     async fn a_forged_cursor_shows_no_orders_of_others() {
         let world = World::start().await;
@@ -1094,7 +1111,7 @@ mod notifying_the_customer {
     }
 
     #[tokio::test]
-    async fn uses_the_contact_of_the_token_and_not_of_the_profile() {
+    async fn uses_the_contact_details_of_the_token_and_not_of_the_profile() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = world.product("19.99", 5).await;
@@ -1119,7 +1136,7 @@ mod notifying_the_customer {
     }
 
     #[tokio::test]
-    async fn is_skipped_for_a_customer_without_address_and_phone_number() {
+    async fn is_skipped_for_a_customer_without_e_mail_address_and_phone_number() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let heir = Caller::named("Heir").with_later_token(60).with_claim("email", ada.email());
@@ -1140,7 +1157,7 @@ mod notifying_the_customer {
     }
 
     #[tokio::test]
-    async fn is_skipped_for_a_refusal_that_was_the_answer() {
+    async fn is_skipped_for_a_refusal_that_the_response_has_reported() {
         let world = World::start().await;
         let ada = world.customer("Ada").await;
         let teapot = world.product("19.99", 5).await;
@@ -1187,7 +1204,7 @@ mod notifying_the_customer {
         world.cancel(&ada, &placed).await.expect(StatusCode::OK);
         settle_and_notify(&world).await;
         let mails = world.cloud.mails();
-        assert_eq!(mails.len(), 2, "confirmed, and cancelled");
+        assert_eq!(mails.len(), 2, "one e-mail reports the confirmation, and one the cancellation");
         assert!(!mails.iter().any(|mail| mail.to_string().contains("received your payment")), "{mails:?}");
     }
 
@@ -1248,7 +1265,11 @@ mod notifying_the_customer {
         world.confirmed_order(&ada, &[(&teapot, 1)], "k").await;
         world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
         let payments = || Value::from(world.cloud.scan("PaymentsTable")).to_string();
-        assert_eq!(world.deliver_user_events().await, 1, "the order is open");
+        assert_eq!(
+            world.deliver_user_events().await,
+            1,
+            "the worker does not acknowledge the event while the order is open"
+        );
         assert!(payments().contains(ada.email()));
         world.settle().await;
         assert_eq!(world.deliver_user_events().await, 0);
@@ -1268,8 +1289,8 @@ mod shown_prices {
         (world, ada, teapot)
     }
 
-    /// A request for two teapots. `line` and `order` are additional members of
-    /// the line and of the order.
+    /// The body of a request for two teapots. The members of `line` are added
+    /// to the only line, and the members of `order` to the body itself.
     fn with_shown_prices(teapot: &str, line: Value, order: Value) -> Value {
         let mut body = json!({ "items": [{ "product_id": teapot, "quantity": 2 }], "payment_method": "tok_accepted" });
         let with = |object: &mut Value, members: Value| {
@@ -1323,17 +1344,17 @@ mod shown_prices {
                 (&order["status"], &order["cancellation_reason"]),
                 (&json!("CANCELLED"), &json!("price_changed"))
             );
-            // A repeat gets the same answer.
+            // A repeated request gets the same response.
             assert_eq!(world.place(&ada, body, &key).await.json(), problem);
         }
         assert_eq!(world.stock(&teapot).await, 5);
         world.settle().await;
         world.deliver_messages().await;
-        assert!(world.cloud.mails().is_empty(), "the refusal was the answer");
+        assert!(world.cloud.mails().is_empty(), "the response has reported the refusal");
     }
 
     #[tokio::test]
-    async fn are_optional_and_the_current_price_is_charged_without_them() {
+    async fn are_optional_and_without_them_the_current_price_is_charged() {
         let (world, ada, teapot) = world_with_teapot().await;
         raise_the_price(&world, &teapot).await;
         let placed = world.place(&ada, with_shown_prices(&teapot, json!({}), json!({})), "k").await;
