@@ -4,9 +4,9 @@
 //! - [`service`]: the use cases, and the errors with which the service refuses a request
 //! - [`repository`]: the storage of products, with its implementation for DynamoDB
 //! - [`handlers`]: the HTTP routes
-//! - `problems`: the problem document of each error
-//! - `openapi`: the schemas of the values, and the problems of each route, in the OpenAPI document
-//! - [`config`]: the settings
+//! - `problems`: the conversion of each error into a problem document
+//! - `openapi`: the OpenAPI schemas of the values, and the problems with which each route can respond
+//! - [`config`]: the settings of the function
 
 pub mod config;
 pub mod domain;

@@ -43,7 +43,7 @@ impl From<ReservationRefusal> for Problem {
             ReservationRefusal::NoTotal(MoneyError::MixedCurrencies(..)) => {
                 unprocessable("mixed_currencies", "The products of one order must have one currency.")
             }
-            // The maximum price rules out a total that is too large.
+            // Other errors are impossible: with the maximum price, the total of the largest order is still valid money.
             ReservationRefusal::NoTotal(error) => Problem::internal(error),
             ReservationRefusal::OutOfStock(shortages) => {
                 conflict("out_of_stock", "Some of the products have too little stock; nothing was reserved.")

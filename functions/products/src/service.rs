@@ -25,7 +25,7 @@ pub enum ProductError {
     /// HTTP 404.
     #[error("the product does not exist")]
     NotFound,
-    /// HTTP 412: the version of the details is not the expected one.
+    /// HTTP 412: the version of the details is not the version that the caller expects.
     #[error("the details were changed since they were read")]
     Stale,
     /// HTTP 422: the amount is not a valid price in the product's currency.
@@ -43,10 +43,10 @@ pub enum ProductError {
     /// HTTP 409: the adjustment would remove more units than are available.
     #[error("only {available} units are available")]
     InsufficientStock { available: u64 },
-    /// HTTP 409 or 422: nothing is reserved for the order.
+    /// HTTP 409 or 422, depending on the reason: nothing is reserved for the order.
     #[error(transparent)]
     Refused(#[from] ReservationRefusal),
-    /// HTTP 503 or 500.
+    /// HTTP 409 (contention), 503 (the table is throttled or unavailable) or 500 (a stored item is corrupt).
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -76,10 +76,11 @@ impl DetailsChange {
 /// items since they were read; after a failed attempt, the items are read again.
 const MAX_ATTEMPTS: usize = 5;
 
-/// The maximum number of attempts to change details. It is higher, because many administrators may change a product at
-/// the same time, and each failed attempt means that another change was successful.
+/// The maximum number of attempts to change a product's details. This number is higher than [`MAX_ATTEMPTS`]: if many
+/// administrators change one product at the same time, one of their changes succeeds in each round of attempts, and all
+/// others must try again.
 const MAX_CHANGE_ATTEMPTS: u32 = 32;
-/// The pause after an attempt is random, and at most this long for each attempt before.
+/// The pause after a failed attempt is random. The maximum of the pause grows by this duration with each attempt.
 const CHANGE_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Clone)]
@@ -123,7 +124,7 @@ impl Products {
         self.repository.list(limit, cursor).await
     }
 
-    /// Changes the details of a product if `is_expected` returns `true` for its version.
+    /// Changes the details of a product if `is_expected` returns `true` for the stored version.
     pub async fn change(
         &self,
         id: ProductId,
@@ -161,8 +162,9 @@ impl Products {
         let adjustment = Adjustment { adjustment_id, product_id, delta, reason, applied_at: self.clock.now() };
         for _ in 0..MAX_ATTEMPTS {
             let product = self.get(product_id).await?;
-            // The adjustment is read after the product. Otherwise a repeat could read the stock that its own first
-            // request has reduced, and could be refused for too little stock.
+            // The adjustment must be read after the product. If it was read before, the first of two equal requests
+            // could be applied between the two reads. Then the second request would find no adjustment, but the reduced
+            // stock, and could be refused for too little stock.
             if let Some(applied) =
                 self.repository.transact_get_adjustment(product_id, &adjustment.adjustment_id).await?
             {
@@ -194,8 +196,9 @@ impl Products {
                     SaveOutcome::Stale => None,
                 },
             };
-            // The request may be a repeat. The reservation is read after the products: otherwise a repeat could read
-            // the stock that its own first request has reduced, and could be refused for too little stock. A reserve
+            // The request may be repeated. The reservation must be read after the products: if it was read before, the
+            // first of two equal requests could be carried out between the two reads. Then the second request would
+            // find no reservation, but the reduced stock, and could be refused for too little stock. A reserve request
             // that succeeds at the first attempt does not need this read.
             if let Some(reservation) = self.repository.transact_get_reservation(order).await? {
                 return Ok(reservation.answer_repeat(lines)?);
@@ -203,13 +206,14 @@ impl Products {
             if let Some(refusal) = refusal {
                 return Err(refusal.into());
             }
-            // A price or a stock has changed since the products were read.
+            // The write failed, because a price or a stock has changed since the products were read. The next attempt
+            // reads them again.
         }
         Err(contended())
     }
 
-    /// Releases an order's reservation for good. If the order has no reservation, a tombstone refuses a reserve that
-    /// arrives later.
+    /// Releases an order's reservation for good. If the order has no reservation, stores a tombstone, so that `reserve`
+    /// refuses a request that arrives after the release.
     pub async fn release(&self, order: OrderId) -> Result<(), ProductError> {
         for _ in 0..MAX_ATTEMPTS {
             let now = self.clock.now();
@@ -226,7 +230,8 @@ impl Products {
     }
 }
 
-/// All attempts have failed because other requests changed the items. The same request may succeed in a moment.
+/// The error after the last attempt has failed, because other requests changed the items. The same request may succeed
+/// in a moment.
 fn contended() -> ProductError {
     StoreError::contended("products", "other requests changed the items before each attempt to write them").into()
 }

@@ -39,16 +39,17 @@ pub struct Profile {
     pub name: Name,
     /// The contact details that the user pool has verified. Two active users never have the same e-mail address.
     ///
-    /// A profile loses its e-mail address when the pool has verified that address for another person. The next token of
-    /// the profile's owner can bring a new address.
+    /// A profile loses its e-mail address if the pool has verified that address for another person. The profile can get
+    /// a new address from the next token of its owner.
     pub contact: VerifiedContact,
 }
 
 impl Profile {
     /// The profile after its owner has sent a token with the given contact details.
     ///
-    /// A token without a verified e-mail address leaves the profile's address as it is, because the pool may be waiting
-    /// for the confirmation of a new address. A token that is older than the profile's contact details changes nothing.
+    /// A token without a verified e-mail address leaves the profile's address as it is, because the owner may have
+    /// entered a new address in the user pool, but not yet confirmed it. A token that is older than the profile's
+    /// contact details changes nothing.
     #[must_use]
     pub fn after_token(&self, token_contact: &VerifiedContact) -> Self {
         if token_contact.as_of < self.contact.as_of {
@@ -58,7 +59,7 @@ impl Profile {
         Self { contact: VerifiedContact { email, ..token_contact.clone() }, ..self.clone() }
     }
 
-    /// The profile after the pool has verified its address for another person.
+    /// The profile after the user pool has verified its e-mail address for another person.
     #[must_use]
     pub fn without_email(&self) -> Self {
         Self { contact: VerifiedContact { email: None, ..self.contact.clone() }, ..self.clone() }
@@ -81,7 +82,8 @@ pub struct User {
     /// Derived from the subject in the user pool's tokens.
     pub id: UserId,
     pub state: UserState,
-    /// Grows by one with each write, so that no update is lost.
+    /// The version of the stored user, which grows by one with each write. Each write compares the version, so that no
+    /// update is lost.
     pub version: u64,
     pub created_at: Timestamp,
     /// The time of the last change of the user's data.
@@ -158,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_a_verified_address_keeps_the_address_of_the_profile() {
+    fn a_token_without_a_verified_email_keeps_the_email_of_the_profile() {
         let known = profile(contact(Some("a@example.com"), Some("+15555550101"), 100));
         let updated = known.after_token(&contact(None, None, 200));
         assert_eq!(updated.contact, contact(Some("a@example.com"), None, 200));
     }
 
     #[test]
-    fn a_newer_token_with_the_same_contact_does_not_change_updated_at() {
+    fn a_newer_token_with_the_same_contact_details_does_not_change_updated_at() {
         let user =
             User::new(UserId::generate(), profile(contact(Some("a@example.com"), None, 100)), Timestamp::UNIX_EPOCH);
         let now = Timestamp::from_second(300).unwrap();

@@ -34,7 +34,7 @@ use crate::{
     service::{ProfileChange, Users},
 };
 
-/// All routes, public and internal, behind the HTTP edge.
+/// Returns all public and internal routes, with the middleware that each service has ([`edge`]).
 pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Router {
     let routes = Router::new()
         .route("/users", post(create))
@@ -73,7 +73,7 @@ impl ReadBody for NewUser {
 
 #[derive(Debug, ToSchema)]
 struct UserChange {
-    /// Must be the caller's own verified e-mail address. An administrator cannot change another person's address.
+    /// The caller's own verified e-mail address. Administrators cannot change another person's e-mail address.
     email: Option<Email>,
     name: Option<Name>,
 }
@@ -88,8 +88,8 @@ impl ReadBody for UserChange {
     }
 }
 
-/// Refuses an e-mail address that is not the caller's. The service refuses it, too; this check lets one answer name the
-/// e-mail address together with all other bad fields.
+/// Refuses an e-mail address that is not the caller's own. The service refuses such an address, too, but only this
+/// check can report it in one response together with all other bad fields.
 fn check_owner(body: &mut Object<'_, '_>, email: Option<&Email>, caller: &Caller) {
     if email.is_some_and(|email| caller.contact.email.as_ref() != Some(email)) {
         body.reject("email", EMAIL_NOT_VERIFIED);
@@ -113,12 +113,12 @@ struct UserDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     name: Option<Name>,
-    /// Absent also after the user pool has verified the address for another person, until the next token of the user
-    /// brings a new address.
+    /// A deactivated user has no e-mail address. An active user has none from the time at which the user pool has
+    /// verified the address for another person, until a new token of the user contains a new address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     email: Option<Email>,
-    /// Present only if the user pool has verified the number.
+    /// The phone number, if the user pool has verified it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     phone: Option<Phone>,
@@ -146,7 +146,8 @@ impl From<User> for UserDocument {
     }
 }
 
-/// The contact details in a user's token, as another service passes them on.
+/// The body of `POST /users/{id}/validate`: the contact details in the token of the user, for whom the calling service
+/// works.
 #[derive(Debug)]
 struct TokenContact(VerifiedContact);
 
@@ -161,18 +162,19 @@ impl ReadBody for TokenContact {
     }
 }
 
-/// The answer to a service that asks whether a user may order.
+/// The response of `POST /users/{id}/validate`: whether the user may order.
 #[derive(Debug, Serialize)]
 struct Validation {
     valid: bool,
-    /// `user_not_found` or `user_inactive`.
+    /// The reason why the user may not order: `user_not_found` or `user_inactive`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<Recipient>,
 }
 
-/// The contact details that an event contains, so that the consumer of the event does not have to ask this service.
+/// The contact details of a user who may order. The calling service copies them into its events, so that the consumers
+/// of the events don't have to request them from this service.
 #[derive(Debug, Serialize)]
 struct Recipient {
     name: Name,
@@ -185,8 +187,8 @@ struct Recipient {
 /// Create your profile
 ///
 /// A customer needs a profile to order. The e-mail address must be the address that the user pool has verified. If the
-/// token contains a verified phone number, the profile gets that number, too. Each person has one profile, and its id
-/// derives from the token's subject.
+/// token contains a verified phone number, the profile gets that number, too. Each person has one profile. The id of
+/// the profile derives from the subject of the person's tokens.
 #[utoipa::path(
     post,
     path = "/users",
@@ -211,9 +213,9 @@ async fn create(
 
 /// Read a profile
 ///
-/// A user can read only their own profile; another user's profile is answered with 404. An administrator can read every
-/// profile. After the user pool has verified a profile's e-mail address for another person, the profile has no e-mail
-/// address until the next token of its owner brings a new address.
+/// Users can read only their own profile: a request for another user's profile gets a 404. An administrator can read
+/// every profile. After the user pool has verified a profile's e-mail address for another person, the profile has no
+/// e-mail address until a new token of its owner contains a new address.
 #[utoipa::path(
     get,
     path = "/users/{id}",
@@ -235,8 +237,8 @@ async fn read(
 
 /// Change a profile
 ///
-/// A member that is absent or null leaves its value as it is. The e-mail address and the phone number always become
-/// those of the newest token of the profile's owner.
+/// A value whose member is absent or null stays as it is. If you change your own profile, it also gets the e-mail
+/// address and the phone number of your token, unless the profile already has those of a newer token.
 #[utoipa::path(
     patch,
     path = "/users/{id}",

@@ -1,4 +1,4 @@
-//! The OpenAPI schemas of this service's values, and the problems that each public route can answer with.
+//! The OpenAPI schemas of this service's values, and the problems with which each public route can respond.
 
 use chassis::{openapi, problem::Problem, problems, schema};
 

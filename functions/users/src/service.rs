@@ -38,7 +38,7 @@ pub enum UserError {
     /// HTTP 422.
     #[error("the user pool has not verified this e-mail address for the caller")]
     EmailNotVerified,
-    /// HTTP 422: the caller's token has this address, but the profile has the address of a newer token.
+    /// HTTP 422: the caller's token has this e-mail address, but the profile has the e-mail address of a newer token.
     #[error("a newer token has another e-mail address")]
     TokenOutdated,
     /// HTTP 409: other requests changed the user before each attempt, until the deadline.
@@ -47,7 +47,7 @@ pub enum UserError {
     /// HTTP 503: the user is erased, but the other services are not notified yet.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// HTTP 503 or 500.
+    /// HTTP 409 (contention), 503 (the table is throttled or unavailable) or 500 (a stored item is corrupt).
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -56,7 +56,7 @@ pub enum UserError {
 #[derive(Clone, Debug, Default)]
 pub struct ProfileChange {
     pub name: Option<Name>,
-    /// Must be the caller's own verified e-mail address.
+    /// The new e-mail address, which must be the caller's own verified e-mail address.
     pub email: Option<Email>,
 }
 
@@ -75,7 +75,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// Each of `publishers` is notified of each erased user.
+    /// After a user is erased, each of `publishers` publishes the event `UserErased`.
     pub fn new(
         repository: impl Repository + 'static,
         publishers: impl IntoIterator<Item = EventPublisher>,
@@ -85,7 +85,7 @@ impl Users {
     }
 
     /// Creates the caller's own profile. The contact details come from the caller's token, so that nobody can create a
-    /// profile with another person's address.
+    /// profile with another person's e-mail address.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -115,7 +115,7 @@ impl Users {
         Err(UserError::Contended)
     }
 
-    /// Only the user and administrators can read a user.
+    /// Reads a user. Only the user and administrators may read a user: for other callers, the user is not found.
     pub async fn get(&self, caller: &Caller, id: UserId) -> Result<User, UserError> {
         if !caller.may_act_for(id) {
             return Err(UserError::NotFound);
@@ -159,8 +159,8 @@ impl Users {
     /// Deactivates a user, erases the user's personal data, and has the other services erase their copies. A repeated
     /// request changes nothing.
     ///
-    /// A request is answered only after the event `UserErased` is published. After a crash, a repeated request
-    /// publishes the event again if the user does not record that the event was published.
+    /// A request succeeds only after the event `UserErased` is published. If the function crashes before it has stored
+    /// that the event is published, a repeated request publishes the event again.
     pub async fn deactivate(
         &self,
         caller: &Caller,
@@ -179,7 +179,7 @@ impl Users {
                 UserState::Active(_) => false,
             };
             let after = before.with_state(UserState::Erased { is_announced }, self.clock.now());
-            // After a successful write, the next pass of the loop does the next part of the work.
+            // After a successful write, the next pass of the loop publishes the event or, if that is done, returns.
             let is_written =
                 stale_if_contended(self.repository.replace(&before, &after).await)? == SaveUserOutcome::Saved;
             if !is_written && !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
@@ -222,8 +222,8 @@ impl Users {
 
     /// Writes `profile` if the stored user is still `before`. Returns `None` if another request has changed the user.
     ///
-    /// Another user may have the profile's new e-mail address from a newer token. If `must_have_email`, that is an
-    /// error. Otherwise the profile is written with its old address.
+    /// If a newer token has given the profile's new e-mail address to another user, the result depends on
+    /// `must_have_email`: `true` means the error `EmailTaken`, `false` means that the profile keeps its old address.
     async fn replace(&self, before: &User, profile: Profile, must_have_email: bool) -> Result<Option<User>, UserError> {
         let mut state = UserState::Active(profile);
         if state == before.state {
@@ -244,7 +244,7 @@ impl Users {
     }
 }
 
-/// Turns contention into `Stale`, because the caller must try the write again in both cases.
+/// Turns the error `Contended` into the outcome `Stale`, because the caller must try the write again in both cases.
 fn stale_if_contended(saved: Result<SaveUserOutcome, StoreError>) -> Result<SaveUserOutcome, StoreError> {
     match saved {
         Err(StoreError::Contended { .. }) => Ok(SaveUserOutcome::Stale),

@@ -1,4 +1,5 @@
-//! Products, their stock, adjustments of stock and reservations. Nothing here knows a database or HTTP.
+//! Products, their stock, adjustments of stock and reservations. This module depends neither on a database nor on
+//! HTTP.
 
 mod adjustment;
 mod product;

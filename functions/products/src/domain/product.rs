@@ -82,7 +82,8 @@ impl Price {
 
     /// Checks that `amount` is a valid price in at least one currency, for an amount whose currency is not known.
     pub fn check_in_any_currency(amount: Amount) -> Result<(), InvalidPrice> {
-        // USD has two decimals. JPY has none, so that its highest price is a larger number.
+        // An accepted currency has either two decimals, like USD, or none, like JPY. Without decimals, the maximum
+        // price is a larger number.
         let check = |currency| Self::new(amount, currency).map(|_| ());
         check(Currency::USD).or_else(|error| check(Currency::JPY).map_err(|_| error))
     }
@@ -100,7 +101,8 @@ pub struct Details {
     pub price: Price,
 }
 
-/// A product that an administrator adds to the catalogue. The fingerprint of the request covers all of its members.
+/// A product that an administrator adds to the catalogue. An idempotency key may be repeated only with equal values of
+/// all members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewProduct {
     pub details: Details,
@@ -113,9 +115,9 @@ pub struct Product {
     pub id: ProductId,
     #[serde(flatten)]
     pub details: Details,
-    /// The version of the details: 1 at first, and one more with each change. It prevents lost updates, and sales at
-    /// an outdated price. A sale leaves the version as it is. Otherwise an administrator could hardly change a
-    /// product that sells well.
+    /// The version of the details: 1 at first, and one more with each change. Writes compare the version, so that no
+    /// update is lost and no unit is sold at an outdated price. A sale does not change the version: otherwise most
+    /// changes of a product that sells well would fail.
     pub version: u64,
     #[serde(flatten)]
     pub stock: Stock,

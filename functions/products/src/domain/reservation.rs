@@ -20,7 +20,8 @@ typed_id!(
 );
 
 /// The maximum number of lines of an order. One transaction writes all lines and the reservation, and DynamoDB limits
-/// a transaction to 100 actions. Half of that limit leaves room, and is more than a customer orders at once.
+/// a transaction to 100 actions. Half of that limit leaves room for more writes, and is more than a customer orders at
+/// once.
 pub const MAX_LINES: usize = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,8 @@ pub struct Quote {
 }
 
 impl Quote {
-    /// Prices `lines` from `products`. Refuses unknown products and a missing total before it checks the stock.
+    /// Prices `lines` with the prices of `products`. If several refusals apply, unknown products come first, then
+    /// prices that cannot be added, then too little stock.
     pub fn new(lines: &Lines, products: &[Product]) -> Result<Self, ReservationRefusal> {
         let products: BTreeMap<_, _> = products.iter().map(|product| (product.id, product)).collect();
         let mut unknown = Vec::new();
@@ -146,7 +148,7 @@ pub struct Shortage {
 pub enum ReservationRefusal {
     #[error("unknown products: {0:?}")]
     UnknownProducts(Vec<ProductId>),
-    /// The prices cannot be added: they are in several currencies.
+    /// The prices cannot be added, because they are in several currencies.
     #[error(transparent)]
     NoTotal(#[from] MoneyError),
     /// All lines whose quantity is more than the available stock.
@@ -160,17 +162,18 @@ pub enum ReservationRefusal {
     Mismatch,
 }
 
-/// The reservation of an order. It is stored for good, so that a repeated reserve gets the first answer, and a reserve
-/// that arrives after the release is refused.
+/// The reservation of an order. A reservation is never deleted, so that a repeated reserve request gets the first quote
+/// again, and a reserve request that arrives after the release is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
     Held(Quote),
-    /// The reservation was released. If the release arrived before the reserve, nothing was ever reserved.
+    /// The reservation was released. If the release request arrived before the reserve request, no stock was ever
+    /// reserved.
     Released,
 }
 
 impl Reservation {
-    /// The answer to another request of the same order to reserve `lines`.
+    /// The result of another request to reserve `lines` for the order that has this reservation.
     pub fn answer_repeat(self, lines: &Lines) -> Result<Quote, ReservationRefusal> {
         match self {
             Self::Held(quote) if quote.is_for(lines) => Ok(quote),
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_with_too_little_stock_is_named_and_no_other_line() {
+    fn a_refusal_names_each_line_with_too_little_stock_and_no_other_line() {
         let (few, enough, none) = (product("1", "USD", 2), product("1", "USD", 9), product("1", "USD", 0));
         let requested = lines(&[line(&few, 3), line(&enough, 9), line(&none, 1)]);
         let refusal = Quote::new(&requested, &[none.clone(), few.clone(), enough]).unwrap_err();
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_has_1_to_50_lines_and_at_most_1000_of_a_product() {
+    fn an_order_has_1_to_50_lines_and_at_most_1000_units_of_a_product() {
         let mug = product("19.99", "USD", 3);
         assert_eq!(Lines::merge(&[]), Err(InvalidLines::Count));
         assert!(Lines::merge(&[line(&mug, 1); MAX_LINES]).is_ok());

@@ -2,7 +2,7 @@
 //!
 //! The rules are written twice: here as arithmetic on values, and in the repository as conditions of the updates,
 //! because another request may change the stock between a read and a write. A property test in
-//! `tests/in-process/tests/products.rs` compares the two.
+//! `tests/in-process/tests/products.rs` checks that the arithmetic and the conditions agree.
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ impl Delta {
         self.0
     }
 
-    /// The minimum of available units that this adjustment needs.
+    /// The number of units that must be available before this adjustment is applied.
     pub fn required_units(self) -> u64 {
         if self.0 < 0 { self.0.unsigned_abs() } else { 0 }
     }
@@ -180,7 +180,7 @@ mod tests {
                 }
                 None => prop_assert!((available as i64) + number < 0),
             }
-            // The repository's condition must give the same answer.
+            // The condition of the repository's update (`available >= :required`) must accept the same adjustments.
             prop_assert_eq!(before.after_adjustment(delta).is_some(), available >= delta.required_units());
         }
     }

@@ -1,4 +1,4 @@
-//! The routes of the catalogue: to add, read, list and change products.
+//! The routes that add, read, list and change products.
 
 use axum::{
     Json,
@@ -32,8 +32,8 @@ pub(super) struct NewProductRequest {
     name: Name,
     description: Description,
     price: Price,
-    /// `USD` if left out.
-    // The field is only for the schema: `price` contains the currency.
+    /// The currency of the price. The default is USD.
+    // This field exists only for the OpenAPI schema: `read` puts the currency into `price`.
     #[schema(value_type = Option<Currency>)]
     currency: (),
     stock: Units,
@@ -63,7 +63,7 @@ pub(super) struct ProductChangeRequest {
     /// Without a `currency`, the price is in the product's present currency.
     #[schema(value_type = Option<Price>)]
     price: Option<Amount>,
-    /// Only together with a price.
+    /// The currency of the new price. A currency without a price is refused.
     currency: Option<Currency>,
 }
 
@@ -80,7 +80,8 @@ impl ReadBody for ProductChangeRequest {
         if let Some(amount) = price {
             let checked = match currency {
                 Some(currency) => Price::new(amount, currency).map(|_| ()),
-                // The service checks the price again, in the product's present currency.
+                // The price is in the product's present currency, which is not known here. After the service has read
+                // the product, it checks the price again, in that currency.
                 None => Price::check_in_any_currency(amount),
             };
             body.check("price", checked);
@@ -129,7 +130,7 @@ type ProductPage = Page<ProductDocument>;
 #[expect(dead_code, reason = "describes the header in the OpenAPI document; `Key` reads it")]
 struct CreateHeaders {
     /// A key that you choose for this request, with or without double quotes. For seven days, a repeated request with
-    /// the same key adds nothing and gets the first answer. **Without a key, a repeated request may add a second
+    /// the same key adds nothing and gets the first response. **Without a key, a repeated request may add a second
     /// product.**
     #[param(rename = "Idempotency-Key", inline, value_type = IdempotencyKey, required = false)]
     idempotency_key: Option<IdempotencyKey>,
@@ -144,8 +145,9 @@ impl From<Product> for ProductDocument {
     }
 }
 
-/// The product's document with its ETag. The ETag is the version of the details, which a change is checked against. It
-/// does not cover the stock, so a cache can't use it to validate the document; answers are never cached anyway.
+/// Returns a response with the product's document and its ETag. The ETag is the version of the details, without the
+/// stock: it serves to detect conflicting changes of the details. A cache could not use the ETag to detect an outdated
+/// stock, but responses are never cached (`Cache-Control: no-store`).
 fn with_etag(product: Product) -> Result<Response, Problem> {
     let tag = HeaderValue::from_str(&etag(product.version)).map_err(Problem::internal)?;
     Ok(([(header::ETAG, tag)], Json(ProductDocument::from(product))).into_response())
@@ -172,9 +174,9 @@ pub(super) struct IfMatch(Vec<String>);
 impl IfMatch {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::IF_MATCH).iter();
-        // This service's own tags contain no comma. A foreign tag with a comma is split here, but no part of it
-        // matches. Empty elements of a list don't count (RFC 9110, section 5.6.1.2), so a header of empty elements is
-        // ignored.
+        // The ETags of this service contain no comma. A tag that contains a comma is therefore unknown, and its parts
+        // match no version. Empty elements of a list don't count (RFC 9110, section 5.6.1.2), so a header that has only
+        // empty elements counts as absent.
         let tags = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
         let tags: Vec<_> = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         if tags.is_empty() { None } else { Some(Self(tags)) }
@@ -211,8 +213,8 @@ impl Problems for IfMatch {
 ///
 /// For administrators.
 ///
-/// Send an `Idempotency-Key`, and repeat the request with the same key until the answer is not 429, 500 or 503. The
-/// requests add one product, and each of them gets the same answer.
+/// Send an `Idempotency-Key`, and repeat the request with the same key until the status of the response is not 429, 500
+/// or 503. However often you repeat the request, it adds one product.
 #[utoipa::path(
     post,
     path = "/products",
@@ -265,8 +267,8 @@ pub(super) async fn list(
 
 /// Read a product
 ///
-/// The ETag identifies the version of the details, which a change is checked against. A sale changes the stock, but not
-/// the ETag.
+/// The ETag identifies the version of the product's details. To change the details, send the ETag as `If-Match`. A sale
+/// changes the stock, but not the ETag.
 #[utoipa::path(
     get,
     path = "/products/{id}",
@@ -288,7 +290,8 @@ pub(super) async fn read(
 
 /// Change a product's details
 ///
-/// For administrators. A member that is absent or null leaves its value as it is. Earlier orders keep their prices.
+/// For administrators. A value whose member is absent or null stays as it is. Orders that were placed before the change
+/// keep their prices.
 #[utoipa::path(
     patch,
     path = "/products/{id}",
@@ -298,7 +301,7 @@ pub(super) async fn read(
         ("id" = ProductId, Path),
         (
             "If-Match" = String, Header, example = json!("\"1\""),
-            description = "The ETag of the product that you read, so that no change is lost. `*` matches every version.",
+            description = "The ETag of the product that you read, so that no change is lost. `*` matches any version.",
         ),
     ),
     request_body = ProductChangeRequest,

@@ -14,7 +14,7 @@ use utoipa::{OpenApi, openapi};
 use self::price_schema::PriceFitsCurrency;
 use crate::service::Products;
 
-/// All routes, public and internal, behind the HTTP edge.
+/// Returns all public and internal routes, with the middleware that each service has ([`edge`]).
 pub fn router(products: Products, table: Table, authenticator: Authenticator) -> Router {
     let routes = Router::new()
         .route("/products", get(catalogue::list).post(catalogue::create))

@@ -31,7 +31,8 @@ impl Modify for PriceFitsCurrency {
             "required": ["price"],
             "properties": { "price": { "type": "number", "maximum": MAX_PRICE / 100 } },
         });
-        // A change of a price without a currency keeps the product's currency, which the schema does not know.
+        // If a change has a price, but no currency, the price is in the product's currency. The schema does not know
+        // that currency, so it has no maximum for such a price.
         let has_currency = json!({ "required": ["currency"], "properties": { "currency": { "type": "string" } } });
         let price_of_a_currency = json!({ "if": has_currency, "then": price });
         for (name, otherwise) in

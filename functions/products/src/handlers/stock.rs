@@ -1,4 +1,4 @@
-//! The routes of the stock: to adjust, reserve and release it.
+//! The routes that adjust, reserve and release stock.
 
 use axum::{Json, extract::State};
 use chassis::{
@@ -42,7 +42,7 @@ pub(super) struct AdjustmentDocument {
     product_id: ProductId,
     delta: Delta,
     reason: Reason,
-    /// The time at which the adjustment was applied. A repeated request does not change it.
+    /// The time at which the adjustment was applied. A repeated request does not change this time.
     applied_at: Timestamp,
 }
 
@@ -89,7 +89,8 @@ fn line(line: &mut Object<'_, '_>) -> Option<Line> {
     Some(Line { product_id: product_id?, quantity: quantity? })
 }
 
-/// The orders service stores the quote as it receives it: money in minor units.
+/// The response to a reserve request. Money is in minor units (cents for USD), because the orders service stores the
+/// quote without converting it.
 #[derive(Debug, Serialize)]
 pub(super) struct ReservationDocument {
     order_id: OrderId,
@@ -106,8 +107,8 @@ pub(super) struct ReleaseDocument {
 /// Adjust the stock
 ///
 /// For administrators: adds or removes units, for example after a delivery, a breakage or a stock count. An adjustment
-/// is applied once for each `adjustment_id`, and a repeated request gets the first answer. An adjustment cannot remove
-/// units that orders have reserved.
+/// is applied once for each `adjustment_id`, and a repeated request gets the first response. An adjustment cannot
+/// remove units that orders have reserved.
 #[utoipa::path(
     post,
     path = "/products/{id}/stock-adjustments",

@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use super::Repository;
 use crate::domain::{Adjustment, AdjustmentId, NewProduct, OrderId, Product, ProductId, Quote, Reservation};
 
-/// The index of all products. It contains only keys, and a product's keys never change. Therefore a sale, which changes
-/// the product's item, writes nothing to the index.
+/// The index of all products. The index contains only keys, and a product's keys never change. Therefore a sale, which
+/// changes the product's item, writes nothing to the index.
 const CATALOGUE_INDEX: &str = "catalogue";
-/// The partition key of the index. All products are in one partition.
+/// The attribute that is the partition key of the index. Each product has the value `CATALOGUE`, so that one query
+/// finds all products.
 const CATALOGUE_ATTRIBUTE: &str = "catalogue";
 const CATALOGUE: &str = "CATALOGUE";
 
@@ -40,8 +41,8 @@ impl DynamoRepository {
 impl Repository for DynamoRepository {
     async fn create(&self, product: &Product) -> Result<(), StoreError> {
         match self.table.send(self.table.put_new(&ProductRecord::new(product))?).await? {
-            // The id is new. If an item with this id exists, an earlier attempt of this write was successful, but its
-            // answer was lost.
+            // The id was generated for this product. If an item with this id exists, an earlier attempt of this write
+            // has stored it, and only the response of DynamoDB was lost.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
@@ -56,7 +57,7 @@ impl Repository for DynamoRepository {
         let use_key = self
             .table
             .put(&KeyRecord::new(product, new, administrator, key))?
-            // The condition checks the expiry, because TTL may delete an expired item days later.
+            // The condition checks the expiry, because DynamoDB may delete an item days after it has expired.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(product.created_at.as_second()));
         let add_product = self.table.put_new(&ProductRecord::new(product))?;
@@ -127,7 +128,8 @@ impl Repository for DynamoRepository {
             WriteOutcome::ConditionFailed(None) => SaveOutcome::Stale,
             WriteOutcome::ConditionFailed(Some(item)) => {
                 let found = dynamo::from_item::<ProductRecord>(item)?.product;
-                // An earlier attempt of this write may have been successful, although its answer was lost.
+                // If the stored product equals `after`, an earlier attempt of this write has stored it, and only the
+                // response of DynamoDB was lost.
                 let is_written = (found.version, &found.details, found.updated_at)
                     == (after.version, &after.details, after.updated_at);
                 if is_written { SaveOutcome::Saved } else { SaveOutcome::Stale }
@@ -152,7 +154,7 @@ impl Repository for DynamoRepository {
             .table
             .update(&product_key(id))
             .update_expression("SET available = available + :delta")
-            // If the product does not exist, the comparison fails.
+            // If the product does not exist, this condition fails, too.
             .condition_expression("available >= :required")
             .expression_attribute_values(":delta", number(delta.get()))
             .expression_attribute_values(":required", number(delta.required_units()));
@@ -180,8 +182,8 @@ impl Repository for DynamoRepository {
             self.table
                 .update(&product_key(line.product_id))
                 .update_expression("SET available = available - :quantity, reserved = reserved + :quantity")
-                // The version is the version of the price, so that no customer pays an outdated price. If the product
-                // does not exist, both comparisons fail.
+                // `version` is the version of the details, which include the price. The condition compares it, so that
+                // no customer pays an outdated price. If the product does not exist, both comparisons fail.
                 .condition_expression("version = :version AND available >= :quantity")
                 .expression_attribute_values(":quantity", number(line.quantity.get()))
                 .expression_attribute_values(":version", number(line.version))
@@ -214,8 +216,8 @@ impl Repository for DynamoRepository {
         match self.table.transact(reservation, lines).await? {
             TransactionOutcome::Written => Ok(SaveOutcome::Saved),
             TransactionOutcome::SubjectConditionFailed(_) => Ok(SaveOutcome::Stale),
-            // One transaction wrote the reservation and the reserved stock. If the table no longer shows that stock,
-            // another attempt cannot succeed.
+            // The transaction that stored the reservation also added its units to `reserved`. If a product has fewer
+            // reserved units now, the stored data is wrong, and another attempt cannot succeed.
             TransactionOutcome::OtherConditionFailed => Err(StoreError::corrupt(
                 self.table.name(),
                 format!("the reservation of {order} has more units than the products show as reserved"),
@@ -250,7 +252,7 @@ struct ProductRecord {
     key: Key,
     #[serde(flatten)]
     product: Product,
-    /// Puts the product into the index of all products.
+    /// The partition key of the index of all products. The index contains only items that have this attribute.
     #[serde(skip_deserializing)]
     catalogue: &'static str,
 }
@@ -261,8 +263,9 @@ impl ProductRecord {
     }
 }
 
-/// The item of an idempotency key. Its key contains the administrator and the route. The item contains all values of
-/// the first answer, because the product may change before the request is repeated.
+/// The item of an idempotency key. The item's partition key contains the administrator, the route and the idempotency
+/// key. The item also contains all values of the response to the first request, because the product may change before
+/// the request is repeated.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyRecord {
     #[serde(flatten)]
@@ -297,7 +300,7 @@ struct AdjustmentRecord {
     adjustment: Adjustment,
 }
 
-/// The status of a reservation, which the conditions of writes compare.
+/// The stored status of a reservation. The release of a reservation requires the status `Held`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum Status {
@@ -312,7 +315,7 @@ struct ReservationRecord {
     key: Key,
     order_id: OrderId,
     status: Status,
-    /// The quote that the reserve request was answered with. A tombstone has no quote.
+    /// The quote in the response to the reserve request. A tombstone has no quote, because nothing was reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     quote: Option<Quote>,
     #[serde(skip_serializing_if = "Option::is_none")]

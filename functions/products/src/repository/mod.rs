@@ -14,8 +14,9 @@ use jiff::Timestamp;
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{Adjustment, AdjustmentId, NewProduct, OrderId, Product, ProductId, Quote, Reservation};
 
-/// Stores products. Each write is atomic, and conditional on the state that the decision was based on. Therefore the
-/// stock never falls below zero, is never released twice, and never changes without an adjustment or a reservation.
+/// Stores products. Each write is atomic, and succeeds only if the stored state is still the state that the service has
+/// read. Therefore the stock never falls below zero, is never released twice, and never changes without an adjustment
+/// or a reservation.
 #[async_trait]
 pub trait Repository: Send + Sync {
     async fn create(&self, product: &Product) -> Result<(), StoreError>;
@@ -45,7 +46,7 @@ pub trait Repository: Send + Sync {
     async fn transact_get_adjustment(&self, of: ProductId, id: &AdjustmentId)
     -> Result<Option<Adjustment>, StoreError>;
 
-    /// Stores a new adjustment, and applies it to the product's stock.
+    /// Stores a new adjustment, and changes the product's stock by the delta of the adjustment.
     async fn adjust(&self, adjustment: &Adjustment) -> Result<SaveOutcome, StoreError>;
 
     /// Reads the reservation of an order.
@@ -62,6 +63,7 @@ pub trait Repository: Send + Sync {
     /// Releases a held reservation, and makes the stock of its lines available again.
     async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 
-    /// Stores a released reservation for an order that has none, so that a reserve that arrives later is refused.
+    /// Stores a tombstone, which is a released reservation, for an order that has no reservation. The service refuses a
+    /// reserve request if it finds the tombstone.
     async fn put_tombstone(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError>;
 }

@@ -1,7 +1,7 @@
 //! Users in DynamoDB.
 //!
-//! A user has two items: the item of the user, and an item whose key is the e-mail address. One transaction writes both
-//! items, so that two users can't have the same address. See `docs/data-model.md`.
+//! A user with an e-mail address has two items: the item of the user, and an item whose key is the e-mail address. One
+//! transaction writes both items, so that two users can't have the same e-mail address. See `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
@@ -26,8 +26,8 @@ impl DynamoRepository {
         Self { table }
     }
 
-    /// Puts the item of `user` on the condition that the stored version is `expected`. `None` means that there must be
-    /// no item.
+    /// Builds the write of the item of `user`. The write succeeds only if the stored version is `expected` or, if
+    /// `expected` is `None`, only if no item is stored.
     fn put_if_version(&self, user: &User, expected: Option<u64>) -> Result<ItemWrite, StoreError> {
         Ok(match expected {
             None => self.table.put_new(&UserRecord::of(user))?,
@@ -39,8 +39,8 @@ impl DynamoRepository {
         })
     }
 
-    /// The writes that make `email` the address of `user`, without the write of the user's own item. If `user` can't
-    /// have the address, the outcome of the whole write is returned instead.
+    /// Builds the writes that give `email` to `user`, without the write of the item of `user`. If `user` can't have
+    /// `email`, returns `Stale` or `EmailTaken`, and nothing may be written.
     async fn claim_email(
         &self,
         email: &Email,
@@ -59,8 +59,8 @@ impl DynamoRepository {
         let Some(EmailOwner { user_id, .. }) = owner.filter(|owner| owner.user_id != user.id) else {
             return Ok(Ok(writes));
         };
-        // The address belongs to another user, who loses it. If the item of that user does not have the address,
-        // another transaction has just changed the owner.
+        // The e-mail address belongs to another user, who loses the address if that user's contact details are older.
+        // If the item of that user does not have the address, another transaction has just changed the owner.
         let (Some(before), Some(new_profile)) = (self.find(user_id).await?, user.profile()) else {
             return Ok(Err(SaveUserOutcome::Stale));
         };
@@ -82,8 +82,8 @@ impl DynamoRepository {
             .expression_attribute_values(":owner", string(id.to_string()))
     }
 
-    /// Writes `user` on the condition that the stored version is `expected`, together with the items of its old and its
-    /// new e-mail address.
+    /// Writes `user` if the stored version is `expected`, and in the same transaction the items of the user's old and
+    /// new e-mail addresses.
     async fn write(
         &self,
         expected: Option<u64>,
@@ -101,7 +101,7 @@ impl DynamoRepository {
         email_writes.extend(old.filter(|_| new != old).map(|email| self.release_email(email, user.id)));
         match self.table.transact(self.put_if_version(user, expected)?, email_writes).await? {
             TransactionOutcome::Written => Ok(SaveUserOutcome::Saved),
-            // Another request has changed the user, or the owner of an address.
+            // Another request has changed the user, or the owner of one of the e-mail addresses.
             TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
                 Ok(SaveUserOutcome::Stale)
             }

@@ -15,15 +15,15 @@ pub enum SaveUserOutcome {
     Saved,
     /// Nothing is written, because another request has changed the stored items since they were read.
     Stale,
-    /// Nothing is written, because the e-mail address belongs to another active user whose contact details are at least
-    /// as new.
+    /// Nothing is written, because the e-mail address belongs to another active user, whose contact details are at
+    /// least as new as those of the written user.
     EmailTaken,
 }
 
 /// Stores users, and keeps the e-mail addresses of the active users unique.
 ///
-/// If a user is written with an e-mail address that another user has, the user with the older contact details loses the
-/// address, because the user pool has verified it for the other person since.
+/// If a user is written with an e-mail address that belongs to another user with older contact details, that other user
+/// loses the e-mail address, because the user pool has since verified it for the written user.
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Writes a new user.
