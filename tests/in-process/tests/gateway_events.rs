@@ -1,6 +1,6 @@
-//! Requests that clients can send through a gateway: a function answers every one
-//! of them. It never fails the invocation, since a failed invocation raises an
-//! alarm.
+//! Tests of unusual requests that a client can send through a gateway. A function
+//! must send an HTTP response to each of them, because a failed invocation raises
+//! an alarm.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
@@ -17,11 +17,11 @@ struct Api {
     id: String,
 }
 
-/// The event of a request, in format 1.0 (REST API) or 2.0 (HTTP API).
+/// The Lambda event of a request, in format 1.0 (REST API) or 2.0 (HTTP API).
 #[derive(Clone, Debug)]
 struct Event(Value);
 
-/// The answer that a gateway sends to the client.
+/// The response that a gateway sends to the client.
 #[derive(Debug)]
 struct Answer {
     status: u64,
@@ -42,7 +42,7 @@ impl Api {
         format!("/users/{}", self.id)
     }
 
-    /// The events of a request for the profile, in both formats.
+    /// The events of a request that reads the profile of Charles, in both formats.
     fn read_events(&self) -> [Event; 2] {
         [Event::v1("GET", "/users/{id}", &self.path()), Event::v2("GET", "/users/{id}", &self.path())]
     }
@@ -154,12 +154,13 @@ async fn an_irrelevant_header_with_control_characters_is_ignored() {
     }
 }
 
-/// If the key were ignored, each repeat of the request would take effect again.
+/// If the key were ignored, each repeated request would take effect again.
 #[tokio::test]
 async fn an_idempotency_key_with_control_characters_is_refused() {
     let api = Api::start().await;
     for event in [Event::v1("POST", "/orders", "/orders"), Event::v2("POST", "/orders", "/orders")] {
-        let body = json!({ "items": [{ "product_id": format!("prod_{CUSTOMER}"), "quantity": 1 }], "payment_method": "tok_accepted" });
+        let items = json!([{ "product_id": format!("prod_{CUSTOMER}"), "quantity": 1 }]);
+        let body = json!({ "items": items, "payment_method": "tok_accepted" });
         let event = event.with_body(&body.to_string()).with_header("Idempotency-Key", "a\u{1}");
         let answer = api.expect_refusal("orders", &event, 422, "invalid_request").await;
         assert_eq!(answer.body["errors"][0]["field"], "Idempotency-Key");
@@ -180,10 +181,10 @@ async fn a_malformed_host_or_protocol_header_is_ignored() {
     }
 }
 
-/// `cargo lambda watch` parses an answer as this type, and requires all of its
-/// members.
+/// `cargo lambda watch` parses a function's response as one of the two types in this
+/// test, and requires all members of the type.
 #[tokio::test]
-async fn an_answer_parses_as_the_published_type_of_its_format() {
+async fn a_response_parses_as_the_published_type_of_its_format() {
     let api = Api::start().await;
     let [v1, v2] = api.read_events();
     let answer = api.world.invoke("users", &v1.0.to_string()).await.unwrap();
@@ -213,11 +214,12 @@ async fn event_members_that_are_missing_null_or_of_another_type_count_as_empty()
 }
 
 #[tokio::test]
-async fn either_list_of_headers_of_a_rest_api_is_enough() {
+async fn an_event_of_a_rest_api_needs_only_one_of_its_two_lists_of_headers() {
     let api = Api::start().await;
     let event = Event::v1("POST", "/orders", "/orders").with_body("{}");
     for event in [event.clone().without("/multiValueHeaders"), event.clone().without("/headers")] {
-        // Without its content type, the body would be refused with another code.
+        // A body without a content type would be refused with another code. So this code
+        // shows that the function has found the header.
         api.expect_refusal("orders", &event, 422, "invalid_request").await;
     }
     let two = event.with("/multiValueHeaders/Idempotency-Key", json!(["a", "b"])).with("/headers/Idempotency-Key", "b");
@@ -236,7 +238,8 @@ async fn a_path_is_not_parsed_as_a_url() {
             let answer = api.expect_refusal("users", &event, 422, "invalid_request").await;
             assert_eq!(answer.body["errors"][0]["field"], "id");
         }
-        // Function URLs and `cargo lambda watch` have no routes.
+        // Function URLs and `cargo lambda watch` have no routes, so their events have the
+        // route key `$default`.
         let direct = Event::v2("GET", "/users/{id}", &path).with("/routeKey", "$default");
         api.expect_refusal("users", &direct, 422, "invalid_request").await;
     }
@@ -258,7 +261,7 @@ async fn a_path_that_is_longer_than_its_route_is_not_found() {
     }
 }
 
-/// A `?` in the id must not cut off the rest of the path.
+/// A `?` in the id must not cut off the rest of the path, such as `/cancel`.
 #[tokio::test]
 async fn an_id_with_a_question_mark_is_a_bad_id_and_not_the_start_of_a_query() {
     let api = Api::start().await;
@@ -272,7 +275,7 @@ async fn an_id_with_a_question_mark_is_a_bad_id_and_not_the_start_of_a_query() {
 }
 
 #[tokio::test]
-async fn a_query_is_read_from_each_format_as_the_client_sent_it() {
+async fn a_query_is_read_from_each_format_of_events() {
     let api = Api::start().await;
     let (v1, v2) = (Event::v1("GET", "/orders", "/orders"), Event::v2("GET", "/orders", "/orders"));
     let once = v1.clone().with("/queryStringParameters", json!({ "limit": "0" }));
@@ -297,7 +300,7 @@ async fn a_query_is_read_from_each_format_as_the_client_sent_it() {
 }
 
 #[tokio::test]
-async fn an_encoded_body_is_refused_with_the_encoding_that_would_be_accepted() {
+async fn a_compressed_body_is_refused_with_a_header_that_names_the_accepted_encoding() {
     let api = Api::start().await;
     for event in [Event::v1("POST", "/orders", "/orders"), Event::v2("POST", "/orders", "/orders")] {
         for coding in ["gzip", "br", "identity, gzip", "x", "\u{1}", "GZIP"] {
@@ -313,7 +316,7 @@ async fn an_encoded_body_is_refused_with_the_encoding_that_would_be_accepted() {
 }
 
 #[tokio::test]
-async fn a_base64_body_is_decoded_and_an_invalid_one_is_refused() {
+async fn a_base64_body_is_decoded_and_invalid_base64_is_refused() {
     let api = Api::start().await;
     for event in [Event::v1("POST", "/orders", "/orders"), Event::v2("POST", "/orders", "/orders")] {
         let event = event.with_body(&STANDARD.encode("{}")).with("/isBase64Encoded", true);
@@ -348,7 +351,7 @@ async fn an_unknown_method_is_answered_with_405() {
 }
 
 #[tokio::test]
-async fn a_path_or_headers_beyond_the_gateways_limits_are_answered() {
+async fn a_path_or_headers_beyond_the_gateways_limits_are_refused() {
     let api = Api::start().await;
     for event in api.read_events() {
         let member = if event.is_v1() { "/path" } else { "/rawPath" };
@@ -360,7 +363,7 @@ async fn a_path_or_headers_beyond_the_gateways_limits_are_answered() {
     }
 }
 
-/// The notifications function consumes a queue and answers requests.
+/// The notifications function consumes a queue, but also has HTTP routes.
 #[tokio::test]
 async fn the_notifications_function_answers_malformed_requests_too() {
     let api = Api::start().await;

@@ -1,5 +1,5 @@
-//! Wrong input on every route: each wrong request is refused with a clear answer
-//! and changes nothing.
+//! Tests of invalid input: a request with an invalid body, path, query or header is
+//! refused with a problem document and changes nothing.
 
 use axum::body::Body;
 use http::Request;
@@ -25,7 +25,7 @@ impl Route {
     }
 }
 
-/// The codes of problems that refuse a request before any effect.
+/// The problem codes of requests that are refused before they have any effect.
 const REQUEST_ERRORS: [&str; 8] = [
     "invalid_request",
     "malformed_json",
@@ -40,7 +40,7 @@ const REQUEST_ERRORS: [&str; 8] = [
 const TABLES: [&str; 6] =
     ["UsersTable", "ProductsTable", "OrdersTable", "PaymentsTable", "NotificationsTable", "SandboxLedgerTable"];
 
-/// A world, and the routes that read a body.
+/// A `World` with a customer and a product, and the routes that read a body.
 struct Api {
     world: World,
     routes: Vec<Route>,
@@ -186,7 +186,7 @@ fn malformed_bodies() -> Vec<Vec<u8>> {
     all
 }
 
-/// Values to put in the place of any member.
+/// Unusual values, each of which a test puts in the place of each value of a body.
 fn odd_values() -> Vec<Value> {
     let mut all = vec![
         Value::Null,
@@ -242,7 +242,7 @@ async fn a_malformed_body_is_refused_on_every_route() {
     let api = Api::start().await;
     for route in &api.routes {
         for body in malformed_bodies() {
-            // An empty object is a valid change of nothing.
+            // For PATCH, an empty object is valid: the request changes nothing.
             if route.method == "PATCH" && body == b"{}" {
                 continue;
             }
@@ -259,7 +259,7 @@ async fn a_malformed_body_is_refused_on_every_route() {
 }
 
 #[tokio::test]
-async fn every_bad_member_is_named_in_one_answer() {
+async fn one_response_names_every_bad_member() {
     let api = Api::start().await;
     for route in &api.routes {
         let what = format!("{} {}", route.method, route.path);
@@ -270,17 +270,19 @@ async fn every_bad_member_is_named_in_one_answer() {
             bad.sort();
             bad
         };
-        // Each member has a value of a type that no member has.
+        // Each member has a value whose type is wrong for every member.
         let wrong: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!([[1]]))).collect();
         let mut bad = send(Value::from(wrong).to_string()).await;
-        // For a list, the answer names the bad entries instead of the list.
+        // For a member that is a list, the response names the bad entries instead of the
+        // list.
         bad.iter_mut().for_each(|name| name.truncate(name.find('[').unwrap_or(name.len())));
         assert_eq!(bad, names, "{what}");
         // Each member occurs twice, with a valid value.
         let text = route.body.to_string();
         let bad = send(format!("{},{}", &text[..text.len() - 1], &text[1..])).await;
         assert_eq!(bad, names, "{what}");
-        // Each member has another name, so that the required members are missing.
+        // Each member has an unknown name, so that the required members are missing.
+        // Internal routes ignore unknown members.
         let renamed: serde_json::Map<_, _> =
             route.body.as_object().unwrap().iter().map(|(name, value)| (format!("x_{name}"), value.clone())).collect();
         let mut expected: Vec<_> = route.required.iter().map(|name| (*name).to_owned()).collect();
@@ -292,9 +294,9 @@ async fn every_bad_member_is_named_in_one_answer() {
     }
 }
 
-/// During a deployment, services of two versions call each other.
+/// During a deployment, the calling service may already be on a newer version.
 #[tokio::test]
-async fn unknown_members_of_a_request_of_another_service_are_ignored() {
+async fn unknown_members_of_a_request_from_another_service_are_ignored() {
     let api = Api::start().await;
     for route in api.routes.iter().filter(|route| route.is_internal()) {
         let mut route = route.clone();
@@ -320,10 +322,10 @@ async fn unknown_members_of_a_request_of_another_service_are_ignored() {
     }
 }
 
-/// For any value in any place, the answer is never a server error. A refusal of
-/// the request names a field and changes nothing.
+/// Whatever value a member has, the response is never a server error. If the request
+/// is refused because of the value, the response names a field, and nothing changes.
 #[tokio::test]
-async fn any_value_in_any_place_is_accepted_or_refused_but_never_a_server_error() {
+async fn any_value_of_any_member_is_accepted_or_refused_but_causes_no_server_error() {
     let api = Api::start().await;
     let (mut accepted, mut refused) = (0, 0);
     for route in &api.routes {

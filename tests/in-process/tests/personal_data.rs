@@ -1,8 +1,8 @@
-//! Logs contain no personal data, no tokens and no payment methods.
+//! A test that logs contain no personal data, no tokens and no payment methods.
 //!
-//! The test calls every route with good and with bad requests, with and without
-//! failing dependencies, at the most detailed log level of the services' own
-//! code.
+//! The test sends valid and invalid requests to every route, while all dependencies
+//! work and while one of them fails. The services' own code logs at the most
+//! detailed level.
 
 use std::{
     io,
@@ -15,7 +15,8 @@ use in_process_tests::{Caller, World, shop::order_request, world::sqs_record};
 use serde_json::{Value, json};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// The services log everything; the SDK logs at its default level.
+/// The services' own code logs at all levels. All other code, such as the SDK, logs at
+/// the level `info` and above.
 const LEVELS: &str = "info,chassis=trace,users=trace,products=trace,orders=trace,payments=trace,notifications=trace";
 
 /// Collects all log lines.
@@ -64,7 +65,7 @@ const BEARER: &str = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LWNsYWltcw.c2VjcmV0LXNpZ25hdH
 const NAME: &str = "Ada Quillfeather";
 const TOKENS: [&str; 5] = ["tok_accepted", "tok_declined", "tok_capture_refused", "tok_flaky", "tok_unheard_of_4711"];
 
-/// Calls routes with data that must not be logged.
+/// Sends requests and events with data that must not be logged.
 struct Exercise {
     world: World,
     ada: Caller,
@@ -163,11 +164,12 @@ impl Exercise {
 }
 
 #[tokio::test]
-async fn no_log_line_contains_a_name_an_address_a_phone_number_a_token_or_a_payment_method() {
+async fn no_log_line_contains_a_name_an_email_a_phone_number_a_token_or_a_payment_method() {
     let log = Log::start();
     let exercise = Exercise { world: World::start().await, ada: Caller::named("Ada Quillfeather") };
     let details = json!({ "name": "Teapot", "description": "Short and stout.", "price": 19.99, "stock": 50 });
-    // Services verify the token of an administrator, so it must be genuine.
+    // The services verify an administrator's token themselves, so the token must be
+    // genuine.
     let (admin, token) = (Caller::admin(), Caller::admin().token());
     let genuine = [("authorization", admin.token())];
     let genuine = genuine.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -182,7 +184,7 @@ async fn no_log_line_contains_a_name_an_address_a_phone_number_a_token_or_a_paym
     exercise.orders(product).await;
     exercise.payments().await;
     exercise.messages().await;
-    // Everything again, while one dependency after another is down.
+    // The requests are repeated while one dependency after another is down.
     for host in ["payments", "products", "users", "sqs", "email", "sns", "dynamodb"] {
         exercise.world.cloud.take_down(host);
         exercise.order(product, "tok_accepted").await;
@@ -202,7 +204,7 @@ async fn no_log_line_contains_a_name_an_address_a_phone_number_a_token_or_a_paym
     let text = log.text();
     for line in ["answered", "order transition", "request refused", "request failed", "not sent", "left to the worker"]
     {
-        assert!(text.contains(line), "the log has no \"{line}\": was every route called?");
+        assert!(text.contains(line), "no log line contains \"{line}\": not every route was called");
     }
     let secrets = [NAME, "Quillfeather", exercise.ada.email(), exercise.ada.phone(), "mallory@example.org", BEARER];
     let tokens = [genuine[0].1, swapped[0].1];

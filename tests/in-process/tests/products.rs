@@ -1,4 +1,4 @@
-//! The products service: the catalogue, its stock, and reservations of it.
+//! Tests of the products service: the catalogue, the stock of products, and reservations of stock.
 
 use std::{
     collections::HashMap,
@@ -60,7 +60,7 @@ async fn stock(world: &World, id: &str) -> u64 {
     read(world, id).await.expect(StatusCode::OK)["stock"].as_u64().unwrap()
 }
 
-/// The product's stock in the table.
+/// Reads a product's stock from the table. Unlike the response of a route, the stock contains the reserved units.
 fn stored_stock(world: &World, id: &str) -> Stock {
     let items = world.cloud.scan("ProductsTable");
     let item = items.iter().find(|item| item["sk"]["S"] == "PRODUCT" && item["id"]["S"] == id).unwrap();
@@ -259,14 +259,14 @@ mod an_idempotency_key {
     }
 
     #[tokio::test]
-    async fn repeated_requests_add_one_product_and_get_the_first_answer() {
+    async fn repeated_requests_add_one_product_and_get_the_first_response() {
         let world = World::start().await;
         let admin = Caller::admin();
         let first = add(&world, &admin, mug(), "k1").await;
         let id = first.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
         patch(&world, &id, "*", json!({ "name": "Cup", "price": 5, "currency": "EUR" })).await.expect(StatusCode::OK);
         adjust(&world, &id, "a", -3).await.expect(StatusCode::OK);
-        // The repeats spell the body and the key in another way.
+        // The second repeated request has the same values in another spelling.
         let spelled = but(but(mug(), "currency", "USD"), "name", " Enamel mug ");
         for (body, key) in [(mug(), "k1"), (spelled, "\"k1\"")] {
             let again = add(&world, &admin, body, key).await;
@@ -278,7 +278,8 @@ mod an_idempotency_key {
         assert_eq!(products(&world), 1);
     }
 
-    /// The test reads the members from the OpenAPI document, so that it also covers members that are added later.
+    /// The test reads the names of the members from the OpenAPI document, so that the test also covers members that are
+    /// added to the document later.
     #[tokio::test]
     async fn a_key_is_refused_if_any_member_of_the_request_differs() {
         let world = World::start().await;
@@ -331,7 +332,8 @@ mod an_idempotency_key {
         tokio::time::advance(week - Duration::from_secs(60)).await;
         assert_eq!(add(&world, &admin, mug(), "k1").await.text, first);
         tokio::time::advance(Duration::from_secs(120)).await;
-        // The item still exists. The condition of the write checks that the item has expired.
+        // The expired item of the key is still stored. The write replaces the item, because the condition of the write
+        // checks the expiry.
         assert_ne!(add(&world, &admin, mug(), "k1").await.text, first);
         assert_eq!(products(&world), 2);
     }
@@ -361,7 +363,7 @@ mod an_idempotency_key {
             (&admin, "/products", mug(), None, false),
             (&ada, "/orders", order_lines.clone(), Some("k1"), true),
             (&ada, "/orders", order_lines, None, false),
-            // These requests are idempotent without a key.
+            // The following requests are idempotent without a key.
             (&admin, adjustments.as_str(), adjustment, None, true),
             (&ada, "/users", profile, None, true),
             (&ada, order.as_str(), json!({}), None, true),
@@ -396,7 +398,7 @@ mod a_change_of_details {
             let answer = patch(&world, &id, stale, json!({ "price": 1 })).await;
             answer.expect_problem(412, "precondition_failed");
         }
-        // An empty header is not a precondition.
+        // A header without an entity tag counts as absent.
         for empty in ["", " ", ",", ", ,"] {
             let answer = patch(&world, &id, empty, json!({ "price": 1 })).await;
             answer.expect_problem(428, "precondition_required");
@@ -407,7 +409,7 @@ mod a_change_of_details {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn concurrent_changes_of_any_version_all_succeed() {
+    async fn concurrent_changes_that_accept_any_version_all_succeed() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let change = async |world: Arc<World>, id: String, n: usize| {
@@ -421,7 +423,7 @@ mod a_change_of_details {
     }
 
     #[tokio::test]
-    async fn a_change_without_a_difference_keeps_the_version() {
+    async fn a_change_to_the_same_values_keeps_the_version() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let before = read(&world, &id).await.expect(StatusCode::OK);
@@ -433,7 +435,7 @@ mod a_change_of_details {
     }
 
     #[tokio::test]
-    async fn bad_fields_are_named_and_a_currency_needs_a_price() {
+    async fn a_refusal_names_all_bad_fields_and_a_currency_needs_a_price() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         for (body, fields) in [
@@ -449,7 +451,7 @@ mod a_change_of_details {
         }
         let product = patch(&world, &id, "\"1\"", json!({ "price": 17, "currency": "EUR" })).await;
         assert_eq!(product.expect(StatusCode::OK)["currency"], "EUR");
-        // A later price without a currency is in EUR.
+        // A price without a currency is in the product's present currency, which is now EUR.
         let product = patch(&world, &id, "\"2\"", json!({ "price": 16.5 })).await.expect(StatusCode::OK);
         assert_eq!((&product["price"], &product["currency"]), (&json!(16.5), &json!("EUR")));
     }
@@ -492,7 +494,7 @@ mod a_stock_adjustment {
     use super::*;
 
     #[tokio::test]
-    async fn an_adjustment_is_applied_once_for_each_id() {
+    async fn repeated_adjustments_with_one_id_are_applied_once() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let first = adjust(&world, &id, "delivery-7", 5).await.expect(StatusCode::OK);
@@ -515,7 +517,7 @@ mod a_stock_adjustment {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_repeated_adjustment_waits_for_the_commit_of_the_first() {
+    async fn a_repeated_adjustment_waits_until_the_first_is_committed() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let first = adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK);
@@ -563,7 +565,7 @@ mod a_stock_adjustment {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn concurrent_repeats_of_an_adjustment_apply_it_once() {
+    async fn concurrent_requests_with_one_adjustment_id_are_applied_once() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let send = |_| {
@@ -579,11 +581,11 @@ mod a_stock_adjustment {
     }
 }
 
-mod a_reserve {
+mod a_reserve_request {
     use super::*;
 
     #[tokio::test]
-    async fn a_reserve_takes_all_lines_and_quotes_exact_prices() {
+    async fn a_reserve_request_reserves_all_lines_and_gets_exact_prices() {
         let world = World::start().await;
         let (mug, rope) = (priced(&world, "19.99", 10).await, priced(&world, "24.75", 4).await);
         let order = OrderId::generate();
@@ -607,7 +609,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn a_reserve_can_name_a_single_product_and_merges_lines_of_one_product() {
+    async fn a_reserve_request_can_have_a_single_product_or_several_lines_of_one_product() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let body = json!({ "order_id": OrderId::generate(), "product_id": id, "quantity": 2 });
@@ -621,7 +623,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn too_little_stock_for_one_line_refuses_the_reserve_and_names_every_such_line() {
+    async fn a_refusal_names_every_line_with_too_little_stock_and_reserves_nothing() {
         let world = World::start().await;
         let enough = create(&world, mug()).await;
         let (few, none) = (priced(&world, "1", 2).await, priced(&world, "1", 0).await);
@@ -636,7 +638,7 @@ mod a_reserve {
         );
         assert_eq!(stored_stock(&world, &enough), Stock { available: 10, reserved: 0 });
         assert_eq!(world.cloud.scan("ProductsTable").len(), 3, "a refusal writes nothing");
-        // Therefore the same order can reserve a smaller quantity.
+        // Because nothing is stored, the same order can reserve a smaller quantity.
         reserve(&world, order, &[(&enough, 10), (&few, 2)]).await.expect(StatusCode::OK);
     }
 
@@ -655,7 +657,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn a_reserve_without_valid_lines_is_refused() {
+    async fn a_reserve_request_without_valid_lines_is_refused() {
         let world = World::start().await;
         let id = ProductId::generate().to_string();
         let order = OrderId::generate();
@@ -695,13 +697,13 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn a_repeated_reserve_gets_the_first_answer_after_a_price_change() {
+    async fn a_repeated_reserve_request_gets_the_first_quote_after_a_price_change() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
         let first = reserve(&world, order, &[(&id, 10)]).await;
         first.expect(StatusCode::OK);
-        // No unit is available any more, and the price has changed.
+        // When the request is repeated, no unit is available any more, and the price has changed.
         patch(&world, &id, "\"1\"", json!({ "price": 99, "name": "Dear mug" })).await.expect(StatusCode::OK);
         for lines in [&[(id.as_str(), 10)][..], &[(&id, 4), (&id, 6)]] {
             assert_eq!(reserve(&world, order, lines).await.text, first.text);
@@ -710,10 +712,10 @@ mod a_reserve {
         reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "out_of_stock");
     }
 
-    /// The items of a transaction become visible one after another. A repeat may read the reduced stock before its own
-    /// reservation is visible.
+    /// The items of a transaction become visible one after another. A repeated request may read the reduced stock
+    /// before the reservation of the first request is visible.
     #[tokio::test(start_paused = true)]
-    async fn a_repeated_reserve_waits_for_the_commit_of_the_first() {
+    async fn a_repeated_reserve_request_waits_until_the_first_is_committed() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -727,7 +729,7 @@ mod a_reserve {
     }
 
     #[tokio::test]
-    async fn other_lines_for_the_same_order_are_refused() {
+    async fn a_second_reserve_request_of_an_order_with_other_lines_is_refused() {
         let world = World::start().await;
         let (id, other) = (create(&world, mug()).await, create(&world, mug()).await);
         let order = OrderId::generate();
@@ -772,14 +774,13 @@ mod a_reserve {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn concurrent_repeats_of_a_reserve_take_the_stock_once() {
+    async fn concurrent_reserve_requests_of_one_order_reserve_the_stock_once() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
         let send = |_| {
             let (world, id) = (world.clone(), id.clone());
-            // The quantity is the whole stock, so that each repeat reads a stock that the first request has reduced to
-            // zero.
+            // The quantity is the whole stock, so that every request after the first reads a stock of zero.
             tokio::spawn(async move { reserve(&world, order, &[(&id, 10)]).await.expect(StatusCode::OK) })
         };
         let mut answers = Vec::new();
@@ -795,7 +796,7 @@ mod a_release {
     use super::*;
 
     #[tokio::test]
-    async fn a_release_returns_the_stock_once_and_refuses_a_later_reserve() {
+    async fn repeated_releases_return_the_stock_once_and_a_later_reserve_request_is_refused() {
         let world = World::start().await;
         let (mug, rope) = (priced(&world, "19.99", 10).await, priced(&world, "24.75", 4).await);
         let order = OrderId::generate();
@@ -811,11 +812,11 @@ mod a_release {
     }
 
     #[tokio::test]
-    async fn a_release_without_a_reservation_leaves_a_tombstone_that_refuses_a_late_reserve() {
+    async fn a_reserve_request_that_arrives_after_the_release_is_refused() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
-        // A body is accepted and ignored.
+        // A release request may have a body, which is ignored.
         let path = format!("/reservations/{order}/release");
         world.post(&Caller::service(), &path, json!({})).await.expect(StatusCode::OK);
         release(&world, order).await.expect(StatusCode::OK);
@@ -835,7 +836,7 @@ mod a_release {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_release_concurrent_with_its_reserve_leaves_nothing_reserved() {
+    async fn a_release_that_is_concurrent_with_the_reserve_request_leaves_nothing_reserved() {
         let world = Arc::new(World::start().await);
         let id = create(&world, mug()).await;
         for _ in 0..25 {
@@ -860,26 +861,27 @@ mod a_release {
     }
 }
 
-/// Other writes between a read and the write that is based on it, and lost answers of the table.
-mod races_and_lost_answers {
+/// In these tests, another write happens between the read and the write of a request, or a response of DynamoDB is
+/// lost.
+mod races_and_lost_responses {
     use super::*;
 
     /// An intervention in a call to DynamoDB.
     enum Intervention {
         /// Runs other requests before the call.
         RunFirst(Pin<Box<dyn Future<Output = ()> + Send>>),
-        /// Carries out the call, but loses the answer.
-        LoseAnswer,
-        /// Answers that another transaction is writing an item.
+        /// Carries out the call, but loses the response.
+        LoseResponse,
+        /// Does not carry out the call, and responds that another transaction is writing an item.
         TransactionConflict,
-        /// Answers that no key of a batch was processed.
+        /// Does not carry out the call, and responds that no key of the batch was processed.
         ProcessNoKey,
-        /// Processes only the last key of a batch.
+        /// Carries out the call for the last key of the batch, and responds that the other keys were not processed.
         ProcessLastKey,
     }
 
-    /// A connector between a products service and the cloud. Each intervention applies to one call of its operation, in
-    /// order.
+    /// The HTTP connector between a products service and the fake cloud. Each intervention has the name of a DynamoDB
+    /// operation, and applies to the next call of this operation.
     #[derive(Clone)]
     struct InterveningConnector {
         cloud: Cloud,
@@ -908,7 +910,7 @@ mod races_and_lost_answers {
                         work.await;
                         connector.cloud.call(request).await
                     }
-                    Some(Intervention::LoseAnswer) => {
+                    Some(Intervention::LoseResponse) => {
                         connector.cloud.call(request).await?;
                         Err(ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()))
                     }
@@ -1000,7 +1002,7 @@ mod races_and_lost_answers {
     const TRANSACTION: &str = "TransactWriteItems";
 
     #[tokio::test]
-    async fn a_price_change_before_the_write_of_a_reserve_is_in_the_quote() {
+    async fn a_price_change_before_the_write_of_a_reservation_is_in_the_quote() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let products = products_with(&world, vec![(TRANSACTION, price_change(&world, &id, "25").await)]).await;
@@ -1010,7 +1012,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_price_that_changes_before_each_attempt_is_contention_and_not_a_refusal() {
+    async fn a_price_that_changes_before_each_attempt_causes_contention_and_no_refusal() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let mut interventions = Vec::new();
@@ -1026,7 +1028,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_sale_before_the_write_of_a_reserve_reduces_the_available_stock() {
+    async fn a_sale_before_the_write_of_a_reservation_reduces_the_available_stock() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let sale = sale(&world, OrderId::generate(), &id, 9).await;
@@ -1051,7 +1053,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn concurrent_repeats_of_a_reserve_of_the_last_units_both_succeed() {
+    async fn two_concurrent_reserve_requests_of_one_order_for_the_last_units_both_succeed() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         for operation in [TRANSACTION, "BatchGetItem"] {
@@ -1065,7 +1067,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_release_before_the_write_of_its_reserve_refuses_the_reserve() {
+    async fn a_reserve_request_is_refused_if_the_release_happens_before_its_write() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -1076,7 +1078,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_reserve_before_the_write_of_its_tombstone_is_released() {
+    async fn a_reservation_that_is_stored_before_the_tombstone_is_released() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -1099,11 +1101,11 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_write_whose_answer_is_lost_takes_effect_once() {
+    async fn a_write_whose_response_is_lost_takes_effect_once() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let (order, other) = (OrderId::generate(), OrderId::generate());
-        let lose = |operation| vec![(operation, Intervention::LoseAnswer)];
+        let lose = |operation| vec![(operation, Intervention::LoseResponse)];
         products_with(&world, lose(TRANSACTION)).await.reserve(order, &lines(&[(&id, 4)])).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 4 });
         products_with(&world, lose(TRANSACTION)).await.release(order).await.unwrap();
@@ -1129,7 +1131,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_transaction_conflict_is_retried_and_is_not_a_refusal() {
+    async fn a_transaction_is_retried_after_a_conflict() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let order = OrderId::generate();
@@ -1181,7 +1183,7 @@ mod races_and_lost_answers {
     }
 
     #[tokio::test]
-    async fn a_concurrent_change_makes_a_change_stale_unless_it_accepts_any_version() {
+    async fn a_change_is_stale_after_a_concurrent_change_unless_it_accepts_any_version() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let products = products_with(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
@@ -1222,7 +1224,7 @@ fn actions() -> impl Strategy<Value = Action> {
 /// The expected stock and reservations, computed in memory with the rules of the domain.
 struct Model {
     stock: Vec<Stock>,
-    /// The reserved quantities of each order. `None` after the release.
+    /// The reserved quantity of each product, for each order. `None` after the order's release.
     orders: HashMap<usize, Option<HashMap<usize, Quantity>>>,
 }
 
@@ -1262,8 +1264,8 @@ impl Model {
     }
 }
 
-/// The conditions of the table's writes and the arithmetic of the domain are the same rules, written twice. This test
-/// compares the two.
+/// The rules of the stock are written twice: as conditions of the repository's writes, and as arithmetic in the domain.
+/// This test checks that the conditions and the arithmetic agree.
 #[test]
 fn the_table_agrees_with_the_domain_after_any_sequence_of_requests() {
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -1,6 +1,7 @@
-//! Bearer tokens. Without a gateway that has verified them (under `sam local` and
-//! `cargo lambda watch`), the services accept genuine tokens and no others.
-//! Behind a gateway, the services check what the gateway does not.
+//! Tests of bearer tokens. Without a gateway (under `sam local` and `cargo lambda
+//! watch`), the services themselves verify the token of a request, and accept only
+//! genuine tokens. Behind a gateway, which has verified the token, the services check
+//! the pool, the client and the groups in the token.
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ async fn world_with(keys: &[&Key]) -> World {
     world
 }
 
-/// Requests a list of orders, which only a signed-in person gets.
+/// Requests the caller's orders, for which a valid token is needed.
 async fn orders(world: &World, authorization: &str) -> Answer {
     let request = Request::get("/orders").header("authorization", authorization).body(Body::empty()).unwrap();
     world.send_raw(&Caller::anonymous(), request).await
@@ -51,11 +52,11 @@ fn expect_refused(answer: &Answer) {
     assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
 }
 
-mod a_genuine_token {
+mod genuine_tokens {
     use super::*;
 
     #[tokio::test]
-    async fn is_accepted_by_every_service() {
+    async fn a_genuine_token_is_accepted_by_every_service() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = format!("Bearer {}", key.sign(&claims(json!({}))));
@@ -67,7 +68,7 @@ mod a_genuine_token {
     }
 
     #[tokio::test]
-    async fn makes_an_administrator_only_of_a_member_of_the_admin_group() {
+    async fn only_a_member_of_the_admin_group_is_an_administrator() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let others = format!("/orders?user_id=user_{}", SUBJECT.replace("01", "02"));
@@ -80,7 +81,7 @@ mod a_genuine_token {
     }
 
     #[tokio::test]
-    async fn is_accepted_with_any_spelling_of_the_scheme() {
+    async fn the_scheme_must_be_bearer_in_upper_or_lower_case() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = key.sign(&claims(json!({})));
@@ -90,11 +91,11 @@ mod a_genuine_token {
     }
 }
 
-mod a_token_is_refused {
+mod refused_tokens {
     use super::*;
 
     #[tokio::test]
-    async fn that_is_expired_not_valid_yet_of_another_pool_for_another_client_or_not_an_id_token() {
+    async fn a_token_with_an_invalid_or_missing_claim_is_refused() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let now = Timestamp::now().as_second();
@@ -120,7 +121,7 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn whose_algorithm_is_not_the_algorithm_of_the_pool() {
+    async fn a_token_with_another_algorithm_than_the_pools_is_refused() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         for alg in ["none", "None", "NONE", ""] {
@@ -132,10 +133,11 @@ mod a_token_is_refused {
         expect_refused(&orders(&world, &format!("Bearer {otherwise}")).await);
     }
 
-    /// Everybody knows the public key. A verifier that accepted HS256 would use it
-    /// as the shared secret.
+    /// If a verifier accepted HS256, it would use the public key as the shared
+    /// secret. Then everybody could sign tokens, because everybody knows the public
+    /// key.
     #[tokio::test]
-    async fn that_is_signed_with_the_public_key_as_a_shared_secret() {
+    async fn a_token_that_is_signed_with_the_public_key_as_a_shared_secret_is_refused() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let naked = unsigned(&json!({ "alg": "HS256", "kid": "k1" }), &claims(json!({})));
@@ -146,7 +148,7 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn that_was_tampered_with() {
+    async fn a_token_with_changed_claims_or_a_changed_signature_is_refused() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = key.sign(&claims(json!({})));
@@ -168,15 +170,16 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn that_is_signed_with_an_unknown_key_under_a_known_key_id() {
+    async fn a_token_of_an_unknown_key_with_a_known_key_id_is_refused() {
         let (key, stolen_name) = (Key::generate("k1"), Key::generate("k1"));
         let world = world_with(&[&key]).await;
         expect_refused(&orders(&world, &format!("Bearer {}", stolen_name.sign(&claims(json!({}))))).await);
     }
 
-    /// The service takes no key, and no address of a key, from a token.
+    /// The header of a token can contain a key (`jwk`) or the URL of keys (`jku`). The
+    /// services use neither of them.
     #[tokio::test]
-    async fn that_contains_its_own_key() {
+    async fn a_token_that_contains_its_own_key_is_refused() {
         let (key, own) = (Key::generate("k1"), Key::generate("k2"));
         let world = world_with(&[&key]).await;
         for header in [
@@ -190,18 +193,18 @@ mod a_token_is_refused {
     }
 
     #[tokio::test]
-    async fn even_on_a_route_that_needs_no_token() {
+    async fn an_invalid_token_is_refused_even_on_a_route_that_needs_no_token() {
         let world = world_with(&[]).await;
         let request = Request::get("/health/orders?deep=true").header("authorization", "Bearer a.b.c");
         expect_refused(&world.send_raw(&Caller::anonymous(), request.body(Body::empty()).unwrap()).await);
     }
 }
 
-mod the_pools_keys {
+mod keys_of_the_user_pool {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn are_fetched_once_and_kept() {
+    async fn the_keys_are_fetched_once_and_kept() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = format!("Bearer {}", key.sign(&claims(json!({}))));
@@ -212,7 +215,7 @@ mod the_pools_keys {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn are_fetched_again_for_a_new_key_and_accepted_for_an_hour_after_their_withdrawal() {
+    async fn the_keys_are_fetched_again_for_a_new_key_and_a_withdrawn_key_is_refused_after_an_hour() {
         let (old, new) = (Key::generate("k1"), Key::generate("k2"));
         let world = world_with(&[&old]).await;
         let by_old = format!("Bearer {}", old.sign(&claims(json!({}))));
@@ -227,7 +230,7 @@ mod the_pools_keys {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn are_not_fetched_again_for_each_unknown_key_id() {
+    async fn the_keys_are_not_fetched_again_for_each_unknown_key_id() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         for n in 0..50 {
@@ -240,7 +243,7 @@ mod the_pools_keys {
     /// Without the keys, the service cannot know whether the token is genuine, so
     /// the service neither accepts nor refuses the token.
     #[tokio::test(start_paused = true)]
-    async fn that_cannot_be_fetched_make_the_answer_503() {
+    async fn requests_get_503_while_the_keys_cannot_be_fetched() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         world.cloud.take_down(POOL);
@@ -249,8 +252,8 @@ mod the_pools_keys {
             orders(&world, &token).await.expect_problem(503, "unavailable");
         }
         world.cloud.bring_back();
-        // The keys are not fetched again at once: a pool that is down must not
-        // delay every request.
+        // After a failure, the keys are not fetched again for a while, because a pool
+        // that is down must not delay every request.
         orders(&world, &token).await.expect_problem(503, "unavailable");
         assert_eq!(world.cloud.key_fetches(), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -258,7 +261,7 @@ mod the_pools_keys {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stay_in_use_during_an_outage_of_the_pool() {
+    async fn the_keys_stay_in_use_during_an_outage_of_the_user_pool() {
         let key = Key::generate("k1");
         let world = world_with(&[&key]).await;
         let token = format!("Bearer {}", key.sign(&claims(json!({ "exp": Timestamp::now().as_second() + 86_400 }))));
@@ -297,7 +300,7 @@ mod behind_a_gateway {
     }
 
     #[tokio::test]
-    async fn the_admin_group_is_found_in_each_format_in_which_gateways_write_the_list() {
+    async fn the_admin_group_is_found_in_each_format_in_which_gateways_write_the_list_of_groups() {
         let world = World::start().await;
         for claim in
             [json!("admin"), json!("[admin]"), json!("ops,admin"), json!("[admin ops]"), json!(["ops", "admin"])]
@@ -342,13 +345,14 @@ mod behind_a_gateway {
             let headers = [("authorization", first.as_str()), ("authorization", second.as_str())];
             expect_refused(&add_product(&world, &admin, &headers).await);
         }
-        // The claim that the gateway passes on is not enough without the token.
+        // The claim `cognito:groups` that the gateway passes on is not enough without the
+        // token.
         let claimed = Caller::named("Mallory").with_claim("cognito:groups", "admin");
         expect_refused(&add_product(&world, &claimed, &[]).await);
     }
 
     #[tokio::test]
-    async fn an_http_api_makes_an_administrator_only_of_a_member_of_the_admin_group() {
+    async fn behind_an_http_api_only_a_member_of_the_admin_group_is_an_administrator() {
         let world = World::start().await;
         let event = |caller: &Caller, authorization: &str| {
             let mut event: Value =
@@ -370,7 +374,7 @@ mod behind_a_gateway {
     }
 
     #[tokio::test]
-    async fn a_customers_request_needs_no_keys() {
+    async fn requests_of_customers_are_served_while_the_user_pool_is_down() {
         let world = World::start().await;
         world.cloud.take_down(POOL);
         let ada = world.customer("Ada").await;

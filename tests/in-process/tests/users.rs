@@ -1,4 +1,4 @@
-//! The users service: profiles, their contact details, and deactivation.
+//! Tests of the users service: profiles, their contact details, and deactivation.
 
 use http::{Method, StatusCode};
 use in_process_tests::{Caller, World};
@@ -21,7 +21,7 @@ async fn create(world: &World, person: &Caller) -> in_process_tests::Answer {
 }
 
 #[tokio::test]
-async fn a_new_profile_has_the_verified_address_and_phone_of_its_owner() {
+async fn a_new_profile_has_the_verified_email_and_phone_of_its_owner() {
     let world = World::start().await;
     let ada = Caller::named("Ada");
     let answer = world.post(&ada, "/users", json!({ "name": " Ada Lovelace ", "email": "ADA@example.com" })).await;
@@ -36,7 +36,7 @@ async fn a_new_profile_has_the_verified_address_and_phone_of_its_owner() {
 }
 
 #[tokio::test]
-async fn an_address_that_the_pool_did_not_verify_is_refused() {
+async fn an_email_that_the_user_pool_has_not_verified_is_refused() {
     let world = World::start().await;
     let ada = Caller::named("Ada");
     let body = json!({ "name": "Ada", "email": "somebody.else@example.com" });
@@ -46,7 +46,7 @@ async fn an_address_that_the_pool_did_not_verify_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_profile_and_an_address_of_another_user_are_conflicts() {
+async fn a_second_profile_and_an_email_of_another_user_are_conflicts() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let body = json!({ "name": "Ada", "email": ada.email() });
@@ -57,7 +57,7 @@ async fn a_second_profile_and_an_address_of_another_user_are_conflicts() {
 }
 
 #[tokio::test]
-async fn every_bad_field_is_named_at_once() {
+async fn one_response_names_every_bad_field() {
     let world = World::start().await;
     let ada = Caller::named("Ada");
     world.post(&ada, "/users", json!({ "name": "", "email": "x" })).await.expect_bad_fields(&["email", "name"]);
@@ -72,7 +72,7 @@ async fn every_bad_field_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn another_users_profile_is_not_found_but_an_administrator_reads_it() {
+async fn a_profile_is_found_only_by_its_owner_and_by_administrators() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -84,7 +84,7 @@ async fn another_users_profile_is_not_found_but_an_administrator_reads_it() {
 }
 
 #[tokio::test]
-async fn an_owner_changes_name_and_address() {
+async fn an_owner_can_change_the_name_and_the_email() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -95,7 +95,7 @@ async fn an_owner_changes_name_and_address() {
     let user = world.patch(&moved, &path, json!({ "email": "countess@example.com" })).await.expect(StatusCode::OK);
     assert_eq!(user["email"], "countess@example.com");
 
-    // Another user can have the old address, but not the new address.
+    // Another user can now have Ada's old e-mail address, but not her new e-mail address.
     let next = Caller::named("Next").with_claim("email", ada.email());
     world.post(&next, "/users", json!({ "name": "N", "email": ada.email() })).await.expect(StatusCode::CREATED);
     let third = Caller::named("Third").with_claim("email", "countess@example.com");
@@ -104,7 +104,7 @@ async fn an_owner_changes_name_and_address() {
 }
 
 #[tokio::test]
-async fn an_administrator_can_change_a_name_but_not_an_address() {
+async fn an_administrator_can_change_a_name_but_not_an_email() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let admin = Caller::admin();
@@ -115,7 +115,7 @@ async fn an_administrator_can_change_a_name_but_not_an_address() {
 }
 
 #[tokio::test]
-async fn deactivation_erases_personal_data_and_releases_the_address() {
+async fn deactivation_erases_personal_data_and_makes_the_email_available_again() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let path = format!("/users/{}", ada.id());
@@ -191,7 +191,7 @@ async fn malformed_requests_are_answered_with_problem_documents() {
     world.send_raw(&ada, request("application/json", large)).await.expect_problem(413, "payload_too_large");
 }
 
-// ── Owners of addresses, and newer and older tokens ─────────────────────────
+// ── Owners of e-mail addresses, and newer and older tokens ──────────────────
 
 #[tokio::test]
 async fn validation_updates_a_profile_from_the_newest_token() {
@@ -203,13 +203,13 @@ async fn validation_updates_a_profile_from_the_newest_token() {
     assert_eq!(validate(&world, &moved).await["recipient"], recipient);
     let user = profile(&world, &ada).await;
     assert_eq!((&user["email"], &user["phone"]), (&json!("b@example.com"), &json!("+15555550199")));
-    // An older token, which is still valid, has the former contact details.
+    // An older token, which has the former contact details and is still valid, does not change the profile.
     assert_eq!(validate(&world, &ada).await["recipient"], recipient);
     assert_eq!(profile(&world, &ada).await, user);
 }
 
 #[tokio::test]
-async fn a_newer_token_with_the_same_contact_makes_older_tokens_outdated() {
+async fn a_newer_token_with_the_same_contact_details_makes_older_tokens_outdated() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let created = profile(&world, &ada).await;
@@ -220,7 +220,7 @@ async fn a_newer_token_with_the_same_contact_makes_older_tokens_outdated() {
 }
 
 #[tokio::test]
-async fn a_token_without_a_verified_address_keeps_the_address_of_the_profile() {
+async fn a_token_without_a_verified_email_keeps_the_email_of_the_profile() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let token_contact = json!({ "as_of": ada.issued_at() + 60 });
@@ -230,41 +230,41 @@ async fn a_token_without_a_verified_address_keeps_the_address_of_the_profile() {
 }
 
 #[tokio::test]
-async fn an_address_belongs_to_the_person_for_whom_the_pool_verified_it_last() {
+async fn an_email_belongs_to_the_person_for_whom_the_user_pool_verified_it_last() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let heir = Caller::named("Heir").with_later_token(60).with_claim("email", ada.email());
     create(&world, &heir).await.expect(StatusCode::CREATED);
-    // The former owner of the address keeps the profile, but the profile has no address.
+    // The former owner of the e-mail address keeps the profile, but the profile has no e-mail address.
     let user = profile(&world, &ada).await;
     assert_eq!((&user["status"], &user["name"], &user["email"]), (&json!("ACTIVE"), &json!("Ada"), &Value::Null));
-    // An old token of the former owner does not move the address back.
+    // An old token of the former owner does not give the e-mail address back to the former owner.
     assert_eq!(validate(&world, &ada).await["recipient"]["email"], Value::Null);
     world
         .patch(&ada, &format!("/users/{}", ada.id()), json!({ "email": ada.email() }))
         .await
         .expect_problem(409, "email_taken");
     assert_eq!(profile(&world, &heir).await["email"], ada.email());
-    // The next token of the former owner brings a new address.
+    // A newer token of the former owner contains a new e-mail address, which the profile gets.
     let moved = ada.with_later_token(120).with_claim("email", "b@example.com");
     assert_eq!(validate(&world, &moved).await["recipient"]["email"], "b@example.com");
     assert_eq!(profile(&world, &ada).await["email"], "b@example.com");
 }
 
 #[tokio::test]
-async fn validation_can_move_an_address_from_another_user() {
+async fn validation_with_a_newer_token_can_take_an_email_from_another_user() {
     let world = World::start().await;
     let (ada, grace) = (world.customer("Ada").await, world.customer("Grace").await);
     let grace = grace.with_later_token(60).with_claim("email", ada.email());
     assert_eq!(validate(&world, &grace).await["recipient"]["email"], ada.email());
     assert_eq!(profile(&world, &ada).await["email"], Value::Null);
-    // Another user can have Grace's former address.
+    // Another user can now have Grace's former e-mail address.
     let next = Caller::named("Next").with_claim("email", "grace@example.com");
     create(&world, &next).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
-async fn an_older_token_takes_no_address_from_another_user() {
+async fn an_older_token_takes_no_email_from_another_user() {
     let world = World::start().await;
     let ada = Caller::named("Ada").with_later_token(60);
     create(&world, &ada).await.expect(StatusCode::CREATED);
@@ -273,14 +273,14 @@ async fn an_older_token_takes_no_address_from_another_user() {
     let grace = world.customer("Grace").await;
     let mistaken =
         grace.with_later_token(30).with_claim("email", ada.email()).with_claim("phone_number", "+15555550199");
-    // The profile gets the phone number of the token.
+    // Grace's profile keeps its e-mail address, but gets the phone number of the token.
     let recipient = json!({ "name": "Grace", "email": "grace@example.com", "phone": "+15555550199" });
     assert_eq!(validate(&world, &mistaken).await["recipient"], recipient);
     assert_eq!(profile(&world, &ada).await["email"], ada.email());
 }
 
 #[tokio::test]
-async fn a_person_who_signs_up_again_keeps_the_address() {
+async fn a_person_who_signs_up_again_keeps_the_email() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let again = Caller::named("Ada").with_later_token(3600);
@@ -290,7 +290,7 @@ async fn a_person_who_signs_up_again_keeps_the_address() {
 }
 
 #[tokio::test]
-async fn the_newest_of_many_concurrent_claims_gets_the_address() {
+async fn the_newest_of_many_concurrent_tokens_gets_the_email() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let heirs: Vec<_> =
@@ -301,7 +301,7 @@ async fn the_newest_of_many_concurrent_claims_gets_the_address() {
     let owners = world.cloud.scan("UsersTable");
     let with_address = |item: &&Value| item["contact"]["M"]["email"]["S"] == ada.email();
     assert_eq!(owners.iter().filter(with_address).count(), 1);
-    // The newest token gets the address, in whatever order the requests arrive.
+    // The person with the newest token gets the e-mail address, in whatever order the requests arrive.
     assert_eq!(profile(&world, &heirs[4]).await["email"], ada.email());
 }
 
@@ -337,7 +337,7 @@ async fn concurrent_changes_all_succeed() {
 }
 
 #[tokio::test]
-async fn a_change_without_a_difference_changes_nothing() {
+async fn a_change_to_the_same_values_changes_nothing() {
     let world = World::start().await;
     let ada = world.customer("Ada").await;
     let (path, before) = (format!("/users/{}", ada.id()), profile(&world, &ada).await);
@@ -362,7 +362,7 @@ async fn deactivation_succeeds_only_after_the_event_is_published() {
 
     let expected = json!({ "user_id": ada.id().to_string() });
     let (order_events, user_events) = (world.cloud.take_messages(), world.cloud.receive_user_events());
-    assert_eq!((order_events.len(), user_events.len()), (1, 1), "each queue gets the event once");
+    assert_eq!((order_events.len(), user_events.len()), (1, 1), "each queue must get the event once");
     for body in [&order_events[0], &user_events[0].body] {
         let event: Value = serde_json::from_str(body).unwrap();
         assert_eq!((&event["type"], &event["data"]), (&json!("UserErased"), &expected));
