@@ -1,8 +1,8 @@
 //! Faults that tests inject into the calls of functions.
 //!
-//! A [`FaultPoint`] is one call that a function makes: to DynamoDB, the queue,
-//! SES, SNS, or another service. A [`FaultKind`] is one way in which a call can
-//! fail. A [`FaultPlan`] says which calls of a run fail, and how.
+//! A [`FaultPoint`] is one call that a function makes: to DynamoDB, SQS, SES,
+//! SNS, or another service. A [`FaultKind`] is one way in which a call can
+//! fail. A [`FaultPlan`] determines which calls of a trial fail, and how.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -73,10 +73,11 @@ pub struct FaultPoint {
 }
 
 impl FaultPoint {
-    /// The faults that are injected into this call. A read changes nothing, so
-    /// it does not matter how often or when a read is delivered. Therefore
-    /// reads need no faults that differ from other faults only in the delivery.
-    /// Only DynamoDB reports conflicts.
+    /// The faults that are injected into this call. A read changes nothing: it
+    /// makes no difference whether a read is executed once, twice, late or not
+    /// at all. Therefore reads are not delivered twice or late, their responses
+    /// are not lost, and their callers do not crash after them. Only DynamoDB
+    /// reports conflicts.
     pub fn faults(&self) -> &'static [FaultKind] {
         use FaultKind::*;
         match self.kind {

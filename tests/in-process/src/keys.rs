@@ -21,7 +21,7 @@ impl Key {
         Self { id, pair: KeyPair::generate(KeySize::Rsa2048).expect("a key") }
     }
 
-    /// The public key as an entry of the pool's key set.
+    /// The public key, as an entry of the key set that the user pool publishes.
     pub fn published(&self) -> Value {
         let public = self.pair.public_key();
         let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);

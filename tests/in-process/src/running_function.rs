@@ -26,8 +26,8 @@ pub struct RunningFunction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FunctionKilled;
 
-/// A handle that can only kill an invocation. The handle may outlive the
-/// invocation.
+/// A handle that can kill an invocation and can do nothing else. The handle may
+/// outlive the invocation.
 #[derive(Clone, Debug)]
 pub struct KillSwitch(Weak<Notify>);
 
@@ -39,7 +39,7 @@ impl KillSwitch {
 }
 
 impl RunningFunction {
-    /// An invocation that is about to start.
+    /// A handle on an invocation that is about to start.
     pub fn new(name: &'static str) -> Self {
         Self { name, killed: Arc::default() }
     }
@@ -59,7 +59,7 @@ impl RunningFunction {
         Arc::ptr_eq(&self.killed, &other.killed)
     }
 
-    /// Kills the invocation: none of its code runs any more.
+    /// Kills the invocation. None of its code runs after that.
     pub fn kill(&self) {
         self.killed.notify_one();
     }

@@ -278,7 +278,7 @@ impl ScenarioRun<'_> {
     }
 
     /// Delivers the new records of the orders table's stream, and then the
-    /// queued order events, once.
+    /// queued order events.
     async fn deliver(&self) {
         self.world.deliver_stream().await;
         self.world.deliver_messages().await;
@@ -441,8 +441,9 @@ impl ScenarioRun<'_> {
         }
         let same_end = states.last() == expected.states.last() && reason == expected.cancellation_reason;
         let timed_out = reason == Some("timed_out") && undecided_for(order) >= Some(decision_deadline());
-        // If the client was told that the order is cancelled,
-        // check_cancellation reports this case as a violation.
+        // The request to cancel the order may have been lost. If the client was
+        // nevertheless told that the order is cancelled, `check_cancellation`
+        // reports a violation.
         let cancellation_lost = expected.cancellation_reason == Some("customer_request")
             && reason.is_none()
             && states.last() == Some(&OrderState::Done);
@@ -476,9 +477,9 @@ impl ScenarioRun<'_> {
                 if ids.len() != usize::from(happened) && !(is_optional && ids.is_empty()) {
                     self.violate(format!("{kind} happened: {happened}, but {} events say so", ids.len()));
                 }
-                // With faults, an event may be sent twice, because consumers
-                // recognise a repeated event by its id. Without faults, each
-                // event must be sent once.
+                // With faults, an event may be sent more than once, because
+                // consumers recognise a repeated event by its id and ignore it.
+                // Without faults, each event must be sent once.
                 let sent = events.iter().filter(matches).count();
                 if self.plan.is_empty() && sent > 1 {
                     self.violate(format!("{kind} was sent {sent} times without a fault"));
@@ -542,8 +543,8 @@ impl ScenarioRun<'_> {
                 // In this scenario, the customer's own cancellation ends the
                 // order, and the customer is always notified of a cancellation
                 // that they asked for.
-                let is_overtaken = self.scenario.kind == ScenarioKind::CancelledBeforeThePivot;
-                if !is_overtaken {
+                let is_own_cancellation = self.scenario.kind == ScenarioKind::CancelledBeforeThePivot;
+                if !is_own_cancellation {
                     self.violate("a response and a message both report the refusal");
                 }
             }

@@ -1,5 +1,5 @@
-//! Tests of concurrent requests. In whatever order their calls arrive, no stock
-//! is sold twice, and no money is kept for a cancelled order.
+//! Tests of concurrent requests. No stock is sold twice, and no money is kept
+//! for a cancelled order, in whatever order the calls of the requests arrive.
 //!
 //! Most tests run once for each seed, on one thread with a paused clock. The
 //! seed determines the latency of every call, and so the order in which

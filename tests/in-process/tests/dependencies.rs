@@ -168,9 +168,9 @@ mod a_dead_service {
             fixture.place_many(3).await;
             fixture.world.pass_minutes(5).await;
             // The orders have timed out. They are not cancelled yet, because
-            // they still need the dead service: products or payments for a
-            // compensation, or users for the contact details to which the
-            // customer is notified.
+            // they still need the dead service: products and payments for the
+            // compensation, or users for the contact details of the customer
+            // who must be notified.
             assert_eq!(fixture.states(), BTreeSet::from(["CANCELLING".into()]), "{service}");
             fixture.world.cloud.bring_back();
             fixture.world.pass_minutes(10).await;
@@ -589,9 +589,10 @@ mod an_invocation_that_ends_soon {
         fixture.expect_sums();
     }
 
-    /// Each of these six invocations has too little time for the payments
-    /// service. If they counted as failures of the service, the circuit breaker
-    /// would open, and the last order would not be confirmed.
+    /// Each of these six invocations is too short to wait for the payments
+    /// service until its timeout. If the six calls counted as failures of the
+    /// service, the circuit breaker would open, and the last order would not be
+    /// confirmed.
     #[tokio::test(start_paused = true)]
     async fn does_not_count_its_own_lack_of_time_as_a_failure_of_the_service() {
         let fixture = Fixture::start().await;

@@ -9,8 +9,8 @@
 //! - A **scenario** is what happens to one customer's order: for example, it is
 //!   confirmed, the card is declined, or the customer cancels. [`ScenarioKind`]
 //!   lists all scenarios.
-//! - A **trial** plays a scenario while one or more faults occur, lets the
-//!   system recover, and checks every guarantee
+//! - A **trial** plays a scenario with a plan of faults (none, one or several),
+//!   lets the system recover, and checks every guarantee
 //!   ([`in_process_tests::scenario`] lists the steps and the checks).
 //!
 //! The first test below plays all trials without a fault and with one fault,

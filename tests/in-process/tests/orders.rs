@@ -1,5 +1,5 @@
-//! The orders service: placing an order, repeating the request, reading and
-//! cancelling orders, the worker, and notifying the customer.
+//! Tests of the orders service: placing an order, repeating the request,
+//! reading and cancelling orders, the worker, and notifying the customer.
 
 use std::time::Duration;
 
@@ -674,8 +674,8 @@ mod the_workers_summary {
         );
         world.cloud.bring_back();
         tokio::time::advance(Duration::from_secs(10 * 60)).await;
-        // The orders were open for half an hour. They are reported as overdue
-        // although the worker has now finished them.
+        // The orders were open for half an hour. The worker reports the orders
+        // as overdue although it has now finished them.
         assert_eq!(
             sweep_a_minute_later(&world).await,
             WorkSummary { finished: 3, overdue: 3, ..WorkSummary::default() }

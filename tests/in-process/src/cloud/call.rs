@@ -61,7 +61,7 @@ impl Call {
                 let route = permissions::route(self.parts.method.as_str(), self.parts.uri.path());
                 vec![("execute-api:Invoke".to_owned(), route)]
             }
-            // Anybody may fetch the public keys of the user pool.
+            // Fetching the public keys of the user pool needs no permission.
             _ => Vec::new(),
         };
         needed.iter().map(|(action, resource)| Permission::new(function, action, resource)).collect()

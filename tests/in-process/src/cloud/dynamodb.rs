@@ -1,6 +1,7 @@
-//! DynamoDB: an embedded database with DynamoDB's semantics, and effects that
-//! otherwise only concurrent requests to a real table have (delayed commits,
-//! conflicts and throttling).
+//! A stand-in for DynamoDB: an embedded database with DynamoDB's semantics.
+//! Tests can also make it behave as a real table does under concurrent
+//! requests: commits are delayed, conflicts are reported, and requests are
+//! throttled.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -21,7 +22,8 @@ pub(super) struct Dynamodb {
     recorded: Mutex<Option<Vec<(String, Value)>>>,
 }
 
-/// An effect of other clients' concurrent requests on an item or a partition.
+/// An effect that concurrent requests of other clients have on an item or a
+/// partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ItemFault {
     /// A transaction has committed its other items, but not this item yet.
@@ -120,7 +122,7 @@ impl Dynamodb {
     }
 
     /// Executes a request. If the request names an item that has a fault, the
-    /// response is that of the fault.
+    /// response is the one that the fault causes.
     pub(super) fn handle(&self, operation: &str, request: &[u8]) -> (u16, String) {
         let is_plain_read = ["GetItem", "BatchGetItem", "Query"].contains(&operation);
         let answer = match self.item_fault(request) {

@@ -19,15 +19,15 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Faults {
     trial: Mutex<Option<ActiveTrial>>,
-    /// The faults of hosts. Each fault affects all hosts whose name contains
-    /// the text before it.
+    /// Each fault, with a text: the fault affects all hosts whose name contains
+    /// the text.
     hosts: Mutex<Vec<(String, HostFault)>>,
-    /// Calls take no time if this is `None`.
+    /// If the latency is `None`, calls take no time.
     latency: Mutex<Option<Latency>>,
     running: Mutex<Vec<KillSwitch>>,
 }
 
-/// A fault that affects every call to a host until it is cleared.
+/// A fault that affects every call to a host until the fault is cleared.
 #[derive(Clone, Debug)]
 pub enum HostFault {
     /// Connections are refused.
@@ -97,8 +97,8 @@ struct ActiveTrial {
     points: Vec<FaultPoint>,
     /// The calls that [`FaultKind::DeliveredLate`] holds back.
     late: Vec<Call>,
-    /// The faults that last as long as an invocation. Each fault affects all
-    /// calls of its invocation that have its label.
+    /// The faults that last as long as an invocation. Each fault affects the
+    /// calls that have this label and are made by this invocation.
     lasting: Vec<(RunningFunction, String, FaultKind)>,
 }
 
@@ -148,8 +148,8 @@ impl Cloud {
         count
     }
 
-    /// Makes every later call take a random time. The order in which calls of
-    /// several functions arrive follows from `seed`.
+    /// Makes every later call take a random time. `seed` determines these
+    /// times, and so the order in which the calls of several functions arrive.
     pub fn randomise_latency(&self, seed: u64) {
         *lock(&self.0.faults.latency) = Some(Latency::Random(fastrand::Rng::with_seed(seed)));
     }
@@ -192,8 +192,8 @@ impl Cloud {
         }
     }
 
-    /// Records the call in the trial if there is one, and performs it with the
-    /// fault that the plan has for it.
+    /// Records the call if a trial is running, and performs the call with the
+    /// fault that the trial's plan has for the call.
     pub(super) async fn perform_in_trial(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
         let fault = lock(&self.0.faults.trial).as_mut().and_then(|trial| trial.record(call.fault_point()));
         let Some(fault) = fault else { return self.perform(call).await };

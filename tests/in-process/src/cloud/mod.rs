@@ -69,7 +69,7 @@ pub struct Exchange {
     pub service: String,
     pub method: http::Method,
     pub path: String,
-    /// The body of the request; null if the request has none.
+    /// The body of the request; null if the request has no body.
     pub request: Value,
     pub status: u16,
     /// The body of the response.
