@@ -79,7 +79,7 @@ pub enum UserState {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Derived from the subject in the user pool's tokens.
+    /// The id, which derives from the subject (`sub`) in the person's tokens.
     pub id: UserId,
     pub state: UserState,
     /// The version of the stored user, which grows by one with each write. Each write compares the version, so that no

@@ -146,8 +146,8 @@ impl From<User> for UserDocument {
     }
 }
 
-/// The body of `POST /users/{id}/validate`: the contact details in the token of the user, for whom the calling service
-/// works.
+/// The body of `POST /users/{id}/validate`: the contact details from the user's token, which the calling service has
+/// received.
 #[derive(Debug)]
 struct TokenContact(VerifiedContact);
 

@@ -1,4 +1,4 @@
-//! The problem documents that the service's errors become.
+//! The conversion of the service's errors into problem documents (RFC 9457).
 
 use axum::http::StatusCode;
 use chassis::problem::Problem;

@@ -56,7 +56,7 @@ impl FromStr for Reason {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adjustment {
-    /// Unique within the product.
+    /// The id, which is unique among the adjustments of the product.
     pub adjustment_id: AdjustmentId,
     pub product_id: ProductId,
     pub delta: Delta,
@@ -65,7 +65,7 @@ pub struct Adjustment {
 }
 
 impl Adjustment {
-    /// Returns `true` if `other` is the same adjustment, sent again.
+    /// Returns `true` if the two adjustments are equal, apart from the time at which they were applied.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
         let Self { adjustment_id, product_id, delta, reason, applied_at: _ } = self;
         (adjustment_id, product_id, delta, reason)

@@ -40,7 +40,7 @@ pub enum InvalidLines {
     /// There are no lines, or more than [`MAX_LINES`].
     #[error("must have from 1 to {MAX_LINES} entries")]
     Count,
-    /// Several lines of one product have more than [`MAX_QUANTITY`] in all.
+    /// The quantities of several lines of one product add up to more than [`MAX_QUANTITY`].
     #[error("must have at most {MAX_QUANTITY} of {0} in all")]
     Quantity(ProductId),
 }
@@ -82,7 +82,7 @@ pub struct PricedLine {
 /// The priced lines of an order, and their total. A reserved quote stays valid when a product's price changes later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
-    /// Sorted by product.
+    /// The priced lines, sorted by product id.
     pub lines: Vec<PricedLine>,
     pub total: Money,
 }

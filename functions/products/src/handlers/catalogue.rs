@@ -60,7 +60,7 @@ impl ReadBody for NewProductRequest {
 pub(super) struct ProductChangeRequest {
     name: Option<Name>,
     description: Option<Description>,
-    /// Without a `currency`, the price is in the product's present currency.
+    /// The new price. Without a `currency`, the price is in the product's present currency.
     #[schema(value_type = Option<Price>)]
     price: Option<Amount>,
     /// The currency of the new price. A currency without a price is refused.

@@ -103,7 +103,8 @@ impl Repository for DynamoRepository {
         let keys: Page<Key> = self.table.list(list).await?;
         let records: Vec<ProductRecord> = self.table.get_all(keys.items).await?;
         let mut products: Vec<_> = records.into_iter().map(|record| record.product).collect();
-        // BatchGetItem returns items in any order; the index is sorted by product id.
+        // BatchGetItem returns the items in any order. The page must have the order of the index, which is sorted by
+        // product id.
         products.sort_unstable_by_key(|product| product.id);
         Ok(Page { items: products, next_cursor: keys.next_cursor })
     }
@@ -274,7 +275,7 @@ struct KeyRecord {
     product_id: ProductId,
     new_product: NewProduct,
     created_at: Timestamp,
-    /// Seconds since the Unix epoch, as TTL requires.
+    /// The time of expiry in seconds since the Unix epoch, which is the format that DynamoDB's TTL requires.
     expires_at: i64,
 }
 

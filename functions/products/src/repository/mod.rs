@@ -21,7 +21,7 @@ use crate::domain::{Adjustment, AdjustmentId, NewProduct, OrderId, Product, Prod
 pub trait Repository: Send + Sync {
     async fn create(&self, product: &Product) -> Result<(), StoreError>;
 
-    /// Writes a new product together with the administrator's idempotency key.
+    /// Writes a new product together with the administrator's idempotency key, unless the key was used before.
     async fn create_once(
         &self,
         product: &Product,
