@@ -302,7 +302,7 @@ async fn unknown_members_of_a_request_from_another_service_are_ignored() {
         let mut route = route.clone();
         route.path += "?later=1";
         route.body["later"] = json!({ "a": [1, 2] });
-        for inner in ["/recipient", "/items/0"] {
+        for inner in ["/recipient", "/lines/0"] {
             if let Some(inner) = route.body.pointer_mut(inner) {
                 inner["later"] = json!(1);
             }
