@@ -7,8 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The maximum length of an e-mail address in characters (RFC 5321, 4.5.3.1).
 pub const MAX_EMAIL: usize = 254;
-/// The regular expression (ECMA-262) of accepted phone numbers, for the API's
-/// document.
+/// The regular expression (ECMA-262) for phone numbers in the OpenAPI document.
 pub const PHONE: &str = r"^\+[1-9][0-9]{7,14}$";
 
 /// An e-mail address in lower case, at most [`MAX_EMAIL`] characters.
@@ -21,7 +20,7 @@ pub struct Email(String);
 #[serde(transparent)]
 pub struct Phone(String);
 
-/// The contact details of a person that the user pool has verified.
+/// A person's contact details, which the user pool has verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedContact {
     /// The e-mail address.
@@ -31,20 +30,22 @@ pub struct VerifiedContact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
     /// The time of the verification in whole seconds: the time at which the
-    /// token was issued. The details of an older token never replace those of a
-    /// newer token.
+    /// token was issued. The contact details of an older token never replace
+    /// the contact details of a newer token.
     #[serde(with = "jiff::fmt::serde::timestamp::second::required")]
     pub as_of: Timestamp,
 }
 
 impl VerifiedContact {
-    /// The contact details of a person without a token: none. They never
-    /// replace the details of a token.
+    /// No contact details, for a person without a token. The time is the
+    /// earliest time, so that this value never replaces the contact details of
+    /// a token.
     pub const UNKNOWN: Self = Self { email: None, phone: None, as_of: Timestamp::UNIX_EPOCH };
 }
 
-/// The reasons why a text is not an address. The error does not contain the
-/// text, which may be a person's address with a typing error.
+/// The reasons why a text is not accepted as a contact detail. The error does
+/// not contain the text, which may be a person's e-mail address or phone number
+/// with a typing error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidContact {
     /// The text is not an e-mail address.
@@ -88,14 +89,14 @@ impl FromStr for Phone {
 macro_rules! personal_text {
     ($name:ident) => {
         impl $name {
-            /// Returns the address itself. Only the code that sends or stores
-            /// it needs it.
+            /// Returns the e-mail address or phone number itself, which only
+            /// code that sends or stores it needs.
             pub fn expose(&self) -> &str {
                 &self.0
             }
         }
 
-        /// Shows no address: personal data must not be logged.
+        /// Shows only the type's name: personal data must not be logged.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!(stringify!($name), "(redacted)"))
@@ -118,12 +119,12 @@ mod tests {
     use super::{Email, Phone};
 
     #[test]
-    fn an_address_is_normalised_to_one_spelling() {
+    fn an_e_mail_address_is_normalised_to_one_spelling() {
         assert_eq!(" Ada@Example.COM ".parse::<Email>().unwrap().expose(), "ada@example.com");
     }
 
     #[test]
-    fn only_a_plain_address_is_accepted() {
+    fn only_a_plain_e_mail_address_is_accepted() {
         for text in [
             "",
             "ada",
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_shows_no_address() {
+    fn debug_output_shows_no_e_mail_address() {
         assert_eq!(format!("{:?}", "ada@example.com".parse::<Email>().unwrap()), "Email(redacted)");
     }
 }

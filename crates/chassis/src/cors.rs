@@ -1,9 +1,9 @@
-//! The web page from which a browser may call the functions (CORS).
+//! Allows a web page to call the functions from a browser (CORS).
 //!
-//! The gateway answers preflights; but a page may read an answer only if the
-//! answer itself names the page's origin ([Fetch, HTTP-CORS
-//! protocol](https://fetch.spec.whatwg.org/#http-cors-protocol)), and the
-//! gateway passes a function's answer on without a change.
+//! The gateway answers preflight requests. But a page may read a response only
+//! if the response itself names the page's origin ([Fetch, HTTP-CORS
+//! protocol](https://fetch.spec.whatwg.org/#http-cors-protocol)). The gateway
+//! does not add the origin to a function's response, so the function does.
 
 use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 
@@ -13,8 +13,8 @@ use tower_http::cors::CorsLayer;
 
 use crate::configuration;
 
-/// The request headers that the page may send, in addition to those that every
-/// page may send.
+/// The request headers that the page may send, in addition to the headers that
+/// every page may send. `PublicApi` in `template.yaml` must have the same list.
 pub const REQUEST_HEADERS: [HeaderName; 5] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -22,9 +22,10 @@ pub const REQUEST_HEADERS: [HeaderName; 5] = [
     header::IF_MATCH,
     HeaderName::from_static("traceparent"),
 ];
-/// The response headers that the page may read, in addition to those that every
-/// page may read. A REST API renames `WWW-Authenticate`, and adds a request id
-/// of its own.
+/// The response headers that the page may read, in addition to the headers that
+/// every page may read. `PublicApi` in `template.yaml` must have the same list.
+/// The headers `x-amzn-…` are from the gateway: it renames `WWW-Authenticate`,
+/// and adds its own request id.
 pub const ANSWER_HEADERS: [HeaderName; 7] = [
     header::ETAG,
     header::LOCATION,
@@ -35,13 +36,12 @@ pub const ANSWER_HEADERS: [HeaderName; 7] = [
     HeaderName::from_static("x-request-id"),
 ];
 const METHODS: [Method; 5] = [Method::DELETE, Method::GET, Method::PATCH, Method::POST, Method::OPTIONS];
-/// How long a browser may reuse the answer to a preflight.
+/// The time for which a browser may reuse the response to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The origin of the web page from which browsers may call, in the form that
+/// The origin of the web page that may call the functions, in the form that
 /// browsers send: in lower case, and without the default port of its scheme. A
-/// text in another form would equal no page's origin, and so would admit no
-/// page.
+/// text in another form is refused, because it would equal no page's origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(HeaderValue);
 
@@ -64,7 +64,7 @@ impl FromStr for Origin {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
         };
-        // A port has several spellings; a browser sends one of them.
+        // A port can be written in several ways, and a browser uses one of them.
         let port_as_written = port.is_none_or(|text| {
             text.parse::<u16>().is_ok_and(|port| port != 0 && port != own_port && port.to_string() == text)
         });
@@ -111,7 +111,7 @@ impl Cors {
             .allow_methods(METHODS)
             .expose_headers(ANSWER_HEADERS)
             .max_age(MAX_AGE)
-            // There is only one origin, so the answer does not vary.
+            // There is only one origin, so responses to different origins do not differ.
             .vary([]);
         router.layer(layer)
     }

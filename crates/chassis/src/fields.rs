@@ -1,15 +1,15 @@
-//! The errors of an input, field by field.
+//! The errors of a request's fields.
 
 use serde::{Deserialize, Serialize};
 
-/// One bad field and why it is refused.
+/// One invalid field and the reason why it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "aws", derive(utoipa::ToSchema))]
 pub struct FieldError {
-    /// Where: a path into the body (`items[0].quantity`), or the name of a
+    /// The path of a member of the body (`items[0].quantity`), or the name of a
     /// header, path or query parameter.
     pub field: String,
-    /// Why, in words for the client's developer.
+    /// The reason, in words for the client's developer.
     pub detail: String,
 }
 
@@ -20,7 +20,8 @@ impl FieldError {
     }
 }
 
-/// Collects the errors of an input, so that one answer names all of them.
+/// Collects the errors of all fields of a request, so that one response names all
+/// errors.
 ///
 /// ```
 /// # use chassis::fields::Fields;
@@ -48,8 +49,9 @@ impl Fields {
         self.errors.push(FieldError::new(field, detail));
     }
 
-    /// Adds an error of `field` that is reported only beside other errors.
-    /// Without other errors, later code refuses the field in its own way.
+    /// Adds an error of `field` that is reported only together with other errors.
+    /// If there are no other errors, later code refuses the field with another
+    /// problem.
     pub fn append_if_rejected(&mut self, field: &str, detail: impl ToString) {
         self.appended.push(FieldError::new(field, detail));
     }
@@ -59,8 +61,8 @@ impl Fields {
         &self.errors
     }
 
-    /// Returns the input if there are no errors. `input` must be `Some` if
-    /// there are none.
+    /// Returns the errors, or the input if there are no errors. In this case
+    /// `input` must be `Some`.
     pub fn finish<T>(self, input: Option<T>) -> Result<T, Vec<FieldError>> {
         match input {
             Some(input) if self.errors.is_empty() => Ok(input),

@@ -1,5 +1,5 @@
-//! The events of API Gateway and of function URLs, and the answers that they
-//! take.
+//! Reads the events of API Gateway and of function URLs, and writes responses in
+//! the format of these gateways.
 //!
 //! An invocation that fails raises an alarm, so no client may be able to make
 //! an invocation fail. `lambda_http` reads events into types that cannot hold
@@ -27,7 +27,8 @@ use serde_json::{Map, Value};
 
 use crate::problem::Problem;
 
-/// An event that no client's request can cause.
+/// The error for an event that is not an HTTP request. No client can cause such an
+/// event.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
     /// The event cannot be parsed.
@@ -38,7 +39,7 @@ pub enum InvalidEvent {
     NotHttp,
 }
 
-/// The payload format of an event, which is also the format of its answer.
+/// The payload format of an event. The response has the same format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadFormat {
     /// The format of REST APIs (1.0).
@@ -47,17 +48,17 @@ pub enum PayloadFormat {
     V2,
 }
 
-/// The reasons why no route can be looked up. The HTTP edge answers with a
-/// problem.
+/// The reasons why no route can be looked up for a request. The HTTP edge refuses
+/// the request with a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unroutable {
     /// The method is not a token (RFC 9110, section 9.1).
     Method,
-    /// The target is longer than the maximum here. The gateways' limits are far
-    /// lower.
-    Target,
-    /// There are more headers than the maximum here. The gateways' limits are
+    /// The target is longer than the crate `http` allows. The gateways' limits are
     /// far lower.
+    Target,
+    /// There are more headers than the crate `http` allows. The gateways' limits
+    /// are far lower.
     Headers,
 }
 
@@ -99,8 +100,9 @@ pub fn read(event: &str) -> Result<(PayloadFormat, Request<Body>), InvalidEvent>
     Ok((format, request))
 }
 
-/// Parses the event. A gateway that does not repair a client's bytes may write
-/// one half of a surrogate pair, which is not a character.
+/// Parses the event. If a client's text is not valid Unicode, a gateway may write
+/// one half of a surrogate pair into the event. The JSON parser refuses such a half,
+/// so the half is replaced and the event is parsed again.
 fn document(event: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(event).or_else(|error| match replace_lone_surrogates(event) {
         Cow::Borrowed(_) => Err(error),
@@ -108,7 +110,7 @@ fn document(event: &str) -> Result<Value, serde_json::Error> {
     })
 }
 
-/// Replaces each half of a surrogate pair that stands alone in the JSON text by
+/// Replaces each half of a surrogate pair that stands alone in the JSON text with
 /// U+FFFD.
 fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let unit = |at: usize| {
@@ -128,8 +130,8 @@ fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
                 copied = at + 6;
                 6
             }
-            // The next character belongs to the escape, and may itself be a
-            // `\`.
+            // This is another escape. The character after the `\` is skipped,
+            // because it may be a `\`, too.
             _ => 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8),
         };
         at += length;
@@ -141,7 +143,7 @@ fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(replaced)
 }
 
-/// Returns the text of a member, if the member has one.
+/// Returns the value of a member as a text, if it is a text, a number or a boolean.
 fn text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
@@ -183,19 +185,19 @@ fn form_encoded(pairs: &[(&str, Cow<'_, str>)]) -> String {
     query
 }
 
-/// Returns the target by which the router looks up the route.
+/// Returns the target with which the router looks up the route.
 ///
-/// Some gateways decode the path, and some don't. So the path is not decoded
-/// again: each character is a character of a segment, and a `%` is a `%`.
-/// Routes are matched with exactly this text. No path of the API needs an
-/// escaped character.
+/// Some gateways decode the path, and some don't. So this function does not
+/// decode the path: a `%` that the gateway sends is a part of a segment, like
+/// every other character. This does no harm, because no valid path of the API
+/// contains an escaped character.
 ///
-/// An escaped slash that a gateway decodes turns one segment into two. The
-/// gateway looked its route up before that, and checked the caller for that
-/// route; so the path must fit that route.
+/// If a gateway decodes an escaped slash, one segment becomes two. The gateway
+/// chooses its route, and checks the caller's rights for this route, before it
+/// decodes the path. So the path must also fit the gateway's route.
 fn target(path: &str, route: Option<&str>, query: &str) -> String {
     if !path.starts_with('/') || !route.is_none_or(|route| fits(route, path)) {
-        // No service has a route for `/`.
+        // No service has a route for `/`, so the response is 404.
         return "/".to_owned();
     }
     let path = escaped(path, |byte| byte == b'/');
@@ -204,7 +206,7 @@ fn target(path: &str, route: Option<&str>, query: &str) -> String {
 
 /// Returns whether a gateway's route, such as `/orders/{id}`, fits a path.
 fn fits(route: &str, path: &str) -> bool {
-    // With such a route, the function looks the route up.
+    // A route such as `/{proxy+}` fits every path, and the function chooses the route.
     if route.contains("+}") {
         return true;
     }
@@ -232,8 +234,8 @@ fn escaped(text: &str, also_plain: impl Fn(u8) -> bool) -> String {
     escaped
 }
 
-/// Returns the names and values of headers or parameters. A REST API sends each
-/// name twice: with all its values, and with one of them.
+/// Returns the names and values of headers or parameters. The event of a REST API
+/// contains each name twice: once with all values, and once with one value.
 fn pairs<'e>(all_values: &'e Value, one_value: &'e Value) -> Vec<(&'e str, Cow<'e, str>)> {
     let members = |value: &'e Value| value.as_object().into_iter().flat_map(Map::iter);
     let mut pairs = Vec::new();
@@ -252,22 +254,23 @@ fn pairs<'e>(all_values: &'e Value, one_value: &'e Value) -> Vec<(&'e str, Cow<'
 fn headers(event: &Value) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs(&event["multiValueHeaders"], &event["headers"]) {
-        // No code reads a header whose name is not a token.
+        // A header whose name is not a token is left out: no code reads such a header.
         let Ok(name) = HeaderName::from_bytes(name.trim().as_bytes()) else { continue };
         headers.try_append(name, header_value(&value)?).ok()?;
     }
     Some(headers)
 }
 
-/// Replaces control characters of the value by U+FFFD. So the value stays, and
-/// stays invalid. If the header were left out, the request would have no
-/// condition or no key, and might take effect where it must not.
+/// Replaces control characters in a header's value with U+FFFD, so that the value
+/// is still invalid and later code can refuse it. If the header were left out, a
+/// request could lose its `If-Match` or its `Idempotency-Key`, and take effect
+/// although it must not.
 fn header_value(value: &str) -> Option<HeaderValue> {
     let value = value.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
     HeaderValue::try_from(value.into_bytes()).ok()
 }
 
-/// The event says that the body is Base64, and it isn't.
+/// The error for a body that is not Base64, although the event says that it is.
 #[derive(Debug, thiserror::Error)]
 #[error("the body is not Base64")]
 struct NotBase64;
@@ -279,7 +282,7 @@ fn body(event: &Value) -> Body {
     }
     match STANDARD.decode(body.as_bytes()) {
         Ok(body) => Body::from(body),
-        // The code that reads the body gets this error.
+        // Code that reads the body gets this error, and refuses the request.
         Err(_) => Body::from_stream(futures::stream::iter([Err::<Bytes, _>(NotBase64)])),
     }
 }
@@ -319,7 +322,7 @@ fn claim(value: &Value) -> String {
     owned(value).unwrap_or_else(|| value.to_string())
 }
 
-/// An answer in the format of the gateway.
+/// A response in the format of the gateway.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -366,8 +369,8 @@ impl Answer {
             is_base64_encoded,
         };
         match format {
-            // A REST API would send a header twice whose name is in both
-            // members.
+            // If a header were in both members, a REST API would send it
+            // twice.
             PayloadFormat::V1 => answer.multi_value_headers = values,
             PayloadFormat::V2 => {
                 answer.cookies = Some([]);

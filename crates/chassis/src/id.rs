@@ -18,7 +18,7 @@ pub fn parse(prefix: &'static str, text: &str) -> Result<uuid::Uuid, InvalidId> 
 }
 
 /// Returns the regular expression (ECMA-262) of the texts that [`parse`]
-/// accepts, for the API's document.
+/// accepts, for the OpenAPI document.
 pub fn pattern(prefix: &str) -> String {
     format!("^{prefix}_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$")
 }
@@ -94,7 +94,7 @@ typed_id!(
     "user"
 );
 
-/// Expands to nothing: without the feature `aws`, there is no API to describe.
+/// Expands to nothing: without the feature `aws`, there is no OpenAPI document.
 #[cfg(not(feature = "aws"))]
 #[doc(hidden)]
 #[macro_export]

@@ -1,8 +1,9 @@
-//! Reading a request: its path, its query and its body.
+//! Reads a request: its path, its query and its body.
 //!
-//! One answer names every error. Members and parameters are read one by one, by
-//! name, and [`Fields`] collects the errors. The reason why no library does
-//! this is in `docs/adr/0008-requests-are-read-member-by-member.md`.
+//! One response names all errors of a request: members and parameters are read
+//! one by one, by name, and [`Fields`] collects the errors.
+//! `docs/adr/0008-requests-are-read-member-by-member.md` says why this code
+//! uses no library.
 
 use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr};
 
@@ -25,13 +26,14 @@ use crate::{
     problem::Problem,
 };
 
-/// The treatment of members and parameters that no part has read.
+/// The treatment of unknown members and parameters, which no part has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
-    /// The answer names the unknown member, before the client relies on a
-    /// member without effect.
+    /// Unknown members are refused, so that no client relies on a member that
+    /// has no effect.
     Refused,
-    /// The caller is another service, which may be newer than this service.
+    /// Unknown members are ignored: the caller is another service, which may
+    /// already have a newer version.
     Ignored,
 }
 
@@ -143,8 +145,9 @@ pub trait RequestPart: Sized + Send {
     /// Whether the part is read from the request's body.
     const HAS_BODY: bool = false;
 
-    /// Reads the part. Returns `None` if errors were added to [`RequestReader::fields`],
-    /// and a problem if the other parts need not be read.
+    /// Reads the part. Returns `None` if errors were added to [`RequestReader::fields`].
+    /// Returns a problem if the request is refused at once, without the errors of
+    /// other parts.
     fn read(reader: &mut RequestReader) -> impl Future<Output = Result<Option<Self>, Problem>> + Send;
 }
 
@@ -180,7 +183,7 @@ impl<T: FromStr<Err: fmt::Display> + Send> RequestPart for Id<T> {
 impl<T: FromStr<Err: fmt::Display>> Problems for Id<T> {
     fn problems() -> Vec<Problem> {
         let unparsed = "1".parse::<T>().err().map(|error| Problem::invalid_field("id", error));
-        // A path with characters that no path can have fits no route.
+        // If the path contains characters that no path can have, no route matches it.
         unparsed.into_iter().chain([no_such_route()]).collect()
     }
 }
@@ -191,8 +194,9 @@ pub struct Query<T>(pub T);
 
 /// A type that is read from a query.
 pub trait ReadQuery: Sized {
-    /// Reads all parameters before it returns `None` because one is missing: a
-    /// parameter that is not read counts as unknown.
+    /// Reads the parameters. Returns `None` if a parameter is missing or invalid,
+    /// but only after it has read all parameters: a parameter that is not read
+    /// counts as unknown.
     fn read(parameters: &mut Parameters<'_>) -> Option<Self>;
 }
 
@@ -231,9 +235,10 @@ impl Parameters<'_> {
         self.fields.check(name, value)
     }
 
-    /// Reads the `cursor` of a list. The list itself refuses a cursor of
-    /// another list, with its own code; if there are other errors, the answer
-    /// names an unreadable cursor, too.
+    /// Reads the parameter `cursor` of a list. A later check refuses an invalid
+    /// cursor with the code `invalid_cursor`. If the request has other errors,
+    /// the request is refused before that check; so an unreadable cursor is then
+    /// added to these errors.
     pub fn cursor(&mut self) -> Option<page::Cursor> {
         let cursor: page::Cursor = self.optional("cursor")?;
         if !cursor.is_readable() {
@@ -264,8 +269,9 @@ pub trait ReadBody: Sized {
     /// The context for validating the body: for example the caller, or `()`.
     type Context: FromRequestParts<(), Rejection: Into<Problem>> + Send + Sync;
 
-    /// Reads all members before it returns `None` because one is missing: a
-    /// member that is not read counts as unknown.
+    /// Reads the members. Returns `None` if a member is missing or invalid, but
+    /// only after it has read all members: a member that is not read counts as
+    /// unknown.
     fn read(body: &mut Object<'_, '_>, context: &Self::Context) -> Option<Self>;
 }
 
@@ -302,7 +308,7 @@ impl<T> Problems for Body<T> {
 ///
 /// # Errors
 ///
-/// If the body is not valid: the problem that the route answers.
+/// If the body is not valid, returns the problem with which the route answers.
 pub fn parse<T: ReadBody>(body: &[u8], context: &T::Context) -> Result<T, Problem> {
     let mut fields = Fields::default();
     let read = read_body(body, Unknown::Refused, &mut fields, |body| T::read(body, context))?;
@@ -408,15 +414,15 @@ impl<'b> Object<'_, 'b> {
         self.fields.reject(&path, detail);
     }
 
-    /// Returns the value that was parsed of a member, or adds the error and
-    /// returns `None`.
+    /// Returns the parsed value of a member, or adds the error and returns
+    /// `None`.
     pub fn check<T, E: fmt::Display>(&mut self, name: &str, parsed: Result<T, E>) -> Option<T> {
         let path = self.path_of(name);
         self.fields.check(&path, parsed)
     }
 
-    /// Returns the member's value, if the member is given. Adds an error and
-    /// returns `None` if the member is given twice.
+    /// Returns the member's value, or `Some(None)` if the member is missing. Adds
+    /// an error and returns `None` if the member is given twice.
     fn take(&mut self, name: &'static str) -> Option<Option<&'b RawValue>> {
         self.asked.push(name);
         let mut values = self.members.iter().filter(|(other, _)| other == name).map(|(_, value)| *value);
@@ -523,8 +529,8 @@ pub fn text<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
     }
 }
 
-/// Reads a value from its characters in the body. A number is read without a
-/// float.
+/// Parses a value from its characters in the body. So a number is not converted to
+/// a floating-point number first.
 pub fn verbatim<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
     match place.value.get().parse() {
         Ok(value) => Some(value),
@@ -532,8 +538,8 @@ pub fn verbatim<T: FromStr<Err: fmt::Display>>(place: Place<'_, '_>) -> Option<T
     }
 }
 
-/// Reads a whole number in any spelling. `3.0` is a whole number, too: in JSON
-/// Schema, and in languages with one type of number.
+/// Reads a whole number in any spelling. `3.0` is accepted, too: it is a whole
+/// number in JSON Schema and in languages that have only one type of number.
 pub fn whole<T: TryFrom<i64, Error: fmt::Display>>(place: Place<'_, '_>) -> Option<T> {
     let Some(number) = whole_number(place.value.get()) else { return place.reject("must be a whole number") };
     match T::try_from(number) {
@@ -542,15 +548,15 @@ pub fn whole<T: TryFrom<i64, Error: fmt::Display>>(place: Place<'_, '_>) -> Opti
     }
 }
 
-/// Returns the number, or the nearest number that an `i64` can hold. No valid
-/// quantity is as large.
+/// Returns the number, or the nearest number that an `i64` can hold, because no
+/// valid number is so large. Returns `None` if the text is not a whole number.
 fn whole_number(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| b.is_ascii_digit()) {
         let nearest = if text == digits { i64::MAX } else { i64::MIN };
         return Some(text.parse().unwrap_or(nearest));
     }
-    // A text that is not a number can't be parsed here.
+    // If the text is not a number, parsing fails.
     let number = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
     let number = number.ok()?.normalize();
     let whole = (number.scale() == 0).then(|| number.mantissa())?;

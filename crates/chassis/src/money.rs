@@ -7,8 +7,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
-/// The largest amount. It has 15 significant digits, so that a JSON reader that
-/// keeps numbers as doubles (IEEE 754, binary64) reads every amount exactly.
+/// The largest amount, in minor units. It has 15 significant digits, so that a
+/// JSON reader that keeps numbers as doubles (IEEE 754, binary64) reads every
+/// amount exactly.
 pub const MAX_MINOR_UNITS: u64 = 999_999_999_999_999;
 
 /// A currency of ISO 4217 that is legal tender, and that has at most two
@@ -35,19 +36,21 @@ impl Currency {
         all.into_iter()
     }
 
-    /// Accepts the currencies in which a price can be set.
+    /// Accepts a currency in which a price can be set: people pay with the
+    /// currency, and it has at most two decimals.
     fn accepted(iso: Iso) -> Result<Self, InvalidCurrency> {
         let is_paid_with = iso.flags().iter().all(|flag| match flag {
-            // ISO 4217 has both codes of the bolívar in force. Banks and shops
-            // use VES; the crate counts it as replaced by VED.
+            // In ISO 4217 the bolívar has two codes that are in force, VES and VED.
+            // Banks and shops use VES, but the crate says that VED has replaced VES.
             Flag::Superseded(_) => iso == Iso::VES,
-            // Funds, units of account, metals, and codes for tests.
+            // The other flags stand for funds, units of account, metals and codes
+            // for tests.
             _ => false,
         });
         if is_paid_with { Self::known(iso) } else { Err(InvalidCurrency) }
     }
 
-    /// Accepts the currencies that have at most two decimals.
+    /// Accepts a currency that has at most two decimals, even if it was withdrawn.
     fn known(iso: Iso) -> Result<Self, InvalidCurrency> {
         if iso.exponent().is_some_and(|decimals| decimals <= 2) { Ok(Self(iso)) } else { Err(InvalidCurrency) }
     }
@@ -89,9 +92,9 @@ impl Serialize for Currency {
     }
 }
 
-/// Reads the currency of a table, an event or another service. An order may
-/// outlive a currency: a currency that was withdrawn in the meantime is still
-/// read, although no price can be set in it.
+/// Reads a currency from a table, an event or another service. A withdrawn
+/// currency is accepted, although no price can be set in it any more: an order
+/// may be older than the withdrawal.
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let code = String::deserialize(deserializer)?;
@@ -167,8 +170,8 @@ impl fmt::Display for Money {
     }
 }
 
-/// A decimal number in JSON, whose currency is not known yet. It is read from
-/// the number's digits, so that no float is involved.
+/// An amount whose currency is not known yet: a decimal number in JSON. The
+/// amount is read from the number's digits, without a floating-point number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount(Decimal);
 
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_in_a_currency_without_decimals_has_none() {
+    fn an_amount_in_a_currency_without_decimals_must_be_whole() {
         let yen: Currency = "JPY".parse().unwrap();
         assert_eq!(amount("100").unwrap().of(yen).unwrap().minor(), 100);
         assert_eq!(amount("100.5").unwrap().of(yen), Err(MoneyError::TooManyDecimals(0)));
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn currencies_do_not_mix() {
+    fn amounts_in_two_currencies_cannot_be_added() {
         let (usd, eur) = (Currency::USD, "EUR".parse().unwrap());
         assert_eq!(Money::zero(usd).plus(Money::zero(eur)), Err(MoneyError::MixedCurrencies(usd, eur)));
     }
@@ -318,11 +321,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_amount_survives_the_wire(minor in 0..=MAX_MINOR_UNITS, code in prop::sample::select(vec!["USD", "EUR", "JPY"])) {
+        fn every_amount_is_the_same_after_it_was_written_and_read(minor in 0..=MAX_MINOR_UNITS, code in prop::sample::select(vec!["USD", "EUR", "JPY"])) {
             let money = Money::from_minor(minor, code.parse().unwrap()).unwrap();
             let json = serde_json::to_string(&money.amount()).unwrap();
             prop_assert_eq!(amount(&json).unwrap().of(money.currency()), Ok(money));
-            // And survives a reader that keeps numbers as doubles.
+            // A reader that keeps numbers as doubles gets the same amount.
             let double: f64 = serde_json::from_str(&json).unwrap();
             let rewritten = serde_json::to_string(&double).unwrap();
             let reread = amount(rewritten.trim_end_matches(".0")).unwrap().of(money.currency());

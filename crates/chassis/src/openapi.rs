@@ -1,9 +1,9 @@
-//! The parts of the API's document (OpenAPI 3.1) that all services share:
+//! The parts of the OpenAPI document (version 3.1) that all services share:
 //! values in JSON, pages, and problems.
 //!
-//! Problems are not described a second time. Each type that can refuse a
-//! request returns samples of its problems, made by the code that answers with
-//! them. The document shows their statuses, codes, headers and members.
+//! No problem is described by hand. Each type that can refuse a request returns
+//! a sample of each of its problems. The document shows the status, the code, the
+//! headers and the members of the samples.
 
 use std::{
     borrow::Cow,
@@ -103,9 +103,9 @@ pub fn whole(least: i64, most: i64) -> ObjectBuilder {
 /// in a currency with two decimals. An amount in a currency with fewer decimals
 /// fits the schema, too.
 ///
-/// The maximum of two decimals stands only in the description. `multipleOf:
-/// 0.01` would be correct, but validators divide floats, and the float 19.99 is
-/// not a multiple.
+/// Only the description says that two decimals are the maximum. `multipleOf:
+/// 0.01` would be correct, but validators divide floating-point numbers, and so
+/// would refuse 19.99.
 pub fn amount(least: u64, most: u64) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Number)
@@ -162,14 +162,15 @@ schema!(
     ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::Custom("uri-reference".into())))
-        .description(Some("Where it is, relative to the request's own address."))
+        .description(Some("The address of the resource, relative to the request's own address."))
 );
 
 schema!(
     Cursor,
     "Cursor",
-    text("^[A-Za-z0-9_-]+$", "eyJ2IjoxLCJsaXN0IjoiYS1saXN0IiwiYWZ0ZXIiOiJhbi1lbnRyeSJ9")
-        .description(Some("Opaque, and good for the list it came from: the same caller, the same filters."))
+    text("^[A-Za-z0-9_-]+$", "eyJ2IjoxLCJsaXN0IjoiYS1saXN0IiwiYWZ0ZXIiOiJhbi1lbnRyeSJ9").description(Some(
+        "An opaque text. It is valid for the list that returned it, with the same caller and filters."
+    ))
 );
 
 impl<T: ToSchema> PartialSchema for Page<T> {
@@ -178,7 +179,7 @@ impl<T: ToSchema> PartialSchema for Page<T> {
         ObjectBuilder::new()
             .property("items", items)
             .required("items")
-            .property("next_cursor", described("Cursor", "Where the next page begins. Absent on the last one."))
+            .property("next_cursor", described("Cursor", "The cursor of the next page. The last page has none."))
             .into()
     }
 }
@@ -194,8 +195,8 @@ impl<T: ToSchema> ToSchema for Page<T> {
     }
 }
 
-/// Marks all objects in requests as closed: they accept no unknown members, as
-/// [`input`](crate::input) does.
+/// Marks all objects in request bodies as closed, so that they allow no unknown
+/// members: [`input`](crate::input) refuses unknown members.
 #[derive(Clone, Copy, Debug)]
 pub struct OnlyKnownMembers;
 
@@ -250,7 +251,8 @@ pub trait Problems {
     fn problems() -> Vec<Problem>;
 }
 
-/// Declares types that stand for the problems of an operation itself.
+/// Declares types for the problems of an operation itself, which none of its
+/// arguments causes.
 #[macro_export]
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident: [$($problem:expr),+ $(,)?];)+) => {$(
@@ -292,7 +294,7 @@ impl Problems for AnyRequest {
             Problem::internal("a sample"),
             Problem::unavailable("a sample"),
             Problem::throttled("a sample"),
-            // The gateway answers with these.
+            // The gateway answers with the following two problems.
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", too_many)
                 .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", no_answer),
@@ -320,10 +322,10 @@ fn response(problems: &[Problem]) -> RefOr<Response> {
     let mut codes = BTreeSet::new();
     let samples: Vec<_> = problems.iter().filter(|problem| codes.insert(problem.code())).collect();
     let status = samples.iter().map(|problem| problem.status().as_u16()).take(1);
-    // Each answer is a `Problem`, so that a client can catch all of them; the
-    // members beside the reference (JSON Schema 2020-12, section 8.2.3.1)
-    // restrict the codes. With `allOf`, every generator of clients would make a
-    // class for each answer.
+    // Each refusal has the schema `Problem`, so that a client can handle all refusals
+    // in one place. The members beside the reference (JSON Schema 2020-12, section
+    // 8.2.3.1) restrict the codes. If they were combined with `allOf`, generators of
+    // clients would make a class for each response.
     let problem = Ref::from_schema_name(Document::name()).ref_location;
     let mut own = ObjectBuilder::new()
         .schema_type(SchemaType::AnyValue)
@@ -361,7 +363,8 @@ fn headers(problems: &[Problem]) -> impl Iterator<Item = (String, Header)> {
     let samples: BTreeMap<_, _> = samples.collect();
     samples.into_iter().map(|(name, value)| {
         let everywhere = problems.iter().all(|problem| problem.headers().iter().any(|(other, _)| other == name));
-        // The gateway on AWS renames this header of a function's answer.
+        // On AWS, the gateway renames this header in a function's response, so the
+        // header is not required.
         let renamed = name == header::WWW_AUTHENTICATE;
         let schema = match value.to_str().unwrap_or_default() {
             seconds if name == header::RETRY_AFTER => {

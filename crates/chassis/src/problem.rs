@@ -1,4 +1,4 @@
-//! Error answers: RFC 9457 problem documents.
+//! Error responses: problem documents (RFC 9457).
 
 use std::error::Error as StdError;
 
@@ -17,7 +17,8 @@ use crate::{fields::FieldError, page::ListError, store::StoreError};
 #[derive(Debug)]
 pub struct Problem(Box<Inner>);
 
-/// The content is boxed, so that a handler's `Result` stays small.
+/// The content of a problem, which is boxed so that a handler's `Result` stays
+/// small.
 #[derive(Debug)]
 struct Inner {
     status: StatusCode,
@@ -29,24 +30,24 @@ struct Inner {
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// An error (RFC 9457). Some codes come with members of their own.
+/// An error (RFC 9457). With some codes, the document has additional members.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Document<'a> {
-    /// Always `about:blank`: it is `code` that tells problems apart.
+    /// Always `about:blank`, because `code` names the kind of error.
     #[serde(rename = "type")]
     kind: &'static str,
     /// The HTTP status in words.
     title: &'a str,
     /// The HTTP status.
     status: u16,
-    /// What went wrong, for programs. Stable.
+    /// The kind of error, for programs. It is stable.
     code: &'static str,
-    /// What went wrong, for people. May be reworded.
+    /// The error in words for people. The words may change.
     detail: &'a str,
-    /// The id of the request that found out. Name it when you ask for help.
+    /// The id of the request that met the error. Name this id when you ask for help.
     instance: &'a str,
-    /// One entry for each bad field.
+    /// One entry for each invalid field.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
     #[serde(flatten)]
@@ -93,8 +94,9 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// 404: there is no such thing, or it belongs to another person. In that
-    /// case, the caller must not learn that it exists.
+    /// 404: the resource doesn't exist, or it belongs to another person. Both
+    /// cases have the same response, so that the caller can't find out whether
+    /// another person's resource exists.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))
     }
@@ -128,8 +130,8 @@ impl Problem {
     /// 409: concurrent requests are writing the same items. The client may
     /// repeat the request after a pause.
     ///
-    /// The status is not 5xx, since nothing has failed: the gateways count
-    /// answers with 5xx, and their alarms roll a deployment back.
+    /// The status is not 5xx, because nothing has failed: too many responses
+    /// with 5xx raise an alarm, which rolls a deployment back.
     pub fn contended(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::CONFLICT,
@@ -260,7 +262,7 @@ impl From<ListError> for Problem {
     }
 }
 
-/// A handler's problem until the edge renders it.
+/// A problem that a handler has returned, until the HTTP edge renders the problem.
 #[derive(Clone)]
 pub(crate) struct PendingProblem(std::sync::Arc<std::sync::Mutex<Option<Problem>>>);
 
@@ -278,8 +280,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A problem document that another service sent; only the members that are
-/// used.
+/// A problem document that another service sent.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct RemoteProblem {
     /// The stable code.

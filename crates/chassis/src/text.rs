@@ -1,4 +1,4 @@
-//! Texts that people write: of limited length, and with visible characters.
+//! Checks the length and the characters of texts that people write.
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
@@ -29,7 +29,7 @@ pub enum InvalidText {
     #[error("contains a replacement character (U+FFFD or U+FFFC): the text was damaged on its way, or isn't UTF-8")]
     Damaged,
     /// The text has a character that Unicode doesn't define, or leaves to
-    /// private use. Readers see it differently from the writer.
+    /// private use. A reader may see another character than the writer.
     #[error("must contain only characters that Unicode defines")]
     Undefined,
     /// The text has an invisible character in a place where it has no effect.
@@ -43,26 +43,26 @@ pub enum InvalidText {
     LoneMark,
 }
 
-/// The regular expression (ECMA-262) of the texts that [`line`] accepts,
-/// without their length, for the API's document: a visible character, and no
-/// forbidden character before or after it.
+/// The regular expression (ECMA-262) for a line in the OpenAPI document: a
+/// visible character, and no forbidden character before or after it. The
+/// schema states the maximum length separately.
 ///
-/// The expression accepts more texts than [`line`]. A regular expression that
-/// every tool understands can name neither Unicode's properties nor the
-/// characters beyond the basic plane.
+/// The expression matches some texts that [`line`] refuses. A regular
+/// expression that every tool understands can name neither Unicode's
+/// properties nor the characters beyond the basic plane.
 pub const LINE: &str = concat!(
     r"^[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*",
     r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFA0\uFFFC-\uFFFF]",
     r"[^\u0000-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*$",
 );
-/// The regular expression of the texts that [`paragraph`] accepts; see
-/// [`LINE`].
+/// The regular expression for a paragraph in the OpenAPI document. It equals
+/// [`LINE`], except that it also allows line breaks.
 pub const PARAGRAPH: &str = concat!(
     r"^[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*",
     r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFA0\uFFFC-\uFFFF]",
     r"[^\u0000-\u0009\u000B-\u001F\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069\uE000-\uF8FF\uFDD0-\uFDEF\uFEFF\uFFFC-\uFFFF]*$",
 );
-/// The description beside these patterns in the API's document.
+/// The OpenAPI document has this description beside [`LINE`] and [`PARAGRAPH`].
 pub const BEYOND_THE_PATTERN: &str = "The service refuses some texts that the pattern admits: characters that Unicode \
      doesn't define, invisible characters that no script or emoji needs where they stand, and a combining mark at the \
      beginning.";
@@ -70,8 +70,8 @@ pub const BEYOND_THE_PATTERN: &str = "The service refuses some texts that the pa
 /// Characters that are blank, although no property of Unicode says so: the
 /// empty cell of Braille, two blank hieroglyphs, and a note without a head.
 const BLANK: [char; 4] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{1D159}'];
-/// Characters that mark annotations inside a program, and must not be in a text
-/// (The Unicode Standard, 23.8).
+/// Characters with which a program marks annotations internally, and which a
+/// text must not contain (The Unicode Standard, section 23.8).
 const ANNOTATION: [char; 3] = ['\u{FFF9}', '\u{FFFA}', '\u{FFFB}'];
 const OBJECT_REPLACEMENT: char = '\u{FFFC}';
 
@@ -83,8 +83,8 @@ const TEXT_STYLE: char = '\u{FE0E}';
 const EMOJI_STYLE: char = '\u{FE0F}';
 const BLACK_FLAG: char = '\u{1F3F4}';
 const CANCEL_TAG: char = '\u{E007F}';
-/// The maximum number of tags of a flag of a part of a country, without the tag
-/// that ends them.
+/// The maximum number of tags in the flag of a part of a country, such as
+/// England, without the tag that ends the flag.
 const MAX_TAGS: usize = 6;
 
 /// Accepts a line of 1 to `max` characters, and removes the white space around
@@ -99,9 +99,10 @@ pub fn paragraph(text: &str, max: usize) -> Result<String, InvalidText> {
 }
 
 /// Accepts a line that another service of the system has accepted before,
-/// perhaps by the rules of an earlier version. Its writer can no longer be
-/// asked to correct it. So characters are removed only if they could forge
-/// something, or if a queue refuses them.
+/// perhaps with the rules of an earlier version. The writer can no longer
+/// correct the text. So forbidden characters are not an error here: characters
+/// that could forge something, or that a queue refuses, are removed, and all
+/// other characters stay.
 pub fn received(text: &str, max: usize) -> Result<String, InvalidText> {
     let allowed: String = text.chars().filter(|c| !c.is_control() && !reorders(*c) && !is_noncharacter(*c)).collect();
     let trimmed = allowed.trim();
@@ -111,8 +112,9 @@ pub fn received(text: &str, max: usize) -> Result<String, InvalidText> {
     if allowed.chars().count() > max { Err(InvalidText::TooLong { max }) } else { Ok(trimmed.to_owned()) }
 }
 
-/// Checks the length of the text as it was sent, so that the API's document can
-/// name it, and removes the white space around it afterwards.
+/// Checks a text, and removes the white space around it. The length is checked
+/// first, because the OpenAPI document states the maximum length of the text
+/// that the client sends.
 fn checked(text: &str, max: usize, forbidden: impl Fn(char) -> bool) -> Result<String, InvalidText> {
     let trimmed = text.trim_matches(is_blank);
     if trimmed.is_empty() {
@@ -147,17 +149,16 @@ fn is_needed(chars: &[char], at: usize) -> bool {
     let Some(previous) = before.last().copied() else { return false };
     let next = chars.get(at + 1).copied();
     match chars[at] {
-        // Khmer, Thai and other scripts have no spaces: this character marks
-        // the end of a word.
+        // Khmer, Thai and other scripts are written without spaces: a zero-width
+        // space marks the end of a word.
         ZERO_WIDTH_SPACE => is_of_script_without_spaces(previous) && next.is_some_and(is_of_script_without_spaces),
         ZERO_WIDTH_JOINER if is_end_of_emoji(previous) => next.is_some_and(has::<ExtendedPictographic>),
         ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
-            // The character selects the form of the consonants beside a virama
-            // in an Indic script.
+            // Beside a virama in an Indic script, a joiner or non-joiner selects
+            // the form of the consonants.
             has::<GraphemeLink>(previous)
                 || next.is_some_and(has::<GraphemeLink>) && is_visible(previous)
-                // The character selects the form of the letters of a cursive
-                // script.
+                // In a cursive script, it selects the form of the letters.
                 || ends_cursive(before) && next.is_some_and(is_visible)
         }
         MONGOLIAN_VOWEL_SEPARATOR => ends_cursive(before) && next.is_some_and(is_visible),
@@ -232,13 +233,15 @@ fn has<P: BinaryProperty>(c: char) -> bool {
 /// so that a name could look like another name.
 fn reorders(c: char) -> bool {
     use GeneralCategory::{LineSeparator, ParagraphSeparator};
-    // The character marks the byte order, or was used as a space without width.
+    // This character marks the byte order of a text. Older texts also use it as a
+    // space without width.
     const BYTE_ORDER_MARK: char = '\u{FEFF}';
     has::<BidiControl>(c) || c == BYTE_ORDER_MARK || matches!(category(c), LineSeparator | ParagraphSeparator)
 }
 
-/// SQS refuses messages with some of these characters, so an event with such a
-/// character could never be sent.
+/// Returns whether Unicode guarantees that the code point is never a character.
+/// SQS refuses messages with some of these code points, so an event that contains
+/// one of them could never be sent.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
 fn is_noncharacter(c: char) -> bool {
     has::<NoncharacterCodePoint>(c)
