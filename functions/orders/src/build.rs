@@ -16,7 +16,7 @@ use crate::{
     worker::Worker,
 };
 
-/// Builds all routes of the orders function. New orders begin with the last of `sagas`.
+/// Builds the routes of the orders function. New orders get the last saga of `sagas`.
 pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Router {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.saga.table.clone());
@@ -25,7 +25,6 @@ pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'s
     config.http.cors.around(router(orders, table, authenticator))
 }
 
-/// Builds the order worker.
 pub fn build_worker(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Worker {
     Worker::new(engine(config, aws, clock, sagas))
 }

@@ -24,11 +24,11 @@ use crate::{
     saga::{Participants, StepContext, StepError},
 };
 
-/// The `source` of the events.
+/// The attribute `source` of all events of the orders service.
 const SOURCE: &str = "/orders";
 
 configuration! {
-    /// The addresses of the other services. No other type of this crate knows how the services are reached.
+    /// The base addresses of the services that the orders service calls.
     #[derive(Clone, Debug)]
     pub struct Addresses {
         pub users: BaseUrl = required("USERS_URL", "the base address of the users service"),
@@ -70,7 +70,6 @@ impl Services {
     }
 }
 
-/// Posts `body` to `path`.
 async fn post<A: DeserializeOwned>(
     client: &ServiceClient,
     path: &str,
@@ -80,13 +79,14 @@ async fn post<A: DeserializeOwned>(
     client.post(path, body, context.trace, context.deadline).await.map_err(step_error)
 }
 
-/// Posts an empty body to `path`. Only the status of the answer matters.
+/// Posts an empty JSON object to `path`. Only the status of the response matters.
 async fn command(client: &ServiceClient, path: String, context: StepContext<'_>) -> Result<(), StepError> {
     let Acknowledged {} = post(client, &path, &json!({}), context).await?;
     Ok(())
 }
 
-/// Translates the code of a refusal. A refusal with an unknown code decides nothing about the order.
+/// Translates an error of a call to another service. A refusal with an unknown code counts as a missing answer, so it
+/// does not cancel the order.
 fn step_error(error: CallError) -> StepError {
     let problem = match &error {
         CallError::Refused { problem, .. } => problem,
@@ -108,8 +108,8 @@ fn step_error(error: CallError) -> StepError {
     })
 }
 
-/// Reads an extension member of a refusal. A member that cannot be read is left empty, because the refusal itself is
-/// certain.
+/// Reads a member of a refusal's problem document. If the member is missing or cannot be read, returns the empty value:
+/// the refusal is certain even without its details.
 fn member<T: DeserializeOwned + Default>(members: &serde_json::Map<String, Value>, name: &str) -> T {
     members.get(name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
 }
@@ -139,11 +139,11 @@ struct Authorise<'a> {
     recipient: &'a Recipient,
 }
 
-/// An answer of which only the status matters.
+/// A response of which only the status matters.
 #[derive(Deserialize)]
 struct Acknowledged {}
 
-/// Returns the output of an earlier step.
+/// Returns the output that an earlier step has stored in the order, or an error if the order has no such output.
 fn output<'a, T>(output: &'a Option<T>, name: &str) -> Result<&'a T, StepError> {
     output.as_ref().ok_or_else(|| StepError::Unavailable(format!("the order has no {name}").into()))
 }

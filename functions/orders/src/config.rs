@@ -9,7 +9,7 @@ configuration! {
     pub struct OrdersConfig {
         pub saga: SagaConfig,
         pub http: HttpConfig,
-        /// The time after placing an order during which it can be cancelled.
+        /// For this number of hours after an order was placed, the order can be cancelled.
         pub cancellation_window_hours: u32 =
             required("CANCELLATION_WINDOW_HOURS", "for how many hours an order can be cancelled"),
     }
@@ -18,7 +18,7 @@ configuration! {
 pub type OrderWorkerConfig = SagaConfig;
 
 configuration! {
-    /// The variables that the orders function and the order worker have in common.
+    /// The environment variables that both the orders function and the order worker need.
     #[derive(Debug)]
     pub struct SagaConfig {
         pub table: TableName = required("ORDERS_TABLE", TableName::EXPECTED),

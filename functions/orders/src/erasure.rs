@@ -1,4 +1,4 @@
-//! Erases the personal data of a customer in the customer's orders and payments, after the customer has left.
+//! Erases a customer's personal data in orders and payments, after the users service has erased the customer.
 
 use chassis::{
     id::UserId,
@@ -17,13 +17,14 @@ use crate::{
     worker::Worker,
 };
 
-/// The number of orders that are erased side by side.
+/// The number of orders in which personal data is erased side by side.
 const CONCURRENCY: usize = 8;
 
-/// The reason for which some data is not erased yet. The erasure is safe to repeat.
+/// The reason why some of the customer's data is not erased yet. The erasure is safe to repeat.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
-    /// The payment of an open order may still be made with the customer's data.
+    /// A step of an open order may still send the customer's data to the payments service, so the erasure must be
+    /// repeated when the orders are in a final state.
     #[error("{0} orders of the customer are still open")]
     StillOpen(usize),
     /// The customer has too many orders for one invocation.
@@ -38,11 +39,12 @@ pub enum ErasureError {
 }
 
 impl Worker {
-    /// Erases a customer's name and addresses in all orders of the customer, and in the payments of the orders that are in
-    /// a final state.
+    /// Erases a customer's name and addresses in all orders of the customer, and in the payments of the orders that are
+    /// in a final state.
     ///
-    /// The data of an open order is erased in the order at once, but the order's payment may still be on its way. The
-    /// error [`ErasureError::StillOpen`] then asks for a repetition.
+    /// If the customer has open orders, the data in these orders is erased, too, but the result is
+    /// [`ErasureError::StillOpen`]: a step of an open order may still send the data to the payments service, so the
+    /// caller must repeat the erasure.
     pub async fn erase_customer(
         &self,
         customer: UserId,
@@ -67,7 +69,8 @@ impl Worker {
         }
     }
 
-    /// Returns whether the order is in a final state, so that no later step writes personal data.
+    /// Erases the customer's data in an order and, if the order is in a final state, in the order's payment. Returns
+    /// whether the order is in a final state: only then no later step can store personal data.
     async fn erase_order(&self, id: OrderId, context: StepContext<'_>) -> Result<bool, ErasureError> {
         if context.deadline.remaining().is_zero() {
             return Err(ErasureError::NoTime);

@@ -21,8 +21,8 @@ pub(crate) struct OrderCreated<'a> {
     pub(crate) lines: Vec<OrderLineDocument>,
     pub(crate) total: Amount,
     pub(crate) currency: Currency,
-    /// The payment is captured. That is false if the order is cancelled after its confirmation and is announced only
-    /// because `OrderCancelled` follows.
+    /// `true` if the payment is captured. `false` if a confirmed order is being cancelled: then this event is published
+    /// only because `OrderCreated` must precede `OrderCancelled`.
     pub(crate) paid: bool,
 }
 
@@ -34,9 +34,10 @@ pub(crate) struct OrderCancelled<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recipient: Option<&'a Recipient>,
     pub(crate) reason: &'static str,
-    /// `OrderCreated` was published before.
+    /// `true` if the order was confirmed, and so `OrderCreated` was published before this event.
     pub(crate) confirmed: bool,
-    /// The request that placed the order has answered with the refusal.
+    /// `true` if the response to the request that placed the order reports the refusal, so that the customer needs no
+    /// message.
     pub(crate) customer_told: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) total: Option<Amount>,

@@ -31,7 +31,7 @@ use crate::{
     service::{Orders, PlaceOrder, PlaceOutcome, Viewer},
 };
 
-/// All routes, behind the HTTP edge.
+/// Builds all routes of the orders API and wraps them in the HTTP edge.
 pub fn router(orders: Orders, table: Table, authenticator: Authenticator) -> Router {
     let routes = Router::new()
         .route("/orders", post(place).get(index))
@@ -59,12 +59,12 @@ fn viewer(caller: &Caller) -> Viewer {
 
 /// Place an order
 ///
-/// Reserves the stock, authorises the payment and confirms the order before it answers. The prices come from the catalogue.
-/// A refused order is cancelled: nothing stays reserved, authorised or charged.
+/// Reserves the stock, authorises the payment and confirms the order before the response is sent. The prices come from
+/// the catalogue. A refused order is cancelled: nothing stays reserved, authorised or charged.
 ///
-/// Send an `Idempotency-Key`, and repeat the request under it until there is an answer other than 409
-/// `idempotency_in_flight`, 429, 500 or 503. If the order is not decided yet (202), read it at its `Location`: it is decided
-/// within minutes, or else cancelled.
+/// Send an `Idempotency-Key`, and repeat the request with the same key until the response is not 409
+/// `idempotency_in_flight`, 429, 500 or 503. If the response is 202, the order is not decided yet: read the order at
+/// its `Location`. Within minutes, the order is decided or cancelled.
 #[utoipa::path(
     post,
     path = "/orders",
@@ -104,7 +104,7 @@ async fn place(
     })
 }
 
-/// Returns the stored answer, byte for byte.
+/// Returns the stored response, byte for byte.
 fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(answer.status).map_err(Problem::internal)?;
     let (kind, location) = if status.is_success() {
@@ -122,7 +122,8 @@ fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
 
 /// Read an order
 ///
-/// The order and its history. An administrator may read every order; for everybody else, another customer's order is 404.
+/// Returns the order with its history. Administrators may read every order; everybody else gets 404 for another
+/// customer's order.
 #[utoipa::path(
     get,
     path = "/orders/{id}",
@@ -144,7 +145,7 @@ async fn read(
 
 /// List orders
 ///
-/// One page at a time, newest first.
+/// Returns one page of orders, the newest first.
 #[utoipa::path(
     get,
     path = "/orders",
@@ -172,8 +173,8 @@ async fn index(
 
 /// Cancel an order
 ///
-/// Releases the stock, and voids or refunds the payment. An order can be cancelled for 24 hours, unless the shop was
-/// deployed with another window. Cancelling an order again changes nothing.
+/// Releases the stock, and voids or refunds the payment. An order can be cancelled for 24 hours after it was placed,
+/// unless the shop was deployed with another period. Cancelling an order again changes nothing.
 #[utoipa::path(
     post,
     path = "/orders/{id}/cancel",

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`domain`] | what an order is: its lines, prices, states and transitions, lease, history, reasons to cancel it |
+//! | [`domain`] | the order: its lines, prices, states and transitions, lease, history and cancellation reasons |
 //! | [`saga`] | [`saga::steps`] is the table of steps and compensations, [`saga::engine`] runs the table |
 //! | [`service`] | the use cases of customers: place, read, list and cancel orders |
 //! | [`worker`] | finishes or undoes the orders that requests left open |
@@ -10,16 +10,18 @@
 //! | [`repository`] | the interface to the store of orders; `repository::dynamo` implements it |
 //! | `clients` | implements the saga's participants with calls of the other services and with events |
 //! | `events` | the data of the published events |
-//! | `handlers` | the HTTP routes, which use the next four modules |
-//! | `requests` | reads the bodies and parameters of requests |
-//! | `responses` | the JSON bodies of orders |
-//! | `problems` | the problem documents, and which routes answer with them |
-//! | `schemas` | the OpenAPI schemas of the domain's values |
+//! | `handlers` | the HTTP routes |
+//! | `requests` | reads the bodies and parameters of HTTP requests |
+//! | `responses` | the JSON of orders in HTTP responses and in events |
+//! | `problems` | the problem documents of each HTTP route |
+//! | `schemas` | the OpenAPI schemas of the domain's types |
 //! | `worker_event` | the events that start the worker: stream, schedule, messages of the users service |
-//! | `config`, `build` | the environment variables, and the functions built from them |
+//! | `config` | the environment variables of the orders function and of the order worker |
+//! | `build` | builds the orders function and the order worker from their configuration |
 //!
-//! Imports run downwards: `handlers` → `service` → [`saga`] → [`domain`]. The modules up to [`repository`] know neither the
-//! AWS SDK nor HTTP; the others need the feature `lambda`.
+//! Each module of the chain `handlers` → `service` → [`saga`] → [`domain`] imports only modules to its right. The
+//! modules `domain`, `saga`, `service`, `worker`, `erasure` and `repository` use neither the AWS SDK nor HTTP. All
+//! other modules, and `repository::dynamo`, need the feature `lambda`.
 
 pub mod domain;
 pub mod erasure;

@@ -1,4 +1,4 @@
-//! The problem documents of the orders API, and which routes answer with which problem.
+//! The problem documents of the orders API, and the list of problems of each route.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use chassis::{
@@ -39,7 +39,7 @@ impl From<OrderError> for Problem {
     }
 }
 
-/// The answer to a request whose order is refused.
+/// Returns the response to a request that placed an order which was refused.
 pub(crate) fn refusal(reason: &CancellationReason, order: OrderId) -> Problem {
     let problem = match reason {
         CancellationReason::UserNotFound => {
@@ -88,13 +88,13 @@ pub(crate) fn refusal(reason: &CancellationReason, order: OrderId) -> Problem {
     problem.with("order_id", order.to_string())
 }
 
-/// The problems of placing an order.
+/// The problems with which `POST /orders` responds.
 pub(crate) struct Placing;
 
 impl Problems for Placing {
     fn problems() -> Vec<Problem> {
         let invalid = Problem::invalid(vec![FieldError::new("items[0].quantity", InvalidQuantity)]);
-        // The payment is captured after the answer, so the answer is never `capture_refused`.
+        // The payment is captured after the response to `POST /orders`, so the response is never `capture_refused`.
         let reasons =
             sample_of_each_reason().into_iter().filter(|reason| *reason != CancellationReason::CaptureRefused);
         let refusals = reasons.map(|reason| refusal(&reason, OrderId::from_uuid(SAMPLE_ID)));
@@ -103,10 +103,10 @@ impl Problems for Placing {
 }
 
 problems! {
-    /// The problems of reading an order.
+    /// The problems with which `GET /orders/{id}` responds.
     Reading: [OrderError::NotFound];
-    /// The problems of reading a page of orders.
+    /// The problems with which `GET /orders` responds.
     Listing: [ListError::Cursor(InvalidCursor), Problem::not_found("user")];
-    /// The problems of cancelling an order.
+    /// The problems with which `POST /orders/{id}/cancel` responds.
     Cancelling: [OrderError::NotFound, OrderError::CancellationClosed, OrderError::KeepsChanging];
 }

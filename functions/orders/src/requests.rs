@@ -1,4 +1,4 @@
-//! Reads the bodies, queries and headers of requests.
+//! Reads the bodies, queries and headers of HTTP requests.
 
 use std::collections::BTreeMap;
 
@@ -35,8 +35,8 @@ pub(crate) struct NewOrder {
     /// The price of the whole order that the customer was shown. If the price differs now, the order is refused with
     /// `price_changed`.
     total: Option<Amount>,
-    /// The currency of `total` and of each `unit_price`; the default beside them is `USD`. Without `total` and `unit_price`:
-    /// the currency that the prices must have.
+    /// The currency of `total` and of each `unit_price`; `USD` if left out. If you send only the currency, the order is
+    /// refused with `price_changed` unless its prices are in this currency.
     currency: Option<Currency>,
     /// If left out, the customer's default payment method at the provider is charged.
     payment_method: Option<PaymentMethod>,
@@ -57,11 +57,12 @@ fn items() -> Array {
         .items(Ref::from_schema_name(NewOrderItem::name()))
         .min_items(Some(1))
         .max_items(Some(MAX_LINES));
-    let description = format!("The quantities of lines of one product are added up, to {MAX_QUANTITY} at most.");
+    let description =
+        format!("The quantities of lines with the same product are added up; the sum is at most {MAX_QUANTITY}.");
     items.description(Some(description)).build()
 }
 
-/// The person who sends the request.
+/// The id of the person who sends the request.
 pub struct Sender(UserId);
 
 impl FromRequestParts<()> for Sender {
@@ -98,7 +99,8 @@ fn read_line(line: &mut Object<'_, '_>) -> Option<(OrderLine, Option<Amount>)> {
     Some((OrderLine { product_id: product_id?, quantity: quantity? }, unit_price))
 }
 
-/// Returns `None` if the client sends no prices, or no valid prices.
+/// Reads the prices that the customer was shown. Returns `None` if the client sends no valid price and no currency, or
+/// an invalid currency.
 fn read_shown_prices(body: &mut Object<'_, '_>, lines: &[Option<(OrderLine, Option<Amount>)>]) -> Option<ShownPrices> {
     let total = body.optional("total", verbatim::<Amount>);
     let has_currency = body.is_given("currency");
@@ -117,11 +119,11 @@ fn read_shown_prices(body: &mut Object<'_, '_>, lines: &[Option<(OrderLine, Opti
     has_prices.then_some(ShownPrices { currency, unit_prices, total })
 }
 
-/// Reads the body of `POST /orders` as the route does, for tests of arbitrary bodies.
+/// Reads the body of `POST /orders` exactly as the route does. Only tests with arbitrary bodies call this function.
 ///
 /// # Errors
 ///
-/// The problem with which the route answers to a bad body.
+/// The problem with which the route responds to an invalid body.
 pub fn read_order(body: &[u8], caller: UserId) -> Result<Purchase, Problem> {
     input::parse(body, &Sender(caller))
 }
@@ -129,10 +131,11 @@ pub fn read_order(body: &[u8], caller: UserId) -> Result<Purchase, Problem> {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListParameters {
-    /// The customer whose orders are listed; the caller if left out. Only administrators may list another customer's orders.
+    /// The customer whose orders are listed. If left out, your own orders are listed. Only administrators may list
+    /// another customer's orders.
     #[param(value_type = UserId, required = false)]
     pub(crate) user_id: Option<UserId>,
-    /// Only orders with this status.
+    /// Lists only orders with this status.
     #[param(value_type = OrderState, required = false)]
     pub(crate) status: Option<OrderState>,
     /// The maximum number of orders on the page.
@@ -159,8 +162,9 @@ impl ReadQuery for ListParameters {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "the handler reads the key as a part of the request; this type describes the header")]
 pub(crate) struct PlaceHeaders {
-    /// Your name for this request, with or without double quotes. For seven days, a repeat under the same key gets the same
-    /// answer, byte for byte. **If you repeat a request without a key, you may order twice.**
+    /// A key that you choose for this request, with or without double quotes. For seven days, a repeated request with
+    /// the same key gets the same response, byte for byte. **Without a key, a repeated request may place a second
+    /// order.**
     #[param(rename = "Idempotency-Key", inline, value_type = IdempotencyKey, required = false)]
     idempotency_key: Option<IdempotencyKey>,
 }

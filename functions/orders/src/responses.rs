@@ -1,4 +1,5 @@
-//! The JSON bodies of orders in answers and in events. Money is decimal here; everywhere else it is in minor units.
+//! The JSON of orders in HTTP responses and in events. Amounts of money are decimal numbers in this JSON, and minor
+//! units in the rest of the code.
 
 use axum::http::StatusCode;
 use chassis::{
@@ -18,12 +19,12 @@ use crate::{
     schemas::ReasonCode,
 };
 
-/// A line of an order. It has a name and prices once they are known.
+/// A line of an order. The name and the prices are present once the stock was reserved.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = OrderLine)]
 pub struct OrderLineDocument {
     product_id: ProductId,
-    /// The name of the product when it was ordered.
+    /// The product's name at the time of the order.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     name: Option<String>,
@@ -81,7 +82,7 @@ pub struct OrderDocument {
     user_id: UserId,
     status: OrderState,
     items: Vec<OrderLineDocument>,
-    /// Present once the prices are known.
+    /// The sum of the lines. Present once the stock was reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     total: Option<Amount>,
@@ -89,7 +90,7 @@ pub struct OrderDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     currency: Option<Currency>,
-    /// Present once the payment is authorised.
+    /// The order's payment. Present once the order was confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     payment_id: Option<PaymentId>,
@@ -115,7 +116,7 @@ impl From<&Order> for OrderDocument {
             items,
             total: order.quote.as_ref().map(|quote| quote.total.amount()),
             currency: order.quote.as_ref().map(|quote| quote.total.currency()),
-            // Before the confirmation it is unknown whether an authorisation succeeded.
+            // Before the order is confirmed, it is unknown whether the payment was authorised.
             payment_id: order.confirmed_at.map(|_| order.id.payment()),
             cancellation_reason: order.cancellation_reason.as_ref().map(CancellationReason::code),
             created_at: order.created_at,
@@ -125,7 +126,7 @@ impl From<&Order> for OrderDocument {
     }
 }
 
-/// Writes the answer to the request that placed an order which is decided now.
+/// Builds the response to the request that placed a decided order: the order, or the problem that reports the refusal.
 pub fn write_answer(order: &Order, request_id: &str) -> Answer {
     match &order.cancellation_reason {
         None => {

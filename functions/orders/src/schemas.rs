@@ -1,4 +1,4 @@
-//! The OpenAPI schemas of the domain's values.
+//! The OpenAPI schemas of the domain's types.
 
 use chassis::{
     money::{Currency, Money},
@@ -41,7 +41,7 @@ pub(crate) struct ReasonCode;
 
 schema!(ReasonCode, "CancellationReason", one_of(sample_of_each_reason().iter().map(CancellationReason::code)));
 
-/// One line at a price of 19.99.
+/// Returns a quote with one line at a price of 19.99 USD.
 fn sample_quote(product_id: ProductId) -> Quote {
     let price = Money::from_minor(1999, Currency::USD).unwrap_or(Money::zero(Currency::USD));
     let quantity = Quantity::ONE;
@@ -64,7 +64,8 @@ pub(crate) fn sample_of_each_reason() -> Vec<CancellationReason> {
         CancellationReason::CancelledByShop,
         CancellationReason::CaptureRefused,
     ];
-    // A new reason does not compile here until this match names it. It also needs a sample above.
+    // This match has no `_` arm, so that the compiler reports a new reason here. A new reason also needs a sample
+    // above.
     samples
         .into_iter()
         .inspect(|reason| match reason {

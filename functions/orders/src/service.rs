@@ -20,14 +20,14 @@ use crate::{
     saga::engine::{Engine, Unfinished},
 };
 
-/// The number of attempts to cancel an order that makes transitions meanwhile.
+/// The maximum number of attempts to cancel an order. An attempt fails if the order makes another transition meanwhile.
 const CANCEL_TRIES: usize = 4;
 
 /// A request to place an order.
 #[derive(Clone, Debug)]
 pub struct PlaceOrder {
     pub user_id: UserId,
-    /// The addresses in the customer's token.
+    /// The contact details in the customer's token.
     pub contact: VerifiedContact,
     pub purchase: Purchase,
     pub key: Option<IdempotencyKey>,
@@ -55,9 +55,9 @@ impl Viewer {
 /// The result of placing an order.
 #[derive(Debug)]
 pub enum PlaceOutcome {
-    /// The answer is the same for every repeat of the request.
+    /// The order is decided. Every repeat of the request with the same idempotency key gets the same response.
     Decided { id: OrderId, answer: Answer },
-    /// The worker will decide the order.
+    /// The order is not decided yet; the worker will decide it.
     Undecided(Box<Order>),
 }
 
@@ -66,10 +66,10 @@ pub enum OrderError {
     /// 404: the order does not exist, or belongs to another customer.
     #[error("no such order")]
     NotFound,
-    /// 409: another invocation is working on the same request.
+    /// 409: another invocation is working on a request with the same idempotency key.
     #[error("the same request is being worked on")]
     InFlight,
-    /// 422.
+    /// 422: the idempotency key was used for a request with another content.
     #[error("the key was used for another request")]
     KeyMismatch,
     /// 409: the cancellation window has passed.
@@ -81,13 +81,13 @@ pub enum OrderError {
     /// 500: a bug.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
-    /// 500: the purchase has no fingerprint.
+    /// 500: the purchase cannot be serialised, so it has no fingerprint.
     #[error(transparent)]
     Fingerprint(#[from] serde_json::Error),
-    /// 400 or 503.
+    /// 400 if the cursor is invalid, else the status of the store's error.
     #[error(transparent)]
     List(#[from] ListError),
-    /// 503 or 500.
+    /// 500 if a record is corrupt. 409 or 503 if a repeat may succeed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -99,12 +99,12 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Orders can be cancelled for `cancellation_window` after they were placed.
+    /// A confirmed order can be cancelled until `cancellation_window` has passed since the order was placed.
     pub fn new(engine: Engine, cancellation_window: Duration) -> Self {
         Self { engine, cancellation_window }
     }
 
-    /// Places an order, and takes it as far as possible in this request.
+    /// Stores a new order, and works on the order until it is decided or the request's time ends.
     pub async fn place(&self, request: PlaceOrder, invocation: &Invocation) -> Result<PlaceOutcome, OrderError> {
         let PlaceOrder { user_id, contact, purchase, key, trace } = request;
         let now = self.engine.clock.now();
@@ -112,7 +112,7 @@ impl Orders {
         let order = Order::place(user_id, contact, purchase, self.engine.saga_version(), trace, now);
         let inserted = self.engine.repository.insert(&order, key.as_ref(), now).await;
         match inserted.map_err(|error| match error {
-            // Only a repeat of this request writes this key.
+            // Only requests with this idempotency key write the key's item: so a repeat of this request is running.
             StoreError::Contended { .. } => OrderError::InFlight,
             error => error.into(),
         })? {
@@ -126,15 +126,16 @@ impl Orders {
         }
     }
 
-    /// From here on the order is recorded. Whatever fails, the order is not lost, and the worst answer is "not decided
-    /// yet".
+    /// Works on an order that is already stored, until it is decided and, if it is refused, undone. If the order cannot
+    /// be decided now, it is not lost: the response is "not decided yet", and the worker continues.
     async fn work_on(&self, order: Order, invocation: &Invocation) -> PlaceOutcome {
         let undecided = order.clone();
         match in_time(self.engine.decide(order, invocation), invocation).await {
             Ok(order) => {
                 let Some(answer) = order.answer.clone() else { return PlaceOutcome::Undecided(Box::new(order)) };
                 let id = order.id;
-                // If a worker or another request wrote the refusal, it also undoes the order.
+                // The lease's owner shows who wrote the refusal. If that was a worker or another request, that worker
+                // or request also undoes the order.
                 let owner = |order: &Order| order.lease.as_ref().map(|lease| lease.owner.clone());
                 if order.state == OrderState::Cancelling && owner(&order) == owner(&undecided) {
                     let undone = self.engine.undo_refused(order.clone(), invocation);
@@ -149,8 +150,8 @@ impl Orders {
         }
     }
 
-    /// Waits for `undone` in the request, so that the next order can have the stock that this order releases. If the time
-    /// does not suffice, the worker continues.
+    /// Waits until the order is undone, so that other orders can have its stock when the client gets the response. If
+    /// the request's time does not suffice, the worker continues.
     async fn undo_now(
         &self,
         order: Order,
@@ -170,7 +171,7 @@ impl Orders {
         tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
         let wake = self.engine.repository.postpone(order, Postponed::AtOnce { now: self.engine.clock.now() });
         let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE);
-        // If the worker is not woken, the sweep finds the order when the lease has ended.
+        // If this write fails, nothing wakes the worker, but a sweep finds the order when the order's lease has ended.
         match wake_by.run(wake).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -180,7 +181,8 @@ impl Orders {
         }
     }
 
-    /// Reads an order. Only its customer and administrators can read it.
+    /// Reads an order. Only the order's customer and administrators can read the order; for anybody else it is not
+    /// found.
     pub async fn get(&self, id: OrderId, viewer: Viewer) -> Result<Order, OrderError> {
         let order = self.engine.repository.find(id).await?;
         order.filter(|order| viewer.may_see(order.user_id)).ok_or(OrderError::NotFound)
@@ -191,7 +193,8 @@ impl Orders {
         Ok(self.engine.repository.list(list).await?)
     }
 
-    /// Cancels an order, and undoes it as far as possible in this request. Cancelling an order again changes nothing.
+    /// Cancels an order, and undoes the order as far as the request's time allows. Cancelling an order again changes
+    /// nothing.
     pub async fn cancel(&self, id: OrderId, viewer: Viewer, invocation: &Invocation) -> Result<Order, OrderError> {
         for _ in 0..CANCEL_TRIES {
             let order = self.get(id, viewer).await?;
@@ -222,7 +225,7 @@ impl Orders {
     }
 }
 
-/// Gives up `work` when too little time is left to answer with its result.
+/// Runs `work` as long as enough time is left to wake the worker and to respond.
 async fn in_time(
     work: impl Future<Output = Result<Order, Unfinished>>,
     invocation: &Invocation,

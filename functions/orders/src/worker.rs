@@ -22,26 +22,30 @@ use crate::{
     saga::engine::{Engine, Unfinished},
 };
 
-/// The number of orders that the worker works on side by side: the batch size of the stream.
+/// The number of orders that the worker works on side by side. It equals the `BatchSize` of the stream in
+/// `template.yaml`.
 const CONCURRENCY: usize = 8;
 /// The maximum number of orders that one pass of a sweep reads from a shard.
 const SWEEP_LIMIT: u32 = 50;
-/// The first pause and the longest pause after a failure.
+/// The pause after an order's first failure, and the longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// The longest pause after contention. The pause is random, so that orders which met do not meet again. It does not grow:
-/// contention passes by itself, and the order may be the last of the orders that contend.
+/// The longest pause after contention. Each pause is random, so that orders which contended for the same items do not
+/// contend again. The pauses do not grow with each contention, because contention ends by itself, and then a long pause
+/// would only delay the order.
 const CONTENTION_PAUSE: Duration = Duration::from_secs(4);
 
-/// The number of orders by outcome.
+/// The numbers of orders with each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkSummary {
-    /// The order is in a final state now.
+    /// Orders that are in a final state now.
     pub finished: u64,
-    /// The order stays open for now.
+    /// Orders that stay open for now.
     pub postponed: u64,
-    /// Another worker had the order's lease, the order was in a final state before, or there was no time for it.
+    /// Orders that another request or worker had leased, that were already in a final state, or for which no time was
+    /// left.
     pub skipped: u64,
-    /// The order was open for longer than [`OVERDUE_AFTER`], whatever its outcome; or it could not be read.
+    /// Orders with any outcome that have been open for longer than [`OVERDUE_AFTER`], orders that could not be read,
+    /// and orders over which the code panicked.
     pub overdue: u64,
 }
 
@@ -74,10 +78,10 @@ struct OrderResult {
 }
 
 impl OrderResult {
-    /// The result of an order that a later pass worked on again.
+    /// Combines the results of two passes that worked on the same order.
     fn and_then(self, later: Self) -> Self {
         let outcome = match (self.outcome, later.outcome) {
-            // The index is eventually consistent and named the finished order again.
+            // The index is eventually consistent: it may still contain an order that the first pass has finished.
             (OrderOutcome::Finished, OrderOutcome::Skipped) => OrderOutcome::Finished,
             (_, outcome) => outcome,
         };
@@ -88,9 +92,9 @@ impl OrderResult {
 /// The results of one pass over all shards.
 struct SweepPass {
     orders: Vec<(OrderId, OrderResult)>,
-    /// The number of entries in the index from which no order's id can be read.
+    /// The number of index entries from which no order id can be read.
     unreadable: u64,
-    /// A shard has more due orders than the pass has read.
+    /// `true` if a shard has more due orders than the pass has read.
     has_more: bool,
 }
 
@@ -104,7 +108,6 @@ impl Worker {
         Self { engine }
     }
 
-    /// Works on the named orders.
     pub async fn work(&self, ids: Vec<OrderId>, invocation: &Invocation) -> WorkSummary {
         let since = self.engine.clock.now();
         let due = ids.into_iter().map(|id| DueOrder { id, since }).collect();
@@ -113,9 +116,10 @@ impl Worker {
 
     /// Works on all open orders whose `next_check` has passed, the longest waiting order first.
     ///
-    /// The sweep makes passes as long as the invocation lasts. If a pass could not read all due orders, the next pass
-    /// follows at once, because the rest may be too old when the next sweep comes. If a pass postponed orders, the next
-    /// pass follows after [`SWEEP_PAUSE`], because the orders' own pauses may end long before the next sweep.
+    /// The sweep makes several passes if the invocation has enough time. If a pass finished orders but could not read
+    /// all due orders, the next pass follows at once, because the unread orders may be too old when the next sweep
+    /// begins. If a pass postponed orders, the next pass follows after [`SWEEP_PAUSE`], because a postponed order may
+    /// be due again long before the next sweep begins.
     pub async fn sweep(&self, invocation: &Invocation) -> Result<WorkSummary, StoreError> {
         let SweepPass { orders, mut unreadable, mut has_more } = self.sweep_pass(invocation).await?;
         let mut results: HashMap<_, _> = orders.into_iter().collect();
@@ -134,7 +138,8 @@ impl Worker {
             tokio::time::sleep(pause).await;
             let pass = match self.sweep_pass(invocation).await {
                 Ok(pass) => pass,
-                // The summary of the earlier passes must still be reported.
+                // The sweep does not return this error, because the summary of the earlier passes must still be
+                // reported.
                 Err(error) => {
                     tracing::error!(
                         cause = telemetry::chain(&error),
@@ -175,8 +180,8 @@ impl Worker {
         work.buffer_unordered(CONCURRENCY).collect().await
     }
 
-    /// Works on one order. Whatever fails, even with a panic, the worker continues with the other orders, and the order's
-    /// lease ends by itself.
+    /// Works on one order. Even if this causes an error or a panic, the worker continues with the other orders. The
+    /// failed order's lease then ends by itself, and a later sweep works on the order again.
     async fn work_on(&self, due: DueOrder, invocation: &Invocation) -> OrderResult {
         let DueOrder { id: order, since } = due;
         let result = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
@@ -188,12 +193,12 @@ impl Worker {
                 } else {
                     tracing::error!(%order, cause, "order could not be worked on");
                 }
-                // A record that cannot be read needs a person at once: no repeat will be able to read it.
+                // A corrupt order counts as overdue at once, because only a person can repair the order's record.
                 let is_corrupt = matches!(error, StoreError::Corrupt { .. });
                 OrderResult { outcome: OrderOutcome::Postponed, overdue: is_corrupt || self.is_overdue(since) }
             }
             Err(_) => {
-                tracing::error!(%order, "panic over an order");
+                tracing::error!(%order, "the work on an order panicked");
                 OrderResult { outcome: OrderOutcome::Postponed, overdue: true }
             }
         };
@@ -209,7 +214,8 @@ impl Worker {
 
     async fn try_work_on(&self, due: DueOrder, invocation: &Invocation) -> Result<OrderResult, StoreError> {
         let now = self.engine.clock.now();
-        // The order stays due, and the next sweep has time for it, unless all sweeps have too many orders.
+        // Too little time is left to work on the order. The order stays due, and a later sweep works on it. If the
+        // sweeps never have enough time, the order counts as overdue at last.
         if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
             return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: self.is_overdue(due.since) });
         }
@@ -234,14 +240,15 @@ impl Worker {
         let cause = telemetry::chain(reason);
         let is_cut_short = invocation.deadline.remaining() <= RECORD_RESERVE;
         if is_cut_short || matches!(reason, Unfinished::NoTime) {
-            // Nothing has failed: another invocation continues at once.
+            // This invocation's time is over. That is no failure of the order, and another invocation continues at
+            // once.
             tracing::info!(order = %order.id, cause, "left to another invocation");
             return self.engine.repository.postpone(order, Postponed::AtOnce { now }).await;
         }
         let pause = if reason.is_contended() { contention_pause() } else { backoff(order.failures) };
         let mut next_check = now + pause;
         if order.state == OrderState::Pending && !order.is_past_decision_deadline(now) {
-            // An undecided order must not wait beyond its decision deadline.
+            // The worker must cancel the order at the decision deadline, if the order is still undecided then.
             next_check = next_check.min(order.decision_deadline());
         }
         if reason.is_contended() {
@@ -257,8 +264,8 @@ fn contention_pause() -> Duration {
     CONTENTION_PAUSE.mul_f64(0.25 + 0.75 * fastrand::f64())
 }
 
-/// The pause doubles with each failure, up to the longest pause. It has jitter, so that orders which failed together are
-/// not repeated together.
+/// Returns the pause after a failure. The pause doubles with each failure, up to the longest pause. A random part of
+/// the pause keeps orders that failed together from being repeated together.
 fn backoff(failures: u32) -> Duration {
     let (first, longest) = BACKOFF;
     let pause = first.saturating_mul(2u32.saturating_pow(failures)).min(longest);
@@ -270,7 +277,7 @@ mod tests {
     use super::{BACKOFF, backoff};
 
     #[test]
-    fn pauses_grow_and_stay_bounded() {
+    fn the_pause_doubles_with_each_failure_up_to_the_longest_pause() {
         let (first, longest) = BACKOFF;
         for (failures, whole) in [(0, first), (1, first * 2), (3, first * 8), (u32::MAX, longest)] {
             let pauses: Vec<_> = (0..1000).map(|_| backoff(failures)).collect();

@@ -1,4 +1,5 @@
-//! The events that start the order worker: changes of the orders table, the schedule, and messages of the users service.
+//! The events that start the order worker: changes of the orders table, the schedule, and messages of the users
+//! service.
 
 use chassis::{
     deadline::Deadline,
@@ -29,14 +30,14 @@ pub enum WorkerEvent {
         #[serde(rename = "Records")]
         records: Vec<Change>,
     },
-    /// The schedule.
+    /// The event that the schedule sends each minute.
     Sweep {
-        /// Always `true`. The member distinguishes this event from the others.
+        /// Always `true`. This member distinguishes the schedule's event from the events of the queue and the stream.
         sweep: bool,
     },
 }
 
-/// A message of the queue.
+/// A message of the queue of the users service.
 #[derive(Debug, Deserialize)]
 pub struct Message {
     #[serde(rename = "messageId")]
@@ -50,8 +51,8 @@ struct UserErased {
     user_id: UserId,
 }
 
-/// A change of an item. Only the key matters: the worker reads the order from the table, where the order may be in a later
-/// state than in the event.
+/// A change of an item of the orders table. Only the item's key is used: the worker reads the order from the table,
+/// because the order may have changed again since this event.
 #[derive(Debug, Deserialize)]
 pub struct Change {
     dynamodb: ChangedKeys,
@@ -82,12 +83,13 @@ impl Change {
 
 /// Handles one event.
 ///
-/// A batch of the stream is always acknowledged, because the sweep repeats what failed. So an order that fails never blocks
-/// its shard. A slow order delays its own batch, while other batches of the shard are worked on.
+/// A batch of the stream is always acknowledged, because a sweep works again on each order that failed. So a failing
+/// order never blocks its shard of the stream. A slow order delays only its own batch, because the stream delivers
+/// several batches of a shard side by side.
 ///
 /// # Errors
 ///
-/// If the open orders cannot be listed.
+/// If a sweep cannot read the due orders.
 pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<BatchResponse, Error> {
     let deadline = Deadline::of_invocation(event.context.deadline, WORKER_FUNCTION);
     let invocation = Invocation::new(event.context.request_id.as_str(), deadline);
@@ -108,7 +110,8 @@ pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<
     Ok(BatchResponse::default())
 }
 
-/// Erases the customers that the messages name, one customer after another.
+/// Handles messages of the queue of the users service, one after another. The queue delivers a message again if its
+/// customer is not erased yet.
 async fn erase_customers(worker: &Worker, messages: Vec<Message>, invocation: &Invocation) -> BatchResponse {
     let mut response = BatchResponse::default();
     for Message { id, body } in messages {

@@ -1,4 +1,5 @@
-//! The engine and the step table with fake participants and a fake store: no SDK, no HTTP.
+//! Tests of the engine, the step table and the worker with fake participants and a fake store, without the AWS SDK or
+//! HTTP.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,19 +43,19 @@ use orders::{
 
 type MakeError = fn() -> StepError;
 
-/// Fakes all participants and the store, and records the calls.
+/// Fakes of all participants and of the store. They record the calls of the participants.
 #[derive(Clone, Default)]
 struct Fakes {
     calls: Arc<Mutex<Vec<&'static str>>>,
     failures: Arc<Mutex<HashMap<&'static str, MakeError>>>,
     orders: Arc<Mutex<HashMap<OrderId, Order>>>,
-    /// The step that panics once.
+    /// The step whose next call panics.
     panics: Arc<Mutex<Option<&'static str>>>,
     /// A step, and the order that another request or worker stores while the step runs.
     meanwhile: Arc<Mutex<Option<(&'static str, Order)>>>,
     /// The pages of due orders that the first shard returns, one after another.
     due_pages: Arc<Mutex<VecDeque<DuePage>>>,
-    /// The writes of the worker that fail.
+    /// The names of the store's writes that fail.
     failing_writes: Vec<&'static str>,
     acquired: Arc<Mutex<Vec<OrderId>>>,
     postponed: Arc<Mutex<Vec<Postponed>>>,
@@ -76,7 +77,7 @@ impl Fakes {
         self.failures.lock().unwrap().get(step).map_or(Ok(()), |error| Err(error()))
     }
 
-    /// Removes and returns the calls since the last time, in order.
+    /// Returns the calls since the previous call of this method, in order.
     fn take_calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
@@ -94,7 +95,8 @@ impl Fakes {
         self.orders.lock().unwrap()[&order.id].clone()
     }
 
-    /// Stores a confirmed order for each number, and a page of due orders on which each is due for that many minutes.
+    /// For each number, stores a confirmed order that has been due for that number of minutes. All these orders are on
+    /// the first page of due orders.
     async fn confirmed(self, minutes: &[i64]) -> Self {
         let mut page = DuePage::default();
         for minutes in minutes {
@@ -163,7 +165,7 @@ impl Participants for Fakes {
         self.call("release")
     }
     async fn authorise_payment(&self, order: &Order, _: StepContext<'_>) -> Result<(), StepError> {
-        assert!(order.quote.is_some() && order.recipient.is_some(), "the outputs of earlier steps are in the order");
+        assert!(order.quote.is_some() && order.recipient.is_some(), "the order has the outputs of the earlier steps");
         self.call("authorise")
     }
     async fn capture_payment(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
@@ -198,7 +200,7 @@ impl Repository for Fakes {
         Ok(self.orders.lock().unwrap().get(&id).cloned())
     }
     async fn list(&self, _: &OrderList) -> Result<Page<Order>, ListError> {
-        unreachable!("the engine lists nothing")
+        unreachable!("no test in this file lists orders")
     }
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError> {
         if self.stored(next).state != from {
@@ -253,7 +255,7 @@ mod an_order_without_a_refusal {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn is_decided_by_the_steps_before_the_pivot_and_finished_by_those_after_it() {
+    async fn is_decided_by_the_steps_before_the_pivot_and_finished_by_the_steps_after_the_pivot() {
         let fakes = Fakes::default();
         let engine = fakes.engine(SAGAS);
         let decided = engine.decide(fakes.store(&order()), &invocation()).await.unwrap();
@@ -266,14 +268,14 @@ mod an_order_without_a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn has_no_lease_once_the_request_has_decided_it_so_that_the_worker_continues() {
+    async fn has_no_lease_after_the_request_has_decided_the_order_so_that_the_worker_continues() {
         let fakes = Fakes::default();
         let decided = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!((decided.lease, decided.next_check), (None, Some(start())));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_the_workers_lease_if_the_worker_decides_it() {
+    async fn keeps_the_workers_lease_if_the_worker_decides_the_order() {
         let fakes = Fakes::default().failing("capture", unavailable);
         let order = fakes.store(&order());
         fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
@@ -282,7 +284,7 @@ mod an_order_without_a_refusal {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_panic_over_one_order_the_other_orders_are_finished_and_the_order_counts_as_overdue() {
+async fn after_a_panic_over_one_order_the_worker_finishes_the_other_orders_and_counts_one_overdue_order() {
     let fakes = Fakes::default();
     *fakes.panics.lock().unwrap() = Some("authorise");
     let ids = [fakes.store(&order()).id, fakes.store(&order()).id].into();
@@ -294,7 +296,7 @@ mod a_sweep {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn begins_with_the_order_that_has_waited_longest() {
+    async fn begins_with_the_order_that_has_been_due_for_the_longest_time() {
         let fakes = Fakes::default().confirmed(&[1, 3, 2]).await;
         let due: Vec<_> = fakes.due_pages.lock().unwrap()[0].orders.iter().map(|due| due.id).collect();
         assert_eq!(fakes.sweep().await, WorkSummary { finished: 3, ..WorkSummary::default() });
@@ -319,9 +321,9 @@ mod a_sweep {
         }
     }
 
-    /// A failure needs a longer pause than contention.
+    /// A failure matters more than contention, because the order needs a longer pause after a failure.
     #[tokio::test(start_paused = true)]
-    async fn counts_a_failure_beside_contention() {
+    async fn counts_a_failure_if_one_step_of_a_stage_fails_and_the_other_step_meets_contention() {
         for (contended_step, failing_step) in [("validate", "reserve"), ("reserve", "validate")] {
             let fakes = Fakes::default().failing(contended_step, contended).failing(failing_step, unavailable);
             let error = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap_err();
@@ -345,7 +347,7 @@ mod a_sweep {
     async fn counts_unreadable_entries_of_the_index_as_overdue() {
         let fakes = Fakes::default().confirmed(&[1]).await;
         let first = fakes.due_pages.lock().unwrap().pop_front().unwrap();
-        // Both passes find the same two entries.
+        // Both passes find the same two unreadable entries, which must be counted once.
         let full = DuePage { unreadable: 2, has_more: true, ..first };
         fakes.due_pages.lock().unwrap().extend([full, DuePage { unreadable: 2, ..DuePage::default() }]);
         assert_eq!(fakes.sweep().await, WorkSummary { finished: 1, overdue: 2, ..WorkSummary::default() });
@@ -389,14 +391,14 @@ mod a_step_without_an_answer {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ranks_below_a_refusal_beside_it() {
+    async fn matters_less_than_the_refusal_of_another_step_of_the_stage() {
         let fakes = Fakes::default().failing("validate", unavailable).failing("reserve", mixed_currencies);
         let order = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!((order.state, order.cancellation_reason), (Cancelling, Some(CancellationReason::MixedCurrencies)));
     }
 }
 
-mod a_refusal {
+mod the_cancellation_of_an_order {
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -412,7 +414,7 @@ mod a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_pivot_announces_the_order_before_its_cancellation_and_keeps_the_first_answer() {
+    async fn after_the_pivot_publishes_order_created_before_order_cancelled_and_keeps_the_first_response() {
         let fakes = Fakes::default().failing("capture", capture_refused);
         let cancelled = fakes.engine(SAGAS).finish(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!(history(&cancelled), [Pending, Confirmed, Cancelling, Cancelled]);
@@ -421,7 +423,7 @@ mod a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn before_the_customer_is_known_looks_for_the_recipient() {
+    async fn asks_the_users_service_for_the_recipient_if_the_order_has_no_recipient() {
         let fakes = Fakes::default();
         let order = order().cancelling(CancellationReason::TimedOut, start()).unwrap();
         let cancelled = fakes.engine(SAGAS).finish(fakes.store(&order), &invocation()).await.unwrap();
@@ -430,7 +432,7 @@ mod a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_an_announced_order_does_not_announce_it_again() {
+    async fn does_not_publish_order_created_again_if_the_order_was_done() {
         let fakes = Fakes::default();
         let engine = fakes.engine(SAGAS);
         let done = engine.finish(fakes.store(&order()), &invocation()).await.unwrap();
@@ -441,7 +443,7 @@ mod a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_a_compensation_leaves_the_order_open() {
+    async fn stays_open_if_a_compensation_fails_or_is_refused() {
         for error in [unavailable as MakeError, capture_refused, overtaken] {
             let fakes = Fakes::default().failing("reserve", mixed_currencies).failing("release", error);
             let order = fakes.store(&order());
@@ -456,7 +458,7 @@ mod an_order_that_changes_during_a_step {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn continues_from_its_new_state() {
+    async fn continues_from_the_new_state() {
         let fakes = Fakes::default();
         let order = fakes.store(&order());
         let cancelling = order.clone().cancelling(CancellationReason::CustomerRequest, start()).unwrap();
@@ -467,7 +469,7 @@ mod an_order_that_changes_during_a_step {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_read_again_if_a_step_meets_a_tombstone() {
+    async fn is_read_again_if_a_service_refuses_a_step_because_of_a_tombstone() {
         let fakes = Fakes::default().failing("authorise", overtaken);
         let order = fakes.store(&order());
         let cancelling = order.clone().cancelling(CancellationReason::CustomerRequest, start()).unwrap();
@@ -477,7 +479,7 @@ mod an_order_that_changes_during_a_step {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stays_as_it_is_if_a_step_meets_a_tombstone_but_no_cancellation_is_recorded() {
+    async fn stays_pending_if_a_service_finds_a_tombstone_but_no_cancellation_is_stored() {
         let fakes = Fakes::default().failing("authorise", overtaken);
         let order = fakes.store(&order());
         fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
@@ -485,18 +487,18 @@ mod an_order_that_changes_during_a_step {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_cancelled_if_its_payment_no_longer_exists_although_nobody_cancelled_the_order() {
+    async fn is_cancelled_if_its_payment_was_cancelled_although_nobody_cancelled_the_order() {
         let fakes = Fakes::default().failing("capture", overtaken);
         let end = fakes.engine(SAGAS).finish(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!((end.state, end.cancellation_reason), (Cancelled, Some(CancellationReason::CaptureRefused)));
     }
 }
 
-mod the_deadline {
+mod a_deadline {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn starts_no_step_whose_outcome_could_not_be_recorded() {
+    async fn of_the_invocation_prevents_a_step_whose_outcome_could_not_be_recorded() {
         let fakes = Fakes::default();
         let deadline = Deadline::after(RECORD_RESERVE + Duration::from_millis(200));
         let soon = Invocation::new("r", deadline);
@@ -506,7 +508,7 @@ mod the_deadline {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_the_decision_cancels_the_order_without_trying_a_step() {
+    async fn of_the_decision_cancels_an_undecided_order_without_another_attempt_to_confirm_it() {
         let fakes = Fakes::default();
         let engine = fakes.engine(SAGAS);
         let order = fakes.store(&order());
@@ -517,7 +519,7 @@ mod the_deadline {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_the_decision_has_not_passed_a_moment_before_it() {
+    async fn of_the_decision_does_not_cancel_an_order_two_milliseconds_too_early() {
         let fakes = Fakes::default();
         let engine = fakes.engine(SAGAS);
         let order = fakes.store(&order());
@@ -526,7 +528,8 @@ mod the_deadline {
     }
 }
 
-/// The next version of the saga wraps the ordered products, as in `docs/adding-a-step.md`.
+/// In these tests, the next version of the saga has a step that wraps the ordered products, as in
+/// `docs/adding-a-step.md`.
 mod a_step_that_a_new_version_adds {
     use super::*;
 
@@ -576,7 +579,7 @@ mod a_step_that_a_new_version_adds {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_undone_for_orders_that_began_with_the_version() {
+    async fn is_undone_only_for_orders_that_began_with_the_new_version() {
         let fakes = Fakes::default();
         let engine = fakes.engine(&*BOTH);
         for (version, expected) in [(NOW, vec![]), (NEXT, vec!["unwrapped"])] {
@@ -588,9 +591,9 @@ mod a_step_that_a_new_version_adds {
         }
     }
 
-    /// For example after a rollback.
+    /// This happens, for example, if the new version of the code was rolled back.
     #[tokio::test(start_paused = true)]
-    async fn keeps_code_that_does_not_know_the_version_from_working_on_the_order() {
+    async fn keeps_code_that_does_not_know_the_new_version_from_working_on_the_order() {
         let fakes = Fakes::default();
         let order = fakes.store(&order_of_version(NEXT));
         let reason = fakes.engine(SAGAS).finish(order.clone(), &invocation()).await.unwrap_err();
@@ -600,7 +603,7 @@ mod a_step_that_a_new_version_adds {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_code_that_does_not_know_the_version_from_cancelling_the_order() {
+    async fn keeps_code_that_does_not_know_the_new_version_from_cancelling_the_order() {
         let fakes = Fakes::default();
         let order = fakes.store(&order_of_version(NEXT));
         let engine = fakes.engine(SAGAS);

@@ -1,4 +1,4 @@
-//! The programs stop if environment variables are missing or invalid.
+//! The orders function and the order worker stop at once if environment variables are missing or invalid.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ fn start(program: &str, variables: &[(&str, &str)]) -> String {
     let mut program = Command::new(program);
     let output = program.env_clear().envs(variables.iter().copied()).output().expect("the program starts");
     assert!(!output.status.success());
-    String::from_utf8(output.stderr).expect("a text")
+    String::from_utf8(output.stderr).expect("standard error is UTF-8")
 }
 
 #[test]

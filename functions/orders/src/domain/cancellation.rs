@@ -1,10 +1,10 @@
-//! The reasons for which an order is cancelled, and the codes that name the reasons.
+//! The reasons why an order is cancelled, and their codes.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ids::ProductId, prices::Quote};
 
-/// A line whose quantity is not in stock.
+/// A line that asks for more than the available stock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     pub product_id: ProductId,
@@ -12,7 +12,7 @@ pub struct Shortage {
     pub available: u32,
 }
 
-/// The reason for which an order is cancelled: a service refused a step, the order timed out, or a person cancelled it.
+/// The reason why an order is cancelled: a service refused a step, the order timed out, or a person cancelled it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "code", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -37,10 +37,11 @@ pub enum CancellationReason {
     },
     /// The payment provider refused the authorisation.
     PaymentDeclined {
-        /// The provider's code.
+        /// The payment provider's code for the refusal.
         reason: String,
     },
-    /// The payment provider refused for good to capture an authorised payment.
+    /// The authorised payment cannot be captured: the payment provider refuses the capture for good, or the
+    /// authorisation no longer exists.
     CaptureRefused,
     /// The order was not decided within [`DECIDE_WITHIN`](chassis::time_limits::DECIDE_WITHIN).
     TimedOut,
@@ -51,7 +52,7 @@ pub enum CancellationReason {
 }
 
 impl CancellationReason {
-    /// The stable code of the reason in answers, in events and in the order's history.
+    /// Returns the stable code of the reason, which appears in HTTP responses, in events and in the order's history.
     pub fn code(&self) -> &'static str {
         self.into()
     }

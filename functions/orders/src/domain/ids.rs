@@ -1,26 +1,26 @@
-//! The ids that an order refers to.
+//! The ids of orders, products and payments.
 
 use chassis::typed_id;
 
 typed_id!(
-    /// UUIDs of version 7: a customer's orders sort by time.
+    /// The id of an order. Its UUID has version 7 and begins with the time, so a customer's orders can be sorted by id.
     OrderId,
     "ord"
 );
 typed_id!(
-    /// A product of the products service.
+    /// The id of a product of the products service.
     ProductId,
     "prod"
 );
 typed_id!(
-    /// A payment of the payments service.
+    /// The id of a payment of the payments service.
     PaymentId,
     "pay"
 );
 
 impl OrderId {
-    /// The id of the order's payment. It is derived from the order's id, so that a payment can be cancelled even if the
-    /// answer to its authorisation was lost.
+    /// Returns the id of the order's payment. The payment's id is derived from the order's id, so that the saga can
+    /// cancel a payment even if the response to its authorisation was lost.
     pub fn payment(self) -> PaymentId {
         PaymentId::from_uuid(self.uuid())
     }

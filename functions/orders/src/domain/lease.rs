@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// A random name for one request or one attempt of the worker.
+    /// A random id of the request, or of the worker's attempt, that has the lease.
     pub owner: String,
     #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub until: Timestamp,
 }
 
 impl Lease {
-    /// A lease for a new owner.
+    /// Returns a lease that begins now, with a new random owner.
     pub fn start(now: Timestamp) -> Self {
         Self { owner: uuid::Uuid::now_v7().to_string(), until: now + ORDER_LEASE }
     }

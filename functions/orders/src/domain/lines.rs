@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::ProductId;
 
-/// The maximum number of lines of an order. A reservation takes one action for each line and one for the reservation
-/// itself, and a DynamoDB transaction has at most 100 actions.
+/// The maximum number of lines of an order. The transaction that reserves an order's stock has one action for each line
+/// and one action for the reservation itself, and DynamoDB allows at most 100 actions.
 pub const MAX_LINES: usize = 50;
 /// The maximum quantity of one product in an order.
 pub const MAX_QUANTITY: u32 = 1000;
@@ -60,14 +60,14 @@ pub struct OrderLine {
 pub struct OrderLines(Vec<OrderLine>);
 
 impl OrderLines {
-    /// Merges the lines of each product.
+    /// Merges lines with the same product into one line with the sum of their quantities.
     ///
-    /// `None` stands for a line that the caller could not read and has already reported: with such a line there is no
-    /// result, but there is no second error for the line either.
+    /// `None` stands for a line that the caller could not read. The caller has already reported the error in that line,
+    /// so the result is then an `Err` without an entry for that line.
     ///
     /// # Errors
     ///
-    /// One error for each bad field, named as in the request body.
+    /// One entry for each invalid field, with the field's name in the request body.
     pub fn merge(lines: impl IntoIterator<Item = Option<OrderLine>>) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut merged: BTreeMap<ProductId, u32> = BTreeMap::new();
@@ -119,13 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_has_an_error() {
+    fn each_invalid_field_is_reported_except_in_lines_that_the_caller_has_reported() {
         let id = ProductId::generate();
         let errors = OrderLines::merge([line(id, 1000), None, line(id, 1)]).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["items[2].quantity"]);
         assert_eq!(OrderLines::merge([]).unwrap_err()[0].field, "items");
-        // The caller has already reported the line that could not be read.
         assert!(OrderLines::merge([line(id, 1), None]).unwrap_err().is_empty());
     }
 

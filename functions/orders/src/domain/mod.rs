@@ -1,4 +1,4 @@
-//! What an order is, and the rules that it follows. Nothing here knows a store, a service or HTTP.
+//! Orders and their rules. This module uses no store, no other service and no HTTP.
 
 mod cancellation;
 mod history;

@@ -1,4 +1,4 @@
-//! An order, and what each transition does to it.
+//! An order, and the changes that each transition makes to the order.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use super::{
     state::{IllegalTransition, OrderState},
 };
 
-/// The output of a step of the saga, which the order keeps for later steps.
+/// The output of a step of the saga. The order stores the output for later steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepOutput {
     Nothing,
@@ -27,7 +27,8 @@ pub enum StepOutput {
     Quote(Quote),
 }
 
-/// The answer to the request that placed the order. It is stored, so that a repeat of the request gets the same bytes.
+/// The HTTP response to the request that placed the order. The response is stored, so that a repeat of the request gets
+/// the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The HTTP status.
@@ -35,13 +36,13 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The members of a stored order that this version of the code does not know. Orders are written as a whole, so the
-/// members that a later version added are kept here.
+/// The members of a stored order that this version of the code does not know, because a later version added them. Every
+/// write replaces the whole order, so unknown members must be kept and written again.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnknownMembers(serde_json::Map<String, serde_json::Value>);
 
-/// Unknown members may be personal data.
+/// Shows no content, because unknown members may contain personal data.
 impl fmt::Debug for UnknownMembers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UnknownMembers(redacted)")
@@ -57,20 +58,20 @@ pub struct Order {
     pub state: OrderState,
     /// The version of the step table that was the newest when the order was placed.
     pub saga_version: u32,
-    /// Kept until the order is decided.
+    /// The customer's payment token. It is kept until the order is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<PaymentMethod>,
-    /// Kept until the order is decided.
+    /// The prices that the customer was shown. They are kept until the order is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_prices: Option<ShownPrices>,
-    /// The customer's addresses in the token of the request that placed the order. Kept until the users service has
+    /// The contact details in the token of the customer who placed the order. They are kept until the users service has
     /// received them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<VerifiedContact>,
     /// The output of the step "validate user".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Recipient>,
-    /// The customer's personal data was erased and must not be written again.
+    /// `true` once the customer's personal data was erased. The data must not be written again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_erased: bool,
     /// The output of the step "reserve stock".
@@ -81,10 +82,11 @@ pub struct Order {
     pub confirmed_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancellation_reason: Option<CancellationReason>,
-    /// Present once the order is decided.
+    /// The response to the request that placed the order. Present once the order is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
-    /// The request that placed the order has answered with the refusal, so the customer needs no message about it.
+    /// `true` if the response to the request that placed the order reports the refusal, so that the customer needs no
+    /// message about the refusal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_refusal_answered: bool,
     pub history: Vec<HistoryEntry>,
@@ -93,14 +95,14 @@ pub struct Order {
     pub updated_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
-    /// The time at which the sweep works on the order. Absent once the order is done or cancelled.
+    /// From this time on, the sweep works on the order. Absent once the order is done or cancelled.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         with = "jiff::fmt::serde::timestamp::millisecond::optional"
     )]
     pub next_check: Option<Timestamp>,
-    /// The number of failures of the worker since the last transition.
+    /// The number of times since the last transition that the worker failed to finish the order.
     #[serde(default)]
     pub failures: u32,
     /// The trace of the request that placed the order.
@@ -110,7 +112,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// A new order, leased to the request that places it.
+    /// Returns a new pending order with a lease for the request that places the order.
     pub fn place(
         user_id: UserId,
         contact: VerifiedContact,
@@ -148,7 +150,7 @@ impl Order {
         }
     }
 
-    /// Returns `quote` if the customer was shown its prices.
+    /// Returns `quote` unless its prices differ from prices that the customer was shown.
     ///
     /// # Errors
     ///
@@ -160,7 +162,7 @@ impl Order {
         }
     }
 
-    /// Keeps the output of a step.
+    /// Stores the output of a step in the order.
     pub fn apply(&mut self, output: StepOutput) {
         match output {
             StepOutput::Nothing => {}
@@ -169,7 +171,6 @@ impl Order {
         }
     }
 
-    /// The order after the pivot.
     pub fn confirmed(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         Ok(Self { confirmed_at: Some(now), ..self.transitioned(OrderState::Confirmed, None, now)? })
     }
@@ -195,7 +196,8 @@ impl Order {
         self.history.push(HistoryEntry { status: to, at: now, reason: reason.map(str::to_owned) });
         self.updated_at = now;
         self.failures = 0;
-        // Only the steps before the pivot use the payment method and the shown prices.
+        // After its first transition, an order is no longer `PENDING`. Only the steps of a `PENDING` order use the
+        // payment method and the shown prices.
         self.payment_method = None;
         self.shown_prices = None;
         if self.recipient.is_some() || !to.is_open() {
@@ -208,8 +210,8 @@ impl Order {
         Ok(self)
     }
 
-    /// The time since which the order has been open: the time at which it was placed, or at which it was cancelled after
-    /// it was done.
+    /// Returns the time since which the order has been open: the time at which the order was placed or, if a done order
+    /// was cancelled, the time of that cancellation.
     pub fn open_since(&self) -> Timestamp {
         let mut since = self.created_at;
         for pair in self.history.windows(2) {
@@ -220,8 +222,8 @@ impl Order {
         since
     }
 
-    /// Returns whether the order was confirmed but `OrderCreated` may not be published yet. The event is published
-    /// before the order becomes `DONE`.
+    /// Returns whether the order was confirmed, but the event `OrderCreated` is perhaps not published yet. If the order
+    /// was ever `DONE`, the event is published, because an order becomes `DONE` only after that step.
     pub fn awaits_announcement(&self) -> bool {
         self.confirmed_at.is_some() && self.history.iter().all(|entry| entry.status != OrderState::Done)
     }
@@ -230,7 +232,7 @@ impl Order {
         self.lease.as_ref().is_some_and(|lease| lease.until > now)
     }
 
-    /// The time at which the order is cancelled if it is still undecided.
+    /// Returns the time from which an undecided order is cancelled instead of decided.
     pub fn decision_deadline(&self) -> Timestamp {
         self.created_at + DECIDE_WITHIN
     }
@@ -332,7 +334,7 @@ mod tests {
         order.apply(StepOutput::Recipient(recipient));
         let shown = format!("{order:?}");
         assert!(shown.contains("PaymentMethod(redacted)") && shown.contains("Recipient(redacted)"), "{shown}");
-        // No hexadecimal id contains any of these texts by chance.
+        // None of these texts can be a part of a hexadecimal id.
         for secret in ["tok_accepted", "Ada", "ada@"] {
             assert!(!shown.contains(secret), "{shown}");
         }
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_open_since_it_was_placed_or_since_it_was_cancelled_when_done() {
+    fn a_done_order_that_is_cancelled_is_open_since_its_cancellation_and_any_other_order_since_it_was_placed() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let confirmed = order().confirmed(at(5)).unwrap();
         assert_eq!(confirmed.open_since(), at(0));
@@ -376,7 +378,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_sequence_of_transitions_stays_on_allowed_edges(steps in prop::collection::vec(0..4u8, 0..12)) {
+        fn every_sequence_of_transitions_has_only_allowed_transitions(steps in prop::collection::vec(0..4u8, 0..12)) {
             let now = Timestamp::UNIX_EPOCH;
             let mut order = order();
             for step in steps {

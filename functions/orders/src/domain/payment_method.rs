@@ -1,4 +1,4 @@
-//! The token that the customer pays with.
+//! The payment token with which the customer pays.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The maximum number of characters of a payment token.
 pub const MAX_TOKEN: usize = 128;
 
-/// A token of the payment provider. Whoever has the token can charge the customer, so the token is never printed.
+/// A token of the payment provider. Anybody who has the token can charge the customer, so the token is never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PaymentMethod(String);

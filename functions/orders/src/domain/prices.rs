@@ -18,8 +18,8 @@ pub struct PricedLine {
     pub line_total: Money,
 }
 
-/// The prices that were reserved for an order. The same JSON is the products service's answer and a part of the stored
-/// order.
+/// The prices at which an order's stock is reserved. The response of the products service and the stored order contain
+/// a quote as the same JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
     pub lines: Vec<PricedLine>,
@@ -27,13 +27,13 @@ pub struct Quote {
     pub total: Money,
 }
 
-/// The prices that the customer was shown, as far as the client sends them. An order is refused if its prices differ
-/// from them.
+/// The prices that the customer was shown before ordering. The client may send some of the prices only. An order is
+/// refused if its quote has another price than the client sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownPrices {
-    /// The currency of all prices.
+    /// The currency of all prices that the customer was shown.
     pub currency: Currency,
-    /// The client may send the unit prices of some products only.
+    /// The unit prices that the client sent, perhaps of some products only.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unit_prices: BTreeMap<ProductId, Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct ShownPrices {
 }
 
 impl ShownPrices {
-    /// Returns whether `quote` has the prices that the customer was shown.
+    /// Returns whether `quote` has the currency and each price that the client sent.
     pub(super) fn agree_with(&self, quote: &Quote) -> bool {
         let is_unchanged =
             |line: &PricedLine| self.unit_prices.get(&line.product_id).is_none_or(|shown| *shown == line.unit_price);

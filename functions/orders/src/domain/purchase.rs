@@ -1,11 +1,11 @@
-//! The content of a request to place an order.
+//! A purchase: the part of an order that the customer chooses.
 
 use serde::Serialize;
 
 use super::{lines::OrderLines, payment_method::PaymentMethod, prices::ShownPrices};
 
-/// A purchase, before it is an order. An idempotency key is bound to all members: a repeat under the same key must have
-/// the same purchase.
+/// The content of a request to place an order. All members are part of the request's fingerprint: a repeat with the
+/// same idempotency key must have the same content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Purchase {
     pub lines: OrderLines,

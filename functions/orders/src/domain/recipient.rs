@@ -1,15 +1,15 @@
-//! The person that messages about an order are sent to.
+//! The person to whom messages about an order are sent.
 
 use std::fmt;
 
 use chassis::contact::{Email, Phone};
 use serde::{Deserialize, Serialize};
 
-/// The name and addresses of the customer, as the users service knows them.
+/// The customer's name and contact details, as the users service returned them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
     pub name: String,
-    /// Absent if the user pool has verified the address for another person.
+    /// Absent if the user pool has verified the customer's e-mail address for another person meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,13 +24,14 @@ use strum::VariantArray;
 pub enum OrderState {
     /// The order is not decided yet.
     Pending,
-    /// The stock is reserved and the payment is authorised. The order will be done.
+    /// The stock is reserved and the payment is authorised. The payment is not captured yet, or `OrderCreated` is not
+    /// published yet.
     Confirmed,
     /// The payment is captured and `OrderCreated` is published.
     Done,
-    /// The compensations run: stock is released, the payment is voided or refunded.
+    /// The compensations run: they release the stock, and void or refund the payment.
     Cancelling,
-    /// The compensations have finished.
+    /// All compensations have succeeded.
     Cancelled,
 }
 
@@ -44,7 +45,7 @@ impl InvalidState {
     }
 }
 
-/// A transition that [`OrderState::may_become`] does not allow. It is a bug wherever it happens.
+/// A transition that [`OrderState::may_become`] does not allow. This error always shows a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an order can't go from {from} to {to}")]
 pub struct IllegalTransition {
@@ -53,13 +54,13 @@ pub struct IllegalTransition {
 }
 
 impl OrderState {
-    /// The state's name in JSON and in the table.
+    /// Returns the state's name in JSON and in the table.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Returns whether an order may go from this state to `next`. No transition leads back to an earlier state, so a
-    /// write that is conditional on the earlier state happens at most once.
+    /// Returns whether an order may go from this state to `next`. An order never returns to an earlier state. Therefore
+    /// a write on the condition that the stored order is still in the earlier state can succeed only once.
     pub fn may_become(self, next: Self) -> bool {
         use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
         matches!(
@@ -84,7 +85,7 @@ mod tests {
     use super::OrderState;
 
     #[test]
-    fn no_sequence_of_transitions_returns_to_a_state() {
+    fn no_sequence_of_transitions_returns_to_an_earlier_state() {
         fn reachable(from: OrderState, seen: &mut Vec<OrderState>) {
             for next in OrderState::VARIANTS.iter().copied().filter(|next| from.may_become(*next)) {
                 seen.push(next);

@@ -1,4 +1,4 @@
-//! Orders in DynamoDB. `docs/data-model.md` describes the items and indexes.
+//! Stores orders in DynamoDB. `docs/data-model.md` describes the items and indexes.
 
 use async_trait::async_trait;
 use chassis::{
@@ -32,8 +32,8 @@ impl DynamoRepository {
     async fn insert_without_key(&self, order: &Order) -> Result<InsertOutcome<Order>, StoreError> {
         match self.table.send(self.table.put_new(&Record::of(order))?).await? {
             WriteOutcome::Written => Ok(InsertOutcome::Inserted),
-            // The id is random, and only this request has it. So the stored item is this order: an earlier attempt wrote
-            // it, and the answer to that attempt was lost.
+            // An order with this id is already stored. The id is random, and only this request uses the id: so an
+            // earlier attempt of this request stored the order, and the response to that attempt was lost.
             WriteOutcome::ConditionFailed(_) => Ok(InsertOutcome::Inserted),
         }
     }
@@ -52,7 +52,7 @@ impl Repository for DynamoRepository {
         let use_key = self
             .table
             .put(&used)?
-            // The condition compares the expiry, because TTL may delete an item days late.
+            // An expired key counts as missing, because TTL may delete an expired item days late.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(now.as_second()));
         let place_order = self.table.put_new(&Record::of(order))?;
@@ -60,7 +60,7 @@ impl Repository for DynamoRepository {
             TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
             TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
             TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
-                return Err(StoreError::corrupt("orders", "a key was refused, but the stored key was not returned"));
+                return Err(StoreError::corrupt("orders", "a key exists already, but the stored key was not returned"));
             }
         };
         let earlier: KeyRecord = dynamo::from_item(earlier)?;
@@ -71,7 +71,8 @@ impl Repository for DynamoRepository {
             return Ok(InsertOutcome::KeyMismatch);
         }
         let order = match self.find(earlier.order_id).await? {
-            // The transaction that wrote the key may still be writing the order.
+            // A plain read may find no order while the transaction that wrote the key is still writing the order.
+            // TransactGetItems waits until that transaction has finished.
             None => self.table.transact_get(&order_key(earlier.order_id)).await?.map(|record: Record| record.order),
             found => found,
         };
@@ -108,8 +109,8 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":is_erased", dynamo::attribute(&next.is_erased)?);
         match self.table.send(put).await? {
             WriteOutcome::Written => Ok(SaveOutcome::Saved),
-            // The answer to this very write may have been lost, and the SDK may have repeated the write. Then the stored
-            // order has the history of `next`.
+            // If the response to this write was lost, the SDK has repeated the write, and the condition fails because
+            // the first attempt succeeded. Then the stored order has the history of `next`.
             WriteOutcome::ConditionFailed(Some(item))
                 if dynamo::from_item::<Record>(item.clone())?.order.history == next.history =>
             {
@@ -134,7 +135,8 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":owner", string(&lease.owner));
         match self.table.send(update).await? {
             WriteOutcome::Written => Ok(()),
-            // The worker has the order now, and may have published already that the customer has no answer.
+            // Another request or worker continues with the order, and may already have published `OrderCancelled` with
+            // `customer_told` set to false.
             WriteOutcome::ConditionFailed(_) => {
                 Err(StoreError::unavailable("orders", "another request or worker has the order's lease"))
             }
@@ -193,7 +195,8 @@ impl Repository for DynamoRepository {
         let update =
             value.into_iter().fold(update, |update, (name, value)| update.expression_attribute_values(name, value));
         match self.table.send(update).await? {
-            // The condition fails if another worker has the lease, or if the order is in a final state. Both are fine.
+            // The condition fails if another worker has the lease, or if the order is in a final state. In either case
+            // there is nothing to postpone.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
     }
@@ -225,7 +228,8 @@ impl Repository for DynamoRepository {
 
 const ORDER_PREFIX: &str = "ORDER#";
 
-/// The value of `wake` that the stream's filter in `template.yaml` selects.
+/// The value of the attribute `wake`. In `template.yaml`, the filter of the table's stream selects writes with this
+/// value.
 const WAKE: &str = "now";
 
 fn order_key(id: OrderId) -> Key {
@@ -244,10 +248,10 @@ struct Record {
     #[serde(flatten)]
     order: Order,
     user_status: String,
-    /// Absent if the order is in a final state, so that the index holds open orders only.
+    /// Absent if the order is in a final state, so that the index `open_orders` contains only open orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     check_shard: Option<String>,
-    /// Present if the write must wake the worker.
+    /// Present if the write of this record must wake the worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     wake: Option<String>,
 }
@@ -279,19 +283,22 @@ impl DueRecord {
     fn read(item: Item) -> Result<DueOrder, StoreError> {
         let Self { key, next_check: since } = dynamo::from_item(item)?;
         let id = key.pk.strip_prefix(ORDER_PREFIX).and_then(|id| id.parse().ok());
-        let id = id.ok_or_else(|| StoreError::corrupt("orders", "an open order does not have the key of an order"))?;
+        let id = id.ok_or_else(|| {
+            StoreError::corrupt("orders", "an entry in the index of open orders has no order id in its key")
+        })?;
         Ok(DueOrder { id, since })
     }
 }
 
-/// The use of an idempotency key. The item's key has the caller and the route, so each caller has keys of their own.
+/// An idempotency key that was used. The item's `pk` contains the caller and the route, so different callers can use
+/// the same idempotency key.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyRecord {
     #[serde(flatten)]
     key: Key,
     fingerprint: String,
     order_id: OrderId,
-    /// In epoch seconds, for TTL.
+    /// The time of expiry in epoch seconds, as DynamoDB's TTL requires.
     expires_at: i64,
 }
 

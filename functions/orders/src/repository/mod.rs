@@ -14,14 +14,16 @@ use jiff::Timestamp;
 
 use crate::domain::{Lease, Order, OrderId, OrderState};
 
-/// The time at which the worker continues with an order that it could not finish.
+/// The way in which an unfinished order is left to the worker: the reason, and the time at which the worker continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Postponed {
-    /// At once, through the table's stream: nothing has failed, but the invocation had no time left.
+    /// The worker continues at once, because this write wakes the worker through the table's stream. A request leaves an
+    /// order to the worker in this way, and so does an invocation of the worker whose time is over.
     AtOnce { now: Timestamp },
-    /// After a short pause, because a participant or the table reported contention.
+    /// The worker continues after a short pause, because a participant or the table reported contention.
     Contended { next_check: Timestamp },
-    /// After a failure. The failure is counted, because the pauses grow with the number of failures.
+    /// The worker continues after a pause, because something failed. The failure is counted: the pause grows with the
+    /// number of failures.
     Failed { next_check: Timestamp },
 }
 
@@ -29,10 +31,10 @@ pub enum Postponed {
 #[derive(Clone, Debug)]
 pub struct OrderList {
     pub user_id: UserId,
-    /// If absent, orders in all states are listed.
+    /// The state of the listed orders. If absent, orders in all states are listed.
     pub status: Option<OrderState>,
     pub limit: Limit,
-    /// The end of the previous page.
+    /// The `next_cursor` of the previous page. Absent for the first page.
     pub cursor: Option<Cursor>,
 }
 
@@ -40,7 +42,7 @@ pub struct OrderList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueOrder {
     pub id: OrderId,
-    /// The order's `next_check`.
+    /// The order's `next_check`, or the current time if the worker was woken for the order.
     pub since: Timestamp,
 }
 
@@ -49,15 +51,15 @@ pub struct DueOrder {
 pub struct DuePage {
     /// Sorted by the time since which the orders are due.
     pub orders: Vec<DueOrder>,
-    /// The number of entries in the index from which no order's id can be read.
+    /// The number of index entries from which no order id can be read.
     pub unreadable: u64,
-    /// The shard has more due orders than the page.
+    /// `true` if the shard has more due orders than this page.
     pub has_more: bool,
 }
 
 #[async_trait]
 pub trait Repository: Send + Sync {
-    /// Inserts a new order together with the use of its key.
+    /// Inserts a new order and, in the same transaction, the idempotency key of its request.
     async fn insert(
         &self,
         order: &Order,
@@ -70,31 +72,34 @@ pub trait Repository: Send + Sync {
     /// Reads a page of a customer's orders, newest first.
     async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError>;
 
-    /// Writes `next` if the stored order is still in the state `from`, and if the customer's data was not erased since the
-    /// order was read. If `next` is open and has no lease, the write wakes the worker.
+    /// Replaces the stored order by `next` if the stored order is still in the state `from`, and if the customer's data
+    /// was not erased since the order was read. If `next` is open and has no lease, the write wakes the worker.
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError>;
 
-    /// Records that the request which placed the order answers with the refusal. The order is `CANCELLING` and leased.
+    /// Stores `is_refusal_answered`: the response to the request that placed the order reports the refusal. `order` is
+    /// `CANCELLING` and has the request's lease.
     ///
     /// # Errors
     ///
-    /// Also if another request or worker has the lease.
+    /// If the write fails, or if the stored order no longer has the lease of `order`.
     async fn record_refusal_answered(&self, order: &Order) -> Result<(), StoreError>;
 
-    /// Erases the customer's personal data in an order, for good: no later transition writes the data again. Returns the
-    /// order after the write.
+    /// Erases the customer's personal data in an order, for good: no later transition writes the data again. Returns
+    /// the order after the write.
     async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
 
-    /// Leases an open order that has no lease. Returns `None` if the order has a lease or is in a final state.
+    /// Stores `lease` in an open order if no unexpired lease of another request or worker is stored there. Returns
+    /// `None` if the order could not be leased.
     async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
 
-    /// Ends the lease of an order that could not be finished, if the stored order still has the lease of `order`.
+    /// Ends the lease of an order that could not be finished, and stores when the worker continues. Does nothing if the
+    /// stored order no longer has the lease of `order`.
     async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError>;
 
     /// Reads at most `limit` due orders of a shard.
     async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<DuePage, StoreError>;
 }
 
-/// The number of partitions of the index of open orders. With a single partition, the partition's write limit would limit
-/// the number of orders per second.
+/// The number of partitions of the index of open orders. All open orders are in this index: in a single partition, the
+/// partition's write limit would limit the number of orders per second.
 pub const SHARDS: u8 = 8;

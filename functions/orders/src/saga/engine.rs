@@ -1,8 +1,8 @@
-//! Runs the step table.
+//! The engine runs the table of steps, `saga/steps.rs`.
 //!
-//! The engine keeps no state between calls. All that is known about an order is in its record, so a request, a worker and
-//! a worker after a crash all continue from the same record. If the engine finds the order in another state than expected,
-//! it reads the order again and continues from the state that it finds.
+//! The engine keeps nothing in memory between two calls. Everything that is known about an order is in the order's
+//! stored record, so any request or worker can continue any order, even after a crash. If another request or worker has
+//! changed the order's state meanwhile, the engine reads the order again and continues from the new state.
 
 use std::sync::Arc;
 
@@ -24,43 +24,44 @@ use crate::{
     repository::Repository,
 };
 
-/// More transitions than any order makes. The limit ends a loop that a bug would make endless.
+/// Every order makes fewer transitions than this number. Without the limit, a bug could make the engine loop for ever.
 const MAX_TRANSITIONS: usize = 16;
 
-/// Writes the answer to the request that placed the order, once the order is decided: a refusal if the order has a
-/// cancellation reason, else a confirmation. The last argument is the id of the deciding request.
+/// Builds the HTTP response to the request that placed a decided order: a refusal if the order has a cancellation
+/// reason, else a confirmation. The text argument is the id of the request that decided the order.
 pub type WriteAnswer = fn(&Order, &str) -> Answer;
 
-/// The reason for which an order stays open, as it was recorded last.
+/// The reason why the engine left an order open. The order stays in the state that was stored last.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfinished {
     /// A step or a compensation failed.
     #[error("{step}")]
     Step { step: &'static str, source: StepError },
-    /// A step met a tombstone, but no cancellation of the order is recorded.
-    #[error("a tombstone exists, but the order is not cancelled")]
+    /// A service found a tombstone, or a write of the order failed its condition, but the order is still in the same
+    /// state. This is normal if the customer's data was erased meanwhile: the next attempt begins with the changed
+    /// order.
+    #[error("a service found a tombstone or a write failed its condition, but the order's state has not changed")]
     UnexplainedTombstone,
-    /// The invocation ends.
     #[error("no time left for another step")]
     NoTime,
-    /// The order began with a version of the saga that this version of the code does not know: a newer version was
-    /// deployed and rolled back. The order must not be touched, and a person must look at it.
+    /// The order was placed with a version of the saga that this code does not know: newer code placed the order and
+    /// was rolled back. The engine does not change such an order, and a person must look at the order.
     #[error("version {0} of the saga is not known here")]
     UnknownSaga(u32),
     #[error("no such order")]
     NotFound,
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A bug.
+    /// A bug: [`OrderState::may_become`] does not allow the transition.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
-    /// A bug.
-    #[error("the order makes transitions without end")]
+    /// A bug: the order made as many transitions as `MAX_TRANSITIONS`.
+    #[error("the order makes more transitions than any order should")]
     Endless,
 }
 
 impl Unfinished {
-    /// Returns whether a participant or the table reports contention, which is no failure.
+    /// Returns whether a participant or the table reported contention, which does not count as a failure of the order.
     pub fn is_contended(&self) -> bool {
         match self {
             Self::Step { source, .. } => matches!(source, StepError::Contended(_)),
@@ -69,26 +70,29 @@ impl Unfinished {
         }
     }
 
-    /// If several steps of a stage fail, the error with the highest rank counts. A refusal ranks above a missing answer,
-    /// because all steps will be undone anyway. A failure ranks above contention, because a failure needs a longer pause.
+    /// If several steps of a stage fail, the engine handles only the error with the highest rank.
     fn rank(&self) -> u8 {
         match self {
+            // The order was cancelled meanwhile, so the other errors no longer matter.
             Self::Step { source: StepError::Overtaken, .. } => 3,
+            // A refusal cancels the order and undoes all steps, also a step whose outcome is unknown.
             Self::Step { source: StepError::Refused(_), .. } => 2,
             error if error.is_contended() => 0,
+            // Any other failure ranks above contention, because the order needs a longer pause after a failure.
             _ => 1,
         }
     }
 }
 
-/// The state up to which the caller runs the engine.
+/// The point up to which the engine runs an order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RunUntil {
-    /// Until the pivot.
+    /// Until the order is no longer `PENDING`.
     Decision,
-    /// Until `DONE` or `CANCELLED`.
+    /// Until the order is `DONE` or `CANCELLED`.
     FinalState,
-    /// Until `CANCELLED`, while the request that placed the order answers with the refusal.
+    /// Until the order is `CANCELLED`. The caller is the request that placed the order, and its response reports the
+    /// refusal.
     CancelledWithAnswer,
 }
 
@@ -110,7 +114,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine for orders of all versions in `sagas`. New orders begin with the last version.
+    /// Builds an engine that can continue orders of all versions in `sagas`. New orders get the last version.
     pub fn new(
         repository: impl Repository + 'static,
         participants: impl Participants + 'static,
@@ -121,7 +125,7 @@ impl Engine {
         Self { repository: Arc::new(repository), participants: Arc::new(participants), sagas, write_answer, clock }
     }
 
-    /// The version of the saga that new orders begin with.
+    /// Returns the version of the saga that new orders get: the last version in the list.
     pub fn saga_version(&self) -> u32 {
         self.sagas.last().map_or(0, |saga| saga.version)
     }
@@ -131,7 +135,7 @@ impl Engine {
         saga.copied().ok_or(Unfinished::UnknownSaga(order.saga_version))
     }
 
-    /// Takes an order to its decision, and returns the order in the state that follows.
+    /// Runs a pending order until it is confirmed or refused. Returns the order in its new state.
     pub async fn decide(&self, mut order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
         for _ in 0..MAX_TRANSITIONS {
             if order.state != OrderState::Pending {
@@ -147,11 +151,12 @@ impl Engine {
         self.run_to_final_state(order, RunUntil::FinalState, invocation).await
     }
 
-    /// Undoes a refused order for the request that placed the order and that answers with the refusal. The engine records
-    /// that before it publishes anything, so that the customer gets no message about a refusal that the customer knows.
+    /// Undoes a refused order. Only the request that placed the order calls this, when its response reports the
+    /// refusal. Before the engine publishes `OrderCancelled`, it stores `is_refusal_answered`, so that the customer
+    /// gets no message about a refusal that the response already reports.
     ///
-    /// The record is a write of its own, because the write of the refusal can succeed while the request runs out of time
-    /// and answers "not decided yet".
+    /// `is_refusal_answered` cannot be stored together with the refusal: if the request runs out of time during that
+    /// write, the write may succeed although the response is "not decided yet".
     pub async fn undo_refused(&self, order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
         self.run_to_final_state(order, RunUntil::CancelledWithAnswer, invocation).await
     }
@@ -171,7 +176,8 @@ impl Engine {
         Err(Unfinished::Endless)
     }
 
-    /// Returns `order` in the state `CANCELLING`, with an answer if it had none yet. Writes nothing.
+    /// Returns a copy of `order` in the state `CANCELLING`. If the order was still undecided, the copy has the response
+    /// that reports the refusal. Stores nothing.
     pub fn cancelling(
         &self,
         order: &Order,
@@ -185,9 +191,11 @@ impl Engine {
         Ok(next)
     }
 
-    /// Writes a transition. Returns `None` if another request or worker has made a transition meanwhile.
+    /// Writes a transition. Returns `None` if the order was changed meanwhile, so that the transition no longer
+    /// applies.
     ///
-    /// The engine writes nothing if it does not know the order's saga: it would lose the outputs of that saga's steps.
+    /// If the engine does not know the order's version of the saga, returns an error and writes nothing: each write
+    /// replaces the whole order, and could lose outputs of steps that only newer code knows.
     pub async fn record(&self, from: OrderState, next: Order) -> Result<Option<Order>, Unfinished> {
         self.saga_of(&next)?;
         match self.repository.transition(from, &next).await? {
@@ -220,8 +228,8 @@ impl Engine {
                     if current.state != from {
                         return Ok(current);
                     }
-                    // Nobody cancelled the order, but its payment no longer exists: for example because the provider's
-                    // hold has expired.
+                    // Nobody cancelled the order, but its payment cannot be captured any more: for example because the
+                    // provider's hold has expired.
                     self.cancelling(&order, CancellationReason::CaptureRefused, invocation.request_id.as_str())?
                 }
                 Err(error) => return Err(error),
@@ -241,7 +249,8 @@ impl Engine {
         let now = self.clock.now();
         let mut next = order.confirmed(now)?;
         if until == RunUntil::Decision {
-            // The request ends here, and the worker continues at once.
+            // The request does not continue after the decision. Storing the order without a lease wakes the worker,
+            // which continues.
             next.lease = None;
             next.next_check = Some(now);
         }
@@ -279,8 +288,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs the compensations and the stages after them. No compensation may be refused: the worker repeats it until it
-    /// succeeds.
+    /// Runs the compensations and then the stages that follow them. If a compensation fails or is refused, the order
+    /// stays open, and the worker repeats all compensations until they succeed.
     async fn undo(
         &self,
         saga: &'static Saga,
@@ -298,8 +307,8 @@ impl Engine {
         self.run_stages(saga.after_compensation, order, invocation).await
     }
 
-    /// Records that the request answers with the refusal. Returns whether that is recorded. If it is not, the customer
-    /// also gets a message.
+    /// Stores `is_refusal_answered` if the caller's response reports the refusal. Returns whether this call stored it.
+    /// If the write fails, the customer also gets a message about the refusal.
     async fn record_refusal_answered(&self, order: &Order, until: RunUntil) -> bool {
         if until != RunUntil::CancelledWithAnswer || order.is_refusal_answered {
             return false;
@@ -308,12 +317,17 @@ impl Engine {
         recorded
             .inspect_err(|error| {
                 let cause = telemetry::chain(error);
-                tracing::warn!(order = %order.id, cause, "the answer is not recorded; the customer also gets a message");
+                tracing::warn!(
+                    order = %order.id,
+                    cause,
+                    "cannot store that the response reports the refusal; the customer also gets a message"
+                );
             })
             .is_ok()
     }
 
-    /// Runs actions side by side, and applies the outputs of those that succeed even if another action fails.
+    /// Runs all actions side by side. The order keeps the outputs of the actions that succeed, even if another action
+    /// fails.
     async fn run_side_by_side(
         &self,
         actions: impl Iterator<Item = (&'static str, Action)>,
@@ -339,7 +353,7 @@ impl Engine {
                 Err(source) => errors.push(Unfinished::Step { step, source }),
             }
         }
-        // The caller handles and logs one error.
+        // The caller handles and logs only the returned error, so the other errors are logged here.
         errors.sort_by_key(|error| std::cmp::Reverse(error.rank()));
         let mut errors = errors.into_iter();
         let first = errors.next();
@@ -353,7 +367,7 @@ impl Engine {
         self.repository.find(order.id).await?.ok_or(Unfinished::NotFound)
     }
 
-    /// Reads the order again after another request or worker has changed it.
+    /// Reads the order again after another request or worker has changed the order's state.
     async fn reread(&self, order: &Order) -> Result<Order, Unfinished> {
         let current = self.current(order).await?;
         if current.state == order.state { Err(Unfinished::UnexplainedTombstone) } else { Ok(current) }

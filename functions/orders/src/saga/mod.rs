@@ -1,7 +1,8 @@
 //! The saga that takes an order to a final state.
 //!
-//! [`steps`] is the table of the steps and their compensations. [`engine`] runs the table: in the request up to the
-//! pivot, and in the worker after the pivot. A new step is a line in the table and a method of [`Participants`].
+//! [`steps`] is the table of the steps and their compensations. [`engine`] runs the table. The request that places an
+//! order runs the steps before the pivot; the worker runs the steps after the pivot, and the steps for which the
+//! request had no time. To add a step, add a row to the table and a method to [`Participants`].
 
 pub mod engine;
 pub mod steps;
@@ -13,64 +14,67 @@ use chassis::{deadline::Deadline, trace::TraceContext};
 
 use crate::domain::{CancellationReason, Order, Quote, Recipient};
 
-/// The reason for which a step has no output.
+/// The reason why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The participant refused the step. It would refuse a repeat, too.
+    /// The participant refused the step, and would refuse every repeat of the step.
     #[error("refused: {}", .0.code())]
     Refused(CancellationReason),
-    /// The step met a tombstone, because the order was cancelled meanwhile. The engine reads the order again and
-    /// continues from the state that it finds.
+    /// The participant refused the step because it found a tombstone: the order was cancelled meanwhile. The engine
+    /// reads the order again and continues from the order's current state.
     #[error("the order was cancelled meanwhile")]
     Overtaken,
-    /// The participant reports contention. That is neither a failure nor a refusal, and the step is safe to repeat.
+    /// The participant reports contention. Contention is neither a failure nor a refusal, and the step is safe to
+    /// repeat.
     #[error("contention")]
     Contended(#[source] Box<dyn Error + Send + Sync>),
-    /// The participant gave no answer, or an answer that this version does not understand. It is unknown whether the step
-    /// happened. That is never a refusal, and the step is safe to repeat.
+    /// The participant gave no answer, or an answer that this code does not understand. It is unknown whether the step
+    /// happened. A missing answer is never treated as a refusal, and the step is safe to repeat.
     #[error("no usable answer")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct StepContext<'a> {
-    /// The step ends before the deadline, so that its outcome can be recorded.
+    /// The step must end by this time. The time after the deadline is reserved for recording the step's outcome.
     pub deadline: Deadline,
-    /// The trace of the order.
+    /// The trace to which the step's requests belong.
     pub trace: &'a TraceContext,
 }
 
-/// The other services, and the queue of events.
+/// The services and the queue of order events, which carry out the saga's steps.
 ///
-/// All calls carry the order's id as their identity and are safe to repeat: a repeat with the same payload gets the same
-/// answer.
+/// Every call is safe to repeat. The products and payments services recognise a repeat by the order's id, and give the
+/// same answer again.
 #[async_trait]
 pub trait Participants: Send + Sync {
-    /// Users: receives the addresses in the customer's token, and answers whether the customer may order, and which
-    /// addresses messages go to.
+    /// Sends the contact details in the customer's token to the users service. Returns the name and contact details for
+    /// messages about the order. Refused if the customer may not order.
     async fn validate_user(&self, order: &Order, context: StepContext<'_>) -> Result<Recipient, StepError>;
 
-    /// Products: reserves all lines or none, and quotes their prices.
+    /// Reserves all lines of the order or none at the products service. Returns the prices of the lines.
     async fn reserve_stock(&self, order: &Order, context: StepContext<'_>) -> Result<Quote, StepError>;
 
-    /// Products: releases the reservation, and refuses a reserve that arrives later.
+    /// Releases the order's reservation at the products service. From then on, the products service refuses every
+    /// request to reserve stock for the order.
     async fn release_stock(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 
-    /// Payments: authorises the order's total.
+    /// Authorises the order's total at the payments service.
     async fn authorise_payment(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 
-    /// Payments: captures the authorised payment.
+    /// Captures the order's authorised payment at the payments service.
     async fn capture_payment(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 
-    /// Payments: voids or refunds the payment, and refuses an authorisation that arrives later.
+    /// Voids or refunds the order's payment at the payments service. From then on, the payments service refuses every
+    /// authorisation for the order.
     async fn cancel_payment(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 
-    /// Payments: erases the customer's data in the order's payment.
+    /// Erases the customer's personal data in the order's payment at the payments service.
     async fn erase_recipient(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 
-    /// Queue: announces the order.
+    /// Publishes the event `OrderCreated`.
     async fn publish_order_created(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 
-    /// Queue: announces the cancellation of the order.
+    /// Publishes the event `OrderCancelled`.
     async fn publish_order_cancelled(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
 }

@@ -1,53 +1,52 @@
-//! The step table.
+//! The table of the saga's steps.
 
 use futures::future::BoxFuture;
 
 use super::{Participants, StepContext, StepError};
 use crate::domain::{CancellationReason, Order, StepOutput};
 
-/// The function of a step or of a compensation.
+/// The function that carries out a step or a compensation.
 pub type Action =
     for<'a> fn(&'a dyn Participants, &'a Order, StepContext<'a>) -> BoxFuture<'a, Result<StepOutput, StepError>>;
 
 #[derive(Clone, Copy)]
 pub struct Step {
     pub name: &'static str,
-    /// Runs when the saga moves forward.
     pub action: Action,
-    /// Undoes the step.
+    /// The compensation that undoes the step.
     pub compensation: Option<Compensation>,
 }
 
 /// The action that undoes one step or several steps.
 ///
-/// The compensations run for every order that is cancelled, even if the step is not known to have happened: a tombstone
-/// must be there before a late request arrives.
+/// All compensations run for every cancelled order, even if a step perhaps never happened. The request of such a step
+/// may still arrive later: then the service refuses the request, because the compensation has left a tombstone.
 #[derive(Clone, Copy)]
 pub struct Compensation {
-    /// Identifies the compensation: the engine runs a compensation once, even if several steps have it.
+    /// Identifies the compensation. If several steps have a compensation with the same name, the engine runs it once.
     pub name: &'static str,
     pub action: Action,
 }
 
-/// Steps that run side by side.
+/// The steps of a stage run side by side. The next stage begins when all steps of the stage have succeeded.
 pub type Stage = &'static [Step];
 
 pub struct Saga {
-    /// Changes with the table. An order keeps the version that it began with until it is in a final state.
+    /// Every change of the saga's steps needs a new version. An order keeps the version with which it was placed.
     pub version: u32,
-    /// The stages until the decision. Their steps may be refused.
+    /// The stages that decide the order. If a step of these stages is refused, the order is cancelled.
     pub before_the_pivot: &'static [Stage],
-    /// The stages after the decision. Their steps are repeated until they succeed.
+    /// The stages of a confirmed order. The worker repeats their steps until they succeed or are refused.
     pub after_the_pivot: &'static [Stage],
-    /// The stages after all compensations.
+    /// The stages of a cancelled order. They run when all compensations have succeeded.
     pub after_compensation: &'static [Stage],
 }
 
 const RELEASE_STOCK: Compensation = Compensation { name: "release stock", action: release_stock };
 const CANCEL_PAYMENT: Compensation = Compensation { name: "cancel payment", action: cancel_payment };
 
-/// The saga of an order. The client waits for four sequential network phases, however many lines the order has: the order
-/// is recorded, the two stages before the pivot run, the decision is recorded.
+/// The saga that places an order. However many lines the order has, the client waits for four things, one after
+/// another: the write of the new order, the two stages before the pivot, and the write of the decision.
 #[rustfmt::skip]
 pub static PLACE_ORDER: Saga = Saga {
     version: 1,
@@ -59,24 +58,24 @@ pub static PLACE_ORDER: Saga = Saga {
         ],
         &[  step("authorise payment",        authorise_payment,       Some(CANCEL_PAYMENT)) ],
     ],
-    // ── The pivot: PENDING becomes CONFIRMED, and the customer gets an answer. ──
+    // ── The pivot: PENDING becomes CONFIRMED, and the customer gets the response. ──
     after_the_pivot: &[
         &[  step("capture payment",          capture_payment,         Some(CANCEL_PAYMENT)) ],
         &[  step("publish OrderCreated",     publish_order_created,   None) ],
     ],
-    // ── If the order is cancelled instead, all compensations above run side by side, and then: ──
+    // ── If the order is cancelled, all compensations above run side by side, and then these stages. ──
     after_compensation: &[
         &[
             step("find recipient",           find_recipient,          None),
-            // A confirmed order is announced before its cancellation is announced.
+            // For an order that was confirmed, `OrderCreated` must be published before `OrderCancelled`.
             step("publish OrderCreated",     publish_if_not_yet,      None),
         ],
         &[  step("publish OrderCancelled",   publish_order_cancelled, None) ],
     ],
 };
 
-/// The versions that open orders may have. New orders begin with the last version. An earlier version stays as long as an
-/// order that began with it is open, and until the cancellation window of the last such order has passed.
+/// All versions of the saga that this code can continue. New orders get the last version. Remove an earlier version
+/// only when no order of that version is open or can still be cancelled.
 pub static SAGAS: &[&Saga] = &[&PLACE_ORDER];
 
 const fn step(name: &'static str, action: Action, compensation: Option<Compensation>) -> Step {
@@ -84,7 +83,7 @@ const fn step(name: &'static str, action: Action, compensation: Option<Compensat
 }
 
 impl Saga {
-    /// All compensations of the saga, each once.
+    /// Returns each compensation of the saga once.
     pub fn compensations(&self) -> impl Iterator<Item = Compensation> {
         let steps = self.before_the_pivot.iter().chain(self.after_the_pivot).copied().flatten();
         let mut compensations: Vec<Compensation> = Vec::new();
@@ -127,8 +126,9 @@ action!(publish_if_not_yet, with, order, context => match order.awaits_announcem
     true => publish_order_created(with, order, context).await,
     false => Ok(StepOutput::Nothing),
 });
-// An order may be cancelled before the users service has answered. Its customer may have been answered that the order is
-// not decided yet, and must be notified of the cancellation.
+// If an order is cancelled before the step "validate user" has succeeded, its recipient is unknown, so this step asks
+// the users service again. The customer must be notified of the cancellation, because the response to the customer's
+// request may have been "not decided yet".
 action!(find_recipient, with, order, context => match (&order.recipient, &order.cancellation_reason) {
     (Some(_), _) | (None, Some(CancellationReason::UserNotFound | CancellationReason::UserInactive)) => Ok(StepOutput::Nothing),
     _ if order.is_erased => Ok(StepOutput::Nothing),
