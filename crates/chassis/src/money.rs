@@ -321,7 +321,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_amount_is_the_same_after_it_was_written_and_read(minor in 0..=MAX_MINOR_UNITS, code in prop::sample::select(vec!["USD", "EUR", "JPY"])) {
+        fn every_amount_is_the_same_after_it_was_written_and_read(
+            minor in 0..=MAX_MINOR_UNITS,
+            code in prop::sample::select(vec!["USD", "EUR", "JPY"]),
+        ) {
             let money = Money::from_minor(minor, code.parse().unwrap()).unwrap();
             let json = serde_json::to_string(&money.amount()).unwrap();
             prop_assert_eq!(amount(&json).unwrap().of(money.currency()), Ok(money));

@@ -16,8 +16,8 @@ use in_process_tests::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The permissions that Lambda itself uses with the function's role: it writes the
-/// logs, and it reads the stream or the queue whose records it passes to the function.
+/// The permissions that Lambda itself uses with the function's role, to write logs,
+/// and to read the stream or queue whose records Lambda passes to the function.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>
 fn used_by_lambda() -> BTreeSet<Permission> {
     let logs = [

@@ -25,8 +25,8 @@ use tokio::process::Command;
 
 /// The maximum time for which a test waits for background work. Recovery takes
 /// minutes: the sweep runs once a minute, and the queue hides an event for three
-/// minutes after a failed delivery. The limit is long, so that no test fails because
-/// the machine is busy. A test stops waiting as soon as the work is done.
+/// minutes after a failed delivery. The limit is generous, so that a busy machine
+/// fails no test. A test stops waiting as soon as the work is done.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The addresses and names of a deployed stack.
@@ -209,7 +209,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
         if let Some(found) = look().await {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(started.elapsed() < PATIENCE, "timed out while waiting for {what}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::checker::Checker;
 
-/// Members that may differ in a repeat, and the reason.
+/// Members that may have another value in a repeat: an operation, and a JSON pointer
+/// into its body.
 const IGNORED: [(&str, &str); 1] = [
     // `user_id` must be the caller's own id, and each caller has separate idempotency
     // keys. So two valid requests with one key never differ in `user_id`.
