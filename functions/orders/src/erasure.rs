@@ -70,7 +70,7 @@ impl Worker {
     }
 
     /// Erases the customer's data in an order and, if the order is in a final state, in the order's payment. Returns
-    /// whether the order is in a final state: only then no later step can store personal data.
+    /// whether the order is in a final state. If it is not, a later step may still store personal data.
     async fn erase_order(&self, id: OrderId, context: StepContext<'_>) -> Result<bool, ErasureError> {
         if context.deadline.remaining().is_zero() {
             return Err(ErasureError::NoTime);

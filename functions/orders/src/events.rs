@@ -1,4 +1,4 @@
-//! The data of the events that orders publishes.
+//! The data of the events that the orders service publishes.
 
 use chassis::{
     id::UserId,
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct OrderCreated<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) user_id: UserId,
-    /// Absent once the customer's data is erased.
+    /// The recipient is absent once the customer's data is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recipient: Option<&'a Recipient>,
     pub(crate) lines: Vec<OrderLineDocument>,
@@ -30,7 +30,7 @@ pub(crate) struct OrderCreated<'a> {
 pub(crate) struct OrderCancelled<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) user_id: UserId,
-    /// Absent once the customer's data is erased.
+    /// The recipient is absent once the customer's data is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recipient: Option<&'a Recipient>,
     pub(crate) reason: &'static str,

@@ -6,7 +6,7 @@
 //! | [`saga`] | [`saga::steps`] is the table of steps and compensations, [`saga::engine`] runs the table |
 //! | [`service`] | the use cases of customers: place, read, list and cancel orders |
 //! | [`worker`] | finishes or undoes the orders that requests left open |
-//! | [`erasure`] | the part of the worker that erases the personal data of a customer who has left |
+//! | [`erasure`] | the part of the worker that erases the personal data of customers whom the users service has erased |
 //! | [`repository`] | the interface to the store of orders; `repository::dynamo` implements it |
 //! | `clients` | implements the saga's participants with calls of the other services and with events |
 //! | `events` | the data of the published events |

@@ -78,13 +78,13 @@ pub enum OrderError {
     /// 409: the order made a transition during each attempt.
     #[error("the order keeps changing")]
     KeepsChanging,
-    /// 500: a bug.
+    /// 500: a bug attempted a transition that is not allowed.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
     /// 500: the purchase cannot be serialised, so it has no fingerprint.
     #[error(transparent)]
     Fingerprint(#[from] serde_json::Error),
-    /// 400 if the cursor is invalid, else the status of the store's error.
+    /// 400 if the cursor is invalid. 409, 500 or 503 if the store fails.
     #[error(transparent)]
     List(#[from] ListError),
     /// 500 if a record is corrupt. 409 or 503 if a repeat may succeed.

@@ -443,7 +443,7 @@ mod the_cancellation_of_an_order {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stays_open_if_a_compensation_fails_or_is_refused() {
+    async fn leaves_the_order_open_if_a_compensation_fails_or_is_refused() {
         for error in [unavailable as MakeError, capture_refused, overtaken] {
             let fakes = Fakes::default().failing("reserve", mixed_currencies).failing("release", error);
             let order = fakes.store(&order());

@@ -56,7 +56,7 @@ pub struct Order {
     pub user_id: UserId,
     pub lines: OrderLines,
     pub state: OrderState,
-    /// The version of the step table that was the newest when the order was placed.
+    /// The version of the saga with which the order was placed.
     pub saga_version: u32,
     /// The customer's payment token. It is kept until the order is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]

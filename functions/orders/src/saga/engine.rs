@@ -156,7 +156,7 @@ impl Engine {
     /// gets no message about a refusal that the response already reports.
     ///
     /// `is_refusal_answered` cannot be stored together with the refusal: if the request runs out of time during that
-    /// write, the write may succeed although the response is "not decided yet".
+    /// write, the write may succeed although the response is "not decided yet". Then a message must report the refusal.
     pub async fn undo_refused(&self, order: Order, invocation: &Invocation) -> Result<Order, Unfinished> {
         self.run_to_final_state(order, RunUntil::CancelledWithAnswer, invocation).await
     }

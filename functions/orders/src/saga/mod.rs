@@ -1,8 +1,8 @@
 //! The saga that takes an order to a final state.
 //!
 //! [`steps`] is the table of the steps and their compensations. [`engine`] runs the table. The request that places an
-//! order runs the steps before the pivot; the worker runs the steps after the pivot, and the steps for which the
-//! request had no time. To add a step, add a row to the table and a method to [`Participants`].
+//! order runs the steps before the pivot. The worker runs the steps after the pivot, and the earlier steps for which
+//! the request had no time. To add a step, add a row to the table and a method to [`Participants`].
 
 pub mod engine;
 pub mod steps;
