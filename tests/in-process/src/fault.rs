@@ -16,10 +16,10 @@ pub enum FaultKind {
     /// The connection is refused. The call has no effect.
     ConnectionRefused,
     /// The call takes effect, but its response is lost.
-    ReplyLost,
+    ResponseLost,
     /// The call has no effect and gets no response. The caller waits until its
     /// timeout.
-    NoReply,
+    NoResponse,
     /// The call is delivered twice.
     DeliveredTwice,
     /// The caller waits until its timeout. The call takes effect only after the
@@ -81,14 +81,14 @@ impl FaultPoint {
     pub fn faults(&self) -> &'static [FaultKind] {
         use FaultKind::*;
         match self.kind {
-            CallKind::Read => &[ConnectionRefused, NoReply, CrashBefore, CrashAll, Outage],
+            CallKind::Read => &[ConnectionRefused, NoResponse, CrashBefore, CrashAll, Outage],
             CallKind::TransactionalRead => {
-                &[ConnectionRefused, NoReply, CrashBefore, CrashAll, Conflict, Outage, Contention]
+                &[ConnectionRefused, NoResponse, CrashBefore, CrashAll, Conflict, Outage, Contention]
             }
             CallKind::ServiceWrite => &[
                 ConnectionRefused,
-                ReplyLost,
-                NoReply,
+                ResponseLost,
+                NoResponse,
                 DeliveredTwice,
                 DeliveredLate,
                 CrashBefore,
@@ -139,7 +139,7 @@ impl FaultPlan {
     }
 }
 
-/// Writes the plan in the form `12=ReplyLost,20=NoReply`.
+/// Writes the plan in the form `12=ResponseLost,20=NoResponse`.
 impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (call, fault)) in self.faults().enumerate() {

@@ -38,7 +38,7 @@ pub struct Trial {
     pub plan: FaultPlan,
 }
 
-/// Writes the trial in the form `Confirmed/1:12=ReplyLost`, which
+/// Writes the trial in the form `Confirmed/1:12=ResponseLost`, which
 /// [`Trial::from_str`] reads.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

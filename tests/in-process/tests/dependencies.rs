@@ -563,7 +563,7 @@ mod an_invocation_that_ends_soon {
         let points = fixture.world.cloud.end_trial();
         let decision = points.iter().rposition(|point| point.label == "orders → PutItem OrdersTable").unwrap();
 
-        fixture.world.cloud.begin_trial(FaultPlan::none().and(decision, FaultKind::NoReply));
+        fixture.world.cloud.begin_trial(FaultPlan::none().and(decision, FaultKind::NoResponse));
         let began = Instant::now();
         let answer = place_with(&fixture, "the-key", Duration::from_millis(2_300)).await;
         let points = fixture.world.cloud.end_trial();

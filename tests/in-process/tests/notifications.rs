@@ -525,7 +525,7 @@ async fn an_attempt_recognises_its_own_takeover_whose_answer_was_lost() {
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
     // The first call finds the claim, the second takes it over.
-    world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ReplyLost));
+    world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ResponseLost));
     assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
     assert_eq!(world.cloud.end_trial().len(), 3);
 }

@@ -465,7 +465,7 @@ mod cancelling {
         let world = World::start().await;
         let (ada, teapot, placed) = ordered(&world).await;
         // Call 0 reads the order, call 1 stores the cancellation.
-        world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ReplyLost));
+        world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ResponseLost));
         let cancelled = world.cancel(&ada, &placed).await.expect(StatusCode::OK);
         let points = world.cloud.end_trial();
         assert_eq!(points[1].label, "orders → PutItem OrdersTable");

@@ -47,9 +47,9 @@ pub enum HostFault {
 /// The effect of a [`HostFault`] on one call.
 enum HostFaultEffect {
     ConnectionRefused,
-    NoReply,
+    NoResponse,
     Delayed(Duration),
-    ReplyLost,
+    ResponseLost,
     Throttled,
 }
 
@@ -59,12 +59,12 @@ impl HostFault {
     fn next_effect(&mut self) -> Option<HostFaultEffect> {
         match self {
             Self::Down => Some(HostFaultEffect::ConnectionRefused),
-            Self::Silent => Some(HostFaultEffect::NoReply),
+            Self::Silent => Some(HostFaultEffect::NoResponse),
             Self::Slow(delay) => Some(HostFaultEffect::Delayed(*delay)),
             Self::Throttled => Some(HostFaultEffect::Throttled),
             Self::Flapping(random) => match random.u8(0..4) {
                 0 => Some(HostFaultEffect::ConnectionRefused),
-                1 => Some(HostFaultEffect::ReplyLost),
+                1 => Some(HostFaultEffect::ResponseLost),
                 _ => None,
             },
         }
@@ -200,8 +200,8 @@ impl Cloud {
         match fault {
             FaultKind::ConnectionRefused | FaultKind::Outage => Err(no_connection()),
             FaultKind::Conflict | FaultKind::Contention => Ok(json_response(dynamodb::conflict(&call.operation))),
-            FaultKind::NoReply => std::future::pending().await,
-            FaultKind::ReplyLost => {
+            FaultKind::NoResponse => std::future::pending().await,
+            FaultKind::ResponseLost => {
                 self.perform(call).await?;
                 Err(no_connection())
             }
@@ -241,11 +241,11 @@ impl Cloud {
         match effect {
             None => self.execute(call).await,
             Some(HostFaultEffect::ConnectionRefused) => Err(no_connection()),
-            Some(HostFaultEffect::NoReply) => std::future::pending().await,
+            Some(HostFaultEffect::NoResponse) => std::future::pending().await,
             Some(HostFaultEffect::Throttled) => {
                 Ok(json_response((429, json!({ "message": "Too Many Requests" }).to_string())))
             }
-            Some(HostFaultEffect::ReplyLost) => {
+            Some(HostFaultEffect::ResponseLost) => {
                 self.execute(call).await?;
                 Err(no_connection())
             }
