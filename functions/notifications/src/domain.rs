@@ -17,17 +17,18 @@ typed_id!(
     "ord"
 );
 
-/// The maximum length of an event's id in characters. The id becomes part of a key.
+/// The maximum length of an event's id in characters. The id becomes part of a DynamoDB
+/// key, whose length is limited.
 const MAX_EVENT_ID: usize = 256;
-/// The maximum length of a person's or a product's name in characters. The
-/// services that own the names have stricter rules; here a name only has to fit
-/// on a line.
+/// The maximum length of a person's or a product's name in characters. The users
+/// service and the products service have stricter rules for names; this service only
+/// requires that a name fits on a line.
 const MAX_NAME: usize = 500;
 
-/// The id of an event, which is the same at each delivery of the event. The id
-/// is written into keys and logs. It therefore begins with a letter and contains
-/// only letters, digits, `-`, `_` and `:`, so that no e-mail address and no phone
-/// number is accepted as an id.
+/// The id of an event, which is the same at each delivery of the event. The id is written
+/// into keys and logs, which must not contain personal data. An id therefore begins with a
+/// letter and contains only letters, digits, `-`, `_` and `:`. These rules exclude e-mail
+/// addresses and phone numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId(String);
 
@@ -52,7 +53,8 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Implements reading of a text that has one line and at most [`MAX_NAME`] characters.
+/// Implements `FromStr` and `Deserialize` for a type that holds one line of text with at
+/// most [`MAX_NAME`] characters.
 macro_rules! single_line_text {
     ($name:ident) => {
         impl FromStr for $name {
@@ -78,13 +80,13 @@ pub struct Name(String);
 single_line_text!(Name);
 
 impl Name {
-    /// Returns the name, for the salutation.
+    /// Returns the name's text, which messages use in their salutation.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// `Debug` output never shows personal data.
+/// `Debug` output does not show the name, since a name is personal data.
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Name(redacted)")
@@ -121,16 +123,16 @@ pub struct Line {
     pub name: ProductName,
     pub quantity: NonZeroU32,
     pub unit_price: Money,
-    /// The line's total as the event states it. This service computes no sums, so
-    /// that no message can state another sum than the customer pays.
+    /// The line's total, taken from the event. This service computes no sums, so that no
+    /// message can state a sum that differs from the sum that the customer pays.
     pub total: Money,
 }
 
-/// An order was confirmed.
+/// The content of a notification that an order was confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderCreated {
     pub order_id: OrderId,
-    /// At least one line.
+    /// The list is never empty.
     pub lines: Vec<Line>,
     pub total: Money,
     /// `true` if the payment was captured.
@@ -165,7 +167,7 @@ pub enum CancellationReason {
     Other,
 }
 
-/// An order was cancelled, or could not be placed.
+/// The content of a notification that an order was cancelled or could not be placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderCancelled {
     pub order_id: OrderId,
@@ -185,14 +187,14 @@ impl OrderCancelled {
     }
 }
 
-/// The payment of an order was refunded.
+/// The content of a notification that the payment of an order was refunded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentRefunded {
     pub order_id: OrderId,
     pub amount: Money,
 }
 
-/// The facts that a notification informs its recipient of.
+/// The content of a notification, without its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotificationContent {
     OrderCreated(OrderCreated),
@@ -205,10 +207,10 @@ pub enum NotificationContent {
 pub enum EventAction {
     /// Send a notification.
     Notify(Notification),
-    /// Send nothing to this customer from now on.
+    /// Record that the user was erased, and send nothing to this user from now on.
     EraseUser(UserId),
-    /// Do nothing: the customer has the information already, or the customer's
-    /// data was erased.
+    /// Do nothing: the customer already has the information, or gets it from another
+    /// message, or the customer's personal data was erased.
     Ignore,
 }
 

@@ -20,14 +20,14 @@ use crate::templates;
 
 /// The maximum number of retries for a message that was certainly not sent.
 const RETRIES: usize = 5;
-/// The error codes of SES that say that the recipient's address is malformed.
-/// All other refusals are about the sender, the account or its permissions, and
-/// an operator has to act on them. SES answers `MessageRejected`, too, for an
-/// identity that is not verified.
+/// The error codes of SES that say that the recipient's e-mail address is malformed.
+/// All other error codes can be about the sender, the account or its permissions, and
+/// an operator has to act on them. `MessageRejected` is not in the list, because SES also
+/// uses this code if the sender's identity is not verified.
 /// <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
 const PERMANENT_EMAIL_REFUSALS: [&str; 1] = ["BadRequestException"];
-/// The error codes of SNS that say that the phone number is malformed, or that
-/// its owner has opted out of text messages. `InvalidParameter` can only be about
+/// The error codes of SNS that say that the phone number is malformed, or that the
+/// recipient has opted out of text messages. `InvalidParameter` can only be about
 /// the phone number, since all other parameters are the same for every recipient.
 /// <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>
 const PERMANENT_SMS_REFUSALS: [&str; 4] =
@@ -41,11 +41,11 @@ pub struct MessageSender {
     sender: Email,
 }
 
-/// The message was not sent, or it is unknown whether the message was sent.
+/// The reason why a message was not sent, or may not have been sent.
 ///
-/// The text of a provider's refusal often quotes the recipient's address. A log
-/// must therefore contain neither that text nor the SDK's error, which includes
-/// that text. This is why the error keeps only codes and no source.
+/// The text of a provider's refusal often quotes the recipient's e-mail address or phone
+/// number. Logs must therefore contain neither that text nor the SDK's error, which
+/// includes that text. This is why the error contains only codes and no source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The provider refused the message, and would refuse every retry, too: the
@@ -66,19 +66,20 @@ pub enum SendError {
     /// No request reached the provider: nothing was sent.
     #[error("no connection to the provider: {0}")]
     NotSent(String),
-    /// No answer shows whether the message was sent.
+    /// The provider did not respond, or its response does not show whether the message was
+    /// sent.
     #[error("it is unknown whether the message was sent: {0}")]
     OutcomeUnknown(String),
 }
 
 impl MessageSender {
-    /// Creates the clients from the SDK's shared configuration. `sender` is the
-    /// address that e-mails come from.
+    /// Creates the clients from the SDK's shared configuration. `sender` is the e-mail
+    /// address that the e-mails are sent from.
     pub fn new(config: &SdkConfig, sender: Email) -> Self {
-        // Neither provider can distinguish a retry from a second message. A message
-        // that may have been sent is therefore left to the next delivery of the
-        // event, which counts a possible repetition. Only a message that was
-        // certainly not sent is retried here.
+        // SES and SNS cannot distinguish a retry from a second message. The SDK's retries
+        // are therefore disabled. `send_email` and `send_sms` retry only a message that was
+        // certainly not sent. A message that may have been sent is sent again only at the
+        // next delivery of the event, which counts a possible repetition.
         let retries = RetryConfig::disabled();
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(SEND_TIMEOUT).build();
         let ses = aws_sdk_sesv2::config::Builder::from(config)
@@ -106,7 +107,8 @@ impl MessageSender {
 
     /// Sends a text message. Returns the message's id at SNS.
     pub async fn send_sms(&self, to: &Phone, text: &str) -> Result<String, SendError> {
-        // SNS may delay promotional messages. The customer waits for this message.
+        // Without this attribute SNS treats a message as promotional and may delay it, but
+        // the customer expects the message at once.
         let transactional = MessageAttributeValue::builder().data_type("String").string_value("Transactional").build();
         let request = self
             .sns
@@ -124,7 +126,7 @@ fn utf8(text: &str) -> Result<Content, SendError> {
     Content::builder().charset("UTF-8").data(text).build().map_err(unbuildable)
 }
 
-/// The SDK refused to build the request, so no request was sent.
+/// Converts the error of a request that the SDK refused to build. No request was sent.
 fn unbuildable(error: BuildError) -> SendError {
     SendError::Refused { code: error.to_string(), status: 0 }
 }
@@ -163,8 +165,8 @@ where
         SdkError::ConstructionFailure(_) => {
             SendError::Refused { code: "the request could not be built".into(), status: 0 }
         }
-        // The remaining errors are about the connection, not about the request's
-        // content. Their texts contain host names at most.
+        // The remaining errors are about the connection, not about the request's content.
+        // Their texts can be logged, since they contain host names but no personal data.
         error if was_never_sent(error) => SendError::NotSent(telemetry::chain(error)),
         error => SendError::OutcomeUnknown(telemetry::chain(error)),
     }

@@ -19,12 +19,13 @@ use crate::domain::{
 /// The only existing version of CloudEvents.
 const SPECVERSION: &str = "1.0";
 
-/// A message that is not an event of this system. Another delivery would not
-/// help; the dead-letter queue keeps the message until a person looks at it.
+/// The error for a message that is not an event of this system. Another delivery would
+/// fail, too. After the last delivery, SQS moves the message into the dead-letter queue,
+/// where an operator can examine it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct InvalidEvent {
-    /// The event's id, if the message has a valid one.
+    /// The event's id, if the message has a valid id.
     pub event_id: Option<EventId>,
     pub reason: InvalidReason,
 }
@@ -32,7 +33,7 @@ pub struct InvalidEvent {
 /// The reason why a message is not accepted as an event.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReason {
-    /// The message is not a CloudEvent. The text says where parsing failed.
+    /// The message is not a CloudEvent. The text states where parsing failed.
     #[error("the message is not an event: {0}")]
     Envelope(String),
     /// The event has no id, or an id that cannot become part of a key.
@@ -73,8 +74,8 @@ pub fn parse(body: &str) -> Result<ParsedEvent, InvalidEvent> {
         return Err(invalid(InvalidReason::Specversion));
     }
     let action = action(&event_id, &event.kind, event.data.get()).map_err(invalid)?;
-    // If the trace context is malformed, only the trace context is dropped, not
-    // the event (W3C Trace Context, 4.3).
+    // A malformed trace context is replaced by a new trace context, and the event is
+    // still accepted (W3C Trace Context, 4.3).
     let trace = TraceContext::parse(&event.traceparent.to_string()).unwrap_or_else(TraceContext::start);
     Ok(ParsedEvent { event_id, kind: event.kind, trace, action })
 }
@@ -111,16 +112,16 @@ fn action(event_id: &EventId, kind: &str, data: &str) -> Result<EventAction, Inv
         "OrderCancelled" => {
             let data: OrderCancelledData = read(data).map_err(InvalidReason::Data)?;
             let order = data.order()?;
-            // The customer knows of the refusal already, from the answer to the
-            // request that placed the order.
+            // The order was refused. The customer already knows this from the response to
+            // the request that placed the order.
             if data.customer_told && !order.confirmed {
                 return Ok(EventAction::Ignore);
             }
             let addressee = Addressee { user_id: data.user_id, recipient: data.recipient };
             Ok(notify(addressee, NotificationContent::OrderCancelled(order)))
         }
-        // The message about OrderCreated already says that the payment was
-        // received: one message is enough.
+        // No message is sent about a captured payment: the message about `OrderCreated`
+        // already says that the payment was received.
         "PaymentCaptured" => {
             let _: Addressee = read(data).map_err(InvalidReason::Data)?;
             Ok(EventAction::Ignore)
@@ -144,8 +145,9 @@ fn invalid_money(error: MoneyError) -> InvalidReason {
     InvalidReason::Data(error.to_string())
 }
 
-// The members of each event's data that this service needs. Unknown members are
-// ignored, so that a new member does not stop the notifications.
+// The following structs contain only the members of each event's data that this service
+// needs. Unknown members are ignored, so that notifications are still sent when another
+// service adds a member to its events.
 
 #[derive(Deserialize)]
 struct LineData {
@@ -191,8 +193,8 @@ struct OrderCancelledData {
     recipient: Option<Recipient>,
     reason: CancellationReason,
     confirmed: bool,
-    /// `true` if the answer to the request that placed the order already said
-    /// that the order is cancelled.
+    /// `true` if the response to the request that placed the order already said that the
+    /// order is cancelled.
     #[serde(default)]
     customer_told: bool,
     #[serde(default)]
@@ -222,8 +224,8 @@ struct PaymentData {
     currency: Currency,
 }
 
-/// Reads JSON. The error names the member that is wrong but does not quote its
-/// value, since the value could be a person's address.
+/// Reads JSON. The error names the member that is wrong, but does not quote the member's
+/// value, since the value could be personal data.
 fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -231,8 +233,8 @@ fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
         let error = error.into_inner();
         let message = error.to_string();
         match error.is_data() {
-            // This is the only message of serde that is passed on: it names a
-            // member of our own structs, and quotes no value.
+            // Of serde's error messages, only this message is passed on: it contains the
+            // name of a member of our own structs, and no value from the event.
             true if message.starts_with("missing field `") => {
                 format!("{path}: {}", message.split(" at line ").next().unwrap_or_default())
             }
@@ -248,7 +250,7 @@ fn not_json(error: &serde_json::Error) -> String {
     format!("not JSON, at line {} column {}", error.line(), error.column())
 }
 
-/// Reads only the id of a message that is otherwise not an event, for the log.
+/// Reads the id of a message that is not a valid event, so that the log can state the id.
 fn id_alone(body: &str) -> Option<EventId> {
     #[derive(Deserialize)]
     struct Id {
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_a_recipient_is_ignored_and_so_is_a_captured_payment() {
+    fn an_event_without_a_recipient_and_an_event_about_a_captured_payment_are_ignored() {
         let mut data = created();
         data["amount"] = 59.97.into();
         assert_eq!(action(&event("PaymentCaptured", data.clone())), EventAction::Ignore);
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_erased_user_is_erased_here_too() {
+    fn a_user_erased_event_erases_the_user_in_this_service() {
         let id = "user_0195a8e0-0000-7000-8000-000000000002";
         let action = action(&event("UserErased", json!({ "user_id": id })));
         assert_eq!(action, EventAction::EraseUser(id.parse().unwrap()));

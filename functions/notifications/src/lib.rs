@@ -5,7 +5,7 @@
 //! - [`domain`]: the content of notifications, without any technology
 //! - [`event_parser`]: parses the events in the queue's messages
 //! - [`templates`]: renders the texts; the template files are in `templates/`
-//! - [`service`]: sends the message about each event once on each channel
+//! - [`service`]: makes sure that the message about each event is sent once on each channel
 //! - [`repository`]: stores which messages were sent, and which users were erased
 //! - [`email_and_sms`]: sends e-mails with SES and text messages with SNS
 //! - [`handlers`]: handles the two kinds of invocation, a batch from SQS (`sqs_batch`)
@@ -28,8 +28,8 @@ use crate::{
     service::Notifications,
 };
 
-/// Builds the whole function from its configuration: the queue's consumer and the
-/// HTTP routes.
+/// Builds the notifications function from its configuration: the queue's consumer and
+/// the HTTP routes.
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);

@@ -1,8 +1,9 @@
 //! Sends the message about each event once on each channel.
 //!
-//! Before a message is sent, the sending is claimed in the repository; afterwards the
-//! outcome is recorded there. A delivery of the same event that finds the claim or
-//! the outcome sends nothing.
+//! Before the service sends a message, it stores a claim in the repository. After the
+//! sending, it stores the outcome there. If the same event is delivered again while
+//! another delivery holds the claim, or after the message was sent, the service sends
+//! nothing.
 
 use std::sync::Arc;
 
@@ -24,9 +25,10 @@ use crate::{
     templates,
 };
 
-/// Counts messages that a recipient may have received twice.
+/// The metric that counts the messages that a recipient may have received twice.
 const POSSIBLY_REPEATED: &str = "NotificationsPossiblyRepeated";
-/// Counts messages that the provider refused permanently because of the recipient.
+/// The metric that counts the messages that SES or SNS refused permanently because of the
+/// recipient.
 const REFUSED: &str = "NotificationsRefused";
 
 /// The reason why a notification was not sent on every channel.
@@ -34,7 +36,7 @@ const REFUSED: &str = "NotificationsRefused";
 pub enum NotifyError {
     #[error("the message cannot be rendered")]
     Unrenderable(#[from] askama::Error),
-    /// The repository cannot say whether the customer was erased.
+    /// The repository could not read, or could not store, that the customer was erased.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The invocation is about to end.
@@ -71,7 +73,7 @@ impl Notifications {
         Self { repository: Arc::new(repository), sender, clock }
     }
 
-    /// Records that nothing is sent to this customer from now on.
+    /// Records that the user was erased, so that no message is sent to this user from now on.
     pub async fn erase_user(&self, id: UserId) -> Result<(), StoreError> {
         self.repository.put_erased_user(id, self.clock.now()).await?;
         tracing::info!(user = %id, "nothing is sent to this user from now on");
@@ -92,8 +94,8 @@ impl Notifications {
             tracing::info!("nothing is sent, because the customer was erased");
             return Ok(());
         }
-        // The owner is new for each delivery of each message. The ids of Lambda and SQS
-        // would not do: a retried invocation has the same ids.
+        // The owner is a new id for each delivery of each record. Lambda's request id and
+        // SQS's message id are not suitable, because a retried invocation has the same ids.
         let owner = uuid::Uuid::now_v7().to_string();
         let attempt = |channel| Attempt { event_id: notification.event_id.clone(), channel, owner: owner.clone() };
 
@@ -111,8 +113,8 @@ impl Notifications {
         }
     }
 
-    /// Runs `send`, unless an earlier delivery did. Returns `true` if the channel needs
-    /// no further delivery.
+    /// Runs `send`, unless an earlier delivery of the event has sent the message. Returns
+    /// `true` if the event need not be delivered again for this channel.
     async fn send_once(
         &self,
         attempt: Attempt,
@@ -123,7 +125,7 @@ impl Notifications {
         match self.claim_and_send(&attempt, deadline, send).await {
             Ok(()) => true,
             Err(ChannelError::HeldByAnother) => {
-                // SQS repeats this delivery later.
+                // The record fails, so SQS delivers it again later.
                 tracing::info!(%channel, "another delivery of the event holds the claim");
                 false
             }
@@ -173,9 +175,9 @@ impl Notifications {
                 Ok(())
             }
             Err(error) => {
-                // If the outcome is unknown, the claim stays until its lease ends. The
-                // delivery that then takes over the claim counts a possible
-                // repetition.
+                // The claim is released only if certainly nothing was sent. Otherwise the
+                // claim stays until its lease ends, and the delivery that then takes over
+                // the claim counts a possible repetition.
                 if let SendError::Refused { .. } | SendError::NotSent(_) = error {
                     self.release_claim(attempt, deadline).await;
                 }
@@ -184,8 +186,8 @@ impl Notifications {
         }
     }
 
-    /// Records that the message was sent. If that fails, the message still counts as
-    /// sent, but another delivery of the same event may send it again.
+    /// Records that the message was sent. If the recording fails, this delivery still
+    /// succeeds, but another delivery of the same event may send the message again.
     async fn record_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp, deadline: Deadline) {
         let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
         let recorded = until.run(self.repository.mark_sent(attempt, message_id, now)).await;
@@ -199,8 +201,9 @@ impl Notifications {
         metric::count(POSSIBLY_REPEATED, 1);
     }
 
-    /// Records that the provider refused the recipient permanently. If that fails,
-    /// another delivery of the same event gets the same refusal.
+    /// Records that the provider refused the recipient permanently. If the recording fails,
+    /// another delivery of the same event may try to send the message again, and then gets
+    /// the same refusal.
     async fn record_permanent_refusal(&self, attempt: &Attempt, code: &str, deadline: Deadline) {
         let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
         let cause = match until.run(self.repository.mark_permanently_refused(attempt, code)).await {
@@ -216,7 +219,7 @@ impl Notifications {
         let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
         let released = until.run(self.repository.release(attempt)).await;
         if let Ok(Err(error)) = released {
-            // The claim's lease will end without a release.
+            // The claim stays until its lease ends, and can then be taken over.
             tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "claim not released");
         }
     }

@@ -11,8 +11,8 @@ use crate::domain::{
 /// An e-mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
-    /// One line. The subject consists of fixed words and an order's id, and contains
-    /// no text that a person has typed.
+    /// The subject is one line of fixed words and the order's id. It contains no text that
+    /// a person has typed.
     pub subject: String,
     /// The body for mail programs that do not show HTML.
     pub text: String,
@@ -24,8 +24,8 @@ pub struct Email {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub email: Email,
-    /// The text message. It is plain ASCII and has at most 160 characters, even with
-    /// the largest possible sums, so that it is sent as one part.
+    /// The text message. The text is plain ASCII with at most 160 characters, even with the
+    /// largest possible sums, so that SNS sends the message as one part.
     pub sms: String,
 }
 
@@ -58,7 +58,6 @@ template!(PaymentRefundedText, "payment_refunded.txt", PaymentRefunded);
 template!(PaymentRefundedHtml, "payment_refunded.html", PaymentRefunded);
 template!(PaymentRefundedSms, "payment_refunded.sms.txt", PaymentRefunded);
 
-/// Renders `notification`.
 pub fn render(notification: &Notification) -> Result<Message, askama::Error> {
     let name = notification.recipient.name.expose();
     let subject = subject(&notification.content);
@@ -96,7 +95,7 @@ fn subject(content: &NotificationContent) -> String {
 }
 
 impl OrderCancelled {
-    /// Says in a sentence why the order was cancelled.
+    /// Returns a sentence that says why the order was cancelled.
     fn reason_sentence(&self) -> &'static str {
         match self.reason {
             CancellationReason::PaymentDeclined => "The payment was declined.",
@@ -115,10 +114,10 @@ impl OrderCancelled {
         }
     }
 
-    /// Says in one or two sentences what happens to the customer's money.
+    /// Returns one or two sentences about the customer's money.
     fn money_sentence(&self) -> &'static str {
-        // A payment is captured only after its order is confirmed. Nothing was
-        // captured if the provider refused the capture.
+        // The customer may have paid only if the order was confirmed, since the payment is
+        // captured after that, and only if the provider did not refuse the capture.
         if self.confirmed && self.reason != CancellationReason::CaptureRefused {
             "If you have paid already, you get all of it back, and another e-mail when it is on its way."
         } else {
@@ -245,19 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_one_line_and_contains_no_typed_text() {
+    fn a_subject_is_one_short_line_and_contains_no_text_that_a_person_typed() {
         for content in all() {
             let subject = render_for("Typed Name", content).email.subject;
             assert!(
                 subject.is_ascii() && !subject.contains(char::is_control) && !subject.contains("Typed"),
                 "{subject}"
             );
-            assert!(subject.len() <= 78, "RFC 5322, 2.1.1: {subject}");
+            assert!(subject.len() <= 78, "a line should have at most 78 characters (RFC 5322, 2.1.1): {subject}");
         }
     }
 
     #[test]
-    fn every_text_message_fits_into_one_part() {
+    fn every_text_message_fits_into_one_sms_part() {
         for content in all() {
             let sms = render_for("Ada", content).sms;
             assert!(sms.is_ascii() && sms.len() <= 160 && !sms.contains(char::is_control), "{} {sms}", sms.len());

@@ -19,17 +19,18 @@ use utoipa::openapi::OpenApi;
 pub use self::sqs_batch::UnnamedFailure;
 use crate::service::Notifications;
 
-/// The HTTP routes, behind the HTTP edge.
+/// Returns the router of the HTTP routes. The only routes are those of the health check.
 pub fn router(table: Table, authenticator: Authenticator) -> Router {
     edge(health::routes("notifications", table), authenticator)
 }
 
-/// The OpenAPI description of the HTTP routes.
+/// The OpenAPI document of the HTTP routes.
 pub fn api() -> OpenApi {
     health::api("notifications")
 }
 
-/// The Lambda function. It recognises the kind of each invocation from the payload.
+/// The Lambda function. Each payload shows whether the invocation is a batch from SQS or an
+/// HTTP request.
 #[derive(Clone)]
 pub struct Function {
     notifications: Notifications,
@@ -41,12 +42,10 @@ impl Function {
         Self { notifications, router }
     }
 
-    /// The HTTP routes.
     pub fn router(&self) -> Router {
         self.router.clone()
     }
 
-    /// Handles one invocation.
     pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Error> {
         let LambdaEvent { payload, context } = event;
         match sqs_batch::records(payload.get()) {

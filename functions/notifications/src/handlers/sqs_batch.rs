@@ -21,17 +21,17 @@ use crate::{
 };
 
 /// The number of records that are handled concurrently. The number is small because
-/// SES and SNS limit the messages per second, and larger than one so that a slow
-/// record does not delay all others.
+/// SES and SNS limit the messages per second. The number is larger than one so that a
+/// slow record does not delay all other records.
 const CONCURRENCY: usize = 4;
 
-/// A record failed that has no message id, so that a partial batch response cannot
-/// name the record.
+/// A record without a message id failed. A partial batch response lists failed records by
+/// their message ids, so it cannot list this record.
 ///
-/// The whole batch fails then. A response that omits the record would make SQS
-/// delete the message, and the event would be lost. The other records of the batch
-/// are delivered again, too, but their messages are marked as sent and not sent
-/// twice. SQS always gives a message id, but an emulator may not.
+/// The whole batch fails in this case, and SQS delivers all its records again. A response
+/// that omits the failed record would make SQS delete the record, and the event would be
+/// lost. The messages about the other records are not sent twice, because they are marked
+/// as sent. SQS always sets a message id, but an emulator may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record without a message id failed, so the whole batch is to be delivered again")]
 pub struct UnnamedFailure;
@@ -48,14 +48,14 @@ pub(super) fn records(payload: &str) -> Option<Vec<Value>> {
     records.iter().any(|record| record["eventSource"] == "aws:sqs").then_some(records)
 }
 
-/// Handles all `records` before `deadline`.
+/// Handles all `records`. The response lists the records that SQS must deliver again.
 pub(super) async fn handle(
     notifications: &Notifications,
     records: &[Value],
     deadline: Deadline,
 ) -> Result<BatchResponse, UnnamedFailure> {
-    // Erasures come first, so that a user who is erased in this batch gets no
-    // message from this batch.
+    // Erasure events are handled first, so that a user who is erased in this batch gets
+    // no message from this batch.
     let (erasures, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| is_erasure(record));
     let mut outcomes = Vec::with_capacity(records.len());
     for part in [erasures, others] {
@@ -86,7 +86,7 @@ fn is_erasure(record: &Value) -> bool {
     event.is_ok_and(|event| matches!(event.action, EventAction::EraseUser(_)))
 }
 
-/// Returns `true` if the record needs no further delivery.
+/// Returns `true` if SQS need not deliver the record again.
 async fn handle_record(
     notifications: &Notifications,
     record: &Value,
@@ -106,7 +106,7 @@ async fn handle_record(
             return false;
         }
         let done = AssertUnwindSafe(act_on(notifications, record, deadline)).catch_unwind().await;
-        // The panic's message is not logged, since it may quote personal data.
+        // The panic's message is not logged, since the message may quote personal data.
         done.unwrap_or_else(|_| {
             tracing::error!("the handling of the record panicked; SQS will deliver the record again");
             false

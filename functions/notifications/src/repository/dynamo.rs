@@ -53,7 +53,8 @@ impl Repository for DynamoRepository {
         let possibly_sent = match before.state {
             ClaimState::Sent => return Ok(ClaimOutcome::AlreadySent),
             ClaimState::Refused => return Ok(ClaimOutcome::PermanentlyRefused),
-            // The SDK repeated the put, because the first answer was lost.
+            // The stored claim is this attempt's own: the SDK repeated the put, because the
+            // response to the first put was lost.
             ClaimState::Claimed if before.owner == attempt.owner => {
                 return Ok(ClaimOutcome::Claimed { possibly_sent: false });
             }
@@ -144,9 +145,9 @@ fn erased_key(id: UserId) -> Key {
     Key::new(format!("ERASED#{id}"), "ERASED")
 }
 
-/// The stored item of an erased user. The item never expires: an order can be
-/// cancelled, and a dead letter can be sent again, long after its customer was
-/// erased.
+/// The stored item of an erased user. The item never expires, because an event about an
+/// erased user can arrive late: an order can be cancelled, and an operator can send an
+/// event from the dead-letter queue again, long after the user was erased.
 #[derive(Debug, Serialize, Deserialize)]
 struct ErasedUser {
     #[serde(flatten)]
@@ -157,12 +158,13 @@ struct ErasedUser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum ClaimState {
-    /// An attempt is sending, or was interrupted while it was sending.
+    /// An attempt is sending the message, or was interrupted while it was sending.
     Claimed,
     Sent,
-    /// Not sent, and not tried again: the provider refused the recipient permanently.
+    /// The message was not sent, and no further attempt is made, because the provider
+    /// refused the recipient permanently.
     Refused,
-    /// Certainly not sent. The next attempt may claim the sending at once.
+    /// The message was certainly not sent. The next attempt can claim the sending at once.
     Failed,
 }
 
@@ -175,7 +177,8 @@ struct ClaimItem {
     state: ClaimState,
     owner: String,
     lease_until: Timestamp,
-    /// In epoch seconds, the unit of DynamoDB's time to live.
+    /// The time after which DynamoDB deletes the item, in seconds since
+    /// 1970-01-01T00:00:00Z, the format of DynamoDB's time to live.
     expires_at: i64,
 }
 

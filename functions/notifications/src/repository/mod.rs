@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{Channel, EventId};
 
-/// The time that a claim and its outcome are stored. An event can be delivered for
-/// 28 days: the dead-letter queue keeps it for 14 days, and for 14 more days if
-/// an operator sends the event to the queue again on the last day.
+/// The time that a claim and its outcome are stored. This time is longer than the 28 days
+/// for which an event can be delivered: the dead-letter queue keeps an event for 14 days,
+/// and for 14 more days if an operator sends the event to the queue again on the last day.
 pub const CLAIM_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// One attempt to send the message about one event on one channel.
@@ -19,8 +19,8 @@ pub const CLAIM_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 pub struct Attempt {
     pub event_id: EventId,
     pub channel: Channel,
-    /// The owner of the attempt's claim. It differs for each delivery of each message,
-    /// so that no attempt mistakes the claim of another attempt for its own.
+    /// The owner of the attempt's claim. Each delivery of each record has another owner, so
+    /// that no attempt mistakes the claim of another attempt for its own.
     pub owner: String,
 }
 
@@ -30,7 +30,7 @@ pub struct Attempt {
 pub enum ClaimOutcome {
     /// The attempt holds the claim and may send the message.
     Claimed {
-        /// `true` if an earlier attempt ended without a recorded outcome, and may
+        /// `true` if an earlier attempt ended without a recorded outcome. That attempt may
         /// have sent the message.
         possibly_sent: bool,
     },
@@ -48,13 +48,13 @@ pub trait Repository: Send + Sync {
     /// Claims the sending of a message, before the message is sent.
     async fn claim(&self, attempt: &Attempt, now: Timestamp) -> Result<ClaimOutcome, StoreError>;
 
-    /// Records that the message was sent, with its id at the provider. Returns `false`
-    /// if another attempt has taken over the claim.
+    /// Records that the message was sent. `message_id` is the message's id at SES or SNS.
+    /// Returns `false` if another attempt has taken over the claim.
     async fn mark_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Records that the provider refused the recipient permanently, with the error
-    /// code: no later delivery tries again. Returns `false` if another attempt has
-    /// taken over the claim.
+    /// Records that the provider refused the recipient permanently, so that no later
+    /// delivery tries again. `code` is the provider's error code. Returns `false` if another
+    /// attempt has taken over the claim.
     async fn mark_permanently_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError>;
 
     /// Records permanently that a user was erased.
@@ -63,8 +63,8 @@ pub trait Repository: Send + Sync {
     /// Returns `true` if the user was erased.
     async fn is_user_erased(&self, id: UserId) -> Result<bool, StoreError>;
 
-    /// Releases the claim, after a failure that shows that nothing was sent: the next
-    /// attempt need not wait for the end of the lease, and does not count as a
+    /// Releases the claim after a failure that shows that nothing was sent. The next
+    /// attempt then need not wait for the end of the lease, and does not count as a
     /// possible repetition.
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError>;
 }
