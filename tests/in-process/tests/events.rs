@@ -1,6 +1,6 @@
-//! Tests of the payloads in `events/`, with which people invoke the functions by hand.
-//! Each payload is read as the Lambda runtime reads it, and has the effect that its
-//! name says.
+//! Tests of the payloads in `events/`. Developers invoke the functions by hand with these
+//! payloads. The tests read each payload as the Lambda runtime does, and check that the
+//! payload has the effect that its name states.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,9 +31,10 @@ enum Kind {
     Schedule,
 }
 
-/// Returns the kinds of payloads that a type of event source in the template sends.
-/// HTTP APIs, function URLs and `cargo lambda watch` send version 2.0 of the format
-/// that a REST API sends.
+/// Returns the kinds of payloads that a function needs for a type of event source in the
+/// template. `Api` is a REST API, which sends version 1.0 of its payload format. HTTP APIs,
+/// function URLs and `cargo lambda watch` send version 2.0, so a function needs a payload of
+/// each version.
 fn kinds_of(source: &str) -> &'static [Kind] {
     match source {
         "Api" => &[Kind::RestApi, Kind::HttpApi],
@@ -44,7 +45,8 @@ fn kinds_of(source: &str) -> &'static [Kind] {
     }
 }
 
-/// Returns the kind of a payload. The content and the name of the payload must agree.
+/// Returns the kind of a payload according to its content. Panics if the payload's name
+/// states another kind.
 fn kind(name: &str, payload: &Value) -> Kind {
     let source = payload["Records"][0]["eventSource"].as_str();
     let context = &payload["requestContext"];
@@ -69,7 +71,7 @@ fn kind(name: &str, payload: &Value) -> Kind {
     by_content
 }
 
-/// Returns all payloads: the function, the file's name without `.json`, and the text.
+/// Returns the function, the file's name without `.json`, and the text of each payload.
 fn payloads() -> Vec<(String, String, String)> {
     let entries = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -86,7 +88,7 @@ fn text(function: &str, name: &str) -> String {
     fs::read_to_string(format!("{FOLDER}/{function}/{name}.json")).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A world with one product and one customer.
+/// A test world with one product and one customer.
 struct Shop {
     world: World,
     customer: Caller,
@@ -102,19 +104,20 @@ impl Shop {
         Self { world, customer, product: product["id"].as_str().unwrap().to_owned() }
     }
 
-    /// Invokes a function with a payload, in which the shop's product replaces the
-    /// payload's product.
+    /// Invokes a function with a payload, after replacing the id of the payload's product by
+    /// the id of the shop's product.
     async fn invoke(&self, function: &'static str, payload: &str) -> Value {
         let payload = payload.replace(PRODUCT, &self.product);
         self.world.invoke(function, &payload).await.unwrap_or_else(|error| panic!("{function}: {error}"))
     }
 
-    /// Invokes a function with a payload that is an HTTP request. Returns the answer's
-    /// body.
+    /// Invokes a function with a payload that is an HTTP request. Returns the body of the
+    /// response.
     async fn request(&self, function: &'static str, name: &str, status: u16) -> Value {
         let answer = self.invoke(function, &text(function, name)).await;
         assert_eq!(answer["statusCode"], status, "{answer}");
-        // Each kind of API expects the headers in another member.
+        // The response to an HTTP API has its headers in `headers`, the response to a REST
+        // API in `multiValueHeaders`.
         let header = [&answer["headers"]["x-request-id"], &answer["multiValueHeaders"]["x-request-id"][0]];
         assert!(header.iter().any(|id| id.is_string()), "{answer}");
         serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
@@ -141,8 +144,8 @@ impl Shop {
     }
 }
 
-/// Asserts the effect of each payload. A payload that is missing here fails the test,
-/// so that no payload becomes outdated unnoticed.
+/// Invokes the function with the payload, and asserts the payload's effect. A payload whose
+/// effect is missing here fails the test, so that no payload becomes outdated unnoticed.
 async fn assert_effect(function: &str, name: &str) {
     let shop = Shop::open().await;
     match (function, name) {
@@ -172,7 +175,7 @@ async fn assert_effect(function: &str, name: &str) {
                 (&reservation["order_id"], &reservation["total"]),
                 (&json!(ORDER), &json!({ "minor": 5997, "currency": "USD" }))
             );
-            // A second reservation of the same order gets the same answer.
+            // A second reservation of the same order gets the same response.
             assert_eq!(shop.request("products", name, 200).await, reservation);
             let path = format!("/products/{}", shop.product);
             assert_eq!(shop.world.get(&shop.customer, &path).await.expect(StatusCode::OK)["stock"], 7);
@@ -183,7 +186,7 @@ async fn assert_effect(function: &str, name: &str) {
         ("orders", "http-v1-place-order") => {
             let order = shop.order().await;
             assert_eq!((&order["status"], &order["total"]), (&json!("CONFIRMED"), &json!(59.97)));
-            // The request has an idempotency key: a repeat gets the same answer.
+            // The request has an idempotency key, so a repeat gets the same response.
             assert_eq!(shop.request("orders", name, 201).await, order);
         }
         ("orders", "http-v2-list-orders") => {
@@ -255,7 +258,7 @@ async fn assert_effect(function: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn every_payload_has_the_effect_that_its_name_says() {
+async fn every_payload_has_the_effect_that_its_name_states() {
     for (function, name, _) in payloads() {
         assert_effect(&function, &name).await;
     }
@@ -307,7 +310,8 @@ async fn a_payload_without_the_gateways_authorizer_claims_is_refused() {
         let mut payload: Value = serde_json::from_str(&text(function, name)).unwrap();
         let context = payload["requestContext"].as_object_mut().unwrap();
         assert!(context.remove("authorizer").is_some(), "{name}");
-        // The token in the payload has no valid signature.
+        // Without the claims the function checks the token in the payload itself, and the
+        // token has no valid signature.
         let answer = shop.invoke(if function == "users" { "users" } else { "orders" }, &payload.to_string()).await;
         assert_eq!(answer["statusCode"], 401, "{answer}");
     }

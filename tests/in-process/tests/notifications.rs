@@ -134,7 +134,7 @@ async fn the_record_of_a_sent_message_has_no_personal_data() {
 }
 
 #[tokio::test]
-async fn each_type_of_event_with_news_for_the_customer_is_sent() {
+async fn the_customer_is_notified_by_each_type_of_event_that_has_a_message() {
     for (kind, subject) in [
         ("OrderCreated", "Your order is confirmed"),
         ("OrderCancelled", "Your order is cancelled"),
@@ -158,7 +158,7 @@ async fn a_captured_payment_gets_no_message_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_the_customer_knows_from_the_answer_gets_no_message() {
+async fn a_refusal_that_the_customer_knows_from_the_response_gets_no_message() {
     let world = World::start().await;
     let mut event = event("e-1", "OrderCancelled", ADA);
     event["data"]["confirmed"] = false.into();
@@ -261,8 +261,8 @@ async fn an_event_that_is_in_a_batch_several_times_is_sent_once() {
     for _ in 0..6 {
         world.cloud.put_message(created("e-1", ADA).to_string());
     }
-    // The records that found the event claimed by another record are delivered again,
-    // and find it sent.
+    // One record claims the event and sends the messages. The other records fail while that
+    // record holds the claim. At their second delivery the messages have been sent.
     world.deliver_messages().await;
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 1));
@@ -312,8 +312,8 @@ async fn a_record_without_a_message_id_is_never_lost() {
     let payload = json!({ "Records": [unnamed(&created("e-1", ADA).to_string())] });
     assert_eq!(world.invoke_notifications(&payload).await.unwrap(), failures(&[]));
 
-    // No partial answer could name the failed record, so that the whole batch is
-    // delivered again. The other record's message is not sent again.
+    // A partial batch response cannot list a record without a message id, so the whole batch
+    // fails and is delivered again. The valid record's message is sent only once.
     let neighbour = sqs_record("m-0", &created("e-2", GRACE).to_string());
     let payload = json!({ "Records": [unnamed("not JSON"), neighbour] });
     for _ in 0..2 {
@@ -333,7 +333,7 @@ async fn a_refused_e_mail_fails_only_its_record_and_is_sent_at_the_next_delivery
     world.cloud.put_message(created("e-1", ADA).to_string());
     world.cloud.put_message(created("e-2", GRACE).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
-    // The SMS of the failed record was sent, and the e-mail's claim was released at once.
+    // The failed record's SMS was sent, and the claim of its e-mail was released at once.
     assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![GRACE.to_owned()], 2));
     assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "FAILED");
 
@@ -351,7 +351,8 @@ async fn an_sms_without_an_answer_is_sent_later_and_the_e_mail_is_not_sent_again
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 0));
 
-    // Without an answer it is unknown whether the SMS was sent: the claim stays.
+    // SNS did not respond, so it is unknown whether the SMS was sent. The claim therefore
+    // stays until its lease ends.
     world.cloud.bring_back();
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     let_the_lease_end().await;
@@ -362,8 +363,8 @@ async fn an_sms_without_an_answer_is_sent_later_and_the_e_mail_is_not_sent_again
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_certainly_not_sent_is_retried_at_once() {
     let world = world_with_tokio_clock().await;
-    // The calls are: GetItem of the erased user, the two claims, the SMS and the e-mail.
-    // The connections of the last two are refused.
+    // Call 0 is GetItem of the erased user, calls 1 and 2 store the two claims, and calls 3
+    // and 4 send the SMS and the e-mail. The connections of calls 3 and 4 are refused.
     world
         .cloud
         .begin_trial(FaultPlan::none().and(3, FaultKind::ConnectionRefused).and(4, FaultKind::ConnectionRefused));
@@ -416,7 +417,7 @@ async fn a_message_that_may_have_been_sent_is_not_retried_in_the_same_delivery()
 async fn a_panic_fails_only_its_record_and_its_claim_is_taken_over_after_the_lease() {
     let world = world_with_tokio_clock().await;
     world.cloud.answer_mail(|mail| {
-        assert_ne!(addressee(mail), ADA, "a test's panic");
+        assert_ne!(addressee(mail), ADA, "the panic that this test causes");
         None
     });
     world.cloud.put_message(created("e-1", ADA).to_string());
@@ -478,27 +479,29 @@ async fn repository(world: &World) -> DynamoRepository {
 }
 
 #[tokio::test]
-async fn a_claim_belongs_to_its_owner_until_the_lease_ends_and_a_takeover_may_be_a_repetition() {
+async fn a_claim_belongs_to_its_owner_until_the_lease_ends_and_can_then_be_taken_over() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     let later = now + NOTIFICATION_LEASE + SignedDuration::from_millis(1);
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
-    // The SDK repeats a put whose answer was lost: the owner finds its own claim.
+    // The SDK repeats a put if the response was lost. The owner then finds its own claim.
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
     assert_eq!(claims.claim(&attempt("b"), now + NOTIFICATION_LEASE).await.unwrap(), ClaimOutcome::HeldByAnother);
     assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
-    // The attempt that lost the claim can neither mark nor release it.
+    // The attempt that lost the claim can neither mark the message as sent nor release the
+    // claim.
     assert!(!claims.mark_sent(&attempt("a"), "ses-1", later).await.unwrap());
     claims.release(&attempt("a")).await.unwrap();
     assert_eq!(claims.claim(&attempt("c"), later).await.unwrap(), ClaimOutcome::HeldByAnother);
-    // A second mark changes nothing.
+    // Marking the message as sent for a second time succeeds and changes nothing.
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert!(claims.mark_sent(&attempt("b"), "ses-2", later).await.unwrap());
     assert_eq!(claims.claim(&attempt("c"), later + NOTIFICATION_LEASE * 9).await.unwrap(), ClaimOutcome::AlreadySent);
 }
 
-/// Makes a claim of `a`, and returns a time at which the claim's lease has ended.
+/// Stores a claim with the owner `a`, and returns a time at which the claim's lease has
+/// ended.
 async fn abandoned(claims: &DynamoRepository) -> Timestamp {
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     assert_eq!(claims.claim(&attempt("a"), now).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: false });
@@ -510,7 +513,8 @@ async fn only_one_of_two_attempts_takes_over_an_abandoned_claim() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
-    // Both attempts find the claim abandoned before either attempt takes it over.
+    // With this latency, both attempts read the abandoned claim before either attempt takes
+    // the claim over.
     world.cloud.set_latency("nobody", Duration::from_secs(1));
     let (b, c) = (attempt("b"), attempt("c"));
     let (b, c) = tokio::join!(claims.claim(&b, later), claims.claim(&c, later));
@@ -520,18 +524,19 @@ async fn only_one_of_two_attempts_takes_over_an_abandoned_claim() {
 }
 
 #[tokio::test]
-async fn an_attempt_recognises_its_own_takeover_whose_answer_was_lost() {
+async fn an_attempt_recognises_its_own_takeover_if_the_response_was_lost() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
-    // The first call finds the claim, the second takes it over.
+    // Call 0 finds the abandoned claim. Call 1 takes the claim over, and the response is
+    // lost. Call 2 is the repeat of call 1 by the SDK.
     world.cloud.begin_trial(FaultPlan::none().and(1, FaultKind::ResponseLost));
     assert_eq!(claims.claim(&attempt("b"), later).await.unwrap(), ClaimOutcome::Claimed { possibly_sent: true });
     assert_eq!(world.cloud.end_trial().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_takeover_that_comes_too_late_finds_the_message_sent() {
+async fn an_attempt_that_takes_over_too_late_finds_the_message_sent() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let later = abandoned(&claims).await;
@@ -548,7 +553,7 @@ async fn a_takeover_that_comes_too_late_finds_the_message_sent() {
 }
 
 #[tokio::test]
-async fn a_released_claim_can_be_claimed_and_is_no_repetition() {
+async fn a_released_claim_can_be_claimed_without_a_possible_repetition() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();

@@ -1,8 +1,8 @@
 //! Tests of the payments service: authorise, capture and cancel, also when messages
 //! between the service, the provider, the table and the queue are lost or repeated.
 //!
-//! Each test ends with a comparison of three sources: our record, the provider's
-//! ledger, and the events that were published.
+//! Most tests end with a comparison of three sources: our record in the payments table,
+//! the provider's ledger, and the events that were published.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -96,7 +96,7 @@ async fn cancel(world: &World, purchase: &Purchase) -> Answer {
     world.send(&Caller::service(), Method::POST, &path, None).await
 }
 
-/// Returns the only item of a table with the partition key `pk`.
+/// Returns the item with the partition key `pk`, which only one item of the table has.
 fn item(world: &World, table: &str, pk: &str) -> Option<Value> {
     world.cloud.scan(table).into_iter().find(|item| item["pk"]["S"] == pk)
 }
@@ -113,7 +113,7 @@ fn status(item: &Option<Value>) -> &str {
     item.as_ref().map_or("nothing", |item| item["status"]["S"].as_str().expect("a status"))
 }
 
-/// The cents that the provider captured and did not refund.
+/// Returns the amount in cents that the provider captured and did not refund.
 fn net_captured(world: &World, purchase: &Purchase) -> i64 {
     let cents = |item: &Value, name: &str| item[name]["N"].as_str().expect("a number").parse::<i64>().expect("cents");
     ledger(world, purchase).map_or(0, |item| cents(&item, "captured_minor") - cents(&item, "refunded_minor"))
@@ -151,25 +151,28 @@ fn assert_consistent(world: &World, purchase: &Purchase, events: &[Value], expec
     assert_eq!(event_types(events, purchase), types);
     for event in events.iter().filter(|event| event["subject"] == purchase.payment().as_str()) {
         let kind = event["type"].as_str().expect("a type");
-        assert_eq!(event["id"], format!("{}:{kind}", purchase.payment()), "a repeated event has the same id");
+        assert_eq!(event["id"], format!("{}:{kind}", purchase.payment()), "an event has the same id at each repeat");
     }
     assert!(record.is_some_and(|record| record.get("payment_method").is_none()), "the token is no longer stored");
 }
 
 // ── Interference ─────────────────────────────────────────────────────────────
 
-/// What happens when a call reaches a named point.
+/// The event that a test plans for a point in the calls between the service, its table and
+/// the provider.
 enum Interference {
     None,
-    /// A message is lost. Before an operation, the request is lost and the operation does
-    /// not happen; after the operation, only its answer is lost.
+    /// A message is lost. At the point before an operation, the request is lost and the
+    /// operation does not happen. At the point after the operation, the operation has
+    /// happened, but its response is lost.
     LoseMessage,
     /// Another operation runs at this point.
     Run(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-/// Decides what happens at the named points between the service, its table and the
-/// provider, such as `capture:before`, `capture:after` and `record:before`.
+/// Decides what happens at the points in the calls between the service, its table and the
+/// provider. For example, `capture:before` is the point before the provider executes a
+/// capture, and `record:after` is the point after the table has stored a changed payment.
 #[derive(Clone, Default)]
 struct InterferencePlan(Arc<Mutex<PlanState>>);
 
@@ -198,8 +201,8 @@ impl InterferencePlan {
         is_complete
     }
 
-    /// Takes the points that were reached since the last [`InterferencePlan::finish`]. Each
-    /// point comes with the number of times that it had been reached before.
+    /// Takes the points that were reached since the last [`InterferencePlan::finish`]. The
+    /// number beside a point states how often the point had been reached before.
     fn take_reached(&self) -> Vec<(String, usize)> {
         let points = std::mem::take(&mut self.0.lock().unwrap().reached);
         let count = |n: usize| points[..n].iter().filter(|point| **point == points[n]).count();
@@ -223,7 +226,7 @@ impl InterferencePlan {
     }
 }
 
-/// A real provider or repository, whose calls pass the points of a plan.
+/// Wraps a real provider or repository, and interferes with its calls as planned.
 struct WithInterference<T> {
     inner: T,
     plan: InterferencePlan,
@@ -298,7 +301,8 @@ async fn table(world: &World, name: &str) -> Table {
     world::table(world.cloud.clone(), name).await
 }
 
-/// Starts a world whose payments service passes the points of a plan.
+/// Starts a world with a payments service whose calls to the provider and the table can be
+/// interfered with.
 async fn world_with_interference() -> (Arc<World>, InterferencePlan) {
     let world = Arc::new(World::start().await);
     let (aws, plan) = (world::aws(world.cloud.clone()).await, InterferencePlan::default());
@@ -321,7 +325,7 @@ async fn world_with_interference() -> (Arc<World>, InterferencePlan) {
     (world, plan)
 }
 
-// ── The answers of the routes ────────────────────────────────────────────────
+// ── The responses of the routes ──────────────────────────────────────────────
 
 #[tokio::test]
 async fn an_authorised_payment_is_held_and_its_id_is_derived_from_the_orders_id() {
@@ -348,7 +352,7 @@ async fn without_a_token_the_customers_default_method_pays() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_gets_the_same_answer_and_holds_nothing_twice() {
+async fn a_repeated_request_gets_the_same_response_and_holds_nothing_twice() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_accepted");
     let first = authorise(&world, &purchase).await;
@@ -370,7 +374,7 @@ async fn a_request_with_another_name_of_the_recipient_is_still_a_repeat() {
 }
 
 #[tokio::test]
-async fn another_request_for_the_same_order_is_a_conflict_in_every_state() {
+async fn a_different_request_for_the_same_order_is_a_conflict() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_accepted");
     let others = || {
@@ -399,7 +403,7 @@ async fn another_request_for_the_same_order_is_a_conflict_in_every_state() {
 }
 
 #[tokio::test]
-async fn a_declined_payment_stays_declined_and_says_why() {
+async fn a_declined_payment_stays_declined_and_each_response_states_the_reason() {
     let world = World::start().await;
     for (token, reason) in [
         ("tok_declined", "card_declined"),
@@ -435,7 +439,10 @@ async fn a_capture_transfers_the_amount_and_publishes_an_event() {
     assert_consistent(&world, &purchase, &events, "CAPTURED");
     let event = &events[0];
     assert_eq!((&event["specversion"], &event["source"]), (&json!("1.0"), &json!("/payments")));
-    assert_eq!(event["traceparent"], trace, "the events belong to the request that authorised");
+    assert_eq!(
+        event["traceparent"], trace,
+        "the event has the trace context of the request that authorised the payment"
+    );
     assert_eq!(event["time"], payment["updated_at"]);
     let data = json!({
         "payment_id": purchase.payment(),
@@ -513,7 +520,7 @@ async fn a_cancellation_refunds_a_capture_and_publishes_an_event() {
 }
 
 #[tokio::test]
-async fn a_cancellation_of_an_unknown_payment_leaves_a_tombstone_that_refuses_a_late_authorisation() {
+async fn after_a_cancellation_of_an_unknown_payment_the_authorisation_is_refused() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_accepted");
     let tombstone = json!({ "id": purchase.payment(), "status": "CANCELLED" });
@@ -527,7 +534,7 @@ async fn a_cancellation_of_an_unknown_payment_leaves_a_tombstone_that_refuses_a_
 }
 
 #[tokio::test]
-async fn an_immediate_capture_happens_in_the_same_request_and_once() {
+async fn an_immediate_capture_happens_once_and_in_the_request_that_authorises() {
     let world = World::start().await;
     let purchase = Purchase::capture_immediately("tok_accepted");
     let first = authorise(&world, &purchase).await;
@@ -541,7 +548,7 @@ async fn an_immediate_capture_happens_in_the_same_request_and_once() {
 }
 
 #[tokio::test]
-async fn a_refused_immediate_capture_leaves_no_hold_and_its_repeats_are_refused_too() {
+async fn a_refused_immediate_capture_leaves_no_hold_and_a_repeat_is_refused_too() {
     let world = World::start().await;
     let purchase = Purchase::capture_immediately("tok_capture_refused");
     for _ in 0..2 {
@@ -599,7 +606,7 @@ async fn only_services_can_authorise_capture_and_cancel() {
 }
 
 #[tokio::test]
-async fn one_answer_names_every_bad_field() {
+async fn one_response_names_every_bad_field() {
     let world = World::start().await;
     let service = Caller::service();
     let bad = json!({
@@ -674,7 +681,7 @@ async fn an_unavailable_provider_leaves_an_intent_that_the_next_attempt_resolves
 }
 
 #[tokio::test]
-async fn a_cancelled_intent_holds_nothing_at_the_provider_and_refuses_a_late_authorisation() {
+async fn after_the_cancellation_of_an_intent_nothing_is_held_and_an_authorisation_is_refused() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_flaky");
     authorise(&world, &purchase).await.expect_problem(503, "unavailable");
@@ -732,7 +739,7 @@ async fn a_call_to_the_provider_times_out_after_five_seconds() {
     assert_consistent(&world, &purchase, &take_events(&world), "VOIDED");
 }
 
-/// A request in an invocation that has `time` left.
+/// Returns a request to an invocation that has `time` left.
 fn within(time: Duration, path: &str, body: Value) -> Request<Body> {
     let mut context = lambda_http::Context::default();
     let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() + time;
@@ -741,7 +748,8 @@ fn within(time: Duration, path: &str, body: Value) -> Request<Body> {
     request.body(Body::from(body.to_string())).unwrap()
 }
 
-/// An invocation has time for one answer of the provider, but not for two.
+/// The provider responds so slowly that an invocation has time for one response, but not for
+/// two responses.
 #[tokio::test(start_paused = true)]
 async fn a_cancellation_that_runs_out_of_time_continues_in_the_next_request() {
     let (world, plan) = world_with_interference().await;
@@ -767,24 +775,24 @@ async fn a_cancellation_that_runs_out_of_time_continues_in_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_provider_is_not_asked_if_there_is_no_time_to_store_its_answer() {
+async fn the_provider_is_not_called_if_there_is_no_time_to_store_its_response() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_slow");
     let within = |time| within(time, "/payments", purchase.body());
     let started = tokio::time::Instant::now();
     let answer = world.send_raw(&Caller::service(), within(Duration::from_millis(3500))).await;
     answer.expect_problem(503, "unavailable");
-    // The wait is shorter on a slow machine, because Lambda's deadline is a time of the
-    // real clock.
+    // Lambda's deadline is a time of the real clock, but `took` is a time of Tokio's paused
+    // clock. On a slow machine, less time is left before the deadline, and `took` is shorter.
     let took = started.elapsed();
     assert!((Duration::from_millis(500)..Duration::from_millis(2500)).contains(&took), "{took:?}");
     assert_eq!(status(&record(&world, &purchase)), "INTENT");
-    // The second invocation has no time for a call: the provider is not asked at all.
+    // The second invocation has no time for a call, so the provider is not called.
     let charge = ledger(&world, &purchase);
     let answer = world.send_raw(&Caller::service(), within(Duration::from_millis(1400))).await;
     answer.expect_problem(503, "unavailable");
     assert_eq!(ledger(&world, &purchase), charge);
-    // The provider stored the charge at the first request.
+    // The provider stored the charge at the first request, so this request succeeds.
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
     assert_consistent(&world, &purchase, &take_events(&world), "AUTHORISED");
 }
@@ -792,7 +800,7 @@ async fn the_provider_is_not_asked_if_there_is_no_time_to_store_its_answer() {
 // ── Events that cannot be published ──────────────────────────────────────────
 
 #[tokio::test]
-async fn no_state_is_answered_or_stored_before_its_event_is_published() {
+async fn no_state_is_stored_or_returned_before_its_event_is_published() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_accepted");
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
@@ -815,7 +823,7 @@ async fn no_state_is_answered_or_stored_before_its_event_is_published() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_published_twice_has_one_id() {
+async fn an_event_that_is_published_twice_has_the_same_id_both_times() {
     let (world, plan) = world_with_interference().await;
     let purchase = Purchase::with("tok_accepted");
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
@@ -834,7 +842,7 @@ async fn an_event_that_is_published_twice_has_one_id() {
 // ── Differences between our record and the provider's ledger ─────────────────
 
 #[tokio::test]
-async fn a_cancellation_refunds_a_capture_that_our_record_does_not_have() {
+async fn a_cancellation_refunds_a_capture_that_is_missing_from_our_record() {
     for point in ["capture:after", "record:before"] {
         let (world, plan) = world_with_interference().await;
         let purchase = Purchase::with("tok_accepted");
@@ -861,7 +869,7 @@ async fn a_capture_of_a_voided_hold_completes_the_cancellation() {
     }
 }
 
-/// Overwrites the status in our record or in the ledger.
+/// Overwrites the status of an item.
 async fn set_status(world: &World, name: &str, pk: &str, sk: &str, status: &str) {
     let table = table(world, name).await;
     let update = table
@@ -873,8 +881,9 @@ async fn set_status(world: &World, name: &str, pk: &str, sk: &str, status: &str)
 }
 
 #[tokio::test]
-async fn a_cancellation_leaves_nothing_captured_whatever_our_record_missed() {
-    // The status at the provider, the status in our record, and the expected end.
+async fn a_cancellation_leaves_nothing_captured_even_if_our_record_is_outdated() {
+    // The status in the ledger, the outdated status in our record, and the final status
+    // after the cancellation.
     for (at_provider, recorded, end) in [
         ("AUTHORISED", "INTENT", "VOIDED"),
         ("CAPTURED", "INTENT", "REFUNDED"),
@@ -902,7 +911,7 @@ async fn a_cancellation_leaves_nothing_captured_whatever_our_record_missed() {
                 events.clear();
             }
             if late_capture {
-                // Whatever the capture answers, it must not prevent the cancellation.
+                // The capture may succeed or fail, but must not prevent the cancellation.
                 capture(&world, &purchase).await;
             }
             let cancelled = cancel(&world, &purchase).await.expect(StatusCode::OK);
@@ -914,7 +923,7 @@ async fn a_cancellation_leaves_nothing_captured_whatever_our_record_missed() {
 }
 
 #[tokio::test]
-async fn a_cancellation_of_a_capture_that_the_provider_does_not_have_leaves_no_hold() {
+async fn a_cancellation_of_a_capture_that_is_missing_from_the_ledger_leaves_no_hold() {
     let world = World::start().await;
     let purchase = Purchase::with("tok_accepted");
     authorise(&world, &purchase).await.expect(StatusCode::CREATED);
@@ -937,7 +946,7 @@ async fn a_key_that_the_provider_knows_with_another_amount_is_an_internal_error(
 
 // ── Every lost message at every point ────────────────────────────────────────
 
-/// An operation of the service, for the tables below.
+/// An operation of the payments service, for the tables of test cases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Operation {
     Authorise,
@@ -955,13 +964,14 @@ impl Operation {
     }
 }
 
-/// The state of a payment before the operation of a test.
+/// The state of a payment before the tested operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum InitialState {
     Nothing,
-    /// The request to the provider was lost.
+    /// The payment is an intent, because the authorisation's request to the provider was lost.
     RequestLost,
-    /// The provider's answer was lost.
+    /// The payment is an intent, because the provider's response to the authorisation was
+    /// lost.
     AnswerLost,
     Authorised,
     Captured,
@@ -983,7 +993,7 @@ impl InitialState {
     }
 }
 
-/// Returns the points that `operation` passes without interference.
+/// Returns the points that `operation` reaches if nothing interferes with it.
 async fn points_of(
     world: &World,
     plan: &InterferencePlan,
@@ -1007,8 +1017,9 @@ async fn after_any_lost_message_a_repeated_request_ends_as_if_no_message_was_los
     let refused_charge = || Purchase::capture_immediately("tok_capture_refused");
     let refused_capture = || Purchase::with("tok_capture_refused");
     let declined = || Purchase::with("tok_declined");
-    // The status of the answer, the final state, and the number of points at which a
-    // message can be lost: two for each write and for each call to the provider.
+    // Each case has the purchase, the initial state, the operation, the HTTP status of the
+    // response, the final state, and the number of points at which a message can be lost:
+    // two points for each write, and two points for each call to the provider.
     type Case = (fn() -> Purchase, InitialState, Operation, u16, &'static str, usize);
     let cases: [Case; 15] = [
         (accepted, Nothing, Authorise, 201, "AUTHORISED", 6),
@@ -1044,7 +1055,7 @@ async fn after_any_lost_message_a_repeated_request_ends_as_if_no_message_was_los
             let mut events = take_events(&world);
             assert_consistent(&world, &purchase, &events, end);
 
-            // Every result can be cancelled.
+            // The payment can be cancelled in every final state.
             cancel(&world, &purchase).await.expect(StatusCode::OK);
             events.extend(take_events(&world));
             let cancelled = match end {
@@ -1146,13 +1157,15 @@ async fn two_concurrent_operations_agree_and_a_cancellation_leaves_nothing_captu
 
 #[tokio::test]
 async fn a_cancellation_during_a_capture_and_a_capture_during_a_cancellation_leave_nothing_captured() {
+    // The point in the capture at which the cancellation runs, whether the capture succeeds,
+    // and the final status.
     for (point, captured, end) in [
-        // The void happens first: the capture is refused.
+        // The void happens before the capture, so the capture is refused.
         ("capture:before", false, "VOIDED"),
-        // The capture happens first: the cancellation refunds it.
+        // The capture happens before the cancellation, which refunds the captured amount.
         ("capture:after", false, "REFUNDED"),
         ("record:before", false, "REFUNDED"),
-        // The capture is stored, but not answered yet.
+        // The capture is stored, but its response is sent after the cancellation.
         ("record:after", true, "REFUNDED"),
     ] {
         let (world, plan) = world_with_interference().await;
@@ -1170,6 +1183,7 @@ async fn a_cancellation_during_a_capture_and_a_capture_during_a_cancellation_lea
         }
         assert_consistent(&world, &purchase, &take_events(&world), end);
     }
+    // The point in the cancellation at which the capture runs, and the final status.
     for (point, end) in [("void:before", "REFUNDED"), ("void:after", "VOIDED"), ("record:before", "VOIDED")] {
         let (world, plan) = world_with_interference().await;
         let purchase = Purchase::with("tok_accepted");
@@ -1184,7 +1198,7 @@ async fn a_cancellation_during_a_capture_and_a_capture_during_a_cancellation_lea
     }
 }
 
-// ── The sandbox keeps the promises of the provider's interface ───────────────
+// ── The sandbox fulfils the promises of the provider's interface ─────────────
 
 async fn sandbox() -> (World, SandboxProvider) {
     let world = World::start().await;
@@ -1197,7 +1211,7 @@ fn five_dollars() -> Money {
 }
 
 #[tokio::test]
-async fn the_sandbox_gives_a_repeated_authorisation_the_first_answer_even_after_a_void() {
+async fn the_sandbox_gives_a_repeated_authorisation_the_first_outcome_even_after_a_void() {
     let (_world, provider) = sandbox().await;
     let key = ProviderKey::from(PaymentId::generate());
     let first = provider.authorise(&key, five_dollars(), None).await.unwrap();
@@ -1238,7 +1252,7 @@ async fn the_sandbox_captures_and_refunds_once_and_keeps_a_history() {
 }
 
 #[tokio::test]
-async fn the_sandbox_has_nothing_to_capture_void_or_refund_where_nothing_is_held() {
+async fn the_sandbox_captures_voids_and_refunds_nothing_if_nothing_is_held() {
     let (_world, provider) = sandbox().await;
     let unknown = ProviderKey::from(PaymentId::generate());
     let declined = ProviderKey::from(PaymentId::generate());

@@ -1,10 +1,10 @@
 //! Compatibility of versions: during a deployment, services of two successive
 //! versions call each other, and read each other's events and items.
 //!
-//! The files in `recorded/` contain a sample of each request, answer, event and
-//! item of every version. The tests show that the current code reads every sample,
-//! also with members that a later version may add, and that the current code
-//! still writes every member that a recorded version reads.
+//! The files in `recorded/` contain a sample of each request, response, event and item
+//! of every version. The tests show that the current code reads every sample, also with
+//! members that a later version may add, and that the current code still writes every
+//! member that a recorded version has written.
 
 mod recording;
 
@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 
 use crate::recording::{Recording, kind_of, shape, with_later_attributes, with_later_members};
 
-/// The codes with which a service answers a request that it cannot read or cannot
-/// handle.
+/// The problem codes in a service's response to a request that the service cannot read or
+/// cannot handle.
 const UNREAD: [&str; 5] =
     ["invalid_request", "malformed_json", "unsupported_media_type", "unreadable_body", "internal_error"];
 
@@ -85,7 +85,8 @@ async fn place(world: &World, caller: &Caller, items: &[(&str, u32)], token: Opt
     world.place(caller, body, key).await
 }
 
-/// Delivers the stream and both queues until their effects have settled.
+/// Delivers the messages of the stream and of both queues, also those that earlier
+/// deliveries have caused.
 async fn settle(world: &World) {
     for _ in 0..3 {
         world.deliver_stream().await;
@@ -99,8 +100,8 @@ async fn cancel(world: &World, caller: &Caller, placed: &Answer) {
     settle(world).await;
 }
 
-/// Runs the current code through every kind of request, answer, event and item,
-/// and records all of them.
+/// Runs a scenario in which the current code produces every kind of request, response, event
+/// and item, and records all of them.
 async fn record_current() -> Recording {
     let world = start().await;
     world.cloud.record_items();
@@ -139,14 +140,16 @@ async fn record_current() -> Recording {
         assert_eq!(refused.json()["code"], code, "{}", refused.text);
         settle(&world).await;
     }
-    // One shown price is outdated, the other is current.
+    // The price in the first request is outdated. The price in the second request is the
+    // current price.
     for (price, status) in [(19, StatusCode::CONFLICT), (20, StatusCode::CREATED)] {
         let line = json!({ "product_id": rope, "quantity": 1, "unit_price": price });
         let body = json!({ "items": [line], "total": price, "currency": "USD" });
         world.place(&bob, body, &format!("shown-{price}")).await.expect(status);
         settle(&world).await;
     }
-    // An order meets contention, and a customer cancels an undecided order.
+    // The reservation of an order meets contention. Then a customer cancels an order that is
+    // not decided yet.
     world.cloud.contend(&format!("PRODUCT#{rope}"), Duration::from_secs(1));
     place(&world, &bob, &[(&rope, 1)], None, "busy").await.expect(StatusCode::CREATED);
     let one = [(rope.as_str(), 1)];
@@ -162,7 +165,7 @@ async fn record_current() -> Recording {
     settle(&world).await;
     place(&world, &person("Stranger", 0x57, None), &[(&rope, 1)], None, "stranger").await;
     settle(&world).await;
-    // SES refuses an e-mail permanently, and another one temporarily.
+    // SES refuses one e-mail permanently and another e-mail temporarily.
     for (status, error) in [(400, "BadRequestException"), (429, "TooManyRequestsException")] {
         world.cloud.answer_mail(move |_| Some((status, json!({ "__type": error, "message": "No." }))));
         place(&world, &bob, &[(&lamp, 1)], None, error).await.expect(StatusCode::CREATED);
@@ -170,7 +173,7 @@ async fn record_current() -> Recording {
     }
     world.cloud.answer_mail(|_| None);
     settle(&world).await;
-    // An order is not decided in time.
+    // An order is not decided in time, because the payments service is down.
     world.cloud.inject_fault("payments.internal", HostFault::Down);
     place(&world, &ada, &[(&lamp, 1)], Some("tok_accepted"), "late").await.expect(StatusCode::ACCEPTED);
     for _ in 0..4 {
@@ -184,12 +187,13 @@ async fn record_current() -> Recording {
         world.sweep().await;
         settle(&world).await;
     }
-    // A reservation is released, and a payment is cancelled, before it exists.
+    // A reservation is released before it exists, and a payment is cancelled before it
+    // exists.
     let ended = "ord_00000000-0000-7000-8000-00000000dead";
     let service = Caller::service();
     world.post(&service, &format!("/reservations/{ended}/release"), json!({})).await.expect(StatusCode::OK);
     world.post(&service, &format!("/payments/{}/cancel", ended.replace("ord", "pay")), json!({})).await;
-    // One customer changes their address and name, another is erased.
+    // One customer changes their e-mail address and name, and another customer is erased.
     world
         .patch(
             &bob.with_claim("email", "robert@example.com"),
@@ -231,8 +235,9 @@ async fn the_current_version_is_recorded() {
     }
 }
 
-/// A service of a recorded version may read what the current code writes: every
-/// member of a recorded sample still exists and has its type.
+/// A service of a recorded version may read the requests, responses, events and items of the
+/// current code. Every member of a recorded sample must therefore still exist and have the
+/// same type.
 #[tokio::test(start_paused = true)]
 async fn every_recorded_member_is_still_written_with_its_type() {
     let current = record_current().await;
@@ -271,18 +276,19 @@ async fn a_request_of_another_version_is_understood() {
     }
 }
 
-/// What became of an order that was placed and then cancelled.
+/// The result of a request that placed an order and of a request that cancelled the order.
 #[derive(Debug, PartialEq)]
 struct OrderResult {
-    /// The status of the answer to the request that placed the order.
+    /// The HTTP status of the response to the request that placed the order.
     status: u16,
     states: Vec<String>,
     is_open: bool,
 }
 
-/// Places and cancels an order while the other services give recorded answers:
-/// the route of `sample` gives its answer, every other route a successful answer.
-/// If `later` is true, the answers have members that a later version may add.
+/// Places and cancels an order while the other services return recorded responses. The route
+/// of `sample` returns the response of `sample`, and every other route returns a recorded
+/// successful response. If `later` is true, the responses have additional members, since a
+/// later version may add members.
 async fn order_result(recorded: &Recording, sample: &Value, later: bool) -> OrderResult {
     let world = start().await;
     let route = |method: &str, path: &str| {
@@ -327,19 +333,20 @@ async fn order_result(recorded: &Recording, sample: &Value, later: bool) -> Orde
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_another_version_is_understood() {
+async fn a_response_of_another_version_is_understood() {
     for (version, recorded) in Recording::all() {
         for (kind, sample) in recorded.samples("exchanges/") {
             let (plain, later) =
                 (order_result(&recorded, sample, false).await, order_result(&recorded, sample, true).await);
             assert_eq!(plain, later, "{version}: {kind}");
-            // An answer that is not understood leaves the order undecided or open.
+            // If the orders service does not understand a response, the order stays undecided
+            // or open.
             let status = sample["status"].as_u64().unwrap();
             let path = sample["path"].as_str().unwrap();
             if status < 300 {
                 assert!(plain.status != 202 && !plain.is_open, "{version}: {kind}: {plain:?}");
             } else if status < 500 && ["/payments", "/products/reserve"].contains(&path) {
-                // These three codes are no refusals of the order.
+                // With these three codes the other service does not refuse the order.
                 let is_refusal =
                     |code: &&str| !["reservation_released", "payment_cancelled", "contended"].contains(code);
                 let refusal = sample["answer"]["code"].as_str().filter(is_refusal);
@@ -379,7 +386,7 @@ async fn an_item_of_another_version_is_understood() {
             let mut found = Vec::new();
             for item in [item.clone(), with_later_attributes(item)] {
                 let world = start().await;
-                // The other recorded items include those that the item refers to.
+                // The item may refer to other items, so all recorded items are stored first.
                 for (kind, other) in recorded.samples("items/") {
                     world.cloud.put_item(table_of(kind), other.clone());
                 }
@@ -415,12 +422,12 @@ fn table_of(kind: &str) -> &str {
     kind.trim_start_matches("items/").split(' ').next().unwrap()
 }
 
-/// Sends a request that cannot be answered without reading the item.
+/// Sends a request whose response shows that a service has read the item.
 async fn read_through_service(world: &World, recorded: &Recording, table: &str, item: &Value) -> (StatusCode, Value) {
     let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
     let (pk, sk) = (text("pk"), text("sk"));
     let id = pk.split('#').nth(1).unwrap_or_default().to_owned();
-    // The person whom the key of the item names.
+    // The person with this user id, who is also an administrator.
     let owner = |id: &str| admin().with_claim("sub", id.trim_start_matches("user_"));
     let service = Caller::service();
     let kind = kind_of(item);
@@ -480,7 +487,7 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
             let answer = world.deliver_messages().await;
             return (StatusCode::OK, json!([answer, world.cloud.mails(), world.cloud.texts().len()]));
         }
-        other => panic!("{other:?}: which request reads such an item?"),
+        other => panic!("no request is known that reads an item of the kind {other:?}"),
     };
     let mut body = answer.json();
     for random in ["instance", "id", "created_at", "updated_at"] {

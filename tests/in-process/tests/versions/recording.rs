@@ -1,4 +1,5 @@
-//! Recordings: samples of what a version sends and stores, as files.
+//! A recording has samples of all formats that one version of the code sends or stores:
+//! requests, responses, events and items. The samples are stored as files.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,18 +10,18 @@ use std::{
 use in_process_tests::World;
 use serde_json::{Value, json};
 
-/// Samples by their kind, which is also the name of their file. A kind has one
-/// sample for each shape.
+/// The samples of one version by their kind. The kind is also the name of the samples' file.
+/// Samples of the same kind differ in their shape.
 #[derive(Debug, Default, PartialEq)]
 pub struct Recording(pub BTreeMap<String, Vec<Value>>);
 
-/// The folder of all recordings. It has a folder for each version.
+/// Returns the folder of all recordings. This folder contains a folder for each version.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded")
 }
 
 impl Recording {
-    /// The recorded versions, by their names.
+    /// Reads the recordings of all versions. The key is the version.
     pub fn all() -> BTreeMap<String, Self> {
         let entries = fs::read_dir(folder()).expect("recordings");
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a version"));
@@ -42,7 +43,7 @@ impl Recording {
         Self(samples)
     }
 
-    /// Writes the files of a version that has not been recorded.
+    /// Writes the recording to files. Panics if the version is already recorded.
     pub fn write(&self, version: &str) {
         let folder = folder().join(version);
         assert!(
@@ -58,8 +59,8 @@ impl Recording {
         }
     }
 
-    /// Every exchange and event of `world`, and every state of its items since
-    /// `record_items` was called.
+    /// Records every request between services with its response, every event, and every
+    /// state that an item in `world` has had since `record_items` was called.
     pub fn of(world: &World) -> Self {
         let mut recording = Self::default();
         for exchange in world.cloud.exchanges() {
@@ -83,7 +84,8 @@ impl Recording {
             recording.add(format!("events/{}{reason}", event["type"].as_str().expect("a type")), event);
         }
         for (table, mut item) in world.cloud.recorded_items() {
-            // The shard follows from the order's id, which is random.
+            // The shard is computed from the order's id, which is random. A fixed shard makes
+            // the recording the same in every run.
             if let Some(shard) = item.pointer_mut("/check_shard/S") {
                 *shard = "0".into();
             }
@@ -99,7 +101,8 @@ impl Recording {
         }
     }
 
-    /// The recording with ids, traces and digests that are the same in every run.
+    /// Replaces random ids, trace contexts and digests by values that are the same in every
+    /// run.
     fn without_random_values(self) -> Self {
         let mut names = HashMap::new();
         let mut counts = HashMap::<usize, usize>::new();
@@ -119,14 +122,15 @@ impl Recording {
         Self(serde_json::from_str(&steady).expect("JSON"))
     }
 
-    /// The samples whose kind begins with `group`.
+    /// Returns the samples whose kind begins with `group`, with their kind.
     pub fn samples<'a>(&'a self, group: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let of_group = self.0.iter().filter(move |(kind, _)| kind.starts_with(group));
         of_group.flat_map(|(kind, samples)| samples.iter().map(move |sample| (kind.as_str(), sample)))
     }
 }
 
-/// The kind of an item: the first parts of its keys, and its state if it has one.
+/// Returns the kind of an item: the first parts of its partition key and its sort key, and
+/// the item's state, if the item has a state.
 pub fn kind_of(item: &Value) -> String {
     let first = |key: &str| item[key]["S"].as_str().and_then(|key| key.split('#').next()).unwrap_or("?").to_owned();
     let state = ["state", "status"].iter().find_map(|name| item[*name]["S"].as_str());
@@ -153,14 +157,14 @@ fn steady_word(word: &str, names: &mut HashMap<String, String>, counts: &mut Has
         });
         return name.clone();
     }
-    // `00-<trace>-<span>-01`
+    // A trace context has the form `00-<trace>-<span>-01`. Each of its parts is replaced.
     if word.contains('-') {
         return word.split('-').map(|part| steady_word(part, names, counts)).collect::<Vec<_>>().join("-");
     }
     word.to_owned()
 }
 
-/// The path and the type of each value in a document.
+/// Returns the path and the type of each value in a document.
 pub fn shape(value: &Value) -> BTreeSet<(String, &'static str)> {
     fn add(value: &Value, at: String, found: &mut BTreeSet<(String, &'static str)>) {
         let kind = match value {
@@ -190,7 +194,8 @@ fn is_map(object: &serde_json::Map<String, Value>) -> bool {
     !object.is_empty() && object.keys().all(|name| is_id(name))
 }
 
-/// The value with an unknown member in every object, as a later version may add.
+/// Returns the value with an additional member in every object, since a later version may
+/// add members that the current code does not know.
 pub fn with_later_members(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -204,7 +209,7 @@ pub fn with_later_members(value: &Value) -> Value {
     }
 }
 
-/// Like [`with_later_members`], for an item in DynamoDB's format.
+/// Does the same as [`with_later_members`] for an item in DynamoDB's JSON format.
 pub fn with_later_attributes(item: &Value) -> Value {
     let attribute = |value: &Value| -> Value {
         match (&value["M"], &value["L"]) {
