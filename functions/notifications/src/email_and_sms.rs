@@ -139,8 +139,8 @@ fn backoff() -> ExponentialBuilder {
         .with_jitter()
 }
 
-/// Returns `true` if the provider throttled the request or no request reached the
-/// provider: a retry cannot send the message twice.
+/// Returns `true` if the provider throttled the request, or if no request reached the
+/// provider. In these two cases a retry cannot send the message twice.
 fn is_certainly_not_sent<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     let is_throttled = |code: &str| code.starts_with("Thrott") || code == "TooManyRequestsException";
     error.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(is_throttled) || was_never_sent(error)

@@ -220,7 +220,7 @@ impl Notifications {
         let released = until.run(self.repository.release(attempt)).await;
         if let Ok(Err(error)) = released {
             // The claim stays until its lease ends, and can then be taken over.
-            tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "claim not released");
+            tracing::warn!(channel = %attempt.channel, cause = telemetry::chain(&error), "the claim was not released");
         }
     }
 }

@@ -116,8 +116,9 @@ impl OrderCancelled {
 
     /// Returns one or two sentences about the customer's money.
     fn money_sentence(&self) -> &'static str {
-        // The customer may have paid only if the order was confirmed, since the payment is
-        // captured after that, and only if the provider did not refuse the capture.
+        // A payment is captured only after its order was confirmed. The customer can
+        // therefore have paid only for a confirmed order, and not if the provider refused
+        // the capture.
         if self.confirmed && self.reason != CancellationReason::CaptureRefused {
             "If you have paid already, you get all of it back, and another e-mail when it is on its way."
         } else {

@@ -121,7 +121,7 @@ pub struct PaymentRequest {
     pub order_id: OrderId,
     pub user_id: UserId,
     pub amount: Money,
-    /// The customer's default method pays if the request names no method.
+    /// `None` if the customer pays with the default payment method.
     pub method: Option<PaymentMethod>,
     pub recipient: Recipient,
     /// `true` if the same request also captures the payment.
@@ -135,8 +135,8 @@ impl PaymentRequest {
     /// The recipient is not part of the fingerprint: if a customer changes their name
     /// between two attempts, the second attempt is still a repeat.
     fn fingerprint(&self) -> Fingerprint {
-        // The pattern lists every member. If somebody adds a member to the struct, this
-        // line does not compile until they decide whether the fingerprint includes it.
+        // The pattern lists every member. After a member is added to the struct, this line
+        // does not compile until the pattern either uses or ignores the new member.
         let Self { order_id, user_id, amount, method, recipient: _, capture_immediately } = self;
         let method = method.as_ref().map_or("", PaymentMethod::expose);
         let (minor, currency) = (amount.minor(), amount.currency());
@@ -251,8 +251,8 @@ impl State {
     }
 }
 
-/// A transition that the state machine does not allow. Only an error in the code of this
-/// service can cause it.
+/// The error for a transition that the state machine does not allow. Only a mistake in the
+/// code of this service can cause this error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a payment that is {from} cannot become {to}")]
 pub struct InvalidTransition {
@@ -383,8 +383,8 @@ impl Payment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentRecord {
     Payment(Box<Payment>),
-    /// The payment was cancelled before its authorisation arrived, and must never be
-    /// authorised.
+    /// The payment was cancelled before its authorisation arrived. `Payments::authorise`
+    /// refuses if it finds a tombstone, so that the payment is never authorised.
     Tombstone {
         id: PaymentId,
         /// The time of the cancellation.

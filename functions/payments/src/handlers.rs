@@ -48,7 +48,7 @@ pub fn router(payments: Payments, table: Table, authenticator: Authenticator) ->
 #[openapi(paths(read))]
 struct Api;
 
-/// The OpenAPI description of the public routes.
+/// Returns the OpenAPI document of the public routes.
 pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("payments"))
 }

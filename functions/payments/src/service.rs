@@ -122,9 +122,10 @@ impl Payments {
         Self { repository: Arc::new(repository), provider: Arc::new(provider), publisher, clock }
     }
 
-    /// Authorises the payment of an order, and also captures the payment if the request
-    /// says so. A repeat of the request never holds or captures the amount twice: the
-    /// repeat returns the payment in its current state, or that state's error.
+    /// Authorises the payment of an order, and also captures the payment if
+    /// `capture_immediately` is `true`. A repeat of the request never holds or captures the
+    /// amount twice: the repeat returns the payment in its current state, or an error if
+    /// the payment was declined or cancelled.
     pub async fn authorise(
         &self,
         request: PaymentRequest,
@@ -188,9 +189,9 @@ impl Payments {
         Err(PaymentError::Contended)
     }
 
-    /// Makes sure that the customer pays nothing: voids or refunds the payment,
-    /// whichever is needed, and puts a tombstone if the payment does not exist yet.
-    /// Returns the stored record.
+    /// Makes sure that the customer pays nothing: voids or refunds the payment, whichever
+    /// is needed. If the payment does not exist yet, stores a tombstone, so that a later
+    /// authorisation is refused. Returns the stored record.
     pub async fn cancel(&self, id: PaymentId, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let record = match self.repository.find(id).await? {
             Some(record) => record,
@@ -370,8 +371,8 @@ impl Payments {
         self.call_provider(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
     }
 
-    /// Waits for `call`, a call to the provider, but only so long that enough time is left
-    /// to store the outcome.
+    /// Waits for a call to the provider, at most for `PROVIDER_TIMEOUT` and only as long as
+    /// enough time is left to store the outcome.
     async fn call_provider<T>(
         &self,
         deadline: Deadline,

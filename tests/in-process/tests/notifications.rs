@@ -134,7 +134,7 @@ async fn the_record_of_a_sent_message_has_no_personal_data() {
 }
 
 #[tokio::test]
-async fn the_customer_is_notified_by_each_type_of_event_that_has_a_message() {
+async fn a_confirmation_a_cancellation_and_a_refund_are_sent_on_both_channels() {
     for (kind, subject) in [
         ("OrderCreated", "Your order is confirmed"),
         ("OrderCancelled", "Your order is cancelled"),
@@ -344,7 +344,7 @@ async fn a_refused_e_mail_fails_only_its_record_and_is_sent_at_the_next_delivery
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_sms_without_an_answer_is_sent_later_and_the_e_mail_is_not_sent_again() {
+async fn an_sms_without_a_response_is_sent_later_and_the_e_mail_is_not_sent_again() {
     let world = world_with_tokio_clock().await;
     world.cloud.inject_fault("sns", HostFault::Silent);
     world.cloud.put_message(created("e-1", ADA).to_string());
@@ -433,7 +433,7 @@ async fn a_panic_fails_only_its_record_and_its_claim_is_taken_over_after_the_lea
 }
 
 #[tokio::test]
-async fn a_sent_message_counts_as_sent_even_if_that_cannot_be_recorded() {
+async fn a_sent_message_counts_as_sent_even_if_the_outcome_cannot_be_recorded() {
     let world = World::start().await;
     let cloud = world.cloud.clone();
     world.cloud.answer_mail(move |_| {
@@ -458,7 +458,7 @@ async fn nothing_is_sent_without_a_claim() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_at_the_end_of_an_invocation() {
+async fn nothing_is_sent_if_the_invocation_is_about_to_end() {
     let world = World::start().await;
     let payload = batch(&[created("e-1", ADA).to_string(), created("e-2", GRACE).to_string()]);
     let payload = serde_json::value::to_raw_value(&payload).unwrap();
@@ -553,7 +553,7 @@ async fn an_attempt_that_takes_over_too_late_finds_the_message_sent() {
 }
 
 #[tokio::test]
-async fn a_released_claim_can_be_claimed_without_a_possible_repetition() {
+async fn a_claim_after_a_release_is_not_a_possible_repetition() {
     let world = World::start().await;
     let claims = repository(&world).await;
     let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();

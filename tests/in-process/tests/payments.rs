@@ -124,7 +124,7 @@ fn take_events(world: &World) -> Vec<Value> {
     world.cloud.take_messages().iter().map(|text| serde_json::from_str(text).expect("an event")).collect()
 }
 
-/// The types of the events about a payment, sorted and without repeats.
+/// Returns the types of the events about a payment, sorted and without repeats.
 fn event_types(events: &[Value], purchase: &Purchase) -> Vec<String> {
     let about = events.iter().filter(|event| event["subject"] == purchase.payment().as_str());
     let mut types: Vec<_> = about.map(|event| event["type"].as_str().expect("a type").to_owned()).collect();
@@ -158,8 +158,8 @@ fn assert_consistent(world: &World, purchase: &Purchase, events: &[Value], expec
 
 // ── Interference ─────────────────────────────────────────────────────────────
 
-/// The event that a test plans for a point in the calls between the service, its table and
-/// the provider.
+/// The interference that a test plans for a point in the calls between the service, its
+/// table and the provider.
 enum Interference {
     None,
     /// A message is lost. At the point before an operation, the request is lost and the

@@ -24,7 +24,7 @@ pub fn router(table: Table, authenticator: Authenticator) -> Router {
     edge(health::routes("notifications", table), authenticator)
 }
 
-/// The OpenAPI document of the HTTP routes.
+/// Returns the OpenAPI document of the HTTP routes.
 pub fn api() -> OpenApi {
     health::api("notifications")
 }

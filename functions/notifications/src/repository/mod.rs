@@ -19,7 +19,7 @@ pub const CLAIM_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 pub struct Attempt {
     pub event_id: EventId,
     pub channel: Channel,
-    /// The owner of the attempt's claim. Each delivery of each record has another owner, so
+    /// The owner of the attempt's claim. Each delivery of each record has a new owner, so
     /// that no attempt mistakes the claim of another attempt for its own.
     pub owner: String,
 }

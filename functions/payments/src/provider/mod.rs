@@ -41,7 +41,7 @@ pub enum AuthoriseOutcome {
         /// The provider's id of the charge.
         reference: String,
     },
-    /// The provider declined, and would decline every repeat.
+    /// The provider declined the authorisation, and would decline every repeat.
     Declined {
         /// The provider's code for the reason, such as `card_declined`.
         reason: String,
@@ -52,7 +52,8 @@ pub enum AuthoriseOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureOutcome {
     Captured,
-    /// The provider refused, and would refuse every repeat. The hold stays.
+    /// The provider refused the capture, and would refuse every repeat. The hold is not
+    /// released.
     Refused {
         /// The provider's code for the reason, such as `refused_by_issuer`.
         reason: String,
@@ -93,8 +94,8 @@ pub enum ProviderError {
     /// outcome.
     #[error("the payment provider does not answer")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The key was used before with another amount. Only an error in the code of this
-    /// service can cause this.
+    /// The key was used before with another amount. Only a mistake in the code of this
+    /// service can cause this error.
     #[error("the payment provider knows the key with another amount")]
     KeyConflict,
 }

@@ -22,7 +22,7 @@ pub trait Repository: Send + Sync {
     /// payment is still an intent.
     async fn advance(&self, before: &Payment, after: &Payment) -> Result<SaveOutcome, StoreError>;
 
-    /// Removes the recipient from a payment permanently: no later write stores it again.
+    /// Removes the recipient from a payment. No later write stores the recipient again.
     /// Succeeds without an effect if no payment with the id is stored.
     async fn erase_recipient(&self, id: PaymentId) -> Result<(), StoreError>;
 }

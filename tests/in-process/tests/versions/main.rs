@@ -85,8 +85,8 @@ async fn place(world: &World, caller: &Caller, items: &[(&str, u32)], token: Opt
     world.place(caller, body, key).await
 }
 
-/// Delivers the messages of the stream and of both queues, also those that earlier
-/// deliveries have caused.
+/// Delivers the messages of the stream and of both queues three times, because a delivery
+/// can cause further messages.
 async fn settle(world: &World) {
     for _ in 0..3 {
         world.deliver_stream().await;
@@ -400,7 +400,8 @@ async fn an_item_of_another_version_is_understood() {
     }
 }
 
-/// A later version may store attributes that the current code does not know.
+/// A later version may store attributes that the current code does not know. The current
+/// code must not remove these attributes when it changes the order.
 #[tokio::test(start_paused = true)]
 async fn unknown_attributes_of_an_order_are_kept_at_each_transition() {
     let world = start().await;
@@ -422,7 +423,7 @@ fn table_of(kind: &str) -> &str {
     kind.trim_start_matches("items/").split(' ').next().unwrap()
 }
 
-/// Sends a request whose response shows that a service has read the item.
+/// Sends a request that a service can answer only after it has read the item.
 async fn read_through_service(world: &World, recorded: &Recording, table: &str, item: &Value) -> (StatusCode, Value) {
     let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
     let (pk, sk) = (text("pk"), text("sk"));
