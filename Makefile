@@ -35,13 +35,13 @@ sam-local: ## Runs the functions in Lambda's containers, over the running stack 
 logs: ## Shows the functions' logs as they arrive
 	@$(XTASK) --quiet -- logs
 
-redrive: ## Moves dead letters back to their queues
+redrive: ## Moves the events in the dead-letter queues back to their queues
 	@$(XTASK) --quiet -- redrive
 
 down: ## Stops the emulator and everything that it has started
 	@$(XTASK) --quiet -- down
 
-clean: ## Stops the emulator, removes the tools and everything that was deployed
+clean: ## Stops the emulator, and removes the tools and everything that was deployed to the emulator
 	@$(XTASK) --quiet -- clean
 
 test: ## Runs all tests, on a stack of their own
@@ -59,7 +59,7 @@ faults: ## Runs every pair of faults in every scenario: an hour or two
 fuzz: ## Looks for input that breaks a parser, three minutes for each parser [ONLY=target SECONDS=180]
 	@$(XTASK) -- fuzz
 
-mutants: ## Breaks each rule on which the promise rests: do the tests notice? [ONLY=words of the rule]
+mutants: ## Breaks each rule on which a promise rests, and checks that a test fails [ONLY=words of the rule]
 	@$(XTASK) -- mutants
 
 openapi: ## Writes docs/openapi.yaml from the code
