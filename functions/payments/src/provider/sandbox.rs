@@ -218,7 +218,7 @@ impl PaymentProvider for SandboxProvider {
                 // exists even if the caller stops waiting for the response.
                 return match Behaviour::of(method) {
                     Behaviour::AcceptAtSecondAttempt => {
-                        Err(ProviderError::Unavailable("the first attempt with tok_flaky fails".into()))
+                        Err(ProviderError::Unavailable("the sandbox fails the first attempt on purpose".into()))
                     }
                     Behaviour::AcceptSlowly => {
                         tokio::time::sleep(SLOW_ANSWER).await;
