@@ -1,5 +1,5 @@
 """Prints the template after SAM's transform, with every condition evaluated. Linters
-that know neither SAM nor conditions then check what is deployed.
+can then check what is deployed, although they know neither SAM nor conditions.
 
     expand_template.py template.yaml ENVIRONMENT PARAMETER=VALUE...
 
@@ -18,7 +18,8 @@ NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 class NoManagedPolicies:
-    """The template's roles use no managed policies, for which SAM would ask AWS."""
+    """Replaces SAM's loader of managed policies, which would call AWS. The template's
+    roles use no managed policies."""
 
     def load(self):
         return {}
@@ -30,7 +31,7 @@ def is_true(condition, template):
         return is_true(template["Conditions"][operands], template)
     if function == "Fn::Equals":
         left, right = (template["Parameters"][it["Ref"]]["Default"] if isinstance(it, dict) else it for it in operands)
-        # CloudFormation may consider a number and a text as different.
+        # CloudFormation may consider the number 1 and the text "1" to be different.
         if not (isinstance(left, str) and isinstance(right, str)):
             raise TypeError(f"a condition compares {left!r} with {right!r}, but a condition must compare two texts")
         return left == right
@@ -51,7 +52,7 @@ def evaluated(value, template):
 
 
 def main(file, environment, *parameters):
-    # SAM warns that it does not find its own feature switches, which templates do not need.
+    # SAM would warn that a configuration of its feature toggles is missing. It is optional.
     logging.getLogger("samtranslator.feature_toggle").setLevel(logging.CRITICAL)
     with open(file) as text:
         template = yaml_parse(text.read())

@@ -14,7 +14,7 @@ from samcli.yamlhelper import yaml_parse
 
 
 def read(environment):
-    """Returns the stack's name, and the parameters to which the environment gives values."""
+    """Returns the stack's name, and the parameters that samconfig.toml sets."""
     config = SamConfig(Path.cwd(), "samconfig.toml")
     if environment not in config.get_stage_configuration_names():
         sys.exit(f"samconfig.toml has no environment `{environment}`")

@@ -1,5 +1,4 @@
-"""Prints as JSON the parameters to which a text gives values. Reads the text as SAM
-reads it.
+"""Parses a list of template parameters with SAM's own parser, and prints them as JSON.
 
     read_parameters.py 'SenderExists=true EmailSender=orders@shop.test'
 """
@@ -12,7 +11,8 @@ from click import BadParameter
 from samcli.cli.types import CfnParameterOverridesType
 from samcli.yamlhelper import yaml_parse
 
-# The parameters that follow from ENDPOINT and from this machine.
+# The tasks set these parameters themselves: the first from ENDPOINT, the second from the
+# processor of this machine.
 DERIVED = {"LocalEndpoint", "Architecture"}
 
 
@@ -23,10 +23,10 @@ def main(text):
         sys.exit(f"PARAMETERS={text} is not a list such as SenderExists=true EmailSender=orders@shop.test")
     unknown = sorted(parameters.keys() - yaml_parse(Path("template.yaml").read_text())["Parameters"].keys())
     if unknown:
-        sys.exit(f"PARAMETERS names parameters that the template does not declare: {', '.join(unknown)}")
+        sys.exit(f"PARAMETERS contains parameters that the template does not declare: {', '.join(unknown)}")
     derived = sorted(parameters.keys() & DERIVED)
     if derived:
-        sys.exit(f"PARAMETERS names parameters that follow from ENDPOINT and from this machine: {', '.join(derived)}")
+        sys.exit(f"PARAMETERS must not contain parameters that follow from ENDPOINT and from this machine: {', '.join(derived)}")
     print(json.dumps(parameters))
 
 

@@ -1,5 +1,5 @@
-"""Prints a deployed template with new code for some of its functions. Changes nothing
-else.
+"""Reads the response of `aws cloudformation get-template`, and prints its template with
+new code for some functions. The rest of the template stays as it is.
 
     aws cloudformation get-template --template-stage Original --output json ... \
         | replace_function_code.py FUNCTION=FOLDER...

@@ -1,4 +1,4 @@
-//! Cargo's subcommands that the project uses, compiled into `.local/cargo`.
+//! The Cargo subcommands that the tasks use, compiled into `.local/cargo`.
 
 use std::path::PathBuf;
 
@@ -17,15 +17,16 @@ pub const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13
 pub const CARGO_MUTANTS: CargoTool = CargoTool { name: "cargo-mutants", version: "27.1.0" };
 
 impl CargoTool {
-    /// Compiles the program, unless this version is installed already. Returns its
-    /// path.
+    /// Compiles the program if this version is not installed yet. Returns the path of
+    /// the program.
     pub fn install(&self, tools: &Tools, step: &Step) -> Result<PathBuf> {
         let Self { name, version } = self;
         let folder = tools.project.local().join("cargo").join(format!("{name}-{version}"));
         let program = folder.join("bin").join(name);
         if !program.exists() {
             step.note(format!("compiles {name} {version} into .local/cargo, once"));
-            // A debug build is fast enough, and compiles in half the time.
+            // A debug build compiles in half the time of a release build, and the program is
+            // fast enough.
             show(cmd!(tools, "cargo install --quiet --locked --debug --root {folder} --version {version} {name}"))?;
         }
         Ok(program)

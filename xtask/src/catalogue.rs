@@ -1,4 +1,4 @@
-//! The products of the demo.
+//! Creates and lists the products of the demo.
 
 use serde_json::Value;
 
@@ -19,14 +19,14 @@ pub fn add_products(stack: &Stack, passwords: &Passwords) -> Result<()> {
     let catalogue: Vec<Value> = serde_json::from_str(CATALOGUE).context("the catalogue is no list of products")?;
     let authorization = format!("Bearer {}", passwords.sign_in(stack, Person::ADMIN)?);
     for product in &catalogue {
-        let answer = stack.send("POST", "/products", &[("authorization", &authorization)], Some(product))?;
-        answer.success().with_context(|| format!("the product {} could not be added", product["name"]))?;
+        let response = stack.send("POST", "/products", &[("authorization", &authorization)], Some(product))?;
+        response.success().with_context(|| format!("the product {} could not be added", product["name"]))?;
     }
     step.done(format!("{} products", catalogue.len()));
     Ok(())
 }
 
-/// Lists the first page of products.
+/// Returns the first page of products.
 pub fn products(stack: &Stack) -> Result<Vec<Value>> {
     let list = stack.send("GET", "/products", &[], None)?.success()?;
     Ok(list["items"].as_array().context("GET /products has no items")?.clone())

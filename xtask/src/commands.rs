@@ -1,5 +1,5 @@
-//! Four ways to run a program. `xshell` builds the command and captures its
-//! output; the rest is here because no library does it.
+//! Four ways to run a program. `xshell` builds the command lines. It has no functions
+//! for these four ways.
 
 use std::{
     io::{BufRead, BufReader, IsTerminal, stdout},
@@ -20,8 +20,8 @@ use signal_hook::{
 
 use crate::{output, prelude::*};
 
-/// Runs a program and shows its output at once. Not `Cmd::run`, which closes
-/// standard input: `sam deploy` asks for a confirmation.
+/// Runs a program that prints to the terminal and can read from it. `Cmd::run` would
+/// close standard input, but `sam deploy` asks the user for a confirmation.
 pub fn show(command: Cmd<'_>) -> Result<()> {
     let line = command.to_string();
     let status = Command::from(command).status().with_context(|| format!("cannot start `{line}`"))?;
@@ -29,8 +29,8 @@ pub fn show(command: Cmd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program and returns its standard output. The rest of its output is
-/// shown only if the program fails.
+/// Runs a program and returns its standard output. If the program fails, the error
+/// contains standard output and standard error.
 pub fn quiet(command: Cmd<'_>) -> Result<String> {
     let line = command.to_string();
     let output = command.ignore_status().output()?;
@@ -41,8 +41,9 @@ pub fn quiet(command: Cmd<'_>) -> Result<String> {
     Ok(out.into_owned())
 }
 
-/// Runs a program that prints a lot. Each line replaces the line before on the
-/// screen, so the user sees progress and keeps the earlier output.
+/// Runs a program that prints hundreds of lines. Each line replaces the previous line
+/// on the screen: the user sees progress, and the output of earlier steps stays
+/// visible.
 pub fn show_latest_line(command: Cmd<'_>) -> Result<()> {
     const WIDTH: usize = 90;
     let screen = stdout().is_terminal();
@@ -51,7 +52,7 @@ pub fn show_latest_line(command: Cmd<'_>) -> Result<()> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("cannot start `{line}`"))?;
     for text in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
-        let text: String = text.context("its output cannot be read")?.chars().take(WIDTH).collect();
+        let text: String = text.context("the program's output cannot be read")?.chars().take(WIDTH).collect();
         if screen {
             output::write(format_args!("\r\x1b[2K    {}", text.trim_end()));
         }
@@ -66,10 +67,11 @@ pub fn show_latest_line(command: Cmd<'_>) -> Result<()> {
 
 /// Runs a program until it ends or until the user interrupts it. After an
 /// interrupt, waits until the program has cleaned up and ended.
-pub fn attend(command: Cmd<'_>) -> Result<()> {
+pub fn run_until_interrupted(command: Cmd<'_>) -> Result<()> {
     let line = command.to_string();
     let (interrupted, signalled_alone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    // The terminal sends SIGINT and SIGQUIT to the program, too.
+    // At Ctrl-C the terminal sends SIGINT to the program, too. SIGTERM and SIGHUP reach
+    // only this process, which then interrupts the program.
     for (signal, flag) in
         [(SIGINT, &interrupted), (SIGQUIT, &interrupted), (SIGTERM, &signalled_alone), (SIGHUP, &signalled_alone)]
     {

@@ -1,10 +1,12 @@
-//! Lets containers reach servers that listen only on the loopback address.
+//! Forwards TCP connections from containers to servers that listen only on the loopback
+//! address.
 //!
-//! Containers of Docker Desktop can reach them. On Linux, `host.docker.internal`
-//! is the address of a network bridge, on which a server would have to listen, too.
-//! The emulator and `sam local` trust every client, and so must not listen on all
-//! addresses. Only containers and this machine can reach the bridge. The relay is
-//! home-made because `socat`, which could do it, is rarely installed.
+//! Containers call the host `host.docker.internal`. With Docker Desktop, such a
+//! connection reaches the loopback address. On Linux, the name is the address of a
+//! network bridge, on which the emulator and `sam local` do not listen. They trust every
+//! client, so they must not listen on all addresses. The relay listens on the bridge,
+//! which only containers and this machine can reach. The relay is home-made, because
+//! the program `socat`, which could replace it, is rarely installed.
 
 use std::{
     io,
@@ -14,11 +16,12 @@ use std::{
 
 use crate::prelude::*;
 
-/// The name by which containers call the machine on which they run.
+/// The host name of this machine in containers.
 pub const HOST: &str = "host.docker.internal";
 
-/// The address of this machine in containers of `image`, if the relay can listen on
-/// it. Asks a container: the settings of Docker engines differ too much.
+/// Returns the address that containers of `image` use for this machine. Returns `None`
+/// if this machine cannot listen on that address, as with Docker Desktop. The address
+/// depends on the Docker engine's settings, so it is read from a container's hosts file.
 pub fn bridge(tools: &Tools, image: &str) -> Result<Option<IpAddr>> {
     let host = format!("{HOST}:host-gateway");
     let hosts = quiet(cmd!(tools, "docker run --rm --add-host {host} --entrypoint cat {image} /etc/hosts"))?;
@@ -26,14 +29,14 @@ pub fn bridge(tools: &Tools, image: &str) -> Result<Option<IpAddr>> {
     Ok(TcpListener::bind((address, 0)).is_ok().then_some(address))
 }
 
-/// Finds the address of a name in a hosts file.
+/// Finds the address of a host name in the text of a hosts file.
 fn address_of(name: &str, hosts: &str) -> Option<IpAddr> {
     let mut lines = hosts.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines.find(|words| words.iter().skip(1).any(|word| *word == name))?.first()?.parse().ok()
 }
 
-/// Forwards connections to `port` at `address` to the same port of the loopback
-/// address, until the process ends.
+/// Listens on `port` of `address`. Forwards each connection to the same port of the
+/// loopback address, until this process ends.
 pub fn relay(address: IpAddr, port: u16) -> Result<()> {
     let listener = TcpListener::bind((address, port)).with_context(|| format!("cannot listen at {address}:{port}"))?;
     forward(listener, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -43,7 +46,7 @@ pub fn relay(address: IpAddr, port: u16) -> Result<()> {
 fn forward(listener: TcpListener, to: SocketAddr) {
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // Client and server notice a broken connection themselves.
+            // An error is ignored: client and server both see that their connection ended.
             thread::spawn(move || connect(&client, to).ok());
         }
     });
@@ -53,9 +56,9 @@ fn connect(client: &TcpStream, to: SocketAddr) -> io::Result<()> {
     let server = TcpStream::connect(to)?;
     let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
     let requests = thread::spawn(move || copy(from_client, to_server));
-    let answers = copy(server, client.try_clone()?);
+    let responses = copy(server, client.try_clone()?);
     requests.join().unwrap_or(Ok(()))?;
-    answers
+    responses
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_are_forwarded_until_they_end() {
+    fn the_relay_forwards_requests_and_responses_until_they_end() {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
         let (server, front) = (listen(), listen());
         let address = front.local_addr().expect("an address");
@@ -90,7 +93,7 @@ mod tests {
         });
         let mut client = TcpStream::connect(address).expect("a connection");
         client.write_all(b"Open").expect("a request");
-        client.shutdown(Shutdown::Write).expect("its end");
+        client.shutdown(Shutdown::Write).expect("the end of the request");
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("an answer");
         assert_eq!(answer, "Open? Yes.");

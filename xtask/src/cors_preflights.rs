@@ -1,9 +1,10 @@
-//! Completes the answers to CORS preflights on an emulator.
+//! Adds the missing headers to the responses to CORS preflights on an emulator.
 //!
-//! On AWS the gateway answers preflights as the API's body says, into which SAM
-//! has written the answers. MiniStack creates the methods of that body without
-//! their answers, so no web page could call the API. MiniStack accepts such an
-//! answer by API Gateway's own call: one call for each path, after each deployment.
+//! SAM writes the responses to preflights into the OpenAPI document that it gives to
+//! API Gateway, and AWS creates them from there. MiniStack creates the OPTIONS methods
+//! of that document, but not their responses, so no web page could call the API.
+//! MiniStack accepts the responses by the API call `PutIntegrationResponse`: one call
+//! for each path, after each deployment.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{prelude::*, tools::CloudTools};
 
-/// The header values of `PublicApi` in the template.
+/// CORS header values. They must equal those of `PublicApi` in `template.yaml`.
 const ALLOW_HEADERS: &str = "'authorization,content-type,idempotency-key,if-match,traceparent'";
 const MAX_AGE: &str = "'600'";
 
@@ -30,13 +31,13 @@ struct Resource {
 }
 
 impl Resource {
-    /// Returns whether the gateway answers preflights of this path, but without
-    /// headers.
+    /// Returns whether the gateway itself responds to preflights of this path, but
+    /// without headers.
     fn lacks_headers(&self) -> bool {
         let integration = self.resource_methods.get("OPTIONS").map(|method| &method["methodIntegration"]);
         integration.is_some_and(|integration| {
-            let answers = integration["integrationResponses"].as_object();
-            integration["type"] == "MOCK" && answers.is_none_or(serde_json::Map::is_empty)
+            let responses = integration["integrationResponses"].as_object();
+            integration["type"] == "MOCK" && responses.is_none_or(serde_json::Map::is_empty)
         })
     }
 
@@ -53,8 +54,7 @@ impl Resource {
     }
 }
 
-/// Adds the missing headers, if the parameter `CorsOrigin` of the stack names an
-/// origin.
+/// Adds the missing headers if the stack's parameter `CorsOrigin` is not empty.
 pub fn complete(cloud: &CloudTools<'_, '_>, stack: &str) -> Result<()> {
     let describe = |query: &str| {
         let describe = cmd!(cloud, "aws cloudformation describe-stacks --output text --stack-name {stack}");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_are_the_headers_of_the_template() {
+    fn the_header_values_equal_those_of_the_template() {
         let template = include_str!("../../template.yaml");
         for line in [format!("AllowHeaders: \"{ALLOW_HEADERS}\""), format!("MaxAge: \"{MAX_AGE}\"")] {
             assert!(template.contains(&line), "{line}");

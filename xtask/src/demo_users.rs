@@ -1,4 +1,4 @@
-//! The two people of the demo, and how they sign in.
+//! Creates the accounts of the demo's two users, and signs the users in.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{emulator_api::COGNITO, prelude::*};
 
-/// A person with an account in the user pool. The addresses and numbers are
-/// reserved for examples.
+/// A user with an account in the user pool. The e-mail addresses and phone numbers are
+/// reserved for examples, so they belong to nobody.
 #[derive(Clone, Copy)]
 pub struct Person {
     pub name: &'static str,
@@ -28,7 +28,8 @@ impl Person {
     pub const ADMIN: Self =
         Self { name: "Grace Hopper", email: "grace@example.com", phone: "+15555550101", is_admin: true };
 
-    /// Performs an administrator's action on this person's account.
+    /// Calls an administrator's action of Cognito on this user's account. Adds the
+    /// account to the request.
     fn administer(self, stack: &Stack, action: &str, mut request: Value) -> Result<()> {
         request["UserPoolId"] = json!(stack.user_pool_id);
         request["Username"] = json!(self.email);
@@ -37,7 +38,7 @@ impl Person {
     }
 }
 
-/// The passwords, which are generated here and stored in one file.
+/// The users' passwords, which are generated and stored in a file.
 pub struct Passwords {
     file: PathBuf,
     by_email: BTreeMap<String, String>,
@@ -50,7 +51,7 @@ impl Passwords {
         Self { file, by_email }
     }
 
-    /// Requests a new ID token from the user pool.
+    /// Signs a user in. Returns a new ID token.
     pub fn sign_in(&self, stack: &Stack, person: Person) -> Result<String> {
         let password = self.by_email.get(person.email).with_context(|| format!("{} has no password", person.email))?;
         let request = json!({
@@ -58,12 +59,12 @@ impl Passwords {
             "ClientId": stack.client_id,
             "AuthParameters": { "USERNAME": person.email, "PASSWORD": password },
         });
-        let answer = COGNITO.call(stack, "InitiateAuth", &request)?;
-        let token = answer["AuthenticationResult"]["IdToken"].as_str();
-        Ok(token.with_context(|| format!("{} got no token: {answer}", person.email))?.to_owned())
+        let response = COGNITO.call(stack, "InitiateAuth", &request)?;
+        let token = response["AuthenticationResult"]["IdToken"].as_str();
+        Ok(token.with_context(|| format!("{} got no token: {response}", person.email))?.to_owned())
     }
 
-    /// The person's password, which the first call generates.
+    /// Returns the user's password. Generates and stores one if the file has none.
     fn of(&mut self, person: Person) -> Result<String> {
         if let Some(password) = self.by_email.get(person.email) {
             return Ok(password.clone());
@@ -78,8 +79,8 @@ impl Passwords {
     }
 }
 
-/// Creates the accounts of the customer and the admin, and the customer's profile,
-/// as far as they are missing.
+/// Creates the accounts of the customer and the admin, and the customer's profile. An
+/// account or a profile that exists already is kept.
 pub fn create_users(stack: &Stack, folder: &Path) -> Result<Passwords> {
     let step = Step::begin("People: a customer and an admin");
     let mut passwords = Passwords::in_folder(folder);
@@ -96,9 +97,9 @@ pub fn create_users(stack: &Stack, folder: &Path) -> Result<Passwords> {
     }
     let authorization = format!("Bearer {}", passwords.sign_in(stack, Person::CUSTOMER)?);
     let profile = json!({ "email": Person::CUSTOMER.email, "name": Person::CUSTOMER.name });
-    let answer = stack.send("POST", "/users", &[("authorization", &authorization)], Some(&profile))?;
-    if answer.status != 409 {
-        answer.success().context("the customer's profile could not be created")?;
+    let response = stack.send("POST", "/users", &[("authorization", &authorization)], Some(&profile))?;
+    if response.status != 409 {
+        response.success().context("the customer's profile could not be created")?;
     }
     step.done(format!("{} and {}", Person::CUSTOMER.email, Person::ADMIN.email));
     Ok(passwords)
@@ -115,8 +116,8 @@ fn create_account(stack: &Stack, person: Person, password: &str) -> Result<()> {
     let attributes = attributes.map(|(name, value)| json!({ "Name": name, "Value": value }));
     let request = json!({ "MessageAction": "SUPPRESS", "UserAttributes": attributes });
     match person.administer(stack, "AdminCreateUser", request) {
-        // The account exists with another password: the file of passwords was lost,
-        // or an earlier run ended before the next call.
+        // The account exists, but its password is not the stored one: the file of
+        // passwords was deleted, or an earlier run ended before it set the password.
         Err(error) if error.to_string().contains("UsernameExistsException") => {}
         created => created.with_context(|| format!("the account of {} could not be created", person.email))?,
     }
@@ -125,7 +126,8 @@ fn create_account(stack: &Stack, person: Person, password: &str) -> Result<()> {
         .with_context(|| format!("the password of {} could not be set", person.email))
 }
 
-/// A hundred random bits, then a character of each class that the pool demands.
+/// Generates a password of a hundred random bits. A fixed ending adds a character of
+/// each class that the user pool demands.
 fn random_password() -> Result<String> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
     let mut bytes = [0; 20];
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_new_each_time_and_has_all_classes_of_characters() {
+    fn two_passwords_differ_and_have_a_character_of_each_class() {
         let (one, other) = (random_password().expect("a password"), random_password().expect("a password"));
         assert_ne!(one, other);
         for class in [char::is_uppercase, char::is_lowercase, char::is_numeric] {

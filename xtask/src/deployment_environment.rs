@@ -1,4 +1,4 @@
-//! An environment of samconfig.toml, such as `dev` or `prod`.
+//! Reads and checks an environment of samconfig.toml, such as `dev` or `prod`.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,15 @@ pub struct DeploymentEnvironment {
     #[serde(skip)]
     pub name: String,
     pub stack: String,
-    /// The parameters to which samconfig.toml gives values.
+    /// The template parameters that samconfig.toml sets.
     pub parameters: BTreeMap<String, String>,
     pub architecture: String,
-    /// The functions of each service, by the template's names.
+    /// The functions of each service. A function's name is its logical id in the template.
     pub services: BTreeMap<String, Vec<String>>,
 }
 
-/// The name of the environment in `ENV`; `usage` is shown if it is missing.
+/// Reads the environment's name from `ENV` on make's command line. The error message
+/// contains `usage`.
 pub fn wanted_name(usage: &str) -> Result<String> {
     let name = make_variable("ENV").with_context(|| format!("which environment? {usage}"))?;
     ensure!(name != SHARED, "`{SHARED}` has the settings that environments share, and is no environment. {usage}");
@@ -37,8 +38,9 @@ impl DeploymentEnvironment {
         Ok(Self { name: name.to_owned(), ..environment })
     }
 
-    /// Checks that the environment is for AWS, and has addresses of the user's own:
-    /// nobody can verify an address of an example, and customers would get no e-mail.
+    /// Checks that the environment is for AWS, and that its e-mail addresses and domains
+    /// are not the examples. SES sends only from an address that its owner has verified,
+    /// and nobody can verify an example, so customers would get no e-mail.
     pub fn check_for_aws(&self) -> Result<()> {
         let Self { name, parameters, .. } = self;
         let value = |parameter| parameters.get(parameter).map_or("", String::as_str);
@@ -51,7 +53,7 @@ impl DeploymentEnvironment {
             );
         }
         let (sender, domain) = (value("EmailSender"), value("SenderDomain"));
-        // The template's default is an example, too.
+        // Without a value, the template's default would be used, which is an example.
         ensure!(!sender.is_empty(), "samconfig.toml has no EmailSender for {name}: add your own");
         ensure!(
             domain.is_empty() || is_within(sender, domain),
@@ -61,7 +63,8 @@ impl DeploymentEnvironment {
     }
 }
 
-/// Returns whether an address or a name belongs to a domain or to a subdomain.
+/// Returns whether an e-mail address or a host name belongs to `domain` or to one of its
+/// subdomains.
 fn is_within(address: &str, domain: &str) -> bool {
     let (address, domain) = (address.to_lowercase(), domain.to_lowercase());
     let host = address.rsplit('@').next().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! The emulator: a process group in the background, with a record in its folder
-//! by which later tasks find it.
+//! Starts, finds and stops the emulator. It runs in the background, as a process group.
+//! A file in its folder contains its port and its process id, so that later tasks find
+//! it.
 
 use std::{
     fs::{self, File},
@@ -26,8 +27,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An emulator whose record, log and temporary files are in one folder.
-/// Emulators in two folders are independent.
+/// An emulator that keeps all its files in one folder. Emulators in different folders
+/// do not disturb each other.
 #[derive(Clone)]
 pub struct Emulator {
     folder: PathBuf,
@@ -37,13 +38,14 @@ pub struct Emulator {
 struct Record {
     port: u16,
     process: ProcessIdentity,
-    /// The task that stops the emulator in the end; `None` if the emulator stays in
-    /// the background.
+    /// The task that stops the emulator when the task ends. `None` if the emulator runs
+    /// until `make down`.
     owner: Option<ProcessIdentity>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
+    /// The emulator runs until `make down`.
     Background,
     /// The task that starts the emulator also stops it.
     Task,
@@ -54,23 +56,25 @@ impl Emulator {
         Self { folder }
     }
 
-    /// The port, if the emulator runs and is ready.
+    /// The emulator's port. Returns `None` unless the emulator runs and is ready.
     pub fn port(&self) -> Option<u16> {
         let record = self.record()?;
         (record.process.is_alive() && is_ready(record.port)).then_some(record.port)
     }
 
-    /// Returns whether the task that started the emulator, and will stop it, runs.
+    /// Returns whether the emulator belongs to a task that still runs and will stop the
+    /// emulator.
     pub fn has_living_owner(&self) -> bool {
         self.record().and_then(|record| record.owner).is_some_and(|owner| owner.is_alive())
     }
 
-    /// Starts the emulator. Returns `false` if it was running already.
+    /// Starts the emulator. Returns `false` if it was already running on this port.
     pub fn start(&self, tools: &Tools, port: u16, lifetime: Lifetime) -> Result<bool> {
         if self.port() == Some(port) {
             return Ok(false);
         }
-        // The emulator may run on another port, or hang, or have left processes.
+        // The emulator may run on another port, may hang, or may have died and left
+        // functions that still run.
         self.stop()?;
         check_port(port)?;
         let mut child = self.spawn(tools, port)?;
@@ -99,8 +103,8 @@ impl Emulator {
         create_folder(&temporary)?;
         create_folder(&home)?;
         let log = File::create(self.log()).with_context(|| format!("cannot write {}", self.log().display()))?;
-        // The functions inherit this environment, so it is empty at first: no
-        // credentials and no settings of the user may reach the functions.
+        // The functions inherit the emulator's environment. It must not contain
+        // credentials or settings of the user, so it is cleared first.
         Command::new(tools.programs().join("ministack"))
             .env_clear()
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", tools.programs().display()))
@@ -110,15 +114,15 @@ impl Emulator {
             .env("GATEWAY_PORT", port.to_string())
             .env("AWS_ENDPOINT_URL", local_url(port))
             .env("AWS_EC2_METADATA_DISABLED", "true")
-            // The emulator enforces the roles of functions, as AWS does.
+            // The emulator checks the permissions of the functions' roles, as AWS does.
             .env("AUTH", "true")
-            // The emulator trusts every client that names itself `test`, so only
-            // this machine may reach it.
+            // The emulator trusts every client whose access key is `test`, so only
+            // clients on this machine may reach the emulator.
             .env("BIND_HOST", "127.0.0.1")
             .env("IOT_MTLS_ENABLED", "0")
             .env("SFTP_ENABLED", "0")
-            // With a Docker engine, the emulator would remove containers of other
-            // programs that look like its own.
+            // If the emulator found a Docker engine, it would remove containers of other
+            // programs that it takes for its own.
             .env("DOCKER_HOST", format!("unix://{}", temporary.join("no-docker").display()))
             .current_dir(&self.folder)
             .stdin(Stdio::null())
@@ -129,8 +133,8 @@ impl Emulator {
             .context("cannot start the emulator")
     }
 
-    /// Stops the emulator and every function that it has started. Returns `false`
-    /// if nothing was running.
+    /// Stops the emulator and every function that the emulator has started. Returns
+    /// `false` if no process was running.
     pub fn stop(&self) -> Result<bool> {
         let Some(record) = self.record() else { return Ok(false) };
         let group = record.process.group();
@@ -142,7 +146,7 @@ impl Emulator {
         Ok(group.is_some())
     }
 
-    /// Adds the end of the log to an error, if the emulator has died.
+    /// If the emulator has died, adds the last lines of its log to the error.
     pub fn explain(&self, error: Error) -> Error {
         match self.record() {
             Some(record) if !record.process.is_alive() => {
@@ -174,5 +178,6 @@ impl Emulator {
 }
 
 fn is_ready(port: u16) -> bool {
-    http::get(&format!("{}/_ministack/ready", local_url(port)), READY_TIMEOUT).is_ok_and(|answer| answer.status == 200)
+    http::get(&format!("{}/_ministack/ready", local_url(port)), READY_TIMEOUT)
+        .is_ok_and(|response| response.status == 200)
 }

@@ -1,8 +1,8 @@
-//! Direct calls of AWS services on an emulator, in AWS's JSON protocol.
+//! Calls AWS services on an emulator in AWS's JSON protocol.
 //!
-//! The AWS CLI would start Python for each call, and the logs need six calls a
-//! second. No request is signed: an emulator accepts the name of the account's
-//! root user, `test`, without a valid signature.
+//! The AWS CLI would be too slow: it starts Python for each call, and `make logs` makes
+//! several calls a second. The requests have no valid signature: an emulator
+//! accepts the access key `test` without one.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -13,9 +13,9 @@ use crate::{
 };
 
 pub struct Service {
-    /// The name in a signature.
+    /// The service's name in the scope of a signature.
     name: &'static str,
-    /// The prefix of an action in the header `X-Amz-Target`.
+    /// The text before the action's name in the header `X-Amz-Target`.
     target: &'static str,
     content_type: &'static str,
 }

@@ -1,4 +1,4 @@
-//! Deploys the stack to an emulator, with the SAM that also deploys to AWS.
+//! Deploys the stack to an emulator with `sam deploy`, as to AWS.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::{
     tools::architecture,
 };
 
-/// The stack's name. The names of its functions begin with it.
+/// The name of a stack on an emulator. The names of its functions begin with this name.
 pub const STACK: &str = "holdfast";
 
-/// Deploys the built functions to the emulator at `url`, with `parameters` besides
-/// the parameters that every emulator gets. CloudFormation leaves unchanged
-/// resources as they are.
+/// Deploys the built functions to the emulator at `url`. The template gets `parameters`
+/// and the parameters that every emulator needs.
 pub fn deploy(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
     let step = Step::begin("Stack: sam deploy");
     let mut all = Parameters::from(
-        // The data is lost anyway when the emulator stops.
+        // The emulator loses all data when it stops, so deleting the stack may delete
+        // the tables.
         [("LocalEndpoint", url), ("Architecture", architecture()), ("RetainData", "false")]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );

@@ -1,4 +1,4 @@
-//! Builds the functions with cargo-lambda, and has SAM package them.
+//! Compiles the functions with cargo-lambda, and packages them with `sam build`.
 
 use std::{fs, path::Path};
 
@@ -26,8 +26,7 @@ pub fn build_all(tools: &Tools, environment: &str, architecture: &str) -> Result
     let step = Step::begin("Functions: package");
     quiet(sam_build(tools, environment, architecture)).context("SAM could not package the functions")?;
     let mut programs = 0;
-    for entry in fs::read_dir(tools.root().join(BUILT)).with_context(|| format!("cannot list {BUILT}"))? {
-        let folder = entry.with_context(|| format!("cannot list {BUILT}"))?.path();
+    for folder in tools.shell.read_dir(BUILT)? {
         if folder.is_dir() {
             check_program(&folder, architecture)?;
             programs += 1;
@@ -38,12 +37,12 @@ pub fn build_all(tools: &Tools, environment: &str, architecture: &str) -> Result
     Ok(())
 }
 
-/// Compiles several functions at once, before SAM packages them.
+/// Compiles several functions at once, before `sam build` packages them.
 ///
-/// SAM itself would compile one function after the other, and print nothing for
-/// minutes. Here Cargo's progress is on the screen, and SAM finds every function
-/// compiled. That holds while the functions use the same features of their shared
-/// dependencies; where a feature differs, SAM compiles the dependency again.
+/// `sam build` alone would compile the functions one after the other, and print nothing
+/// for minutes. This function shows Cargo's progress. Afterwards `sam build` runs Cargo
+/// again for each function, but Cargo has nothing to compile, as long as all functions
+/// use the same features of their shared dependencies.
 pub fn compile(tools: &Tools, crates: &[&str], architecture: &str) -> Result<()> {
     check_standard_library(tools, architecture)?;
     let step = Step::begin(format!("Functions: compile for Lambda on {architecture} (minutes the first time)"));
@@ -54,14 +53,14 @@ pub fn compile(tools: &Tools, crates: &[&str], architecture: &str) -> Result<()>
     Ok(())
 }
 
-/// SAM's command that packages all functions.
+/// Builds the command `sam build`, which packages all functions.
 pub fn sam_build<'a>(tools: &'a Tools, environment: &str, architecture: &str) -> Cmd<'a> {
     let parameter = format!("Architecture={architecture}");
     cmd!(tools.offline(), "sam build --config-env {environment} --parameter-overrides {parameter}")
 }
 
-/// Checks that the packaged program in `folder` is a program for `architecture`.
-/// Lambda accepts any file as code; a wrong program only ends at its first call.
+/// Checks that the packaged program in `folder` is compiled for `architecture`. Lambda
+/// accepts any file as code, so a wrong program would fail only when it is invoked.
 pub fn check_program(folder: &Path, architecture: &str) -> Result<()> {
     let file = folder.join("bootstrap");
     let program = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -70,7 +69,8 @@ pub fn check_program(folder: &Path, architecture: &str) -> Result<()> {
     Ok(())
 }
 
-/// The architecture of an ELF program, by the template's name.
+/// The architecture of an ELF program, by the template's name. Returns `None` if the file
+/// is no ELF program.
 fn architecture_of(program: &[u8]) -> Option<&'static str> {
     match ElfBytes::<AnyEndian>::minimal_parse(program).ok()?.ehdr.e_machine {
         EM_X86_64 => Some("x86_64"),
@@ -79,9 +79,9 @@ fn architecture_of(program: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Checks that the toolchain has the standard library for `architecture`.
-/// Otherwise cargo-lambda would ask rustup to download it, and print nothing for
-/// minutes if there is no network.
+/// Checks that the toolchain has the standard library for `architecture`. If it is
+/// missing, cargo-lambda asks rustup to download it, which prints nothing for minutes
+/// when there is no network.
 fn check_standard_library(tools: &Tools, architecture: &str) -> Result<()> {
     let target = match architecture {
         "arm64" => "aarch64-unknown-linux-gnu",

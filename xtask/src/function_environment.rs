@@ -1,5 +1,6 @@
-//! The environment variables of functions that run outside the emulator, over the
-//! tables, queues and user pool of the running stack.
+//! The environment variables of functions that `cargo lambda watch` or `sam local` runs
+//! outside the emulator. These functions use the tables, the queues and the user pool of
+//! the deployed stack.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -8,7 +9,8 @@ use serde_json::json;
 
 use crate::prelude::*;
 
-/// The variables of all functions together: a variable has one meaning for all.
+/// The environment variables of all functions, merged. A variable that two functions
+/// have has the same value in both.
 pub struct FunctionEnvironment(BTreeMap<String, String>);
 
 #[derive(Deserialize)]
@@ -19,8 +21,9 @@ struct Function {
 }
 
 impl FunctionEnvironment {
-    /// The variables of the deployed functions, except that the functions call each
-    /// other at `services`, where no gateway checks a signature.
+    /// Reads the variables of the deployed functions, and changes the variables that
+    /// differ outside the emulator: the functions call each other at the URL `services`,
+    /// without signing their requests, because no gateway checks signatures there.
     pub fn of(tools: &Tools, stack: &Stack, services: &str) -> Result<Self> {
         let query = "Functions[].{name: FunctionName, variables: Environment.Variables}";
         let cloud = tools.cloud(Some(&stack.emulator_url));
@@ -42,7 +45,7 @@ impl FunctionEnvironment {
         Ok(Self(variables))
     }
 
-    /// Replaces one address by another in all values.
+    /// Replaces the URL `from` by the URL `to` in all values.
     #[must_use]
     pub fn with_address(self, from: &str, to: &str) -> Self {
         Self(self.0.into_iter().map(|(name, value)| (name, value.replace(from, to))).collect())
@@ -65,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_replaced_wherever_it_occurs() {
+    fn a_url_is_replaced_wherever_it_occurs() {
         let variables = [("A", "http://localhost:4566"), ("B", "http://localhost:4566/pool/keys"), ("C", "localhost")];
         let environment = FunctionEnvironment(variables.map(|(name, value)| (name.into(), value.into())).into());
         let FunctionEnvironment(variables) = environment.with_address("//localhost:", "//host.docker.internal:");

@@ -1,5 +1,4 @@
-//! HTTP requests with JSON bodies, to the shop and to an emulator. `ureq` sends
-//! them.
+//! Sends HTTP requests with JSON bodies, to the shop and to an emulator.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +8,18 @@ use ureq::{Agent, http::Request};
 
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer with any status.
-pub struct Answer {
+/// An HTTP response. Its status may report a failure.
+pub struct Response {
     pub status: u16,
     pub body: Value,
-    /// The body as received: `body` loses the order of members and the digits of
-    /// amounts.
+    /// The body as it was received. `body` is parsed, so it has lost the order of JSON
+    /// members and trailing zeros of amounts such as `64.50`.
     pub text: String,
     pub took: Duration,
     request: String,
 }
 
-pub fn get(url: &str, timeout: Duration) -> Result<Answer> {
+pub fn get(url: &str, timeout: Duration) -> Result<Response> {
     send("GET", url, &[], None, timeout)
 }
 
@@ -30,9 +29,9 @@ pub fn send(
     headers: &[(&str, &str)],
     body: Option<&Value>,
     timeout: Duration,
-) -> Result<Answer> {
-    // The body of an error answer says what is wrong, so such an answer is no
-    // error here. A proxy of the user cannot reach this machine.
+) -> Result<Response> {
+    // A response with an error status is returned, too, because its body describes the
+    // error. The user's proxy is not used: it cannot reach servers of this machine.
     let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).proxy(None);
     let agent: Agent = config.build().into();
     let name = format!("{method} {url}");
@@ -44,29 +43,30 @@ pub fn send(
         request = request.header("content-type", "application/json");
     }
     let began = Instant::now();
-    let answer = match body {
+    let response = match body {
         None => request.body(()).map(|request| agent.run(request)),
         Some(body) => request.body(body.to_string()).map(|request| agent.run(request)),
     };
-    let answer = answer.with_context(|| format!("{name} is no valid request"))?;
-    let mut answer = answer.with_context(|| format!("{name} got no answer"))?;
-    let text = answer.body_mut().read_to_string().with_context(|| format!("{name}: the answer is incomplete"))?;
-    // A body that is not JSON is shown as it is.
+    let response = response.with_context(|| format!("{name} is no valid request"))?;
+    let mut response = response.with_context(|| format!("{name} got no response"))?;
+    let text = response.body_mut().read_to_string().with_context(|| format!("{name}: the response is incomplete"))?;
+    // A body that is not JSON becomes a JSON string.
     let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
-    Ok(Answer { status: answer.status().as_u16(), body, text, took: began.elapsed(), request: name })
+    Ok(Response { status: response.status().as_u16(), body, text, took: began.elapsed(), request: name })
 }
 
-impl Answer {
+impl Response {
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Returns the body, or an error if the status reports a failure.
+    /// Returns the body, or an error if the status is not 2xx.
     pub fn success(self) -> Result<Value> {
         if self.is_success() { Ok(self.body) } else { Err(self.failure()) }
     }
 
-    /// The problem document in a line, then a line for each invalid field.
+    /// Formats a problem document (RFC 9457) as a line, followed by a line for each
+    /// invalid field.
     fn failure(&self) -> Error {
         let Self { status, body, request, .. } = self;
         let description = match (body["code"].as_str(), body["detail"].as_str()) {
@@ -91,9 +91,9 @@ mod tests {
             "errors": [{ "field": "name", "detail": "must not be empty" }],
         });
         let (text, request) = (body.to_string(), "POST /users".to_owned());
-        let answer = Answer { status: 422, text, body, took: Duration::ZERO, request };
+        let response = Response { status: 422, text, body, took: Duration::ZERO, request };
         assert_eq!(
-            answer.success().expect_err("a failure").to_string(),
+            response.success().expect_err("a failure").to_string(),
             "POST /users was refused with 422: invalid_request. Not valid: name\n  \
              {\"detail\":\"must not be empty\",\"field\":\"name\"}"
         );

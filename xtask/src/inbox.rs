@@ -1,5 +1,5 @@
-//! The e-mails that an emulator's SES has accepted. AWS sends an e-mail to its
-//! recipients; each emulator keeps it in its own format.
+//! Reads the e-mails that an emulator's SES has accepted. An emulator stores e-mails
+//! instead of sending them. Each kind of emulator has its own URL and format for them.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::{
     prelude::*,
 };
 
-/// All e-mails of an emulator, to any recipient.
+/// The place where an emulator stores the e-mails to all recipients.
 pub struct Inbox {
     url: String,
     read: Reader,
@@ -31,13 +31,14 @@ impl Mail {
 }
 
 impl Inbox {
-    /// The inbox of the stack's emulator, unless its format is unknown.
+    /// Finds the inbox of the stack's emulator. Returns `None` for an emulator that is
+    /// neither MiniStack nor LocalStack.
     pub fn of(stack: &Stack) -> Result<Option<Self>> {
         let known: [(&str, Reader); 2] = [("/_ministack/ses/messages", ministack), ("/_aws/ses", localstack)];
         for (path, read) in known {
             let inbox = Self { url: format!("{}{path}", stack.emulator_url), read };
-            let answer = http::get(&inbox.url, TIMEOUT)?;
-            if answer.is_success() && read(&answer.body).is_some() {
+            let response = http::get(&inbox.url, TIMEOUT)?;
+            if response.is_success() && read(&response.body).is_some() {
                 return Ok(Some(inbox));
             }
         }
@@ -49,14 +50,14 @@ impl Inbox {
     }
 
     pub fn mails(&self) -> Result<Vec<Mail>> {
-        let answer = http::get(&self.url, TIMEOUT)?.success()?;
-        (self.read)(&answer).with_context(|| format!("the format of {} is unknown", self.url))
+        let response = http::get(&self.url, TIMEOUT)?.success()?;
+        (self.read)(&response).with_context(|| format!("the format of {} is unknown", self.url))
     }
 }
 
-/// MiniStack groups the messages by account.
-fn ministack(answer: &Value) -> Option<Vec<Mail>> {
-    let accounts = answer["messages"].as_object()?;
+/// Reads e-mails in MiniStack's format, which groups them by AWS account.
+fn ministack(response: &Value) -> Option<Vec<Mail>> {
+    let accounts = response["messages"].as_object()?;
     let mails = accounts.values().filter_map(Value::as_array).flatten().map(|mail| Mail {
         id: plain(&mail["MessageId"]),
         from: plain(&mail["Source"]),
@@ -67,8 +68,9 @@ fn ministack(answer: &Value) -> Option<Vec<Mail>> {
     Some(mails.collect())
 }
 
-fn localstack(answer: &Value) -> Option<Vec<Mail>> {
-    let mails = answer["messages"].as_array()?.iter().map(|mail| Mail {
+/// Reads e-mails in LocalStack's format.
+fn localstack(response: &Value) -> Option<Vec<Mail>> {
+    let mails = response["messages"].as_array()?.iter().map(|mail| Mail {
         id: plain(&mail["Id"]),
         from: plain(&mail["Source"]),
         to: plain_list(&mail["Destination"]["ToAddresses"]),
@@ -82,7 +84,7 @@ fn plain_list(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(plain).collect()
 }
 
-/// The text of a JSON string without quotes; other values as JSON.
+/// Formats a JSON string as its text, without quotes, and any other value as JSON.
 pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_inboxes_of_two_emulators_are_read_alike() {
+    fn e_mails_of_ministack_and_of_localstack_are_read() {
         let one = json!({ "messages": { "000000000000": [{
             "MessageId": "1", "Source": "shop@example.com", "To": ["Ada <ada@example.com>"],
             "Subject": "Thank you", "BodyText": "Soon.",
@@ -103,9 +105,9 @@ mod tests {
             "Id": "1", "Source": "shop@example.com", "Destination": { "ToAddresses": ["ada@example.com"] },
             "Subject": "Thank you", "Body": { "text_part": "Soon.", "html_part": null },
         }] });
-        for (read, answer) in [(ministack as Reader, &one), (localstack, &other)] {
-            let mails = read(answer).expect("an inbox");
-            let [mail] = mails.as_slice() else { panic!("{answer}") };
+        for (read, response) in [(ministack as Reader, &one), (localstack, &other)] {
+            let mails = read(response).expect("an inbox");
+            let [mail] = mails.as_slice() else { panic!("{response}") };
             assert!(mail.is_to("ada@example.com") && !mail.is_to("grace@example.com"));
             assert_eq!((mail.id.as_str(), mail.subject.as_str(), mail.text.as_str()), ("1", "Thank you", "Soon."));
         }

@@ -1,18 +1,18 @@
-//! The project's tasks. The Makefile lists them; `tasks` has a file for each task,
-//! and the other files are what the tasks share:
+//! The project's tasks. The Makefile lists the tasks; the folder `tasks` has their
+//! code. The other files contain code that several tasks use:
 //!
-//! | what | files |
+//! | subject | files |
 //! |---|---|
-//! | the user's screen | `output`, `progress` |
-//! | the checkout, and programs that run in it | `project`, `commands`, `tools`, `cargo_tools` |
-//! | the functions, and where they are deployed | `function_build`, `template_parameters`, `deployment_environment` |
-//! | an emulator | `emulator`, `process_groups`, `ports`, `emulator_deployment`, `cors_preflights`, `emulator_api`, `inbox` |
+//! | printing to the terminal | `output`, `progress` |
+//! | the checkout, and programs that run in the checkout | `project`, `commands`, `tools`, `cargo_tools` |
+//! | building and configuring the functions | `function_build`, `template_parameters`, `deployment_environment` |
+//! | running an emulator, and deploying to it | `emulator`, `process_groups`, `ports`, `emulator_deployment`, `cors_preflights`, `emulator_api`, `inbox` |
 //! | the deployed shop | `stack`, `http`, `service_health`, `demo_users`, `catalogue` |
 //! | functions that run outside the emulator | `function_environment`, `container_relay`, `local_servers` |
 //! | the tests | `test_stack`, `openapi_clients` |
 //!
-//! `xtask/python` has the programs that use SAM's own Python library, and
-//! `xtask/mutants` the patches for `make mutants`.
+//! The folder `xtask/python` has Python programs that use SAM's own library.
+//! `xtask/mutants` has the patches for `make mutants`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -50,11 +50,10 @@ mod tasks {
     pub mod deploy;
     pub mod down;
     pub mod fuzz;
+    pub mod generated_files;
     pub mod lint;
     pub mod logs;
     pub mod mutants;
-    pub mod openapi;
-    pub mod record;
     pub mod redrive;
     pub mod sam_local;
     pub mod test;
@@ -67,27 +66,23 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::{
-    output::{End, until_unread},
-    project::Project,
-    tasks::*,
-};
+use crate::{output::run_until_reader_is_gone, project::Project, tasks::*};
 
-/// The tasks that only print. The other tasks have work to do, which is unfinished
-/// when the reader of their output goes away.
+/// The tasks that only print. If the reader of their output goes away, they have
+/// succeeded. Every other task has failed then, because its work is unfinished.
 const PRINTING_TASKS: [&str; 3] = ["token", "logs", "demo"];
 /// The exit code that a shell reports for a program that wrote into a closed pipe.
-const UNREAD: u8 = 141;
+const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match until_unread(|| run(&arguments)) {
-        End::Finished(Ok(())) => ExitCode::SUCCESS,
-        // A user who reads only the beginning of a log wants no error.
-        End::Unread if arguments.first().is_some_and(|task| PRINTING_TASKS.contains(task)) => ExitCode::SUCCESS,
-        End::Unread => ExitCode::from(UNREAD),
-        End::Finished(Err(error)) => {
+    match run_until_reader_is_gone(|| run(&arguments)) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        // `make logs | head` is no error.
+        None if arguments.first().is_some_and(|task| PRINTING_TASKS.contains(task)) => ExitCode::SUCCESS,
+        None => ExitCode::from(BROKEN_PIPE),
+        Some(Err(error)) => {
             complain!("\nerror: {error:#}");
             ExitCode::FAILURE
         }
@@ -115,8 +110,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["faults"] => test::faults(project),
         ["fuzz"] => fuzz::run(project),
         ["mutants"] => mutants::run(project),
-        ["openapi"] => openapi::run(project),
-        ["record"] => record::run(project),
+        ["openapi"] => generated_files::openapi(project),
+        ["record"] => generated_files::recorded_version(project),
         ["lint"] => lint::run(project),
         _ => bail!("no such task; `make help` lists them"),
     }

@@ -1,4 +1,4 @@
-//! Ports of this machine.
+//! Chooses and checks TCP ports of this machine.
 
 use std::{
     io,
@@ -12,13 +12,12 @@ use procfs::{
 
 use crate::prelude::*;
 
-/// The address of a server of this machine, as clients, functions and the
-/// template write it.
+/// The URL of a server that listens on a port of this machine.
 pub fn local_url(port: u16) -> String {
     format!("http://localhost:{port}")
 }
 
-/// The port that the user wants: `make up PORT=4570`.
+/// Reads the port from make's command line: `make up PORT=4570`.
 pub fn wanted_port() -> Result<Option<u16>> {
     let parse = |port: String| port.parse().with_context(|| format!("PORT={port} is no port"));
     make_variable("PORT").map(parse).transpose()
@@ -30,7 +29,7 @@ pub fn free_port() -> Result<u16> {
     Ok(listener.local_addr().context("no port is free")?.port())
 }
 
-/// Returns an error that names the program that already listens on `port`.
+/// Checks that no program listens on `port`. The error names the program that does.
 pub fn check_port(port: u16) -> Result<()> {
     for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
         match TcpListener::bind((address, port)) {
@@ -38,14 +37,15 @@ pub fn check_port(port: u16) -> Result<()> {
                 let program = listening_program(port).unwrap_or_else(|| "another program".to_owned());
                 bail!("{program} uses port {port} ({error}). Stop it, or choose another port: PORT={}", port + 4)
             }
-            // Other errors come from a machine without IPv4 or without IPv6.
+            // The port is free, or this machine has no IPv4 or no IPv6.
             _ => {}
         }
     }
     Ok(())
 }
 
-/// Describes the process that listens on a port, if it is a process of this user.
+/// Describes the process that listens on a port. Returns `None` if it is a process of
+/// another user.
 fn listening_program(port: u16) -> Option<String> {
     let mut sockets = [tcp(), tcp6()].into_iter().flatten().flatten();
     let listening = sockets.find(|it| it.local_address.port() == port && it.state == TcpState::Listen)?;

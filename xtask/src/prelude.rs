@@ -1,4 +1,4 @@
-//! The names that nearly every file uses.
+//! Imports that nearly every file needs.
 
 pub use anyhow::{Context, Result, bail, ensure};
 pub use xshell::{Cmd, cmd};

@@ -1,6 +1,5 @@
-//! Process groups that outlive a task: how a later task recognises and ends them.
-//! `procfs` reads the kernel's process table; no library joins what is read into
-//! an identity.
+//! Recognises and ends process groups that an earlier task has started. `procfs` reads
+//! the kernel's process table; no library identifies a process across tasks.
 
 use std::{
     thread,
@@ -16,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 
-/// Identifies a process. The kernel uses a process id again; together with the
-/// start time of the process and the boot of the machine, the id is unique.
+/// Identifies a process. The kernel assigns the process id of an ended process again,
+/// so the id is unique only together with the start time of the process and the boot
+/// of the machine.
 #[derive(Serialize, Deserialize)]
 pub struct ProcessIdentity {
     pid: i32,
@@ -36,7 +36,7 @@ impl ProcessIdentity {
     }
 
     /// The id of the process group that this process leads, if any process of the
-    /// group still runs. The kernel does not use the id again until then.
+    /// group still runs. The kernel does not assign the id again while the group exists.
     pub fn group(&self) -> Option<i32> {
         let is_reused = stat(self.pid).is_some_and(|stat| stat.starttime != self.since);
         (self.is_of_this_boot() && !is_reused && has_members(self.pid)).then_some(self.pid)
@@ -52,7 +52,7 @@ impl ProcessIdentity {
 pub fn end_group(group: i32, signal: Signal, patience: Duration) -> Result<()> {
     let leader = Pid::from_raw(group).context("0 is no process group")?;
     let deadline = Instant::now() + patience;
-    // An error says that the group has ended by itself.
+    // Sending a signal fails if the group has ended already.
     kill_process_group(leader, signal).ok();
     while has_members(group) {
         if Instant::now() > deadline {
@@ -64,8 +64,8 @@ pub fn end_group(group: i32, signal: Signal, patience: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether any process of the group runs. A zombie does not count: in a
-/// container, perhaps no process ever waits for it.
+/// Returns whether any process of the group runs. A zombie does not count as running:
+/// in a container, the zombie may remain for ever, because no process waits for it.
 fn has_members(group: i32) -> bool {
     let processes = all_processes().into_iter().flatten().flatten();
     processes.filter_map(|process| process.stat().ok()).any(|stat| stat.pgrp == group && runs(&stat))

@@ -1,5 +1,5 @@
-//! Progress on the screen: the name of each step when it begins, and its
-//! duration when it ends.
+//! Shows progress on the screen: the name of each step when the step begins, and its
+//! duration when the step has succeeded.
 
 use std::{
     fmt::Display,
@@ -8,8 +8,8 @@ use std::{
 
 use crate::say;
 
-/// A step that has begun. A step that fails is dropped; the error message
-/// follows.
+/// A step of a task. A step that fails is dropped without `done`; the task's error
+/// message is the end of the output then.
 pub struct Step {
     began: Instant,
 }
@@ -26,7 +26,6 @@ impl Step {
         }
     }
 
-    /// Ends the step and returns its duration.
     pub fn done(self, result: impl Display) -> Duration {
         let took = self.began.elapsed();
         say!("  ✓ {result} ({})", seconds(took));
@@ -34,7 +33,7 @@ impl Step {
     }
 }
 
-/// Formats a duration for people: `0.42 s`, `33.1 s`, `6 min 40 s`.
+/// Formats a duration: `0.42 s`, `33.1 s`, `6 min 40 s`.
 pub fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0..10 => format!("{:.2} s", time.as_secs_f64()),

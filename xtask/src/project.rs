@@ -1,11 +1,12 @@
-//! The checkout, its folders, and the variables of `make`.
+//! The checkout, its folders, and the variables on make's command line.
 
 use std::{
-    env, fs, io,
+    env,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use xshell::Shell;
 
 #[derive(Clone)]
 pub struct Project {
@@ -13,8 +14,8 @@ pub struct Project {
 }
 
 impl Project {
-    /// Finds the checkout in which Cargo runs this program. A path that is
-    /// compiled in would be wrong after the folder has moved.
+    /// Finds the checkout from which `cargo run` has started this program. A path that
+    /// is fixed at compile time would be wrong after the checkout was moved.
     pub fn find() -> Result<Self> {
         let package = env::var_os("CARGO_MANIFEST_DIR").context("run this program through `make` or `cargo run`")?;
         let root = Path::new(&package).parent().context("the package has no parent folder")?;
@@ -25,8 +26,8 @@ impl Project {
         &self.root
     }
 
-    /// The folder for everything that the tasks leave in the checkout, besides
-    /// the build output of Cargo and SAM. Git ignores the folder.
+    /// The folder for everything that the tasks write into the checkout, except the
+    /// build output of Cargo and SAM. Git ignores the folder.
     pub fn local(&self) -> PathBuf {
         self.root.join(".local")
     }
@@ -34,25 +35,21 @@ impl Project {
 
 /// Creates a folder and its parents.
 pub fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))
+    Shell::new()?.create_dir(path)?;
+    Ok(())
 }
 
 pub fn write_file(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    Ok(Shell::new()?.write_file(path, text)?)
 }
 
 /// Removes a folder or a file, if it exists.
 pub fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    Ok(Shell::new()?.remove_path(path)?)
 }
 
-/// The value of a variable on make's command line, unless it is empty.
+/// The value of a variable on make's command line. Returns `None` if the value is
+/// empty.
 pub fn make_variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,13 +1,15 @@
-//! The deployed stack: its addresses and names, stored in `.local/stack.json`.
+//! The deployed stack: the URLs, ids and names of its resources, stored in
+//! `.local/stack.json`.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use heck::ToSnakeCase;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     emulator::Emulator,
-    http::{self, Answer, TIMEOUT},
+    http::{self, Response, TIMEOUT},
     ports::local_url,
     prelude::*,
     project,
@@ -17,8 +19,8 @@ use crate::{
 
 const FILE: &str = "stack.json";
 
-/// The names of these fields stay as they are: tests and scripts of users read
-/// the file.
+/// The content of `stack.json`. The names of the fields must not change, because tests
+/// and scripts of users read the file.
 #[derive(Serialize, Deserialize)]
 pub struct Stack {
     pub api_url: String,
@@ -27,20 +29,21 @@ pub struct Stack {
     pub region: String,
     pub user_pool_id: String,
     pub client_id: String,
-    /// The physical names of the tables, by short names such as `sandbox_ledger`.
+    /// The physical names of the tables. The keys are short names such as `sandbox_ledger`.
     pub tables: BTreeMap<String, String>,
-    /// The addresses of the queues, by short names.
+    /// The URLs of the queues. The keys are short names such as `order_events`.
     pub queues: BTreeMap<String, String>,
-    /// The physical names of the functions, by short names.
+    /// The physical names of the functions. The keys are short names such as `users`.
     pub functions: BTreeMap<String, String>,
 }
 
 impl Stack {
-    /// Reads the outputs that the template declares, such as `UsersTableName`.
+    /// Creates the value from the outputs that the template declares, such as
+    /// `UsersTableName`.
     pub fn from_outputs(emulator_url: &str, outputs: &BTreeMap<String, String>) -> Result<Self> {
         let output = |name: &str| outputs.get(name).cloned().with_context(|| format!("the stack has no output {name}"));
         let named = |ending: &str| -> Result<BTreeMap<String, String>> {
-            let short = |name: &str| name.strip_suffix(ending).map(snake_case);
+            let short = |name: &str| name.strip_suffix(ending).map(ToSnakeCase::to_snake_case);
             let found: BTreeMap<_, _> =
                 outputs.iter().filter_map(|(name, value)| Some((short(name)?, value.clone()))).collect();
             ensure!(!found.is_empty(), "the stack has no output that ends with {ending}");
@@ -59,7 +62,8 @@ impl Stack {
         })
     }
 
-    /// The stack that `make up` has deployed, if its emulator still answers.
+    /// Reads the stack that `make up` has deployed, and checks that its emulator still
+    /// responds.
     pub fn running(project: &Project) -> Result<Self> {
         let file = project.local().join(FILE);
         if !file.exists() {
@@ -67,10 +71,11 @@ impl Stack {
         }
         let stack = Self::read(&file).context("`make up` deploys a new stack")?;
         let own = Emulator::in_folder(project.local()).port().map(local_url);
-        // Any answer shows that an emulator of somebody else is there.
-        let answers =
+        // An emulator that `make up` has not started may be of another make, so any
+        // response counts.
+        let responds =
             own.as_ref() == Some(&stack.emulator_url) || http::get(&stack.emulator_url, EMULATOR_TIMEOUT).is_ok();
-        ensure!(answers, "no emulator answers at {}, where the stack was; `make up` starts one", stack.emulator_url);
+        ensure!(responds, "no emulator answers at {}, where the stack was; `make up` starts one", stack.emulator_url);
         Ok(stack)
     }
 
@@ -89,7 +94,7 @@ impl Stack {
     }
 
     /// Sends a request through the public gateway.
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Result<Answer> {
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Result<Response> {
         http::send(method, &format!("{}{path}", self.api_url), headers, body, TIMEOUT)
     }
 
@@ -98,24 +103,12 @@ impl Stack {
     }
 }
 
-/// `OrderEvents` becomes `order_events`.
-fn snake_case(name: &str) -> String {
-    let mut snake = String::new();
-    for character in name.chars() {
-        if character.is_uppercase() && !snake.is_empty() {
-            snake.push('_');
-        }
-        snake.extend(character.to_lowercase());
-    }
-    snake
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn resources_have_the_short_names_of_their_outputs() {
+    fn the_short_name_of_a_resource_is_derived_from_its_output() {
         let names = [
             "PublicApiUrl",
             "InternalApiUrl",

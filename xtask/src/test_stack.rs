@@ -1,5 +1,5 @@
-//! A stack for the tests alone. The stack of `make up` is neither used nor
-//! disturbed.
+//! Deploys a stack for the tests. It has its own emulator, so the tests do not disturb
+//! the stack of `make up`.
 
 use std::{
     path::PathBuf,
@@ -18,20 +18,21 @@ use crate::{
     emulator::{Emulator, Lifetime},
     emulator_deployment::deploy,
     function_build::build_for_emulator,
-    local_servers::{LocalServers, SamLocal},
+    local_servers::LocalServers,
     ports::{free_port, local_url},
     prelude::*,
     template_parameters::Parameters,
 };
 
-/// The folder of the test stack, and the stack's emulator.
+/// The folder of the test stack, and the emulator that keeps its files there.
 pub struct TestFolder {
     folder: PathBuf,
     emulator: Emulator,
 }
 
-/// The deployed stack, and how long its build and its deployment took. The stack
-/// stops when this value is dropped, and at a signal.
+/// The deployed test stack, and how long its build and its deployment took. Dropping
+/// this value stops the emulator and the local servers, and so do SIGINT, SIGTERM and
+/// SIGHUP.
 pub struct TestStack {
     pub stack: Stack,
     pub folder: PathBuf,
@@ -46,15 +47,15 @@ impl TestFolder {
         Self { emulator: Emulator::in_folder(folder.clone()), folder }
     }
 
-    /// Stops the emulator of a test run that was killed. Leaves the emulator of a
-    /// test run that goes on. Returns whether an emulator was stopped.
+    /// Stops the emulator of a test run that was killed. If a test run still uses the
+    /// emulator, the emulator is not stopped. Returns whether an emulator was stopped.
     pub fn stop_abandoned_emulator(&self) -> Result<bool> {
         Ok(!self.emulator.has_living_owner() && self.emulator.stop()?)
     }
 
-    /// Prepares the folder; fails if another test run uses it.
+    /// Prepares the folder for a test run. Fails if another test run uses the folder.
     pub fn claim(self) -> Result<Self> {
-        ensure!(!self.emulator.has_living_owner(), "the tests run already, in another window");
+        ensure!(!self.emulator.has_living_owner(), "another test run is using the test stack");
         self.emulator.stop()?;
         create_folder(&self.folder)?;
         Ok(self)
@@ -79,21 +80,21 @@ impl TestFolder {
 }
 
 impl TestStack {
-    /// Creates users who can sign in, and products.
+    /// Creates the demo's users and products.
     pub fn add_users_and_products(&self) -> Result<Passwords> {
         let passwords = create_users(&self.stack, &self.folder)?;
         add_products(&self.stack, &passwords)?;
         Ok(passwords)
     }
 
-    pub fn start_local_servers(&self, tools: &Tools) -> Result<SamLocal> {
+    /// Starts the local servers. Returns `false` if no Docker engine can run `sam local`.
+    pub fn start_local_servers(&self, tools: &Tools) -> Result<bool> {
         self.running.local_servers.start(tools, &self.stack, &self.folder)
     }
 
-    /// Runs tests of the stack. Compiles the whole workspace, although one package
-    /// has these tests: so Cargo uses the libraries that the other tests and `cargo
-    /// lambda watch` have compiled. For the package alone, Cargo would compile them
-    /// again with fewer features.
+    /// Runs the tests `names` against the stack. `--workspace` makes Cargo reuse the
+    /// libraries that are compiled for the other tests and for `cargo lambda watch`. With
+    /// `--package`, Cargo would select fewer features and compile the libraries again.
     pub fn test(&self, tools: &Tools, names: &[String], configure: impl FnOnce(Cmd<'_>) -> Cmd<'_>) -> Result<()> {
         let names = names.iter().flat_map(|name| ["--test", name]);
         let tests = cmd!(tools, "cargo test --workspace {names...}")
@@ -103,7 +104,7 @@ impl TestStack {
     }
 }
 
-/// What runs for the tests.
+/// The processes that run for the tests. Dropping this value stops them.
 #[derive(Clone)]
 struct Running {
     emulator: Emulator,

@@ -10,23 +10,23 @@ use xshell::Shell;
 
 use crate::{commands::show_latest_line, prelude::*, project};
 
-/// The region of every stack on an emulator.
+/// The AWS region of each stack that is deployed to an emulator.
 pub const REGION: &str = "us-east-1";
 
 pub struct Tools {
     pub project: Project,
-    shell: Shell,
+    pub shell: Shell,
 }
 
-/// Tools that speak to a cloud: to AWS as the user has configured it, or to an
-/// emulator.
+/// The tools, configured for a cloud: for an emulator, or for AWS with the user's own
+/// credentials and settings.
 pub struct CloudTools<'a, 'e> {
     tools: &'a Tools,
     endpoint: Option<&'e str>,
 }
 
 impl Tools {
-    /// Installs the tools, unless the pinned versions are installed already.
+    /// Installs the tools if the pinned versions are not installed yet.
     pub fn install(project: &Project) -> Result<Self> {
         ensure!(
             cfg!(target_os = "linux"),
@@ -44,7 +44,7 @@ impl Tools {
         Ok(Self { project: project.clone(), shell })
     }
 
-    /// The folder of the installed programs.
+    /// The folder that contains the installed programs.
     pub fn programs(&self) -> PathBuf {
         self.project.local().join("venv/bin")
     }
@@ -53,11 +53,12 @@ impl Tools {
         self.project.root()
     }
 
-    /// A program that runs in the root of the checkout; the installed tools are
-    /// on its PATH. For `cmd!`.
+    /// Builds a command that runs in the root of the checkout, with the installed tools
+    /// on its PATH. The macro `cmd!` calls this method.
     pub fn cmd(&self, program: impl AsRef<Path>) -> Cmd<'_> {
-        // `cargo run` has described this package in variables. Some build scripts
-        // read them and would run again.
+        // `cargo run` sets variables such as CARGO_MANIFEST_DIR for this process. Some
+        // build scripts read these variables, so a Cargo that inherits them would
+        // compile their crates again.
         let own_variables = env::vars_os().map(|(name, _)| name).filter(|name| {
             name.to_str().is_some_and(|name| {
                 name.starts_with("CARGO_PKG_")
@@ -68,21 +69,23 @@ impl Tools {
         own_variables.fold(self.shell.cmd(program), Cmd::env_remove)
     }
 
-    /// Tools for the cloud at `endpoint`, or for AWS if that is `None`.
+    /// Configures the tools for the emulator at `endpoint`, or for AWS if `endpoint` is
+    /// `None`.
     pub fn cloud<'a, 'e>(&'a self, endpoint: Option<&'e str>) -> CloudTools<'a, 'e> {
         CloudTools { tools: self, endpoint }
     }
 
-    /// Tools for work that needs no cloud at all.
+    /// Configures the tools for work that calls no cloud. Nothing listens at the
+    /// endpoint, so a call by mistake fails and does not reach AWS.
     pub fn offline(&self) -> CloudTools<'_, 'static> {
         self.cloud(Some("http://localhost:9"))
     }
 }
 
 impl<'a> CloudTools<'a, '_> {
-    /// A program that speaks to the cloud. For an emulator, the program cannot
-    /// reach AWS: it knows nothing of the user's profiles, and sends no statistics.
-    /// For `cmd!`.
+    /// Builds a command that calls the cloud. A command for an emulator gets neither the
+    /// user's profiles nor credentials, so it cannot change anything on AWS, and it
+    /// sends no usage statistics. The macro `cmd!` calls this method.
     pub fn cmd(&self, program: impl AsRef<Path>) -> Cmd<'a> {
         let command = self.tools.cmd(program).env("AWS_PAGER", "").env("SAM_CLI_CHECK_VERSION", "0");
         let Some(endpoint) = self.endpoint else { return command };
@@ -98,7 +101,7 @@ impl<'a> CloudTools<'a, '_> {
             .env("NO_PROXY", "localhost,127.0.0.1")
             .env("__SAM_CLI_APP_DIR", self.tools.project.local().join("sam"))
             .env("SAM_CLI_TELEMETRY", "0")
-            // An emulator needs tenths of the seconds that AWS needs.
+            // An emulator deploys in seconds, so SAM's pause between two polls is short.
             .env("SAM_CLI_POLL_DELAY", "0.2");
         ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]
             .into_iter()
@@ -106,21 +109,21 @@ impl<'a> CloudTools<'a, '_> {
     }
 }
 
-/// Installs the Python programs that a requirements file pins into a folder of
-/// `.local`, unless they are installed already. Returns the folder.
+/// Installs the Python programs of a requirements file into the folder `name` of
+/// `.local`, if the pinned versions are not installed yet. Returns the folder.
 pub fn virtual_environment(project: &Project, step: Step, name: &str, requirements: &str) -> Result<PathBuf> {
     let folder = project.local().join(name);
     let pins = project.root().join(requirements);
     let wanted = fs::read_to_string(&pins).with_context(|| format!("cannot read {}", pins.display()))?;
-    // The installed scripts contain the path of the folder, so a checkout that
-    // has moved needs a new installation.
+    // The installed scripts contain the path of this folder. After the checkout was
+    // moved, the path differs, and the programs are installed again.
     let wanted = format!("# {}\n{wanted}", folder.display());
     let installed = folder.join("installed");
     if fs::read_to_string(&installed).is_ok_and(|present| present == wanted) {
         step.done("as pinned");
         return Ok(folder);
     }
-    step.note(format!("installs into .local/{name}; again only when {requirements} has changed"));
+    step.note(format!("installs into .local/{name}, once for each version of {requirements}"));
     let shell = Shell::new()?;
     check_python(&shell)?;
     project::remove(&folder)?;
@@ -138,16 +141,16 @@ fn check_python(shell: &Shell) -> Result<()> {
     const NEEDS: &str = "Python 3.10 or newer is needed, with its `venv` module (on Debian and Ubuntu: \
                          apt install python3 python3-venv)";
     let program = "import sys, venv, ensurepip; print(sys.version_info >= (3, 10), sys.version.split()[0])";
-    let Ok(answer) = quiet(cmd!(shell, "python3 -c {program}")) else { bail!("{NEEDS}") };
-    match answer.trim().split_once(' ') {
+    let Ok(output) = quiet(cmd!(shell, "python3 -c {program}")) else { bail!("{NEEDS}") };
+    match output.trim().split_once(' ') {
         Some(("True", _)) => Ok(()),
         Some((_, version)) => bail!("{NEEDS}; `python3` here is {version}"),
-        None => bail!("{NEEDS}; `python3` here answers {}", answer.trim()),
+        None => bail!("{NEEDS}; `python3` here prints {}", output.trim()),
     }
 }
 
-/// The architecture of the functions on an emulator, which can run only programs
-/// for its own machine.
+/// The processor architecture of this machine, by the template's name. An emulator
+/// runs the functions as processes of this machine, so they must be compiled for it.
 pub fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
 }

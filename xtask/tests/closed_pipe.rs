@@ -1,5 +1,5 @@
-//! A task ends without a message when nobody reads its output, as in
-//! `make token | true`.
+//! Checks that a task ends without an error message when the reader of its output goes
+//! away, as in `make token | true`.
 
 use std::{
     fs,
@@ -12,19 +12,19 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Creates a checkout whose stack is on an emulator that answers every request with
-/// `answer`.
-fn checkout(name: &str, answer: &Value) -> PathBuf {
+/// Creates a checkout, and an emulator that answers every request with `response`. The
+/// checkout's file `stack.json` names this emulator.
+fn checkout(name: &str, response: &Value) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let body = answer.to_string();
+    let body = response.to_string();
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let mut request = [0; 65_536];
             assert_ne!(client.read(&mut request).expect("a request"), 0, "the client hung up");
             let length = body.len();
             write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-                .expect("an answer");
+                .expect("a response");
         }
     });
     let names = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!("x"))).collect::<Value>();
@@ -64,18 +64,18 @@ fn token_succeeds_when_nobody_reads_its_output() {
 
 #[test]
 fn logs_succeeds_when_its_reader_goes_away() {
-    let answer = json!({
+    let response = json!({
         "logGroups": [{ "logGroupName": "/aws/lambda/holdfast/users" }],
         "events": [{ "timestamp": 1, "message": "a line" }],
     });
-    let output = run_unread(&checkout("logs", &answer), "logs");
+    let output = run_unread(&checkout("logs", &response), "logs");
     assert!(output.status.success() && standard_error(&output).lines().count() == 1, "{output:?}");
 }
 
 #[test]
 fn demo_succeeds_when_its_reader_goes_away() {
-    let answer = json!({ "AuthenticationResult": { "IdToken": "a.b.c" }, "messages": [] });
-    let output = run_unread(&checkout("demo", &answer), "demo");
+    let response = json!({ "AuthenticationResult": { "IdToken": "a.b.c" }, "messages": [] });
+    let output = run_unread(&checkout("demo", &response), "demo");
     assert!(output.status.success() && standard_error(&output).is_empty(), "{output:?}");
 }
 

@@ -1,5 +1,5 @@
-//! `make build`: the functions of an environment, as `make deploy` would deploy
-//! them.
+//! `make build`: builds the functions for an environment of samconfig.toml, without
+//! deploying them.
 
 use crate::{
     deployment_environment::{DeploymentEnvironment, wanted_name},

@@ -1,4 +1,4 @@
-//! `make demo`: places an order, and shows each step up to the e-mail.
+//! `make demo`: places an order, and shows each step until the e-mail has arrived.
 
 use std::{
     collections::HashSet,
@@ -25,9 +25,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// A line for each step.
+    /// Shows a line for each step.
     Brief,
-    /// The complete request, answer and e-mail.
+    /// Shows the complete request, response and e-mail.
     Full,
 }
 
@@ -52,14 +52,15 @@ pub fn place_order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Resu
     }
     let headers = [("authorization", authorization.as_str()), ("idempotency-key", &key)];
     let began = Instant::now();
-    let answer = stack.send("POST", "/orders", &headers, Some(&request))?;
-    let (status, took, text) = (answer.status, seconds(answer.took), answer.text.clone());
-    let order = answer.success()?;
+    let response = stack.send("POST", "/orders", &headers, Some(&request))?;
+    let (status, took, text) = (response.status, seconds(response.took), response.text.clone());
+    let order = response.success()?;
     let id = order["id"].as_str().context("the order has no id")?.to_owned();
     if detail == Detail::Full {
         step.note(format!("{status} after {took}\n{}\n", pretty_print(&text).unwrap_or(text)));
     } else {
-        // The order may have no price yet, if the answer is 202.
+        // A response with status 202 reports an order that is still being processed and
+        // may have no price yet.
         let price = order["total"].as_f64().map(|total| format!(", {total:.2} {}", plain(&order["currency"])));
         step.note(format!("{id}{}: {status} after {took}", price.unwrap_or_default()));
     }
@@ -91,7 +92,8 @@ pub fn place_order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Resu
     Ok(())
 }
 
-/// Chooses the mug, wherever it is in the list, and another product.
+/// Chooses what to buy: three mugs, which the demo knows by their price of 19.99, and one
+/// of another product.
 fn items(products: &[Value]) -> Result<Vec<Value>> {
     let in_stock: Vec<&Value> = products.iter().filter(|product| product["stock"].as_u64() >= Some(3)).collect();
     ensure!(!in_stock.is_empty(), "everything is sold out: `make down`, then `make up`");
@@ -101,7 +103,7 @@ fn items(products: &[Value]) -> Result<Vec<Value>> {
     Ok([Some(item(mug, 3)), other.map(|other| item(other, 1))].into_iter().flatten().collect())
 }
 
-/// Shows each entry of the order's history, until the order is done.
+/// Polls the order until it is done, and shows each new entry of its history.
 fn follow(
     stack: &Stack,
     step: &Step,
@@ -135,7 +137,7 @@ fn follow(
     }
 }
 
-/// The time between two entries of a history.
+/// Returns the time between two entries of an order's history.
 fn since(first: &Value, entry: &Value) -> Option<Duration> {
     let at = |entry: &Value| entry["at"].as_str()?.parse::<Timestamp>().ok();
     at(entry)?.duration_since(at(first)?).try_into().ok()
@@ -146,13 +148,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_history_is_timed_across_midnight() {
+    fn the_time_between_two_entries_may_cross_midnight() {
         let (first, later) = (json!({ "at": "2026-01-31T23:59:59.75Z" }), json!({ "at": "2026-02-01T00:00:01Z" }));
         assert_eq!(since(&first, &later), Some(Duration::from_millis(1250)));
     }
 
     #[test]
-    fn an_indented_answer_keeps_the_order_of_members_the_digits_and_the_strings() {
+    fn indenting_json_keeps_the_order_of_members_the_digits_and_the_strings() {
         let text = r#"{"total":64.50,"id":"a, {b}: \"c\\","none":[],"lines":[1,{"x":{}}]}"#;
         let lines = [
             "{",

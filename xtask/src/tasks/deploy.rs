@@ -1,11 +1,13 @@
-//! `make deploy`: deploys an environment of samconfig.toml, all services or one.
+//! `make deploy`: deploys all services of an environment of samconfig.toml, or one
+//! service.
 //!
-//! All services are deployed by `sam build` and `sam deploy`, with `--config-env`.
-//! One service is deployed in the same way, but with the template and the
-//! parameters that are deployed already: only the code of the service differs. So
-//! CloudFormation changes nothing else, publishes a version, and shifts the alias as
-//! gradually as the environment says. If the code were uploaded without
-//! CloudFormation, the stack would no longer know its own content.
+//! All services are deployed by `sam build` and `sam deploy` with `--config-env`. To
+//! deploy one service, the task reads the template that is deployed, replaces the code of
+//! the service in it, and runs `sam deploy` with the deployed parameters. CloudFormation
+//! therefore changes only this service. It publishes a version of each function, and
+//! shifts the alias to the version as gradually as the environment's parameters say. The
+//! code is not uploaded by `aws lambda update-function-code`, because CloudFormation would
+//! not know of that change.
 
 use std::io::{IsTerminal, stdin};
 
@@ -18,7 +20,7 @@ use crate::{
     tools::{CloudTools, architecture},
 };
 
-/// The environment whose stack is protected against deletion.
+/// The environment whose stack this task protects against deletion.
 const PROTECTED: &str = "prod";
 
 pub fn run(project: &Project) -> Result<()> {
@@ -48,7 +50,7 @@ pub fn run(project: &Project) -> Result<()> {
 
 struct Deployment<'a> {
     tools: &'a Tools,
-    /// The emulator's address; `None` for AWS.
+    /// The emulator's URL. `None` for a deployment to AWS.
     endpoint: Option<&'a str>,
     environment: &'a DeploymentEnvironment,
 }
@@ -62,7 +64,8 @@ impl<'a> Deployment<'a> {
         let step = Step::begin(format!("Stack {}: sam deploy", environment.stack));
         let mut deploy = self.sam_deploy();
         if let Some(url) = self.endpoint {
-            // On the command line, the parameters replace all parameters of samconfig.toml.
+            // `--parameter-overrides` on the command line replaces the list of samconfig.toml,
+            // so it must contain the parameters of samconfig.toml, too.
             let mut parameters = environment.parameters.clone();
             parameters.extend(wanted);
             parameters.insert("Architecture".to_owned(), architecture.to_owned());
@@ -72,7 +75,7 @@ impl<'a> Deployment<'a> {
         show(deploy)?;
         self.complete_preflights()?;
         if environment.name == PROTECTED {
-            // Neither the template nor SAM has a setting for this.
+            // Neither the template nor samconfig.toml can switch this protection on.
             let protect = self.cloudformation("update-termination-protection");
             quiet(protect.arg("--enable-termination-protection"))
                 .context("the stack is deployed, but not protected against deletion")?;
@@ -98,7 +101,7 @@ impl<'a> Deployment<'a> {
         let build = tools.root().join(".aws-sam");
         let mut replacements = Vec::new();
         for function in functions {
-            // SAM empties the folder, so it must not be the folder of all functions.
+            // `sam build` empties its folder first, so each function gets a folder of its own.
             let folder = build.join(function);
             quiet(sam_build(tools, &environment.name, &architecture).arg("--build-dir").arg(&folder).arg(function))?;
             check_program(&folder.join(function), &architecture)?;
@@ -110,11 +113,11 @@ impl<'a> Deployment<'a> {
         let replace = cmd!(tools.offline(), "python xtask/python/replace_function_code.py {replacements...}");
         let file = build.join(format!("{service}.yaml"));
         write_file(&file, quiet(replace.stdin(template)).context("the deployed template cannot be changed")?)?;
-        // SAM would look for samconfig.toml beside the template.
+        // Without `--config-file`, SAM would look for samconfig.toml in the template's folder.
         let deploy = self.sam_deploy().arg("--template-file").arg(&file);
         let deploy = deploy.arg("--config-file").arg(tools.root().join("samconfig.toml"));
-        // This replaces the parameters of samconfig.toml. CloudFormation keeps the
-        // values of all other parameters.
+        // `--parameter-overrides` replaces the parameters of samconfig.toml. CloudFormation
+        // keeps the deployed value of every parameter that is not listed here.
         show(deploy.args(["--parameter-overrides", &format!("Architecture={architecture}")]))?;
         self.complete_preflights()?;
         for ((function, before), after) in functions.iter().zip(versions).zip(self.live_versions(functions)?) {
@@ -138,7 +141,7 @@ impl<'a> Deployment<'a> {
 
     fn sam_deploy(&self) -> Cmd<'a> {
         let name = &self.environment.name;
-        // Without a terminal, nobody can confirm.
+        // Without a terminal, no user can confirm the changes.
         let unattended = (!stdin().is_terminal()).then_some("--no-confirm-changeset");
         cmd!(self.cloud(), "sam deploy --config-env {name} {unattended...}")
     }
@@ -157,7 +160,7 @@ impl<'a> Deployment<'a> {
         Ok(found.trim().to_owned())
     }
 
-    /// The version of each function to which the alias `live` points.
+    /// For each function, returns the version to which its alias `live` points.
     fn live_versions(&self, functions: &[String]) -> Result<Vec<String>> {
         let version = |function: &String| {
             let describe = self.cloudformation("describe-stack-resource").args(["--logical-resource-id", function]);

@@ -1,5 +1,5 @@
-//! `make down` stops the emulator; `make clean` also removes what the tasks have
-//! written.
+//! `make down` stops the emulator. `make clean` also removes the folders that the tasks
+//! have written.
 
 use crate::{emulator::Emulator, prelude::*, project, test_stack::TestFolder};
 

@@ -7,8 +7,8 @@ const TARGETS: [&str; 6] = ["order_request", "cursor", "event", "gateway_event",
 /// The time for each target, unless `SECONDS` says otherwise.
 const SECONDS: &str = "180";
 
-/// Runs all targets, or the target that `ONLY` names. Fails at the first finding,
-/// whose bytes are then in `fuzz/artifacts`.
+/// Runs all targets, or only the target in `ONLY`. Fails when a target finds input that
+/// breaks its parser. The input is then in `fuzz/artifacts`.
 pub fn run(project: &Project) -> Result<()> {
     let only = make_variable("ONLY").unwrap_or_default();
     let seconds = make_variable("SECONDS").unwrap_or_else(|| SECONDS.into());
@@ -24,15 +24,16 @@ pub fn run(project: &Project) -> Result<()> {
         let step = Step::begin(format!("Fuzzing: {target}, {seconds} s"));
         let findings = project.root().join("fuzz/corpus").join(target);
         create_folder(&findings)?;
-        // A sanitizer needs an unstable compiler, and there is no unsafe code to check.
-        // libFuzzer writes to the first folder, and only reads the examples.
+        // No sanitizer: it would need a nightly compiler, and the code has no `unsafe` that
+        // it could check. libFuzzer writes new inputs into the first folder (`findings`),
+        // and only reads the folder of examples.
         let fuzz = cmd!(
             tools,
             "{cargo_fuzz} fuzz run --sanitizer none {target} {findings} tests/parsers/examples/{target} --
              -print_final_stats=1 -print_funcs=0 -verbosity=0 -timeout=5 -max_total_time={seconds}"
         );
         show(fuzz).with_context(|| {
-            format!("{target} breaks a promise: put the bytes of fuzz/artifacts/{target} among tests/parsers/examples")
+            format!("{target} fails: copy the input from fuzz/artifacts/{target} into tests/parsers/examples/{target}")
         })?;
         step.done("no finding");
     }

@@ -1,4 +1,5 @@
-//! `make lint`: checks that need no running program.
+//! `make lint`: checks the format, the template, the code and the dependencies, without
+//! running the shop.
 
 use crate::{
     cargo_tools::CARGO_DENY,
@@ -6,8 +7,9 @@ use crate::{
     tools::{REGION, virtual_environment},
 };
 
-/// The environments of samconfig.toml as they are, and `prod` with everything that
-/// samconfig.toml leaves switched off.
+/// The environments whose template is checked, with parameters that differ from
+/// samconfig.toml. The second `prod` sets the parameters that samconfig.toml leaves empty,
+/// so that the resources that depend on these parameters are checked, too.
 const ENVIRONMENTS: [(&str, &[&str]); 4] = [
     ("local", &[]),
     ("dev", &[]),
@@ -43,7 +45,7 @@ pub fn run(project: &Project) -> Result<()> {
     step.done("as deny.toml allows");
 
     let step = Step::begin("Dependencies: known vulnerabilities");
-    // The database is a Git repository on GitHub; there is no other copy.
+    // The database can be fetched only from GitHub, which may be unreachable.
     if quiet(cmd!(tools, "{cargo_deny} fetch db")).is_ok() {
         quiet(cmd!(tools, "{cargo_deny} check advisories"))?;
         step.done("none");
@@ -53,9 +55,9 @@ pub fn run(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Checks the template as it is written, and as CloudFormation gets it: some
-/// mistakes, such as a circular dependency through a route, are only in SAM's
-/// output.
+/// Checks the template as it is written, and the template that SAM's transform makes of
+/// it. Some mistakes, such as a circular dependency through a route, are visible only
+/// after the transform.
 fn template(tools: &Tools) -> Result<()> {
     let step = Step::begin("Template");
     let offline = tools.offline();
@@ -69,7 +71,8 @@ fn template(tools: &Tools) -> Result<()> {
         let expanded = quiet(cmd!(offline, "python {program} template.yaml {environment} {parameters...}"))?;
         let file = folder.join(format!("{environment}-{}.yaml", parameters.len()));
         write_file(&file, expanded)?;
-        // Without W2001: a parameter that only conditions use is unused here.
+        // Not W2001, the check for unused parameters: the conditions are evaluated and
+        // gone, so a parameter that only conditions used would be reported.
         quiet(cmd!(offline, "cfn-lint --ignore-checks W2001 --template {file}"))
             .with_context(|| format!("the template for {environment} {}", parameters.join(" ")))?;
         if environment == "prod" {
@@ -83,6 +86,6 @@ fn template(tools: &Tools) -> Result<()> {
     let checkov = checkov.join("bin/checkov");
     let step = Step::begin("Template: security of prod");
     quiet(cmd!(tools, "{checkov} --file {prod...}"))?;
-    step.done("checkov has only the objections that .checkov.yaml and the template answer");
+    step.done("checkov has no objection besides the exceptions in .checkov.yaml and in the template");
     Ok(())
 }

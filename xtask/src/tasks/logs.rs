@@ -1,5 +1,5 @@
-//! `make logs`: follows the logs of all functions until the user interrupts it.
-//! Home-made, because `aws logs tail` follows only one log group.
+//! `make logs`: follows the logs of all functions until the user interrupts it. The code
+//! is home-made, because `aws logs tail` can follow only one log group.
 
 use std::{collections::HashSet, thread, time::Duration};
 
@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::{emulator_api::LOGS, emulator_deployment::STACK, inbox::plain, prelude::*};
 
 const PAUSE: Duration = Duration::from_millis(500);
-/// Milliseconds that each query goes back: lines may arrive late, and out of order.
+/// How many milliseconds of the past each query covers. Lines may arrive late and out of
+/// order, so two successive queries overlap.
 const OVERLAP: i64 = 10_000;
-/// Milliseconds that the first query goes back.
+/// How many milliseconds of the past the first query covers.
 const PAST: i64 = 300_000;
 
 pub fn run(project: &Project) -> Result<()> {
@@ -60,8 +61,8 @@ fn events(stack: &Stack, group: &str, from: i64) -> Result<Vec<Value>> {
     }
 }
 
-/// Formats a line of a function for people. Returns `None` for the lines that
-/// Lambda adds at the start and the end of each invocation.
+/// Formats a log line, which is JSON if the function wrote it. Returns `None` for the
+/// lines that Lambda adds at the start and the end of each invocation.
 fn readable(message: &str) -> Option<String> {
     let message = message.trim_end();
     if ["START RequestId", "END RequestId", "REPORT RequestId"].iter().any(|start| message.starts_with(start)) {
@@ -69,11 +70,11 @@ fn readable(message: &str) -> Option<String> {
     }
     let Ok(Value::Object(mut fields)) = serde_json::from_str(message) else { return Some(message.to_owned()) };
     let mut take = |name: &str| fields.remove(name).as_ref().map(plain).unwrap_or_default();
-    // The log event has the time already.
+    // `run` prints the time of the log event.
     take("timestamp");
     let is_metric = !take("_aws").is_empty();
     if is_metric {
-        // The line begins with the function's name already.
+        // `run` prints the function's name before each line.
         take("FunctionName");
     }
     let (level, text) = if is_metric { ("count".to_owned(), String::new()) } else { (take("level"), take("message")) };
@@ -99,7 +100,7 @@ fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// The time of day in UTC.
+/// Formats milliseconds since 1970 as the time of day in UTC.
 fn clock(time: i64) -> String {
     Timestamp::from_millisecond(time).unwrap_or_default().strftime("%H:%M:%S.%3f").to_string()
 }
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_json_line_becomes_a_sentence_with_its_fields() {
+    fn a_json_line_becomes_its_message_and_fields() {
         let line = r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","message":"answered","status":201,
                        "span":{"name":"request","path":"/orders","note":"two words"}}"#;
         assert_eq!(readable(line).as_deref(), Some(r#"INFO  answered status=201 note="two words" path=/orders"#));
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lambdas_own_lines_are_left_out() {
+    fn only_the_lines_that_lambda_adds_are_left_out() {
         assert_eq!(readable("START RequestId: 1 Version: $LATEST"), None);
         assert_eq!(readable("thread 'main' panicked\n").as_deref(), Some("thread 'main' panicked"));
     }

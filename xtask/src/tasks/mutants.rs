@@ -1,27 +1,25 @@
-//! `make mutants`: breaks each rule on which the promise rests, one at a time, and
-//! expects a test to fail.
+//! `make mutants`: breaks each rule on which the shop's guarantees depend, one rule at a
+//! time, and expects a test to fail.
 //!
-//! Each patch in `xtask/mutants` breaks one rule. If no test fails, then the rule is
-//! not needed, or not proved. Afterwards cargo-mutants, which knows no rules, changes
-//! single lines of the code that keeps the promise. `docs/mutants.md` has the results.
+//! Each patch in `xtask/mutants` breaks one rule. If no test fails, either the rule is
+//! not needed, or a test is missing. Afterwards cargo-mutants, which knows no rules,
+//! changes single lines of the same code. `docs/mutants.md` has the results.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
+
+use xshell::Shell;
 
 use crate::{cargo_tools::CARGO_MUTANTS, prelude::*, project};
 
 const PATCHES: &str = "xtask/mutants";
 /// The copy of the sources to which the patches are applied.
 const COPY: &str = "target/mutants";
-/// A build folder for the copy. Cargo takes the copy and the checkout for one
-/// workspace, and would use what it built from the copy for the checkout, too.
+/// A build folder for the copy alone. In a shared build folder, Cargo would confuse the
+/// crates of the copy with those of the checkout, and use broken code for the checkout.
 const BUILD: &str = "target/mutants-build";
 
-/// The tests that must notice a broken rule: the fault harness, the saga's own
-/// tests, and the tests of rules that no fault can break.
+/// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
+/// them must fail.
 const RULE_TESTS: [&str; 10] = [
     "--package=orders",
     "--test=saga",
@@ -35,11 +33,11 @@ const RULE_TESTS: [&str; 10] = [
     "--test=faults",
 ];
 
-/// The files for which the saga's own tests suffice. These need no SDK and so
-/// compile in seconds.
+/// The files whose changes the orders crate's own tests must notice. Without the AWS SDK,
+/// which these tests do not need, the crate compiles in seconds.
 const SAGA: [&str; 2] = ["functions/orders/src/saga/*.rs", "functions/orders/src/domain/*.rs"];
-/// The files that need the tests of the whole shop: conditions, tombstones, claims
-/// and keys.
+/// The files whose changes the tests of the whole shop must notice. They contain the
+/// conditional writes, the tombstones, the claims and the idempotency keys.
 const SHOP: [&str; 6] = [
     "functions/*/src/repository/dynamo.rs",
     "functions/notifications/src/service.rs",
@@ -48,15 +46,17 @@ const SHOP: [&str; 6] = [
     "functions/payments/src/service.rs",
     "functions/products/src/service.rs",
 ];
-/// The packages whose tests must notice a changed line of the shop.
+/// The packages whose tests run for the files in `SHOP`.
 const TEST_PACKAGES: [&str; 6] = ["in-process-tests", "orders", "products", "payments", "notifications", "users"];
-/// The tests that run first, in seconds: each service's own, besides unit tests.
+/// The integration tests that run first, for each changed line in `SHOP`, together with
+/// the unit tests. They take seconds.
 const QUICK_TESTS: [&str; 5] = ["orders", "products", "payments", "notifications", "users"];
-/// The tests that must notice the changes that the quick tests miss.
+/// The slower tests that run for the changed lines that the quick tests miss.
 const THOROUGH_TESTS: [&str; 3] = ["concurrency", "dependencies", "faults"];
 
-/// Breaks each rule, then changes each line. `ONLY` chooses the rules whose text
-/// contains one of its parts (`owner, released only`), or the lines (`lines`).
+/// Breaks each rule, then changes each line. `ONLY=lines` only changes lines. Any other
+/// `ONLY` is a list of texts, such as `owner, released only`: the task then only breaks
+/// the rules that contain one of these texts.
 pub fn run(project: &Project) -> Result<()> {
     let only = make_variable("ONLY").unwrap_or_default();
     let tools = Tools::install(project)?;
@@ -71,33 +71,32 @@ pub fn run(project: &Project) -> Result<()> {
 
 /// A rule, and the patch that breaks it.
 struct Mutant {
-    /// The text before the diff.
+    /// The rule's sentence, which is the text before the diff.
     rule: String,
     patch: PathBuf,
 }
 
 impl Mutant {
-    fn read_all(root: &Path) -> Result<Vec<Self>> {
+    /// Reads all patches. The working directory of `shell` is the root of the checkout.
+    fn read_all(shell: &Shell) -> Result<Vec<Self>> {
         let mut mutants = Vec::new();
-        for entry in fs::read_dir(root.join(PATCHES)).with_context(|| format!("cannot list {PATCHES}"))? {
-            let patch = entry.with_context(|| format!("cannot list {PATCHES}"))?.path();
-            let text = fs::read_to_string(&patch).with_context(|| format!("cannot read {}", patch.display()))?;
+        for patch in shell.read_dir(PATCHES)? {
+            let text = shell.read_file(&patch)?;
             let (rule, _) = text.split_once("\n--- a/").with_context(|| format!("{} has no diff", patch.display()))?;
             mutants.push(Self { rule: rule.split_whitespace().collect::<Vec<_>>().join(" "), patch });
         }
-        mutants.sort_by(|one, other| one.patch.cmp(&other.patch));
         Ok(mutants)
     }
 }
 
 /// Breaks each rule in turn. Fails if no test notices a broken rule.
 fn rules(tools: &Tools, only: &str) -> Result<()> {
-    let mut mutants = Mutant::read_all(tools.root())?;
+    let mut mutants = Mutant::read_all(&tools.shell)?;
     mutants.retain(|mutant| only.split(',').any(|part| mutant.rule.contains(part.trim())));
     ensure!(!mutants.is_empty(), "no rule contains \"{only}\"");
-    let step = Step::begin("No rule is broken");
+    let step = Step::begin("The tests, before any rule is broken");
     copy_sources(tools)?;
-    ensure!(failure(tools)?.is_none(), "the tests fail without a broken rule: mend that first");
+    ensure!(failure(tools)?.is_none(), "the tests fail although no rule is broken: repair that first");
     step.done("all tests pass");
     let mut unnoticed = Vec::new();
     for Mutant { rule, patch } in &mutants {
@@ -116,12 +115,12 @@ fn rules(tools: &Tools, only: &str) -> Result<()> {
             }
         }
     }
-    say!("{} rules broken, {} breaches noticed", mutants.len(), mutants.len() - unnoticed.len());
+    say!("{} rules were broken, and the tests noticed {} of them", mutants.len(), mutants.len() - unnoticed.len());
     ensure!(unnoticed.is_empty(), "no test notices when these rules are broken: {}", unnoticed.join("; "));
     Ok(())
 }
 
-/// Runs the tests on the copy. Returns a line that describes a failure.
+/// Runs the tests on the copy. If a test fails, returns a line that describes the failure.
 fn failure(tools: &Tools) -> Result<Option<String>> {
     let tests = |more: &[&str]| {
         let manifest = format!("{COPY}/Cargo.toml");
@@ -140,22 +139,19 @@ fn failure(tools: &Tools) -> Result<Option<String>> {
     Ok(Some(violation.or_else(failed_test).unwrap_or("a test failed").trim().to_owned()))
 }
 
-/// Copies all files that Git knows or would add, with uncommitted changes.
+/// Copies the files that Git tracks and the new files that Git does not ignore, with all
+/// uncommitted changes.
 fn copy_sources(tools: &Tools) -> Result<()> {
-    let copy = tools.root().join(COPY);
-    project::remove(&copy)?;
+    project::remove(&tools.root().join(COPY))?;
+    tools.shell.create_dir(COPY)?;
     let files = quiet(cmd!(tools, "git ls-files -z --cached --others --exclude-standard"))?;
-    for path in files.split_terminator('\0') {
-        let (source, target) = (tools.root().join(path), copy.join(path));
-        if let (true, Some(folder)) = (source.is_file(), target.parent()) {
-            create_folder(folder)?;
-            fs::copy(&source, &target).with_context(|| format!("cannot copy {path}"))?;
-        }
-    }
+    // Git still lists a file that was deleted without a commit.
+    let files = files.split_terminator('\0').filter(|file| tools.root().join(file).is_file());
+    quiet(cmd!(tools, "cp --parents --target-directory {COPY} {files...}"))?;
     Ok(())
 }
 
-/// Lets cargo-mutants change one line at a time. Fails if no test notices a change.
+/// Runs cargo-mutants, which changes one line at a time. Fails if the tests miss a change.
 fn lines(tools: &Tools) -> Result<()> {
     let step = Step::begin("Lines: cargo-mutants");
     let program = CARGO_MUTANTS.install(tools, &step)?;
@@ -175,15 +171,16 @@ fn lines(tools: &Tools) -> Result<()> {
         let arguments = [format!("--profile={profile}")].into_iter().chain(unit_tests.map(str::to_owned));
         arguments.chain(tests.iter().map(|test| format!("--test={test}"))).collect()
     };
-    // cargo-mutants would first run the tests of the packages that it changes, and
-    // these are other tests.
+    // cargo-mutants itself would check the unchanged code only with the tests of the
+    // changed packages, but `in-process-tests` must pass on the unchanged code, too.
     let check_unchanged = |arguments: &[String]| {
         let packages = &TEST_PACKAGES.map(|package| format!("--package={package}"));
         let profile = &arguments[0];
-        // Cargo would use what an earlier run has built from changed sources.
+        // Without this, Cargo might use crates that an earlier run has compiled from
+        // changed sources.
         quiet(cmd!(tools, "cargo clean {packages...} {profile}").env("CARGO_TARGET_DIR", &build))?;
         quiet(cmd!(tools, "cargo test {packages...} {arguments...}").env("CARGO_TARGET_DIR", &build))
-            .context("the tests fail without a changed line: mend that first")
+            .context("the tests fail although no line is changed: repair that first")
     };
     let shop = |arguments: &[String]| {
         let packages = format!("--test-package={}", TEST_PACKAGES.join(","));
@@ -194,7 +191,7 @@ fn lines(tools: &Tools) -> Result<()> {
     check_unchanged(&quick)?;
     match Command::from(shop(&quick).arg("--timeout=90")).status().context("cargo-mutants cannot be run")?.code() {
         Some(0) => {}
-        // The quick tests missed some changes, or did not end.
+        // The quick tests missed some changes, or ran into the timeout.
         Some(2 | 3) => {
             let thorough = test_arguments("faults", None, &THOROUGH_TESTS);
             check_unchanged(&thorough)?;
@@ -210,21 +207,20 @@ fn lines(tools: &Tools) -> Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use xshell::Shell;
-
     use super::*;
 
-    fn root() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+    fn shell() -> Shell {
+        let shell = Shell::new().expect("a shell");
+        shell.change_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        shell
     }
 
-    /// A developer who changes the code under a patch learns it here, rather than
-    /// hours into `make mutants`.
+    /// If a developer changes code that a patch changes, too, this test fails at once. The
+    /// developer would notice it otherwise only hours after the start of `make mutants`.
     #[test]
     fn each_patch_applies() {
-        let shell = Shell::new().expect("a shell");
-        shell.change_dir(root());
-        for Mutant { rule, patch } in Mutant::read_all(root()).expect("patches") {
+        let shell = shell();
+        for Mutant { rule, patch } in Mutant::read_all(&shell).expect("patches") {
             quiet(cmd!(shell, "git apply --check {patch}")).expect(&rule);
         }
     }
@@ -234,7 +230,7 @@ mod tests {
         let document = include_str!("../../../docs/mutants.md");
         let listed = document.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
         let listed: BTreeSet<_> = listed.map(|(rule, _)| rule.to_owned()).skip(1).collect();
-        let rules = Mutant::read_all(root()).expect("patches").into_iter().map(|mutant| mutant.rule);
+        let rules = Mutant::read_all(&shell()).expect("patches").into_iter().map(|mutant| mutant.rule);
         assert_eq!(rules.collect::<BTreeSet<_>>(), listed);
     }
 }

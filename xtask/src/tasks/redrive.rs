@@ -1,9 +1,10 @@
 //! `make redrive`: moves dead letters back to their queues.
 //!
-//! On AWS, `aws sqs start-message-move-task` does this; the emulator has no such
-//! action. A letter is first sent and then deleted, so an interruption loses no
-//! letter. A letter that is sent twice causes one message: the notifier remembers
-//! each event for longer than the queues keep it.
+//! On AWS, `aws sqs start-message-move-task` does the same. MiniStack does not implement
+//! that action. This task sends a dead letter to its queue before it deletes the letter
+//! from the dead-letter queue, so an interruption loses no letter. If a letter is
+//! sent twice, the customer still gets one message: the notifier remembers each event for
+//! longer than the queues keep an event.
 
 use std::{env, path::Path};
 
@@ -11,15 +12,16 @@ use serde_json::{Value, json};
 
 use crate::{emulator_api::SQS, prelude::*};
 
-/// The maximum number of messages in one answer of SQS.
+/// The maximum number of messages in one response of SQS.
 const BATCH: usize = 10;
-/// For this time, no other consumer receives a letter that is being moved.
+/// The visibility timeout of a letter that is being moved. No other consumer receives the
+/// letter during this time.
 const HIDDEN_SECONDS: u32 = 30;
 
-/// Moves the letters that are in the dead-letter queues now. A letter that dies
-/// again meanwhile stays in its dead-letter queue.
+/// Moves the letters that are in the dead-letter queues when the task begins. A letter
+/// that returns to its dead-letter queue in the meantime stays there.
 pub fn run(project: &Project) -> Result<()> {
-    // Tests name the file of their own stack.
+    // The tests set HOLDFAST_STACK to the file of their own stack.
     let stack = match env::var_os("HOLDFAST_STACK") {
         Some(file) => Stack::read(Path::new(&file))?,
         None => Stack::running(project)?,
@@ -42,8 +44,8 @@ fn move_letters(stack: &Stack, name: &str, from: &str, to: &str) -> Result<()> {
             "MessageSystemAttributeNames": ["AWSTraceHeader"],
         });
         let mut received = SQS.call(stack, "ReceiveMessage", &receive)?;
-        // The count is approximate, and another consumer may receive letters, too:
-        // an answer without letters is the end.
+        // A response without letters ends the loop before `waiting` letters were moved:
+        // that count is approximate, and another consumer may have received letters.
         let Value::Array(letters) = received["Messages"].take() else { break };
         if letters.is_empty() {
             break;
@@ -74,15 +76,15 @@ fn move_letters(stack: &Stack, name: &str, from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
-/// The number of messages that can be received, and the number of messages that a
-/// consumer has received but not deleted yet.
+/// Returns the number of messages that can be received, and the number of messages that
+/// some consumer has received but not deleted yet.
 fn count(stack: &Stack, queue: &str) -> Result<(usize, usize)> {
     const WAITING: &str = "ApproximateNumberOfMessages";
     const HIDDEN: &str = "ApproximateNumberOfMessagesNotVisible";
     let request = json!({ "QueueUrl": queue, "AttributeNames": [WAITING, HIDDEN] });
-    let answer = SQS.call(stack, "GetQueueAttributes", &request)?;
+    let response = SQS.call(stack, "GetQueueAttributes", &request)?;
     let number = |name: &str| {
-        let number = answer["Attributes"][name].as_str().and_then(|number| number.parse().ok());
+        let number = response["Attributes"][name].as_str().and_then(|number| number.parse().ok());
         number.with_context(|| format!("the queue reports no {name}"))
     };
     Ok((number(WAITING)?, number(HIDDEN)?))

@@ -1,4 +1,5 @@
-//! `make sam-local`: `sam local start-api` over the running stack.
+//! `make sam-local`: runs `sam local start-api`. The functions use the tables and queues of
+//! the running stack.
 
 use std::{net::ToSocketAddrs, path::Path};
 
@@ -30,8 +31,8 @@ pub fn run(project: &Project) -> Result<()> {
     service_health::serve(start, &local_url(port))
 }
 
-/// Checks that a Docker engine runs and has the functions' image; the error says
-/// how to install what is missing.
+/// Checks that a Docker engine runs and has the image for the functions' containers. The
+/// error says how to install a missing engine or image.
 pub fn check_engine(tools: &Tools) -> Result<()> {
     let format = "{{.Server.Version}}";
     if let Err(error) = quiet(cmd!(tools, "docker version --format {format}")) {
@@ -52,8 +53,9 @@ fn image() -> String {
     format!("public.ecr.aws/lambda/provided:al2023-{}", architecture())
 }
 
-/// The command. Writes its environment into `env_file`, and starts the relays by
-/// which containers reach the emulator and each other.
+/// Builds the command `sam local start-api`. Writes the functions' environment variables
+/// into `env_file`, and starts the relays through which containers reach the emulator and
+/// each other.
 pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
     let mut environment = FunctionEnvironment::of(tools, stack, &format!("http://{HOST}:{port}"))?;
     let mut relayed = vec![port];
@@ -71,8 +73,8 @@ pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) 
     Ok(start.args(["--parameter-overrides", &parameter]))
 }
 
-/// The port of an address of this machine; `None` for other machines. A container
-/// would take a loopback address for its own.
+/// Returns the port of a URL on this machine, or `None` if the URL is on another machine.
+/// A container cannot use a URL with `localhost`, which is the container itself there.
 fn local_port(url: &str) -> Result<Option<u16>> {
     let no_port = || format!("{url} is no address with a port");
     let (_, rest) = url.split_once("://").with_context(no_port)?;
@@ -87,7 +89,7 @@ mod tests {
     use super::local_port;
 
     #[test]
-    fn an_address_of_this_machine_is_recognised() {
+    fn a_url_on_this_machine_is_recognised() {
         assert_eq!(local_port("http://localhost:4566").expect("an address"), Some(4566));
         assert_eq!(local_port("http://127.0.0.1:4570").expect("an address"), Some(4570));
         assert_eq!(local_port("http://192.0.2.1:4566").expect("an address"), None);

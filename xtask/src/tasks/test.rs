@@ -1,8 +1,8 @@
 //! `make test`, `make test-fast`, `make faults` and `make chaos`.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use crate::{local_servers::SamLocal, openapi_clients, prelude::*, test_stack::TestFolder};
+use crate::{openapi_clients, prelude::*, test_stack::TestFolder};
 
 /// `make test`: all tests.
 pub fn run(project: &Project) -> Result<()> {
@@ -18,13 +18,10 @@ pub fn run(project: &Project) -> Result<()> {
     );
     let passwords = test_stack.add_users_and_products()?;
     openapi_clients::test(&tools, &test_stack.stack, &passwords, &test_stack.folder)?;
-    let sam_local = test_stack.start_local_servers(&tools)?;
+    let has_sam_local = test_stack.start_local_servers(&tools)?;
     say!("▸ Tests on the stack");
-    // Cargo's summary comes last, where the user looks for it.
-    test_stack.test(&tools, &stack_tests(project)?, |tests| match sam_local {
-        SamLocal::Runs => tests,
-        SamLocal::IsMissing => tests.args(["--", "--skip", "sam_local"]),
-    })
+    let skipped: &[&str] = if has_sam_local { &[] } else { &["--", "--skip", "sam_local"] };
+    test_stack.test(&tools, &stack_tests(&tools)?, |tests| tests.args(skipped))
 }
 
 /// `make test-fast`: the tests that need no emulator.
@@ -56,16 +53,10 @@ fn without_emulator(tools: &Tools) -> Result<Duration> {
     Ok(step.done("passed"))
 }
 
-/// The names of the tests that need a deployed stack.
-fn stack_tests(project: &Project) -> Result<Vec<String>> {
-    let folder = project.root().join("tests/stack/tests");
-    let cannot_read = || format!("cannot read {}", folder.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(cannot_read)? {
-        let path = entry.with_context(cannot_read)?.path();
-        names.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
-    }
-    names.sort();
-    ensure!(!names.is_empty(), "{} has no tests", folder.display());
-    Ok(names)
+/// Returns the names of the tests that need a deployed stack.
+fn stack_tests(tools: &Tools) -> Result<Vec<String>> {
+    const FOLDER: &str = "tests/stack/tests";
+    let paths = tools.shell.read_dir(FOLDER)?;
+    ensure!(!paths.is_empty(), "{FOLDER} has no tests");
+    Ok(paths.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect())
 }

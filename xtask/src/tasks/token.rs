@@ -1,4 +1,5 @@
-//! `make token`: prints a new ID token and nothing else, for `$(make -s token)`.
+//! `make token`: prints a new ID token and nothing else, so that users can write
+//! `$(make -s token)` in a command.
 
 use crate::{
     demo_users::{Passwords, Person},

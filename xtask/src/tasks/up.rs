@@ -1,4 +1,5 @@
-//! `make up`: from a new checkout to an order whose e-mail has arrived.
+//! `make up`: builds the shop, starts an emulator, deploys the shop to the emulator, and
+//! places an order.
 
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::{
     template_parameters::{Parameters, wanted_parameters},
 };
 
-/// The port at which AWS clients expect an emulator.
+/// The port on which AWS emulators usually listen.
 const PORT: u16 = 4566;
 
 pub fn run(project: &Project) -> Result<()> {
@@ -27,12 +28,13 @@ pub fn run(project: &Project) -> Result<()> {
     }
 }
 
-/// `make up ENDPOINT=…`: deploys to an emulator of any make that runs already.
+/// `make up ENDPOINT=…`: deploys to an emulator that the user has started, such as
+/// LocalStack.
 fn on_other_emulator(project: &Project, url: &str) -> Result<()> {
     let began = Instant::now();
     ensure!(url.starts_with("http://"), "ENDPOINT={url} is no address such as http://localhost:4566");
     ensure!(make_variable("PORT").is_none(), "ENDPOINT names a running emulator, PORT starts one: use one of them");
-    // Fails now rather than after the long build.
+    // A missing emulator is an error now, and not only after the long build.
     http::get(url, EMULATOR_TIMEOUT).with_context(|| format!("no emulator answers at {url}"))?;
     let own = Emulator::in_folder(project.local());
     ensure!(own.port().is_none(), "an emulator of this project is running: `make down` first");
@@ -48,7 +50,7 @@ fn on_own_emulator(project: &Project) -> Result<()> {
     let emulator = Emulator::in_folder(project.local());
     let running = emulator.port();
     let port = wanted_port()?.or(running).unwrap_or(PORT);
-    // Fails now rather than after the long build.
+    // A port that another program uses is an error now, and not only after the long build.
     if running != Some(port) {
         emulator.stop()?;
         check_port(port)?;
@@ -75,15 +77,14 @@ fn deploy_and_order(tools: &Tools, url: &str, parameters: &Parameters) -> Result
     Ok(stack)
 }
 
-/// Prints commands that the user can paste, with the addresses and ids of this
-/// stack.
+/// Prints commands for the user to copy. They contain the URLs and ids of this stack.
 fn finish(stack: &Stack, began: Instant) -> Result<()> {
     let products = products(stack)?;
     let product = products.last().context("the shop has no products")?;
     let product = product["id"].as_str().context("a product has no id")?;
     say!(
         r#"
-All of it took {took}. The shop is open at {url}
+The whole task took {took}. The shop is open at {url}
 
   API={url}
   curl -s $API/products

@@ -1,4 +1,5 @@
-//! `make watch`: `cargo lambda watch` over the running stack.
+//! `make watch`: runs `cargo lambda watch`. The functions use the tables and queues of the
+//! running stack.
 
 use std::{
     net::{Ipv6Addr, TcpListener, ToSocketAddrs},
@@ -12,8 +13,7 @@ use crate::{
     service_health,
 };
 
-/// The port at which `cargo lambda watch` listens, and which `cargo lambda invoke`
-/// calls.
+/// The default port of `cargo lambda watch` and of `cargo lambda invoke`.
 const PORT: u16 = 9000;
 
 pub fn run(project: &Project) -> Result<()> {
@@ -27,19 +27,21 @@ pub fn run(project: &Project) -> Result<()> {
     service_health::serve(watch, &local_url(port))
 }
 
-/// The command of the README. Writes its environment into `env_file`.
+/// Builds the command `cargo lambda watch`. Writes the functions' environment variables
+/// into `env_file`.
 pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
     FunctionEnvironment::of(tools, stack, &local_url(port))?.write_env_file(env_file)?;
     let port = (port != PORT).then(|| format!("--invoke-port={port}"));
-    // Only this machine may connect: no gateway checks the callers of internal routes.
+    // The server must listen only on the loopback address, because no gateway checks who
+    // calls the internal routes.
     let address = loopback();
     let watch = cmd!(tools, "cargo lambda watch --env-file {env_file} --invoke-address {address} {port...}");
-    // The user's AWS settings are not meant for the emulator.
+    // The functions must not use the user's own AWS profile or session.
     Ok(watch.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN"))
 }
 
-/// The address that `cargo lambda invoke` calls: `::1`, unless this machine's
-/// `localhost` has no IPv6 address.
+/// Returns the loopback address that `cargo lambda invoke` calls: `::1`, or `127.0.0.1` if
+/// `localhost` has no IPv6 address on this machine.
 fn loopback() -> &'static str {
     let has_ipv6 = ("localhost", 0).to_socket_addrs().is_ok_and(|mut all| all.any(|address| address.is_ipv6()));
     if has_ipv6 && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() { "::1" } else { "127.0.0.1" }
