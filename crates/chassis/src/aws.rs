@@ -1,4 +1,5 @@
-//! The SDK, set up once per process.
+//! The configuration of the AWS SDK, and the HTTP connector that all requests
+//! of a process share.
 
 use std::{
     collections::HashMap,
@@ -23,16 +24,17 @@ use crate::{
 };
 
 const MAX_ATTEMPTS: u32 = 3;
-/// A connection that was idle for longer is not used again. Load balancers
-/// close idle connections after 60 seconds or more, and a frozen environment
-/// doesn't notice that.
+/// A connection that was idle for longer than this is not used again. Load
+/// balancers close idle connections after 60 seconds or more. While Lambda
+/// freezes the execution environment, the environment doesn't notice that a
+/// connection was closed.
 const MAX_IDLE: Duration = Duration::from_secs(50);
 
 /// The SDK's configuration and the HTTP connector underneath it.
 ///
-/// All clients of a process, including those for other services, share this
-/// connector: there is one pool, one TLS configuration, and one place where a
-/// test can intercept requests.
+/// All clients of a process share the connector, including the clients for
+/// other services. So the process has one connection pool and one TLS
+/// configuration, and a test can intercept all requests in one place.
 #[derive(Clone, Debug)]
 pub struct Aws {
     /// The configuration for SDK clients.
@@ -42,13 +44,13 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Sets the SDK up from the process's environment, as Lambda sets it.
+    /// Configures the SDK from the environment variables that Lambda sets.
     pub async fn from_env() -> Self {
         let connector = SharedHttpConnector::new(FreshConnections::new(connector, Clock::System));
         Self::load(aws_config::defaults(BehaviorVersion::latest()), connector).await
     }
 
-    /// Sets the SDK up with `loader`; every request goes through `connector`.
+    /// Configures the SDK with `loader`. All requests go through `connector`.
     pub async fn load(loader: aws_config::ConfigLoader, connector: SharedHttpConnector) -> Self {
         let shared = connector.clone();
         let config = loader
@@ -73,13 +75,16 @@ fn connector() -> SharedHttpConnector {
     SharedHttpConnector::new(connector.build())
 }
 
-/// Sends requests, but never over a connection that was idle for too long.
+/// Sends requests, but never over a connection that was idle for longer than
+/// [`MAX_IDLE`].
 ///
-/// The HTTP client has an idle limit, but its clock stands still while Lambda
-/// freezes the environment. This connector uses the wall clock, for each host.
-/// If the connections of one host may be dead, it gives up all connections:
-/// otherwise the first request after a long pause would wait for an answer that
-/// never comes.
+/// The HTTP client has an idle limit of its own, but measures the idle time
+/// with a clock that stands still while Lambda freezes the environment. This
+/// connector measures the idle time of each host with the wall clock.
+///
+/// A request over a connection that the host has closed would wait for a
+/// response that never comes. Therefore, if the connections of one host may be
+/// closed, the connector drops its pool and opens new connections to all hosts.
 struct FreshConnections {
     connect: fn() -> SharedHttpConnector,
     clock: Clock,
@@ -122,8 +127,8 @@ impl HttpConnector for FreshConnections {
     }
 }
 
-/// Returns whether a request failed before it was sent, because there was no
-/// connection. Then a repeat can't take effect twice.
+/// Returns whether a request failed because no connection could be opened. Such
+/// a request was never sent, so a repeat can't take effect twice.
 pub fn was_never_sent<E, R>(error: &SdkError<E, R>) -> bool {
     let SdkError::DispatchFailure(failure) = error else { return false };
     let mut cause = failure.as_connector_error().and_then(Error::source);
@@ -131,8 +136,8 @@ pub fn was_never_sent<E, R>(error: &SdkError<E, R>) -> bool {
         let no_connection = error
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(hyper_util::client::legacy::Error::is_connect);
-        // Only an attempt to connect has this error; a request that was sent
-        // never has it.
+        // This error occurs only while a connection is opened, never after a
+        // request was sent.
         let refused = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
         if no_connection || refused {
             return true;
@@ -177,7 +182,8 @@ mod tests {
             tokio::time::advance(MAX_IDLE - Duration::from_secs(1)).await;
         }
         assert_eq!(made(), 1);
-        // Another host's requests don't keep this host's connections alive.
+        // Requests to `table.example` don't keep the connections to
+        // `mail.example` in use.
         connections.connector("table.example");
         tokio::time::advance(Duration::from_secs(2)).await;
         connections.connector("table.example");
@@ -189,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_a_connection_was_never_sent_and_one_without_an_answer_may_have_been() {
+    async fn a_request_counts_as_never_sent_only_if_no_connection_was_opened() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let hangs_up = tokio::spawn(async move { drop(listener.accept().await) });

@@ -2,8 +2,10 @@
 //! called for a while. Otherwise an execution environment, which serves one
 //! request after another for hours, would wait for a timeout in each request.
 //!
-//! Each environment has its own breakers. Reserved concurrency and the queue's
-//! maximum concurrency limit the number of environments.
+//! Each execution environment has its own breakers: a dependency that is down
+//! still gets a few calls from each environment. The function's reserved
+//! concurrency and the queue's maximum concurrency limit the number of
+//! environments.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -22,8 +24,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Guards the calls to one dependency.
 #[derive(Debug)]
 pub struct Breaker {
-    /// A wall clock: the pause must also pass while the environment is frozen
-    /// between two requests.
+    /// The wall clock, because the pause must also end while Lambda freezes the
+    /// environment between two requests.
     clock: Clock,
     state: Mutex<State>,
 }
@@ -40,7 +42,7 @@ impl Default for State {
     }
 }
 
-/// The breaker is open: the call was not made.
+/// The error for a call that was not made because the breaker is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("circuit open ({refused} calls refused so far)")]
 pub struct CircuitOpen {
@@ -54,8 +56,9 @@ impl Breaker {
         Self { clock, state: Mutex::default() }
     }
 
-    /// Asks for admission before a call. After the pause, one caller is
-    /// admitted as a probe; the other callers wait for another pause.
+    /// Asks for admission before a call. When an open breaker's pause has
+    /// passed, one caller is admitted as a probe. The other callers are refused
+    /// until the probe succeeds or another pause has passed.
     pub fn admit(&self) -> Result<(), CircuitOpen> {
         let now = self.clock.now();
         match &mut *self.state() {
@@ -71,8 +74,8 @@ impl Breaker {
         }
     }
 
-    /// Records the outcome of an admitted call. A refusal by a healthy
-    /// dependency (a 409, for example) is a success here, and so is contention.
+    /// Records the outcome of an admitted call. Contention, and a refusal by a
+    /// healthy dependency (a 409, for example), count as successes.
     pub fn record(&self, success: bool) {
         let since = self.clock.now();
         let mut state = self.state();
@@ -85,8 +88,8 @@ impl Breaker {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // A panic in another thread leaves the state usable: each write
-        // replaces the whole state.
+        // A panic in another thread can't leave the state half-written, because
+        // each change is a single assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,7 +135,8 @@ mod tests {
         assert_eq!(breaker.admit(), Ok(()));
     }
 
-    /// Tokio's clock stands still while Lambda freezes the environment.
+    /// The test advances only Tokio's clock, which stands still while Lambda
+    /// freezes the environment. The pause must not depend on that clock.
     #[tokio::test(start_paused = true)]
     async fn the_pause_is_measured_with_the_wall_clock() {
         let breaker = Breaker::new(Clock::System);

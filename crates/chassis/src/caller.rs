@@ -1,15 +1,17 @@
 //! The identity of the caller.
 //!
-//! There is one code path, closed by default: the identity comes from the
-//! claims that a gateway's authorizer checked; without claims, from the bearer
-//! token, which is verified here; without a token, there is no identity. No
-//! setting turns this off.
+//! If a gateway's authorizer has checked the caller's token, the identity comes
+//! from the claims that the gateway passes on. Otherwise the identity comes
+//! from the bearer token, which is verified here. Without a token, there is no
+//! identity. No setting turns this off.
 //!
-//! A gateway checks a token's signature and expiry. It doesn't check the client
-//! of the pool, and it doesn't pass on the groups unambiguously: it writes the
-//! list as text, `a,b` or `[a b]`, and a group's name may contain any of these
-//! characters. So the client is checked here, and an administrator is
-//! recognised by the token itself.
+//! A gateway checks a token's signature and expiry, but not the user pool's
+//! client for which the token was issued. So the client is checked here.
+//!
+//! A gateway passes the list of groups on as text, `a,b` or `[a b]`. This text
+//! is ambiguous, because a group's name may contain commas, spaces and
+//! brackets. So nobody is treated as an administrator before the list of groups
+//! in the token itself was read.
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
@@ -33,29 +35,33 @@ const ADMIN_GROUP: &str = "admin";
 /// The claim that lists the groups of the token's owner.
 const GROUPS: &str = "cognito:groups";
 
-/// A signed-in person. A handler with this argument answers 401 to all others.
+/// A person who is signed in. A handler with this argument responds with 401 to
+/// a request without a valid ID token.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The person's id.
     pub user_id: UserId,
     /// Whether the person is a member of the group `admin`, according to the
-    /// list in the token itself.
+    /// list of groups in the token itself.
     pub admin: bool,
-    /// The contact details that the pool has verified.
+    /// The contact details that the user pool has verified.
     pub contact: VerifiedContact,
 }
 
 impl Caller {
-    /// Returns whether the caller may see and change the things of `owner`.
+    /// Returns whether the caller may read and change the data of the user
+    /// `owner`.
     pub fn may_act_for(&self, owner: UserId) -> bool {
         self.admin || self.user_id == owner
     }
 
-    /// Reads the claims of the token itself.
+    /// Reads a caller from a token's claims. If a gateway passed the claims on,
+    /// the result's `admin` is not reliable, and must be read from the token
+    /// itself.
     fn from_claims(claims: &HashMap<String, Value>) -> Result<Self, Problem> {
-        // An access token passes a gateway's authorizer, too. But it has no
-        // e-mail address and no phone number, and it isn't meant to prove an
-        // identity.
+        // A gateway's authorizer also accepts an access token. But an access
+        // token has no e-mail address and no phone number, and isn't meant to
+        // prove an identity.
         if text(claims, "token_use") != Some("id") {
             return Err(Problem::unauthenticated("An ID token is needed, not an access token."));
         }
@@ -77,9 +83,10 @@ fn text<'a>(claims: &'a HashMap<String, Value>, name: &str) -> Option<&'a str> {
     claims.get(name)?.as_str()
 }
 
-/// A contact claim counts only if its `…_verified` claim is true: otherwise a
-/// person could have entered the address of another. A gateway passes booleans
-/// as text.
+/// Returns the claim `name`, which holds an e-mail address or a phone number,
+/// if the claim `{name}_verified` is true. A claim that is not verified is
+/// ignored, because it may be the e-mail address or phone number of somebody
+/// else. A gateway passes booleans on as text.
 fn verified<T: FromStr>(claims: &HashMap<String, Value>, name: &str) -> Option<T> {
     let checked = match claims.get(&format!("{name}_verified"))? {
         Value::Bool(checked) => *checked,
@@ -89,9 +96,9 @@ fn verified<T: FromStr>(claims: &HashMap<String, Value>, name: &str) -> Option<T
     if checked { text(claims, name)?.parse().ok() } else { None }
 }
 
-/// Reads the time at which the token was issued. The claim is a number in the
-/// token itself, a number as text behind an HTTP API, and a date in words
-/// behind a REST API: `Mon Nov 23 08:45:00 UTC 2026`.
+/// Reads the time at which the token was issued. The token itself has this time
+/// as a number. An HTTP API passes the time on as a number in a text, and a
+/// REST API as a date in words: `Mon Nov 23 08:45:00 UTC 2026`.
 ///
 /// A time that cannot be read counts as the oldest time: the contact details of
 /// such a token never replace those of another token.
@@ -113,9 +120,10 @@ fn names_admin(groups: Option<&Value>) -> bool {
     groups.and_then(Value::as_array).is_some_and(|groups| groups.iter().any(|group| group == ADMIN_GROUP))
 }
 
-/// Returns whether the gateway's text for the list could contain the group.
-/// Only then the token itself is verified, so that no customer's request waits
-/// for keys.
+/// Returns whether the list of groups, as a gateway passes it on, could contain
+/// the administrators' group. Only then is the token itself verified. So a
+/// customer's request doesn't wait until the keys for the verification are
+/// fetched.
 fn may_name_admin(groups: Option<&Value>) -> bool {
     match groups {
         Some(Value::String(text)) => text.contains(ADMIN_GROUP),
@@ -124,13 +132,13 @@ fn may_name_admin(groups: Option<&Value>) -> bool {
     }
 }
 
-/// How callers of internal routes prove their identity.
+/// The proof of identity that an internal route requires of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InternalAuth {
     /// An IAM identity that the gateway checked.
     Iam,
-    /// Callers prove nothing: for `sam local` and `cargo lambda watch`, which
-    /// can't check a signature. The template never sets this value.
+    /// No proof. This value is for `sam local` and `cargo lambda watch`, which
+    /// can't check a signature. `template.yaml` never sets this value.
     None,
 }
 
@@ -178,9 +186,10 @@ impl Authenticator {
         Ok(caller)
     }
 
-    /// Returns whether the owner of the token that the gateway checked is an
-    /// administrator. If a request has two tokens, the gateway checks one of
-    /// them, and nobody knows which; so there must be one token.
+    /// Returns whether the request's token belongs to an administrator. The
+    /// token must be the one of `checked`, the user whose claims the gateway
+    /// passed on. The request must have exactly one token: if a request had two
+    /// tokens, nobody would know which one the gateway checked.
     async fn is_admin(&self, parts: &Parts, checked: UserId) -> Result<bool, Problem> {
         let header = only_authorization(parts).ok_or_else(no_token)?;
         // The gateway accepts a token without the scheme, too.
@@ -268,8 +277,8 @@ impl Problems for Caller {
     }
 }
 
-/// `None` only if the request has no credential at all; a wrong credential is
-/// answered with 401.
+/// Returns `None` only if the request has no token at all. A request with an
+/// invalid token is refused with 401.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
     type Rejection = Problem;
 
@@ -281,8 +290,8 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Caller {
     }
 }
 
-/// A signed-in administrator. A handler with this argument answers 403 to other
-/// callers.
+/// An administrator who is signed in. A handler with this argument responds
+/// with 403 to all other persons who are signed in.
 #[derive(Clone, Debug)]
 pub struct Admin(pub Caller);
 
@@ -305,8 +314,8 @@ impl Problems for Admin {
     }
 }
 
-/// Another service of this system. A handler with this argument answers 403 to
-/// people.
+/// The proof that the caller is another service of this system. A handler with
+/// this argument responds with 403 to all other callers.
 #[derive(Clone, Copy, Debug)]
 pub struct Internal;
 
@@ -322,7 +331,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Internal {
     }
 }
 
-/// A person or another service, for routes that exist on both APIs.
+/// The caller of a route that both the public API and the internal API have.
 #[derive(Clone, Debug)]
 pub enum Principal {
     /// A signed-in person.
@@ -356,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_tokens_own_list_names_a_group() {
+    fn only_the_tokens_own_list_of_groups_makes_somebody_an_administrator() {
         assert!(names_admin(Some(&json!(["ops", "admin"]))));
         for claim in [json!(["[admin", "read,admin", "Admin", " admin"]), json!("admin"), json!("[admin]"), Value::Null]
         {
@@ -375,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn only_verified_addresses_count() {
+    fn only_verified_contact_details_are_read() {
         let sub = "0195a8e0-0000-7000-8000-000000000001";
         let caller = Caller::from_claims(&claims(json!({
             "sub": sub, "token_use": "id", "email": "ada@example.com", "email_verified": "true",

@@ -7,12 +7,12 @@ use jiff::{Timestamp, Unit};
 /// The source of the current time.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's wall clock. It is never derived from a monotonic clock,
-    /// which stands still while Lambda freezes the sandbox between two
-    /// invocations.
+    /// The machine's wall clock. A monotonic clock would be wrong here, because
+    /// it stands still while Lambda freezes the execution environment between
+    /// two invocations.
     #[default]
     System,
-    /// Follows Tokio's clock, which tests can pause and advance.
+    /// A clock that follows Tokio's clock, which tests can pause and advance.
     Tokio {
         /// The Tokio instant at which the clock showed `from`.
         origin: tokio::time::Instant,
@@ -21,9 +21,9 @@ pub enum Clock {
     },
 }
 
-/// Returns whether `period` has not passed yet since `since`. If the clock was
-/// set back, the period counts as passed, because the time at which it ends may
-/// be far away.
+/// Returns whether a period that began at `since` is still running at `now`. If
+/// `now` is before `since`, the clock was set back. Then the period counts as
+/// over: by this clock, its end may be far in the future.
 pub fn is_within(period: Duration, since: Timestamp, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed < period)
 }
@@ -34,8 +34,8 @@ impl Clock {
         Self::Tokio { origin: tokio::time::Instant::now(), from }
     }
 
-    /// Returns the current time in whole milliseconds, so that every store
-    /// returns the time that was written to it.
+    /// Returns the current time, rounded to milliseconds. A store that keeps
+    /// only milliseconds then returns exactly the time that was written.
     pub fn now(&self) -> Timestamp {
         let exact = match self {
             Self::System => Timestamp::now(),

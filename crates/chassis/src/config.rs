@@ -1,12 +1,13 @@
-//! Reading the environment at start. A function either has everything that it
-//! needs or doesn't start; if it doesn't start, its error names every variable
-//! that is wrong.
+//! Reads a function's settings from environment variables. A function starts
+//! only if all its settings are valid. Otherwise it ends with an error that
+//! names every variable that is missing or invalid.
 //!
 //! Each function declares its variables once, with
-//! [`configuration!`](crate::configuration). The struct, its reader and the
-//! table in `docs/configuration.md` come from that declaration. No other code
-//! reads the environment, except for the variables that Lambda itself sets: the
-//! SDK reads them, and [`metric`](crate::metric) reads the function's name.
+//! [`configuration!`](crate::configuration). The struct, the code that reads
+//! the variables, and the table in `docs/configuration.md` are generated from
+//! that declaration. Elsewhere, only variables that Lambda itself sets are
+//! read: by the SDK, and by [`metric`](crate::metric), which reads the
+//! function's name.
 
 use std::{env, fmt, str::FromStr};
 
@@ -21,7 +22,7 @@ pub struct Variable {
     pub presence: Presence,
 }
 
-/// Whether a function needs a variable. An empty variable counts as missing.
+/// The consequence of a missing variable. An empty variable counts as missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Presence {
     /// Without the variable, the function doesn't start.
@@ -32,7 +33,7 @@ pub enum Presence {
     Optional,
 }
 
-/// The variables of a process, and the faults that were found in them.
+/// Reads the variables of a process, and collects the faults of all variables.
 pub struct Env<'a> {
     value_of: &'a dyn Fn(&str) -> Option<String>,
     read: Vec<Variable>,
@@ -47,7 +48,8 @@ struct Fault {
     problem: &'static str,
 }
 
-/// The reason why a function doesn't start: every fault of its environment.
+/// The error of a function that doesn't start. Lists every variable that is
+/// missing or invalid.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError(Vec<Fault>);
 
@@ -60,16 +62,17 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The same text as `Display`: `main` shows the error that it returns with
-/// `Debug`.
+/// Writes the same text as `Display`, because Rust prints an error that `main`
+/// returns with `Debug`.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// The kinds of fields that [`configuration!`](crate::configuration) knows. An
-/// outer `None` means that a fault is noted.
+/// The methods with which the code that
+/// [`configuration!`](crate::configuration) generates reads one variable. If
+/// the variable has a fault, the method adds it to `faults` and returns `None`.
 #[doc(hidden)]
 impl Env<'_> {
     pub fn required<T: FromStr>(&mut self, name: &'static str, expected: &'static str) -> Option<T> {
@@ -104,7 +107,9 @@ impl Env<'_> {
         variable
     }
 
-    /// CloudFormation can make a variable empty, but cannot leave it out.
+    /// Returns a variable's value. An empty variable counts as missing, because
+    /// a CloudFormation template can set a variable to an empty text, but can't
+    /// leave the variable out.
     fn text(&self, name: &str) -> Option<String> {
         (self.value_of)(name).filter(|text| !text.is_empty())
     }
@@ -125,7 +130,8 @@ impl Env<'_> {
 /// Settings that a function reads from its environment. Declare them with
 /// [`configuration!`](crate::configuration).
 pub trait Configuration: Sized {
-    /// Reads all variables, even after a fault.
+    /// Reads all variables, even after one of them had a fault: the error must
+    /// list every fault.
     #[doc(hidden)]
     fn read(env: &mut Env<'_>) -> Option<Self>;
 
@@ -160,15 +166,16 @@ pub trait Configuration: Sized {
 }
 
 /// Declares a struct of settings and implements
-/// [`Configuration`](crate::config::Configuration) for it. After each field's
-/// type stands the variable that the field is read from, and a description of
-/// the expected value:
+/// [`Configuration`](crate::config::Configuration) for it. After its type, each
+/// field names the variable from which it is read, and describes the expected
+/// value:
 ///
 /// - `= required("NAME", "expected")`
 /// - `= default("NAME", "expected", "default")`
 /// - `= optional("NAME", "expected")`, for a field whose type is an `Option`
 ///
-/// A field without a variable is a configuration itself.
+/// A field that names no variable has a type that implements `Configuration`
+/// itself.
 #[macro_export]
 macro_rules! configuration {
     ($(#[$attribute:meta])* $visibility:vis struct $name:ident {
@@ -181,7 +188,8 @@ macro_rules! configuration {
 
         impl $crate::config::Configuration for $name {
             fn read(env: &mut $crate::config::Env<'_>) -> ::std::option::Option<Self> {
-                // All fields are read before the first one may return: an error names every fault.
+                // All fields are read before the first `?`: the error must list
+                // every fault.
                 $(let $field = $crate::configuration!(@read env, $type $(, $kind($($argument),+))?);)+
                 ::std::option::Option::Some(Self { $($field: $field?,)+ })
             }
@@ -191,11 +199,11 @@ macro_rules! configuration {
     (@read $env:ident, $type:ty, $kind:ident($($argument:expr),+)) => { $env.$kind($($argument),+) };
 }
 
-/// An absolute HTTP(S) address without a trailing slash.
+/// An absolute HTTP or HTTPS address, stored without a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
-/// The error for a text that is not the address of a service.
+/// The error for a text that is not a [`BaseUrl`].
 #[derive(Debug, thiserror::Error)]
 #[error("must be an absolute http or https address")]
 pub struct InvalidUrl;
@@ -217,7 +225,8 @@ impl BaseUrl {
         &self.0
     }
 
-    /// The address of `path`, which starts with a slash, below this address.
+    /// Appends `path`, which must be empty or start with a slash, to the
+    /// address.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }

@@ -1,17 +1,18 @@
-//! The time that an invocation has left.
+//! Deadlines: the moments until which work may start or run.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// A deadline that passed longer ago than this is not a deadline: no invocation
-/// waits that long.
+/// A deadline that passed longer ago than this was not set by Lambda, because
+/// no invocation waits that long.
 const ONE_DAY: Duration = Duration::from_secs(24 * 3600);
-/// The first and the longest pause of [`Deadline::pause`].
+/// The pause of [`Deadline::pause`] before the first repeat, without jitter.
+/// The pause doubles before each further repeat, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The deadline passed before the work was finished.
+/// The error for work that was not finished when its deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no time left")]
 pub struct Elapsed;
@@ -26,14 +27,15 @@ impl Deadline {
         Self(Instant::now() + duration)
     }
 
-    /// Returns the deadline of an invocation from the epoch milliseconds that
-    /// Lambda gives with it. Without Lambda, the deadline is `default` from
-    /// now.
+    /// Returns the deadline of an invocation. `millis` is the deadline that
+    /// Lambda passes with the invocation, in milliseconds since 1970. Outside
+    /// Lambda, the deadline is `default` from now.
     ///
-    /// `cargo lambda watch` gives the same moment of 1970 with each invocation,
-    /// and tests give 0. A moment that passed a short time ago is a deadline,
-    /// though: then no work may start, because its outcome could not be
-    /// recorded.
+    /// Outside Lambda, `millis` is a moment in 1970: `cargo lambda watch`
+    /// passes the same moment with each invocation, and tests pass 0. If the
+    /// deadline passed less than a day ago, however, it was set by Lambda, and
+    /// no time is left: no work may start, because the outcome could not be
+    /// recorded any more.
     pub fn of_invocation(millis: u64, default: Duration) -> Self {
         let end = UNIX_EPOCH + Duration::from_millis(millis);
         match SystemTime::now().duration_since(end) {
@@ -43,8 +45,9 @@ impl Deadline {
         }
     }
 
-    /// Returns the deadline that is `reserve` earlier. In the reserved time, a
-    /// caller records an outcome that arrived at the last moment.
+    /// Returns the deadline that is `reserve` before this deadline. The caller
+    /// can use the reserved time to record an outcome that arrives at the last
+    /// moment.
     pub fn earlier_by(self, reserve: Duration) -> Self {
         Self(self.0.checked_sub(reserve).unwrap_or(self.0))
     }
@@ -54,9 +57,10 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Pauses before a request is repeated that met contention. The pause grows
-    /// with `attempt`, and has jitter, so that requests that conflicted don't
-    /// conflict again.
+    /// Pauses before the repeat of a request that met contention. The pause
+    /// grows with `attempt`, the number of repeats so far. It is partly random,
+    /// so that two requests that conflicted are not repeated at the same
+    /// moment.
     ///
     /// Returns `false` at once if the deadline leaves no time for the pause.
     pub async fn pause(self, attempt: u32) -> bool {
@@ -88,7 +92,7 @@ mod tests {
     const DEFAULT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn the_deadline_is_the_one_that_lambda_gives() {
+    fn the_deadline_that_lambda_passes_is_used() {
         let end = SystemTime::now() + Duration::from_secs(8);
         let millis = end.duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
         let left = Deadline::of_invocation(millis, DEFAULT).remaining();

@@ -1,8 +1,10 @@
-//! The tables in DynamoDB, and the meaning of its answers.
+//! Access to the tables in DynamoDB, and the interpretation of DynamoDB's
+//! responses.
 //!
 //! A failed condition, a conflict with another transaction, a throttled
-//! request, and a missing answer are four different outcomes. This module tells
-//! them apart, so that a repository can't mistake one outcome for another.
+//! request, and a missing response are four different outcomes. This module
+//! returns a different value for each of these outcomes, so that a repository
+//! can't mistake one outcome for another.
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
@@ -30,13 +32,15 @@ use crate::{
 /// An item in the form of the SDK.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// How often a write is repeated that conflicts with a transaction.
+/// The maximum number of repeats of a request that conflicts with a
+/// transaction.
 const CONFLICT_RETRIES: usize = 6;
 
-/// DynamoDB may answer only a part of a batch. The rest is then requested
-/// again: so many requests are sent at most, and the pause between them starts
-/// with this one and doubles.
+/// The maximum number of requests for one batch of keys. DynamoDB may return
+/// only a part of a batch; the missing keys are then requested again.
 const BATCH_TRIES: u32 = 6;
+/// The pause before the second request for a batch of keys. The pause doubles
+/// before each further request.
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// The error for a record or a cursor that can't be written or read.
@@ -45,7 +49,8 @@ fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Store
 }
 
 impl From<BuildError> for StoreError {
-    /// The request lacks a field, so it was never sent.
+    /// Converts the SDK's error for a request that lacks a field. Such a
+    /// request was never sent.
     fn from(error: BuildError) -> Self {
         corrupt(error)
     }
@@ -59,9 +64,10 @@ pub enum WriteOutcome {
     Written,
     /// The condition failed. Holds the item that is stored, if there is one.
     ///
-    /// This is no proof that *this* write didn't happen: the SDK may have
-    /// repeated it after a lost reply. A caller to whom that matters compares
-    /// the stored item with the one that it wanted to write.
+    /// The write may have happened all the same: if the response to a write is
+    /// lost, the SDK sends the write again, and then the condition may fail
+    /// because the first attempt has changed the item. A caller that must know
+    /// compares the stored item with the item that it wanted to write.
     ConditionFailed(Option<Item>),
 }
 
@@ -74,23 +80,24 @@ impl From<WriteOutcome> for SaveOutcome {
     }
 }
 
-/// The result of a transaction. (Contention with other transactions is
-/// [`StoreError::Contended`].)
+/// The result of [`Table::transact`], which writes a subject and other items in
+/// one transaction. Contention with other transactions is not among these
+/// results, but is the error [`StoreError::Contended`].
 #[derive(Debug, PartialEq)]
 #[must_use]
 pub enum TransactionOutcome {
     /// All items are written.
     Written,
-    /// Nothing is written: the condition of the subject failed. Holds the
-    /// subject's stored item, if there is one.
+    /// Nothing is written, because the condition of the subject's write failed.
+    /// Holds the subject's stored item, if there is one.
     SubjectConditionFailed(Option<Item>),
-    /// Nothing is written: the condition of the subject held, and the condition
-    /// of another write failed.
+    /// Nothing is written. The condition of the subject's write held, but the
+    /// condition of another item's write failed.
     OtherConditionFailed,
 }
 
-/// A write of one item, sent alone or as a part of a transaction. The methods
-/// have the names of the SDK's builders.
+/// A put, an update or a deletion of one item, which is sent alone or in a
+/// transaction. The methods have the same names as in the SDK's builders.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ItemWrite {
@@ -130,8 +137,8 @@ impl ItemWrite {
         self
     }
 
-    /// Turns the write into a part of a transaction on `table`. If the
-    /// condition fails, `failed` says whether DynamoDB returns the stored item.
+    /// Converts the write to a part of a transaction on `table`. `failed` says
+    /// whether DynamoDB returns the stored item if the condition fails.
     fn in_transaction(
         self,
         table: &str,
@@ -160,7 +167,7 @@ impl ItemWrite {
     }
 }
 
-/// An update without its expression.
+/// An update whose expression is still missing.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct UpdateBuilder {
@@ -174,8 +181,8 @@ impl UpdateBuilder {
     }
 }
 
-/// The key of an item. The key of every table of this project has these two
-/// attributes.
+/// The primary key of an item. In every table of this project, the primary key
+/// consists of the attributes `pk` and `sk`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// The partition key.
@@ -185,7 +192,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Returns the key with these two values.
+    /// Returns the key with the partition key `pk` and the sort key `sk`.
     pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
         Self { pk: pk.into(), sk: sk.into() }
     }
@@ -222,8 +229,9 @@ pub fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
         .map_err(|error: serde_dynamo::Error| corrupt(without_quotations(&error.to_string())))
 }
 
-/// Removes the texts that serde quotes in its message: they may be personal
-/// data. Serde escapes them as Rust does.
+/// Removes the quoted texts from an error message of serde: serde quotes values
+/// of the record, and these may be personal data. In a quoted text, serde puts
+/// a backslash before each quotation mark, as Rust does.
 fn without_quotations(message: &str) -> String {
     let mut rest = message.chars();
     let mut kept = String::new();
@@ -241,26 +249,28 @@ fn without_quotations(message: &str) -> String {
     kept
 }
 
-/// A list: one page of one partition of an index that is sorted by the table's
-/// partition key.
+/// The parameters of [`Table::list`], which reads one page of one partition of
+/// an index. The index's sort key must be `pk`, because a cursor contains only
+/// the attributes of a [`Key`].
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
-    /// The index.
+    /// The index's name.
     pub index: &'a str,
-    /// The index's partition key attribute.
+    /// The name of the index's partition key attribute.
     pub partition_attribute: &'a str,
-    /// The value of that attribute. It comes from the caller's rights, never
-    /// from a cursor.
+    /// The value of the index's partition key: the partition that is read. It
+    /// must come from the caller's rights, and never from a cursor, which a
+    /// client can forge.
     pub partition: &'a str,
     /// Whether the list is sorted in descending order of the index's sort key.
     pub newest_first: bool,
     /// The maximum number of entries of the page.
     pub limit: Limit,
-    /// The end of the previous page.
+    /// The cursor that came with the previous page; `None` for the first page.
     pub cursor: Option<&'a Cursor>,
 }
 
-/// The name of a table, as a function's environment gives it.
+/// The name of a table, read from a function's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName(String);
 
@@ -280,11 +290,11 @@ impl FromStr for TableName {
 }
 
 impl TableName {
-    /// The value that a variable with a table's name should hold, in words.
+    /// The expected value of a variable that holds a table's name, in words.
     pub const EXPECTED: &str = "the name of a DynamoDB table";
 }
 
-/// One table.
+/// A table in DynamoDB.
 #[derive(Clone, Debug)]
 pub struct Table {
     client: Client,
@@ -318,13 +328,14 @@ impl Table {
     /// Reads an item with TransactGetItems; if another transaction is writing
     /// it, retries until that has finished.
     ///
-    /// A plain read waits for no transaction, even if it is consistent: of two
-    /// items of one transaction it may find the first with its new content and
-    /// the second with its old content
+    /// A plain read, even a consistent one, doesn't wait for a running
+    /// transaction. If a transaction writes two items, plain reads may find the
+    /// new content of one item and the old content of the other item
     /// ([isolation levels](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)).
-    /// So code that has seen the effect of a transaction, and asks for its
-    /// cause, reads with this method. It needs the permission
-    /// `dynamodb:GetItem`, and costs as much as two plain reads.
+    /// So code that has seen one item's new content, and now needs another item
+    /// of the same transaction, reads the other item with this method. The
+    /// method needs the permission `dynamodb:GetItem`, and costs as much as two
+    /// plain reads.
     pub async fn transact_get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
         let get = Get::builder().table_name(&self.name).set_key(Some(key.attributes())).build()?;
         let request = self.client.transact_get_items().transact_items(TransactGetItem::builder().get(get).build());
@@ -341,8 +352,8 @@ impl Table {
         }
     }
 
-    /// Reads the items of `keys`, at most 100, with consistent reads. The items
-    /// come in any order, and missing items are left out.
+    /// Reads the items with the given keys, at most 100, with consistent reads.
+    /// The items are returned in any order. A key without an item is skipped.
     pub async fn get_all<T: DeserializeOwned>(
         &self,
         keys: impl IntoIterator<Item = Key>,
@@ -369,22 +380,24 @@ impl Table {
         found.into_iter().map(from_item).collect()
     }
 
-    /// Returns a put of a record, which replaces a stored item.
+    /// Returns a write that stores `record`, and replaces a stored item with
+    /// the same key.
     pub fn put<T: Serialize>(&self, record: &T) -> Result<ItemWrite, StoreError> {
         Ok(ItemWrite::new(Kind::Put(to_item(record)?)))
     }
 
-    /// Returns a put of a record that fails if an item with its key is stored.
+    /// Returns a write that stores `record`, and fails if an item with the same
+    /// key is stored.
     pub fn put_new<T: Serialize>(&self, record: &T) -> Result<ItemWrite, StoreError> {
         Ok(self.put(record)?.condition_expression("attribute_not_exists(pk)"))
     }
 
-    /// Starts an update.
+    /// Starts an update of the item with `key`.
     pub fn update(&self, key: &Key) -> UpdateBuilder {
         UpdateBuilder { key: key.attributes() }
     }
 
-    /// Returns a deletion.
+    /// Returns a deletion of the item with `key`.
     pub fn delete(&self, key: &Key) -> ItemWrite {
         ItemWrite::new(Kind::Delete { key: key.attributes() })
     }
@@ -423,9 +436,10 @@ impl Table {
         }
     }
 
-    /// Sends a conditional write that returns an item: after an update the new
-    /// one, after a put or a deletion the old one. Returns `None` if the
-    /// condition failed, or if there was no old item.
+    /// Sends a conditional write, and returns an item: the new item after an
+    /// update, the replaced item after a put, the deleted item after a
+    /// deletion. Returns `None` if the condition failed, or if there was no
+    /// item to replace or to delete.
     pub async fn send_returning<T: DeserializeOwned>(&self, change: ItemWrite) -> Result<Option<T>, StoreError> {
         let ItemWrite { kind, condition, names, values } = change;
         macro_rules! send {
@@ -457,17 +471,18 @@ impl Table {
         }
     }
 
-    /// Sends a transaction. If it conflicts with other transactions, repeats
-    /// it.
+    /// Writes `subject` and `others` in one transaction. If the transaction
+    /// conflicts with other transactions, repeats it.
     ///
-    /// The transaction is about `subject`, and `others` must be written with
-    /// it: for example a reservation, and the stock that it takes. While
-    /// another transaction writes the subject, the other items may already show
-    /// that transaction's effects. So the conditions of the other writes count
-    /// only if the subject's condition held.
+    /// The subject is the item that the request is about, and the other items
+    /// must change together with it: for example, the subject is a reservation,
+    /// and the other items are the stock of its products. If a condition of the
+    /// other writes fails, this counts only if the subject's condition held:
+    /// while another transaction writes the subject, the other items may
+    /// already show the effects of that transaction.
     ///
-    /// The SDK gives each call a request token, so that a repeat by the SDK
-    /// after a lost reply changes nothing more.
+    /// If a response is lost, the SDK sends the transaction again with the same
+    /// request token. DynamoDB recognises the token, and doesn't write twice.
     pub async fn transact(
         &self,
         subject: ItemWrite,
@@ -498,9 +513,10 @@ impl Table {
 
     /// Reads one page of a partition of an index.
     ///
-    /// There is another page if there is an entry after the last one of this
-    /// page. `LastEvaluatedKey` doesn't tell: DynamoDB also returns that key if
-    /// no entry follows.
+    /// Asks DynamoDB for one entry more than the page can hold. If there is
+    /// such an entry, there is another page. `LastEvaluatedKey` alone doesn't
+    /// prove that there is another page: DynamoDB also returns it if no entry
+    /// follows.
     pub async fn list<T: DeserializeOwned>(&self, list: List<'_>) -> Result<Page<T>, ListError> {
         let scope = format!("{}/{}", list.index, list.partition);
         let start = list.cursor.map(|cursor| cursor.decode::<Key>(&scope)).transpose()?;
@@ -522,15 +538,17 @@ impl Table {
                 .limit((wanted + 1 - found.len()) as i32)
                 .set_exclusive_start_key(start);
             let output = query.send().await.map_err(|error| {
-                // Only the position comes from the client, who can forge a
-                // position that is not a key.
+                // Only the start position of the query comes from the client,
+                // in the cursor. So if DynamoDB refuses the query as invalid,
+                // the client has forged a cursor whose position is not a key.
                 let forged = list.cursor.is_some() && error.code() == Some("ValidationException");
                 if forged { ListError::from(InvalidCursor) } else { self.unavailable(error).into() }
             })?;
             found.extend(output.items.unwrap_or_default());
             start = output.last_evaluated_key;
-            // A query also ends after a megabyte, whatever number of entries it
-            // has found.
+            // DynamoDB also ends a query after a megabyte. So a query may
+            // return fewer entries than it was asked for, although there are
+            // more.
             if start.is_none() || found.len() > wanted {
                 break;
             }
@@ -546,7 +564,9 @@ impl Table {
         Ok(Page { items, next_cursor })
     }
 
-    /// Turns the error of a call that has no outcome into a store error.
+    /// Converts the error of a request to a store error: contention and
+    /// throttling to their own variants, all other errors to
+    /// [`StoreError::Unavailable`].
     pub fn unavailable<E, R>(&self, error: SdkError<E, R>) -> StoreError
     where
         E: ProvideErrorMetadata,
@@ -573,16 +593,16 @@ fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.code().is_some_and(|code| Outcome::of_code(code) == Outcome::Contended)
 }
 
-/// The outcome of a request, as far as its error tells.
+/// The outcome of a failed request, as far as the error says it.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     SubjectConditionFailed(Option<Item>),
     OtherConditionFailed,
     /// Another transaction is writing an item.
     Contended,
-    /// The table, or its account, is at the limit of its throughput.
+    /// The table, or the AWS account, has reached the limit of its throughput.
     Throttled,
-    /// The error tells no outcome.
+    /// The error doesn't say what the outcome is.
     Unknown,
 }
 
@@ -591,8 +611,8 @@ impl Outcome {
         matches!(self, Self::Contended | Self::Throttled)
     }
 
-    /// The outcome that the code of an error, or of a reason for a cancelled
-    /// transaction, stands for.
+    /// Returns the outcome for a code, which comes from an error, or from a
+    /// reason why a transaction was cancelled.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
     fn of_code(code: &str) -> Self {
         match code {
@@ -612,7 +632,7 @@ impl Outcome {
         Self::of_code(reason.code().unwrap_or_default())
     }
 
-    /// The outcome of a transactional read of one item.
+    /// Returns the outcome of a failed TransactGetItems request for one item.
     fn of_read(error: &SdkError<TransactGetItemsError>) -> Self {
         match error.as_service_error() {
             Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
@@ -622,11 +642,15 @@ impl Outcome {
         }
     }
 
-    /// The reason for the first write, the subject, decides. If another
-    /// transaction is writing the subject, or the subject was throttled, then
-    /// the failed condition of another write decides nothing: it may be an
-    /// effect of the transaction that writes the subject. (That may be this
-    /// very transaction, sent before and committed item by item.)
+    /// Returns the outcome of a failed transaction. The error has one reason
+    /// for each write, and the subject's write is the first.
+    ///
+    /// The subject's reason decides. If another transaction is writing the
+    /// subject, or if the write of the subject was throttled, a failed
+    /// condition of another write decides nothing: the condition may have
+    /// failed because of the transaction that is writing the subject. (This can
+    /// even be an earlier attempt of the same transaction, which DynamoDB is
+    /// committing item by item.)
     fn of(error: &SdkError<TransactWriteItemsError>) -> Self {
         let reasons = match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
@@ -642,8 +666,8 @@ impl Outcome {
             return Self::OtherConditionFailed;
         }
         let others = others.iter().filter(|reason| !matches!(reason.code(), None | Some("None"))).map(Self::of_reason);
-        // Of several reasons, a repeat helps least against the last in this
-        // order.
+        // If the writes failed for several reasons, the reason with the highest
+        // rank is returned: a repeat is least likely to help against it.
         let rank = |outcome: &Self| match outcome {
             Self::Contended => 0,
             Self::Throttled => 1,

@@ -19,30 +19,32 @@ use crate::{
 pub struct Event<D> {
     /// Always `1.0`.
     pub specversion: String,
-    /// The id, which is derived from the fact, and never from the time at which
-    /// the event is sent.
+    /// The id. It is made from `subject` and `kind`, and not from the time at
+    /// which the event is sent.
     pub id: String,
     /// The service that sends the event.
     pub source: String,
-    /// The type of the event: the fact.
+    /// The type of the event: it says what has happened.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The id of the thing that the event is about.
+    /// The id of the order, payment or user that the event is about.
     pub subject: String,
-    /// The time of the fact.
+    /// The time at which the event happened; it may be sent later.
     pub time: Timestamp,
     /// Always `application/json`.
     pub datacontenttype: String,
-    /// Trace context (CloudEvents' distributed tracing extension). It is in the
-    /// envelope, since not every queue passes the trace header on.
+    /// The trace context (CloudEvents' distributed tracing extension). The
+    /// event itself has a trace context, because not every queue passes trace
+    /// headers on.
     pub traceparent: TraceContext,
     /// The data of this type of event.
     pub data: D,
 }
 
 impl<D> Event<D> {
-    /// Returns an event of the type `kind` about `subject`. The id is
-    /// `subject:kind`: each type of event occurs once for a subject.
+    /// Returns an event of the type `kind` about `subject`. The event's id is
+    /// `subject:kind`, because an event of one type happens only once to a
+    /// subject.
     pub fn new(
         source: &str,
         kind: &str,
@@ -66,7 +68,8 @@ impl<D> Event<D> {
     }
 }
 
-/// The queue didn't accept the event, or its answer is unknown.
+/// The error for an event that the queue refused, or that may not have reached
+/// the queue.
 #[derive(Debug, thiserror::Error)]
 #[error("event {id} could not be published")]
 pub struct PublishError {
@@ -74,18 +77,18 @@ pub struct PublishError {
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// The answer of a queue's consumer: the messages that the queue delivers
-/// again.
+/// The response of a function that consumes a queue. It names the messages that
+/// the queue must deliver again.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
-    /// The messages that the queue delivers again. If there are none, the queue
-    /// deletes the whole batch.
+    /// The messages that the queue delivers again. All other messages of the
+    /// batch are deleted from the queue.
     pub batch_item_failures: Vec<ItemFailure>,
 }
 
-/// A message that the queue delivers again.
+/// A message that could not be handled, so that the queue delivers it again.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemFailure {
@@ -106,13 +109,13 @@ impl FromStr for QueueUrl {
 }
 
 impl QueueUrl {
-    /// The variable with the address of the queue that the notifications
-    /// service consumes.
+    /// The environment variable that holds the address of the queue that the
+    /// notifications service consumes.
     pub const OF_ORDER_EVENTS: &str = "ORDER_EVENTS_QUEUE_URL";
-    /// The variable with the address of the queue that the orders service
-    /// consumes.
+    /// The environment variable that holds the address of the queue that the
+    /// orders service consumes.
     pub const OF_USER_EVENTS: &str = "USER_EVENTS_QUEUE_URL";
-    /// The value that these variables should hold, in words.
+    /// The expected value of a variable that holds a queue's address, in words.
     pub const EXPECTED: &str = "the address of an SQS queue";
 }
 
@@ -121,7 +124,8 @@ impl QueueUrl {
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
 fn message<D: Serialize>(event: &Event<D>) -> serde_json::Result<String> {
     let json = serde_json::to_string(event)?;
-    // These characters occur only in strings, where an escape means the same.
+    // In JSON, the two characters can occur only in strings. There, an escape
+    // means the same as the character.
     Ok(json.replace('\u{FFFE}', r"\ufffe").replace('\u{FFFF}', r"\uffff"))
 }
 
@@ -143,8 +147,8 @@ impl EventPublisher {
         Self::new(Client::new(config), queue.0.as_str())
     }
 
-    /// Sends `event`. Returns when the queue has accepted the event. After a
-    /// repeat, the queue may hold the event more than once.
+    /// Sends `event`. Returns when the queue has accepted the event. If the SDK
+    /// has to send the event again, the queue may hold the event twice.
     pub async fn publish<D: Serialize>(&self, event: &Event<D>, deadline: Deadline) -> Result<(), PublishError> {
         let published = async {
             let body = message(event)?;

@@ -1,5 +1,4 @@
-//! The parts that all functions have in common: some of their settings, and the
-//! way in which they start.
+//! The start of a function, and the settings that all functions have in common.
 
 use crate::{
     aws::Aws,
@@ -16,10 +15,11 @@ configuration! {
     /// The settings of every function.
     #[derive(Debug)]
     pub struct FunctionConfig {
-        /// Which lines are logged.
+        /// The filter that selects the lines that are logged.
         pub log: LogFilter = default("RUST_LOG", "what to log, such as info or warn,orders=debug", "info"),
-        /// The SDK reads this variable itself. It is declared here so that a
-        /// wrong address stops the start, and not the first call.
+        /// The SDK reads this variable itself. Because the variable is also
+        /// declared here, a function with an invalid address fails when it
+        /// starts, and not only when it calls AWS for the first time.
         pub endpoint: Option<BaseUrl> = optional("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS"),
     }
 }
@@ -30,14 +30,14 @@ configuration! {
     pub struct ServiceConfig {
         /// The settings of the service's routes.
         pub http: HttpConfig,
-        /// How other services prove who they are.
+        /// The proof of identity that the service requires of other services.
         pub internal_auth: InternalAuth =
             required("INTERNAL_AUTH", "iam; or none, where nothing can check a signature and nobody else gets in"),
     }
 }
 
-/// The settings of every function, and the settings that one function has of
-/// its own.
+/// Reads the settings that every function has, and then the settings `C` that
+/// only one function has.
 impl<C: Configuration> Configuration for (FunctionConfig, C) {
     fn read(env: &mut Env<'_>) -> Option<Self> {
         let (common, own) = (FunctionConfig::read(env), C::read(env));
@@ -49,8 +49,7 @@ impl<C: Configuration> Configuration for (FunctionConfig, C) {
 ///
 /// # Errors
 ///
-/// If the environment is not what the function needs. The error names every
-/// variable that is wrong.
+/// If a variable is missing or invalid. The error names every such variable.
 pub async fn start<C: Configuration>() -> Result<(C, Aws), ConfigError> {
     let (common, own) = <(FunctionConfig, C)>::from_env()?;
     telemetry::init(&common.log);

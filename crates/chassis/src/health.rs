@@ -1,5 +1,5 @@
-//! `GET /health/{service}`: answers that the service runs and, for
-//! administrators, that it reaches its table.
+//! `GET /health/{service}`: reports that the service runs and, to
+//! administrators, that the service can read from its table.
 
 use axum::{Json, Router, routing::get};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use crate::{
 
 #[derive(Debug, IntoParams)]
 struct HealthQuery {
-    /// Also reach the service's table. For administrators.
+    /// Whether to read from the service's table, too. Only for administrators.
     #[param(required = false)]
     deep: bool,
 }
@@ -35,16 +35,16 @@ impl ReadQuery for HealthQuery {
     }
 }
 
-/// What a service says that is there.
+/// The health of a service.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// Which service.
+    /// The service's name.
     pub service: &'static str,
-    /// Its version.
+    /// The service's version.
     pub version: &'static str,
-    /// Always `ok`: what is not ok answers with a problem.
+    /// Always `ok`. A service that is not healthy responds with a problem document.
     pub status: &'static str,
-    /// `ok` if the table was asked and answered.
+    /// `ok` if the service has read from its table. Missing if `deep` was not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub table: Option<&'static str>,
@@ -60,7 +60,8 @@ pub fn routes(service: &'static str, table: Table) -> Router {
                 return Err(Problem::forbidden("A deep check is for administrators."));
             }
             (true, Some(_)) => {
-                // No item has this key: it is enough that the table answers.
+                // The table has no item with this key. A response that says so
+                // is enough.
                 table.get::<serde::de::IgnoredAny>(&Key::new("HEALTH", "HEALTH")).await?;
                 Some("ok")
             }
@@ -70,14 +71,14 @@ pub fn routes(service: &'static str, table: Table) -> Router {
     Router::new().route(&format!("/health/{service}"), get(handler))
 }
 
-/// Describes the health route for the API's document.
+/// Describes the health route for the OpenAPI document.
 pub fn api(service: &str) -> OpenApi {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Health::name()))).build();
-    let healthy = ResponseBuilder::new().description("It is there.").content("application/json", content);
+    let healthy = ResponseBuilder::new().description("The service runs.").content("application/json", content);
     let operation = OperationBuilder::new()
         .tag("Health")
         .operation_id(Some(format!("{service}Health")))
-        .summary(Some(format!("Is the {service} service there?")))
+        .summary(Some(format!("Check that the {service} service runs")))
         .parameters(Some(HealthQuery::into_params(|| Some(ParameterIn::Query))))
         .responses(
             ResponsesBuilder::new()

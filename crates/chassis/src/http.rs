@@ -44,7 +44,7 @@ configuration! {
     /// The settings of every function that answers HTTP requests.
     #[derive(Clone, Debug)]
     pub struct HttpConfig {
-        /// For the tokens that no gateway has checked.
+        /// The settings for verifying ID tokens.
         pub tokens: TokenConfig,
         /// The web page that may call the function from a browser.
         pub cors: Cors,
@@ -65,12 +65,12 @@ pub async fn run(routes: Router) -> Result<(), lambda_http::Error> {
     .await
 }
 
-/// Answers one event of API Gateway, or of a function URL. There is an answer
-/// whatever the client has sent, and whatever fails.
+/// Handles one event of API Gateway, or of a function URL. Every HTTP request
+/// gets a response, even if the request is invalid or its handler panics.
 ///
 /// # Errors
 ///
-/// If the event is no HTTP request.
+/// If the event is not an HTTP request.
 pub async fn answer(routes: Router, event: &str, context: lambda_http::Context) -> Result<Answer, InvalidEvent> {
     let (format, mut request) = gateway::read(event).inspect_err(|error| {
         tracing::error!(cause = telemetry::chain(error), "the event cannot be answered");
@@ -81,8 +81,8 @@ pub async fn answer(routes: Router, event: &str, context: lambda_http::Context) 
 }
 
 /// Puts the edge around a service's routes. The edge provides the caller's
-/// identity, the deadline and the trace, turns panics and problems into
-/// documents, and writes one log line per request.
+/// identity, the deadline and the trace, responds to panics and errors with
+/// problem documents, and writes one log line per request.
 pub fn edge(routes: Router, authenticator: Authenticator) -> Router {
     routes
         .fallback(|| async { no_such_route() })
@@ -114,8 +114,8 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     let started = Instant::now();
     let (invocation, trace) = (invocation(&request), trace(&request));
     let id = invocation.request_id.clone();
-    // The path itself is not logged: by mistake, it may hold an address or a
-    // name.
+    // The route's pattern is logged, and not the path: by mistake, a client may
+    // send an e-mail address or a name in the path.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), route);
     let end = invocation.deadline.earlier_by(EDGE_ANSWER_RESERVE);
@@ -126,7 +126,8 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     request.extensions_mut().insert(trace);
 
     async {
-        // A panic fails one request, and not the sandbox.
+        // A panic must fail only this request, and must not end the execution
+        // environment.
         let handled = match request.extensions().get::<Unroutable>() {
             Some(unroutable) => Ok(Ok(Problem::from(*unroutable).into_response())),
             None => AssertUnwindSafe(end.run(next.run(request))).catch_unwind().await,
@@ -142,7 +143,8 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
             headers.insert("x-request-id", value);
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        // A client is not asked to repeat a request that may take effect twice.
+        // `Retry-After` asks the client to repeat the request. A repeat of this
+        // request could take effect twice.
         if !repeatable.is_granted() {
             headers.remove(header::RETRY_AFTER);
         }
@@ -163,7 +165,8 @@ fn rendered(mut response: Response, id: &RequestId) -> Response {
 fn refused(problem: Problem, id: &RequestId) -> Response {
     let code = problem.code();
     match problem.cause() {
-        // Contention is not a failure.
+        // A 4xx with a cause is contention (two requests write the same item).
+        // That is normal, so it is not logged as an error.
         Some(cause) if problem.status().is_client_error() => {
             tracing::info!(code, cause = telemetry::chain(cause), "request refused");
         }
@@ -180,14 +183,16 @@ fn invocation(request: &Request) -> Invocation {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         _ => None,
     };
-    // An id that no header can hold would be missing in the answer.
+    // The response has the id in a header. So an id with characters that a
+    // header can't hold is not used.
     let is_usable = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
     let mut ids = gateway_id.into_iter().chain(lambda.map(|context| context.request_id.clone()));
     let id = ids.find(is_usable).unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     Invocation::new(&id, Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), ORDERS_FUNCTION))
 }
 
-/// The trace that the request belongs to; a new one if its headers name none.
+/// Returns the trace context that the request's headers hold. If the headers
+/// hold none, starts a new trace.
 fn trace(request: &Request) -> TraceContext {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     header("traceparent")
@@ -196,10 +201,10 @@ fn trace(request: &Request) -> TraceContext {
         .unwrap_or_else(TraceContext::start)
 }
 
-/// Whether a client may repeat a request whose outcome is unknown. Most
-/// requests may be repeated. A route on which a repeat would take effect twice
-/// accepts an idempotency key, and denies the repeat here if the request has no
-/// key.
+/// Says whether a client may repeat a request whose outcome is unknown. Most
+/// requests may be repeated. The exception is a request without an idempotency
+/// key on a route that accepts such keys: its repeat could take effect twice,
+/// so the code that reads the key calls `deny`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repeatable(Arc<AtomicBool>);
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// How long a key is stored.
+/// The time for which a key is stored.
 pub const KEY_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The maximum length of a key in characters; the same as at Stripe.
 pub const MAX_KEY_LENGTH: usize = 255;
@@ -26,10 +26,13 @@ pub struct InvalidKey;
 impl FromStr for IdempotencyKey {
     type Err = InvalidKey;
 
-    /// Accepts the quoted form of the draft and the bare form that most clients
-    /// send; a key is the same in both forms. A key has no comma: an HTTP API's
-    /// gateway, and any proxy, may join two headers into one with a comma (RFC
-    /// 9110, section 5.3).
+    /// Accepts a key in double quotes, as the draft requires, and a key without
+    /// quotes, as most clients send it. A quoted key and an unquoted key with
+    /// the same characters are the same key.
+    ///
+    /// A key must not contain a comma: a gateway or a proxy may join two
+    /// headers into one, with a comma between their values (RFC 9110, section
+    /// 5.3).
     fn from_str(header: &str) -> Result<Self, InvalidKey> {
         let bare = header.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(header);
         let visible = bare.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\,".contains(&b));
@@ -44,19 +47,20 @@ impl IdempotencyKey {
     }
 }
 
-/// A key, and the request that it is used for.
+/// An idempotency key, and the request for which the client used it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUse {
     /// The client's key.
     pub key: IdempotencyKey,
-    /// A digest of the request.
+    /// A digest of the request, as [`fingerprint`] returns it.
     pub fingerprint: String,
     /// The time from which the key may be used for another request.
     pub expires_at: Timestamp,
 }
 
 impl KeyUse {
-    /// The use of `key` for `request`, beginning at `now`.
+    /// Returns the use of `key` for `request`. The key expires at `now` plus
+    /// [`KEY_RETENTION`].
     ///
     /// # Errors
     ///
@@ -72,14 +76,16 @@ impl KeyUse {
 pub enum InsertOutcome<T> {
     /// The record is inserted.
     Inserted,
-    /// The same request was made before: this is the record that it inserted.
+    /// The same request was made before, with the same key. Holds the record
+    /// that was inserted then.
     Repeated(Box<T>),
     /// The key was used for another request.
     KeyMismatch,
 }
 
-/// Returns a digest of a request. Two spellings of one request have one digest,
-/// and two requests have two digests.
+/// Returns a digest of a request, which must have been parsed. Requests that
+/// differ only in their spelling, for example in their spaces, have the same
+/// digest. Requests with different content have different digests.
 ///
 /// # Errors
 ///
@@ -127,8 +133,8 @@ mod http {
         }
     }
 
-    /// Accepts one key at most: of two keys, nobody knows which one the client
-    /// meant.
+    /// Returns the request's key, if there is one. A request with two keys is
+    /// refused, because nobody knows which one the client meant.
     fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, String> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -139,7 +145,8 @@ mod http {
         key.map(Some).map_err(|error| error.to_string())
     }
 
-    /// 422: the key was used for another request.
+    /// Returns the problem (422) for a key that was used for another request
+    /// before.
     pub fn mismatch() -> Problem {
         Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -163,7 +170,7 @@ mod tests {
     use super::{IdempotencyKey, MAX_KEY_LENGTH};
 
     #[test]
-    fn the_quoted_and_the_bare_form_are_one_key() {
+    fn a_key_with_quotes_and_a_key_without_quotes_are_the_same_key() {
         assert_eq!("\"abc-1\"".parse::<IdempotencyKey>(), "abc-1".parse());
     }
 

@@ -1,4 +1,4 @@
-//! The invocation that a function's code runs in.
+//! The invocation in which a function's code runs.
 
 use std::sync::Arc;
 
@@ -15,18 +15,21 @@ impl RequestId {
     }
 }
 
-/// One run of a function, from an event to its answer. The code below the HTTP
-/// edge, or below the entry point of a worker, needs no more of it than this.
+/// One run of a function, from the event to the response. The code behind the
+/// HTTP edge, or behind the entry point of a worker, needs only these two
+/// properties of the run.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// The id of the request, as Lambda or the gateway assigned it.
     pub request_id: RequestId,
-    /// The moment at which the invocation's answer must be on its way.
+    /// The moment at which Lambda stops the function. The function must have
+    /// responded before.
     pub deadline: Deadline,
 }
 
 impl Invocation {
-    /// The invocation `request_id`, which ends at `deadline`.
+    /// Returns the invocation with the id `request_id`, which ends at
+    /// `deadline`.
     pub fn new(request_id: &str, deadline: Deadline) -> Self {
         Self { request_id: RequestId(request_id.into()), deadline }
     }

@@ -1,11 +1,13 @@
 //! Technical code that every service shares.
 //!
-//! No module of this crate knows what an order or a product is, except for
-//! [`time_limits`], which compares the time limits of all services. A service that
-//! needs the data of another service asks for them over HTTP.
+//! No module of this crate knows what an order or a product is. The only
+//! exception is [`time_limits`], which compares the time limits of all
+//! services. The services share no business types through this crate: a service
+//! that needs data of another service calls that service over HTTP.
 //!
-//! Without the `aws` feature only the modules that pure domain code needs are
-//! compiled, so that a domain can be tested without building the SDK.
+//! Without the `aws` feature, the crate has only the modules that domain code
+//! needs. Then the domain code of a service can be tested without compiling the
+//! AWS SDK.
 
 #![warn(missing_docs)]
 

@@ -9,15 +9,15 @@ use serde_json::json;
 /// The namespace of every metric of this project.
 pub const NAMESPACE: &str = "Holdfast";
 
-/// The dimension of every metric: the function's name. Without it, the metrics
-/// of two stacks in one account would be added up.
+/// The dimension of every metric: the function's name. Without this dimension,
+/// CloudWatch would add up the metrics of two stacks in one account.
 pub const DIMENSION: &str = "FunctionName";
 
-/// The function's name on Lambda. Lambda sets it, so it is in no function's
-/// configuration.
+/// The function's name. The variable that holds it is set by Lambda itself, so
+/// no function declares the variable in its configuration.
 static FUNCTION: LazyLock<String> = LazyLock::new(|| function(env::var("AWS_LAMBDA_FUNCTION_NAME").ok()));
 
-/// Writes one count.
+/// Writes one value of the metric `name` to the log.
 pub fn count(name: &str, value: u64) {
     println!("{}", line(&FUNCTION, name, value, jiff::Timestamp::now().as_millisecond()));
 }
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_lambda_does_not_run_is_local() {
+    fn outside_lambda_the_name_of_a_function_is_local() {
         assert_eq!(super::function(None), "local");
         assert_eq!(super::function(Some(String::new())), "local");
         assert_eq!(super::function(Some("worker".to_owned())), "worker");

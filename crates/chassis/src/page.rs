@@ -11,8 +11,8 @@ use crate::store::StoreError;
 pub const DEFAULT_LIMIT: u32 = 20;
 /// The maximum number of entries that a client may ask for.
 pub const MAX_LIMIT: u32 = 100;
-/// The version of the content of a cursor. A later version of this code
-/// recognises its own cursors by it.
+/// The version of a cursor's content. If the content changes, the version
+/// changes with it, so that the code recognises the cursors that it can read.
 const VERSION: u32 = 1;
 
 /// One page of a list.
@@ -20,7 +20,8 @@ const VERSION: u32 = 1;
 pub struct Page<T> {
     /// The entries, in the order of the list.
     pub items: Vec<T>,
-    /// Where the next page begins; absent on the last one.
+    /// The cursor with which a client asks for the next page; missing on the
+    /// last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -32,7 +33,7 @@ impl<T> Page<T> {
     }
 }
 
-/// The error for a cursor of another list.
+/// The error for a text that is not a cursor of the list that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be the `next_cursor` of a page of this same list, unchanged")]
 pub struct InvalidCursor;
@@ -53,7 +54,7 @@ pub enum ListError {
 pub struct Limit(u32);
 
 impl Limit {
-    /// The maximum.
+    /// The highest limit that a client may ask for.
     pub const MAX: Self = Self(MAX_LIMIT);
 
     /// Returns the number.
@@ -85,9 +86,10 @@ impl FromStr for Limit {
 
 /// The position at which a page begins, as [`encode`] wrote it.
 ///
-/// A cursor is not a secret and proves nothing: the owner of the list never
-/// comes from the cursor. The cursor names its list, so that a cursor of
-/// another list is refused, and the page does not begin at a wrong entry.
+/// A cursor is not a secret, and a client can forge it: a cursor never decides
+/// whose list is read. A cursor names the list for which it was made. For any
+/// other list it is refused, because there the page would begin at a wrong
+/// entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cursor(String);
 
@@ -116,15 +118,16 @@ struct Content<L, P> {
     after: P,
 }
 
-/// Encodes the position `after` of `list`. `list` names the owner and the
-/// filters of the list.
+/// Encodes the position `after` as a cursor of `list`, a text that names the
+/// owner and the filters of the list.
 pub fn encode<P: Serialize>(list: &str, after: &P) -> Result<String, serde_json::Error> {
     let content = Content { version: VERSION, list, after };
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&content)?))
 }
 
 impl Cursor {
-    /// Returns the position, if the cursor is of `list`.
+    /// Returns the position in `list`. Fails if the cursor was made for another
+    /// list.
     pub fn decode<P: DeserializeOwned>(&self, list: &str) -> Result<P, InvalidCursor> {
         let content: Content<String, P> = self.content()?;
         if content.version == VERSION && content.list == list { Ok(content.after) } else { Err(InvalidCursor) }

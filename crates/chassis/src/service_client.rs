@@ -38,16 +38,17 @@ use crate::{
     trace::TraceContext,
 };
 
-/// The maximum size of an answer in bytes. No answer of a service is as large;
-/// an answer that comes from something else must not fill the memory.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// The maximum size of a response in bytes. No service sends larger responses.
+/// The limit protects the memory, in case something else than the service
+/// responds.
+const MAX_RESPONSE: usize = 1024 * 1024;
 /// After a failure, a call is tried once more (each time within the attempt's
 /// timeout).
 const RETRIES: usize = 1;
 /// The service name in signatures for API Gateway's execution endpoints.
 const SIGNING_NAME: &str = "execute-api";
 
-/// The reasons why a call to another service has no usable answer.
+/// The reasons why a call to another service has no usable result.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The service refused the request. The call is not repeated, because the
@@ -61,23 +62,24 @@ pub enum CallError {
         /// The problem document.
         problem: RemoteProblem,
     },
-    /// The service works, and concurrent requests kept this request from
-    /// succeeding: they write the same items, or use up the service's capacity.
-    /// This is neither a refusal nor a failure.
+    /// The service works, but concurrent requests kept this request from
+    /// succeeding: they wrote the same items, or used up the service's
+    /// capacity. This is neither a refusal nor a failure.
     #[error("{service} reports contention: {reason}")]
     Contended {
-        /// The service that answered.
+        /// The service that reported contention.
         service: &'static str,
-        /// The code of the answer, for the log.
+        /// The code of the problem document in the response, or a text in its
+        /// place, for the log.
         reason: String,
     },
-    /// There is no answer, or one that cannot be interpreted. Whether the
-    /// request took effect is unknown.
+    /// There is no response, or the response cannot be interpreted. It is
+    /// unknown whether the request took effect.
     #[error("{service} is unavailable")]
     Unavailable {
-        /// The service that didn't answer.
+        /// The service that was called.
         service: &'static str,
-        /// The reason why there is no answer.
+        /// The reason why there is no usable response.
         source: Box<dyn Error + Send + Sync>,
     },
 }
@@ -94,7 +96,7 @@ pub struct ServiceClient {
 }
 
 impl ServiceClient {
-    /// A client for the service `name` at `base`. Each attempt may take
+    /// Returns a client for the service `name` at `base`. Each attempt may take
     /// `attempt_timeout`.
     pub fn new(name: &'static str, base: BaseUrl, attempt_timeout: Duration, aws: &Aws, clock: Clock) -> Self {
         Self {
@@ -144,7 +146,7 @@ impl ServiceClient {
             backoff(Duration::from_millis(50), Duration::from_secs(1)).without_max_times().build();
         loop {
             let error = match self.attempt(&method, path, &body, trace, deadline).await {
-                Ok(answer) => return serde_json::from_slice(&answer).map_err(|error| self.unavailable(error)),
+                Ok(response) => return serde_json::from_slice(&response).map_err(|error| self.unavailable(error)),
                 Err(error) => error,
             };
             let (pause, end) = match &error {
@@ -187,40 +189,41 @@ impl ServiceClient {
         };
         let result = result.await;
         let is_conclusive = match &result {
-            // If the caller runs out of time, that says nothing about the
-            // service.
+            // If the caller had less time left than one attempt may take, a
+            // timeout says nothing about the service.
             Err(ExchangeError::Timeout) => !is_cut_short,
-            // A gateway that let no request through says nothing about the
-            // service.
-            Ok(answer) => answer.status != StatusCode::TOO_MANY_REQUESTS,
+            // Only a gateway sends a 429. It didn't pass the request on, so its
+            // response says nothing about the service.
+            Ok(response) => response.status != StatusCode::TOO_MANY_REQUESTS,
             Err(_) => true,
         };
-        let result = result.map_err(|error| self.unavailable(error)).and_then(|answer| self.interpret(answer));
+        let result = result.map_err(|error| self.unavailable(error)).and_then(|response| self.interpret(response));
         if is_conclusive {
             self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
         }
         result
     }
 
-    /// A refusal is a 4xx with a problem document of the service. A 4xx without
-    /// such a document, or a status that only a gateway sends, says nothing
-    /// about the request. A problem's code tells contention and throttling from
-    /// a refusal.
-    fn interpret(&self, answer: Answer) -> Result<Bytes, CallError> {
-        if answer.status.is_success() {
-            return Ok(answer.body);
+    /// Interprets a response that arrived. Contention and throttling are
+    /// recognised by the code of the problem document, or by the status 429.
+    /// Any other 4xx with a problem document is a refusal. A 4xx without a
+    /// problem document, or with a status that only a gateway sends, says
+    /// nothing about the request. It counts as no response.
+    fn interpret(&self, response: Response) -> Result<Bytes, CallError> {
+        if response.status.is_success() {
+            return Ok(response.body);
         }
         let only_gateways_send =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
         let contended = |reason: &str| CallError::Contended { service: self.service, reason: reason.to_owned() };
-        let problem: Option<RemoteProblem> = serde_json::from_slice(&answer.body).ok();
+        let problem: Option<RemoteProblem> = serde_json::from_slice(&response.body).ok();
         match problem.filter(|problem| !problem.code.is_empty()) {
             Some(problem) if [CONTENDED, THROTTLED].contains(&problem.code.as_str()) => Err(contended(&problem.code)),
-            _ if answer.status == StatusCode::TOO_MANY_REQUESTS => Err(contended("too many requests")),
-            Some(problem) if answer.status.is_client_error() && !only_gateways_send.contains(&answer.status) => {
-                Err(CallError::Refused { service: self.service, status: answer.status, problem })
+            _ if response.status == StatusCode::TOO_MANY_REQUESTS => Err(contended("too many requests")),
+            Some(problem) if response.status.is_client_error() && !only_gateways_send.contains(&response.status) => {
+                Err(CallError::Refused { service: self.service, status: response.status, problem })
             }
-            _ => Err(self.unavailable(format!("status {}", answer.status))),
+            _ => Err(self.unavailable(format!("status {}", response.status))),
         }
     }
 
@@ -287,31 +290,32 @@ impl OutgoingRequest {
     }
 }
 
-/// An answer with its complete body.
-pub(crate) struct Answer {
+/// A response with its complete body.
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
-/// The reasons why an exchange brought no answer.
+/// The reasons why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
     #[error("the request cannot be signed")]
     Signing(#[source] Box<dyn Error + Send + Sync>),
     #[error("the request cannot be built")]
     Building(#[source] Box<dyn Error + Send + Sync>),
-    #[error("no answer")]
-    NoAnswer(#[source] Box<dyn Error + Send + Sync>),
-    #[error("no answer in time")]
+    #[error("no response")]
+    NoResponse(#[source] Box<dyn Error + Send + Sync>),
+    #[error("no response in time")]
     Timeout,
 }
 
-/// Sends one request and reads the answer, both before `deadline`.
+/// Sends one request and reads the response. Fails if the response is not
+/// complete at `deadline`.
 pub(crate) async fn send(
     connector: &SharedHttpConnector,
     call: OutgoingRequest,
     deadline: Deadline,
-) -> Result<Answer, ExchangeError> {
+) -> Result<Response, ExchangeError> {
     let mut request = Request::new(SdkBody::from(call.body.to_vec()));
     *request.method_mut() = call.method;
     *request.uri_mut() = call.url.parse().map_err(|e: http::uri::InvalidUri| ExchangeError::Building(e.into()))?;
@@ -320,19 +324,21 @@ pub(crate) async fn send(
     let connection = CaptureSmithyConnection::new();
     request.add_extension(connection.clone());
     let exchange = async {
-        let response = connector.call(request).await.map_err(|e| ExchangeError::NoAnswer(e.into()))?;
-        let response = response.try_into_http1x().map_err(|e| ExchangeError::NoAnswer(e.into()))?;
+        let response = connector.call(request).await.map_err(|e| ExchangeError::NoResponse(e.into()))?;
+        let response = response.try_into_http1x().map_err(|e| ExchangeError::NoResponse(e.into()))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| ExchangeError::NoAnswer(e.into()))?;
-        Ok(Answer { status: parts.status, body: body.to_bytes() })
+        let body = Limited::new(body, MAX_RESPONSE).collect().await.map_err(|e| ExchangeError::NoResponse(e.into()))?;
+        Ok(Response { status: parts.status, body: body.to_bytes() })
     };
-    let answer = deadline.run(exchange).await.unwrap_or(Err(ExchangeError::Timeout));
-    // HTTP/2 carries all calls in one connection, and a call that is given up
-    // leaves the connection open. If the network path is dead, TCP takes a
-    // quarter of an hour to notice; so the next call gets a new connection.
-    // (The SDK does the same for its calls.)
-    if let (Err(ExchangeError::Timeout | ExchangeError::NoAnswer(_)), Some(connection)) = (&answer, connection.get()) {
+    let response = deadline.run(exchange).await.unwrap_or(Err(ExchangeError::Timeout));
+    // HTTP/2 sends all calls over one connection, which stays open if a call is
+    // given up. If the network path is dead, TCP notices it only after a
+    // quarter of an hour. So after a call without a response, the next call
+    // gets a new connection. (The SDK does the same for its own calls.)
+    if let (Err(ExchangeError::Timeout | ExchangeError::NoResponse(_)), Some(connection)) =
+        (&response, connection.get())
+    {
         connection.poison();
     }
-    answer
+    response
 }

@@ -1,5 +1,5 @@
 //! Logs: one JSON object per line, on standard output, where Lambda collects
-//! it.
+//! the lines.
 
 #[cfg(feature = "aws")]
 pub use self::output::{LogFilter, init};

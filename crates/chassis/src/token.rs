@@ -1,5 +1,7 @@
-//! Verifies ID tokens that no gateway has verified, or not completely: RS256
-//! with the pool's key set (RFC 7515, RFC 7517, OpenID Connect Core 3.1.3.7).
+//! Verifies ID tokens: tokens that no gateway has verified, and tokens whose
+//! groups a gateway doesn't pass on reliably. The tokens are signed with RS256
+//! and a key of the user pool's key set (RFC 7515, RFC 7517, OpenID Connect
+//! Core 3.1.3.7).
 
 use std::{
     collections::HashMap,
@@ -22,14 +24,15 @@ use crate::{
     time_limits::KEY_SET_TIMEOUT,
 };
 
-/// The key set is fetched anew after this time. A withdrawn key is accepted
-/// until then.
+/// The key set is fetched again after this time. Until then, a key that the
+/// user pool has withdrawn is still accepted.
 const KEY_SET_LIFETIME: Duration = Duration::from_secs(3600);
-/// After the key set was fetched, it is not fetched again for this time: tokens
-/// with invented key ids must not cause a request each.
+/// After the key set was fetched, it is not fetched again for this time: if
+/// clients send tokens with invented key ids, not every token may cause a
+/// request to the user pool.
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
-/// After the key set could not be fetched, no request tries it again for this
-/// time: a pool that doesn't answer must not delay every request.
+/// If the key set could not be fetched, no request tries to fetch it again for
+/// this time: a user pool that doesn't respond must not delay every request.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 configuration! {
@@ -137,8 +140,8 @@ impl TokenVerifier {
         match self.fetched().await {
             Ok(by_id) => *self.keys() = Keys { by_id, fetched: Some(now), failed: None },
             Err(error) => {
-                // The keys that were fetched before stay valid for their
-                // lifetime.
+                // The keys that were fetched before stay valid until
+                // `KEY_SET_LIFETIME` has passed.
                 self.keys().failed = Some(self.clock.now());
                 return Err(error);
             }
@@ -148,12 +151,12 @@ impl TokenVerifier {
 
     async fn fetched(&self) -> Result<HashMap<String, DecodingKey>, TokenError> {
         let call = OutgoingRequest::get(self.config.key_set.join(""));
-        let answer = send(&self.connector, call, Deadline::after(KEY_SET_TIMEOUT))
+        let response = send(&self.connector, call, Deadline::after(KEY_SET_TIMEOUT))
             .await
             .map_err(|error| TokenError::KeysUnavailable(error.into()))?;
-        let set: JwkSet = match serde_json::from_slice(&answer.body) {
-            Ok(set) if answer.status.is_success() => set,
-            _ => return Err(TokenError::KeysUnavailable(format!("status {}", answer.status).into())),
+        let set: JwkSet = match serde_json::from_slice(&response.body) {
+            Ok(set) if response.status.is_success() => set,
+            _ => return Err(TokenError::KeysUnavailable(format!("status {}", response.status).into())),
         };
         let by_id =
             set.keys.iter().filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?)));

@@ -1,5 +1,6 @@
-//! Trace context as W3C `traceparent`, which is passed from the request through
-//! the order to every event (<https://www.w3.org/TR/trace-context/>).
+//! The trace context of a request, as the W3C header `traceparent` holds it
+//! (<https://www.w3.org/TR/trace-context/>). It is copied from the request to
+//! the order, and from the order to every event of the order.
 
 use std::fmt;
 
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct TraceContext(String);
 
 impl TraceContext {
-    /// Parses a `traceparent` header; `None` if it isn't a well-formed
-    /// version 00 value.
+    /// Parses a `traceparent` header. Returns `None` if the value is not a
+    /// well-formed value of version 00.
     pub fn parse(header: &str) -> Option<Self> {
         let mut parts = header.split('-');
         let fields = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
@@ -23,8 +24,8 @@ impl TraceContext {
             .then(|| Self(header.to_owned()))
     }
 
-    /// Converts X-Ray's header (`Root=1-…;Parent=…;Sampled=1`). Its trace id
-    /// has the same 128 bits in another notation.
+    /// Converts X-Ray's header (`Root=1-…;Parent=…;Sampled=1`). X-Ray's trace
+    /// id has the same 128 bits as W3C's, in another notation.
     pub fn from_xray(header: &str) -> Option<Self> {
         let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
         let trace_id = field("Root")?.strip_prefix("1-")?.replace('-', "");
