@@ -18,7 +18,7 @@ pub struct Variable {
     pub name: &'static str,
     /// The value that the variable should hold, in words.
     pub expected: &'static str,
-    /// What happens if the variable is missing.
+    /// The consequence if the variable is missing.
     pub presence: Presence,
 }
 

@@ -63,7 +63,8 @@ pub const MINIMUM_STEP_TIME: Duration = millis(250);
 
 // Calls: the limit of one attempt.
 
-/// The limit of opening a connection.
+/// The limit of opening a connection. An attempt that takes longer than this is
+/// better given up and repeated.
 pub const AWS_CONNECT_TIMEOUT: Duration = seconds(1);
 /// The limit of one attempt to call an AWS service. DynamoDB and SQS respond
 /// within milliseconds, so an attempt that takes longer than this is better
