@@ -26,7 +26,7 @@ use crate::{
     problem::Problem,
 };
 
-/// The treatment of unknown members and parameters, which no part has read.
+/// What happens to members and parameters of a request that the handler does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
     /// Unknown members are refused, so that no client relies on a member that

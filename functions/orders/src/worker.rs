@@ -44,8 +44,9 @@ pub struct WorkSummary {
     /// Orders that another request or worker had leased, that were already in a final state, or for which no time was
     /// left.
     pub skipped: u64,
-    /// Orders with any outcome that have been open for longer than [`OVERDUE_AFTER`], orders that could not be read,
-    /// and orders over which the code panicked.
+    /// The number of orders that a person should look at: orders that had been open for longer than
+    /// [`OVERDUE_AFTER`] (even if they are finished now), orders that could not be read, and orders whose
+    /// processing panicked.
     pub overdue: u64,
 }
 

@@ -1156,7 +1156,7 @@ async fn two_concurrent_operations_agree_and_a_cancellation_leaves_nothing_captu
 }
 
 #[tokio::test]
-async fn a_cancellation_during_a_capture_and_a_capture_during_a_cancellation_leave_nothing_captured() {
+async fn if_a_capture_and_a_cancellation_run_at_once_no_money_stays_captured() {
     // The point in the capture at which the cancellation runs, whether the capture succeeds,
     // and the final status.
     for (point, captured, end) in [
