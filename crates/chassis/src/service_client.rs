@@ -327,7 +327,7 @@ pub(crate) async fn send(
         let response = connector.call(request).await.map_err(|e| ExchangeError::NoResponse(e.into()))?;
         let response = response.try_into_http1x().map_err(|e| ExchangeError::NoResponse(e.into()))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_RESPONSE).collect().await.map_err(|e| ExchangeError::NoResponse(e.into()))?;
+        let body = Limited::new(body, MAX_RESPONSE).collect().await.map_err(ExchangeError::NoResponse)?;
         Ok(Response { status: parts.status, body: body.to_bytes() })
     };
     let response = deadline.run(exchange).await.unwrap_or(Err(ExchangeError::Timeout));
