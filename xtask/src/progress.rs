@@ -8,8 +8,8 @@ use std::{
 
 use crate::say;
 
-/// A step of a task. A step that fails is dropped without `done`; the task's error
-/// message is the end of the output then.
+/// A step of a task. If a step fails, `done` is not called, and the output ends with the
+/// task's error message.
 pub struct Step {
     began: Instant,
 }

@@ -598,7 +598,7 @@ fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
 enum Outcome {
     SubjectConditionFailed(Option<Item>),
     OtherConditionFailed,
-    /// Another transaction is writing an item.
+    /// Another transaction is writing an item of this request.
     Contended,
     /// The table, or the AWS account, has reached the limit of its throughput.
     Throttled,

@@ -43,8 +43,8 @@ impl Currency {
             // In ISO 4217 the bolívar has two codes that are in force, VES and VED.
             // Banks and shops use VES, but the crate says that VED has replaced VES.
             Flag::Superseded(_) => iso == Iso::VES,
-            // The other flags stand for funds, units of account, metals and codes
-            // for tests.
+            // A currency with any other flag is not money with which people pay:
+            // it is a fund, a unit of account, a metal or a code for tests.
             _ => false,
         });
         if is_paid_with { Self::known(iso) } else { Err(InvalidCurrency) }

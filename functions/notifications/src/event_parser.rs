@@ -16,7 +16,7 @@ use crate::domain::{
     OrderId, PaymentRefunded, ProductName, Recipient,
 };
 
-/// The only existing version of CloudEvents.
+/// The `specversion` of CloudEvents 1.0, the only version that this system uses.
 const SPECVERSION: &str = "1.0";
 
 /// The error for a message that is not an event of this system. Another delivery would

@@ -8,9 +8,9 @@ configuration! {
     pub struct Config {
         pub service: ServiceConfig,
         pub table: TableName = required("USERS_TABLE", TableName::EXPECTED),
-        /// The queue that tells the notifications service of erased users.
+        /// The input queue of the notifications service, to which this function also sends the event `UserErased`.
         pub order_events: QueueUrl = required(QueueUrl::OF_ORDER_EVENTS, QueueUrl::EXPECTED),
-        /// The queue that tells the orders service of erased users.
+        /// The input queue of the order worker, to which this function sends the event `UserErased`.
         pub user_events: QueueUrl = required(QueueUrl::OF_USER_EVENTS, QueueUrl::EXPECTED),
     }
 }

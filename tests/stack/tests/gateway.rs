@@ -157,7 +157,7 @@ async fn the_gateways_own_refusals_have_cors_headers() {
     for (path, status) in [("/orders", 401), ("/nothing/here", 404)] {
         let answer = anonymous.send(Method::POST, path, None, &[]).await;
         assert_eq!(answer.status.as_u16(), status, "{answer:?}");
-        // The stack allows no origin, so the header names an origin that nobody has.
+        // The stack allows no origin, so the header names a placeholder that no page can have as its origin.
         assert_eq!(answer.headers["access-control-allow-origin"], "https://nowhere.invalid", "{answer:?}");
         let exposed = answer.headers["access-control-expose-headers"].to_str().expect("a list of names");
         assert!(exposed.split(',').any(|name| name == "retry-after"), "{exposed}");

@@ -18,8 +18,8 @@ const BATCH: usize = 10;
 /// letter during this time.
 const HIDDEN_SECONDS: u32 = 30;
 
-/// Moves the letters that are in the dead-letter queues when the task begins. A letter
-/// that returns to its dead-letter queue in the meantime stays there.
+/// Moves the messages that are in the dead-letter queues when the task begins. A message
+/// that fails again and returns to its dead-letter queue while the task runs stays there.
 pub fn run(project: &Project) -> Result<()> {
     // The tests set HOLDFAST_STACK to the file of their own stack.
     let stack = match env::var_os("HOLDFAST_STACK") {

@@ -76,8 +76,8 @@ pub trait Repository: Send + Sync {
     /// was not erased since the order was read. If `next` is open and has no lease, the write wakes the worker.
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError>;
 
-    /// Stores `is_refusal_answered`: the response to the request that placed the order reports the refusal. `order` is
-    /// `CANCELLING` and has the request's lease.
+    /// Sets `is_refusal_answered`, which means that the response to the request that placed the order will report the
+    /// refusal. `order` is `CANCELLING` and has the request's lease.
     ///
     /// # Errors
     ///
