@@ -358,7 +358,12 @@ impl Engine {
         let mut errors = errors.into_iter();
         let first = errors.next();
         for error in errors {
-            tracing::warn!(order = %order.id, cause = telemetry::chain(&error), "another step of the stage failed, too");
+            let cause = telemetry::chain(&error);
+            if error.is_contended() {
+                tracing::info!(order = %order.id, cause, "another step of the stage met contention");
+            } else {
+                tracing::warn!(order = %order.id, cause, "another step of the stage failed, too");
+            }
         }
         first.map_or(Ok(()), Err)
     }
