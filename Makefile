@@ -6,7 +6,7 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ENDPOINT PARAMETERS ENV SERVICE ONLY SECONDS
 
-.PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults fuzz mutants openapi record lint
+.PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults bench fuzz mutants openapi record lint
 
 help: ## Lists the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,6 +55,9 @@ chaos: ## Places hundreds of orders while functions are killed, and checks every
 
 faults: ## Runs every pair of faults in every scenario: an hour or two
 	@$(XTASK) -- faults
+
+bench: ## Measures speed, throughput and cost, and writes docs/performance.md [ONLY=section]
+	@$(XTASK) -- bench
 
 fuzz: ## Looks for input that breaks a parser, three minutes for each parser [ONLY=target SECONDS=180]
 	@$(XTASK) -- fuzz

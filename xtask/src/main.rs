@@ -45,6 +45,7 @@ mod test_stack;
 mod tools;
 
 mod tasks {
+    pub mod bench;
     pub mod build;
     pub mod demo;
     pub mod deploy;
@@ -108,6 +109,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test-fast"] => test::fast(project),
         ["chaos"] => test::chaos(project),
         ["faults"] => test::faults(project),
+        ["bench"] => bench::run(project),
         ["fuzz"] => fuzz::run(project),
         ["mutants"] => mutants::run(project),
         ["openapi"] => generated_files::openapi(project),

@@ -1,0 +1,11 @@
+//! The sections of the report, in the order in which they run.
+
+use anyhow::Result;
+
+use crate::report::Section;
+
+/// A section's name, and the function that measures its figures.
+pub type Measurement = (&'static str, fn() -> Result<Section>);
+
+/// All sections. `docs/performance.md` has a region for each of them.
+pub const SECTIONS: &[Measurement] = &[];
