@@ -8,6 +8,9 @@
 
 pub mod chart;
 pub mod document;
+pub mod order_latency;
+pub mod original_flow;
 pub mod report;
 pub mod sections;
 pub mod table;
+pub mod virtual_time;

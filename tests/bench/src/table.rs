@@ -1,6 +1,6 @@
 //! The text of a report: tables for the terminal, and tables in Markdown.
 
-use comfy_table::{Cell, CellAlignment, Table as Terminal, presets};
+use comfy_table::{CellAlignment, Table as Terminal, presets};
 
 use crate::report::{Figure, Limit, Section, Table};
 
@@ -85,11 +85,15 @@ fn with_separators(digits: &str) -> String {
 fn drawn(table: &Table, preset: &str) -> String {
     let mut drawn = Terminal::new();
     drawn.load_preset(preset).set_header(&table.columns);
-    for row in &table.rows {
-        drawn.add_row(row.iter().map(|cell| {
-            let is_number = cell.starts_with(|first: char| first.is_ascii_digit() || first == '-');
-            Cell::new(cell).set_alignment(if is_number { CellAlignment::Right } else { CellAlignment::Left })
-        }));
+    drawn.add_rows(&table.rows);
+    for (n, column) in drawn.column_iter_mut().enumerate() {
+        let is_number = |row: &Vec<String>| {
+            row.get(n)
+                .is_some_and(|cell| cell.starts_with(|first: char| first.is_ascii_digit() || "-$".contains(first)))
+        };
+        if table.rows.iter().all(is_number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     drawn.to_string()
 }
