@@ -9,7 +9,7 @@ use dynoxide::Database;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Cloud, lock};
+use super::{Cloud, capacity::Meter, lock};
 use crate::tables;
 
 pub(super) struct Dynamodb {
@@ -20,6 +20,7 @@ pub(super) struct Dynamodb {
     /// Every version of every item, with the name of the item's table; `None`
     /// unless a test has called [`Cloud::record_items`].
     recorded: Mutex<Option<Vec<(String, Value)>>>,
+    meter: Meter,
 }
 
 /// An effect that concurrent requests of other clients have on an item or a
@@ -55,6 +56,10 @@ impl Cloud {
     /// key or to the table with this name.
     pub fn throttle(&self, key: &str, time: Duration) {
         self.0.dynamodb.inject(key, ItemFault::Throttled, time);
+    }
+
+    pub(super) fn meter(&self) -> &Meter {
+        &self.0.dynamodb.meter
     }
 
     pub(super) fn clear_item_faults(&self) {
@@ -107,7 +112,7 @@ impl Dynamodb {
                 .create_table(serde_json::from_value(request.clone()).expect("a CreateTable request"))
                 .expect("a table");
         }
-        Self { database, item_faults: Mutex::default(), recorded: Mutex::default() }
+        Self { database, item_faults: Mutex::default(), recorded: Mutex::default(), meter: Meter::default() }
     }
 
     fn inject(&self, key: &str, fault: ItemFault, time: Duration) {
@@ -130,12 +135,19 @@ impl Dynamodb {
             Some(ItemFault::CommitPending) => conflict(operation),
             Some(ItemFault::Contended) if !is_plain_read => conflict(operation),
             Some(ItemFault::Throttled) => throttled(operation),
-            Some(ItemFault::Contended) | None => self.execute(operation, request),
+            Some(ItemFault::Contended) | None => self.execute_metered(operation, request),
         };
         if !is_plain_read {
             self.record_changes();
         }
         answer
+    }
+
+    fn execute_metered(&self, operation: &str, request: &[u8]) -> (u16, String) {
+        if !self.meter.is_running() {
+            return self.execute(operation, request);
+        }
+        self.meter.measure(&self.database, operation, request, |request| self.execute(operation, request))
     }
 
     fn execute(&self, operation: &str, request: &[u8]) -> (u16, String) {

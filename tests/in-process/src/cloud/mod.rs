@@ -4,6 +4,7 @@
 //! services.
 
 mod call;
+mod capacity;
 mod dynamodb;
 mod faults;
 mod mail;
@@ -27,6 +28,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use axum::{Router, body::Body};
 use bytes::Bytes;
+pub use capacity::{Capacity, MeteredRequest};
 pub use faults::HostFault;
 use http_body_util::BodyExt;
 pub use queue::Message;
