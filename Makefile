@@ -4,14 +4,14 @@
 # for a build that runs in another window.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT ENDPOINT PARAMETERS ENV SERVICE ONLY SECONDS
+export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY SECONDS
 
 .PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults bench fuzz mutants openapi record lint
 
 help: ## Lists the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-up: ## Installs the tools, builds, starts an emulator, deploys, places an order [PORT=4566, or ENDPOINT=http://…] [PARAMETERS=…]
+up: ## Installs the tools, builds, starts an emulator, deploys, places an order [PORT=4566, or ENDPOINT=http://…] [PARAMETERS=…] [PROFILE=release]
 	@$(XTASK) -- up
 
 build: ## Builds the functions for AWS, without deploying them: ENV=dev or prod
@@ -44,7 +44,7 @@ down: ## Stops the emulator and everything that it has started
 clean: ## Stops the emulator, and removes the tools and everything that was deployed to the emulator
 	@$(XTASK) --quiet -- clean
 
-test: ## Runs all tests, on a stack of their own
+test: ## Runs all tests, on a stack of their own [PROFILE=release]
 	@$(XTASK) -- test
 
 test-fast: ## Runs the tests that need no emulator

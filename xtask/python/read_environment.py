@@ -1,5 +1,6 @@
 """Prints an environment of samconfig.toml as JSON: the stack's name, the parameters,
-the architecture, and the functions of each service. Reads the file as SAM reads it.
+the architecture, the functions of each service, and the program of each function. Reads
+the file as SAM reads it.
 
     read_environment.py prod
 """
@@ -30,12 +31,14 @@ def main(environment):
     unknown = sorted(parameters.keys() - declared.keys())
     if unknown:
         sys.exit(f"samconfig.toml has for `{environment}` parameters that the template lacks: {', '.join(unknown)}")
-    services = {}
+    services, programs = {}, {}
     for name, resource in template["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
             services.setdefault(Path(resource["Properties"]["CodeUri"]).name, []).append(name)
+            programs[name] = resource["Metadata"]["BuildProperties"]["Binary"]
     architecture = parameters.get("Architecture", declared["Architecture"]["Default"])
-    print(json.dumps({"stack": stack, "parameters": parameters, "architecture": architecture, "services": services}))
+    printed = {"stack": stack, "parameters": parameters, "architecture": architecture, "services": services}
+    print(json.dumps({**printed, "programs": programs}))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ pub struct DeploymentEnvironment {
     pub architecture: String,
     /// The functions of each service. A function's name is its logical id in the template.
     pub services: BTreeMap<String, Vec<String>>,
+    /// The program of each function.
+    pub programs: BTreeMap<String, String>,
 }
 
 /// Reads the environment's name from `ENV` on make's command line. The error message
@@ -82,6 +84,7 @@ mod tests {
             parameters: parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             architecture: "arm64".to_owned(),
             services: BTreeMap::new(),
+            programs: BTreeMap::new(),
         };
         environment.check_for_aws().map_or_else(|error| error.to_string(), |()| String::new())
     }

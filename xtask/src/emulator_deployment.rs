@@ -1,6 +1,6 @@
 //! Deploys the stack to an emulator with `sam deploy`, as to AWS.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     cors_preflights,
@@ -12,9 +12,9 @@ use crate::{
 /// The name of a stack on an emulator. The names of its functions begin with this name.
 pub const STACK: &str = "holdfast";
 
-/// Deploys the built functions to the emulator at `url`. The template gets `parameters`
-/// and the parameters that every emulator needs.
-pub fn deploy(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
+/// Deploys a template and its built functions to the emulator at `url`. The template gets
+/// `parameters` and the parameters that every emulator needs.
+pub fn deploy(tools: &Tools, url: &str, template: &Path, parameters: &Parameters) -> Result<Stack> {
     let step = Step::begin("Stack: sam deploy");
     let mut all = Parameters::from(
         // The emulator loses all data when it stops, so deleting the stack may delete
@@ -24,7 +24,10 @@ pub fn deploy(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack
     );
     all.extend(parameters.clone());
     let (cloud, overrides) = (tools.cloud(Some(url)), arguments(&all));
-    let output = quiet(cmd!(cloud, "sam deploy --config-env local --parameter-overrides {overrides...}"))?;
+    // Without `--config-file`, SAM would look for samconfig.toml in the template's folder.
+    let config = tools.root().join("samconfig.toml");
+    let deploy = cmd!(cloud, "sam deploy --template-file {template} --config-file {config} --config-env local");
+    let output = quiet(deploy.arg("--parameter-overrides").args(overrides))?;
     cors_preflights::complete(&cloud, STACK)?;
 
     let query = "Stacks[0].Outputs[].[OutputKey, OutputValue]";

@@ -1,30 +1,93 @@
-//! Compiles the functions with cargo-lambda, and packages them with `sam build`.
+//! Compiles the functions, and packages them for a deployment.
+//!
+//! There are two ways. For AWS and for containers, cargo-lambda compiles the functions, so
+//! that they run with the C library of Lambda's Linux, and `sam build` packages them. The
+//! project's own emulator runs the functions as processes of this machine, so Cargo alone
+//! compiles them: the tests and `cargo lambda watch` then use the same compiled libraries.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use elf::{
     ElfBytes,
     abi::{EM_AARCH64, EM_X86_64},
     endian::AnyEndian,
 };
+use serde_json::Value;
 
-use crate::{prelude::*, tools::architecture};
+use crate::{deployment_environment::DeploymentEnvironment, prelude::*, tools::architecture};
 
 /// The crates that contain functions.
 const CRATES: [&str; 5] = ["users", "products", "orders", "payments", "notifications"];
 /// The folder in which SAM puts the packages.
 const BUILT: &str = ".aws-sam/build";
+/// The environment of samconfig.toml for emulators.
+const LOCAL: &str = "local";
 
-/// Builds all functions for an emulator on this machine.
-pub fn build_for_emulator(tools: &Tools) -> Result<()> {
-    build_all(tools, "local", architecture())
+/// Cargo's profile with which functions are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Compiles in a quarter of the time. The programs are large and slow, which is good
+    /// enough on the machine of a developer.
+    Dev,
+    /// The profile of every program that is deployed to AWS.
+    Release,
 }
 
-/// Builds all functions for an environment of samconfig.toml.
-pub fn build_all(tools: &Tools, environment: &str, architecture: &str) -> Result<()> {
-    compile(tools, &CRATES, architecture)?;
+impl Profile {
+    /// The profile for an emulator: `PROFILE=release` on make's command line, or `dev`.
+    fn wanted() -> Result<Self> {
+        match make_variable("PROFILE").as_deref() {
+            None | Some("dev") => Ok(Self::Dev),
+            Some("release") => Ok(Self::Release),
+            Some(other) => bail!("PROFILE={other} is unknown: dev (the default) compiles fast, release as for AWS"),
+        }
+    }
+
+    fn option(self) -> Option<&'static str> {
+        (self == Self::Release).then_some("--release")
+    }
+}
+
+/// Builds all functions for the project's own emulator. Returns the template in which each
+/// function has its program.
+pub fn build_for_own_emulator(tools: &Tools) -> Result<PathBuf> {
+    let profile = Profile::wanted()?;
+    let environment = DeploymentEnvironment::read(tools, LOCAL)?;
+    let built = compile_for_this_machine(tools, &environment.programs, profile)?;
+
     let step = Step::begin("Functions: package");
-    quiet(sam_build(tools, environment, architecture)).context("SAM could not package the functions")?;
+    let folder = tools.project.local().join("functions");
+    let mut programs = Vec::new();
+    for (function, name) in &environment.programs {
+        let program = built.get(name).with_context(|| format!("Cargo has built no program {name}"))?;
+        programs.push(format!("{function}={}", program.display()));
+    }
+    quiet(cmd!(tools.offline(), "python xtask/python/package_programs.py {folder} {programs...}"))?;
+    step.done(format!("in .local/functions: {} programs", built.len()));
+    Ok(folder.join("template.yaml"))
+}
+
+/// Builds all functions for containers: for `sam local`, and for emulators that run
+/// functions in containers. Returns the template in which each function has its program.
+pub fn build_for_containers(tools: &Tools) -> Result<PathBuf> {
+    build(tools, LOCAL, architecture(), Profile::wanted()?)
+}
+
+/// Builds all functions for an environment of samconfig.toml. Returns the template in which
+/// each function has its program.
+pub fn build_all(tools: &Tools, environment: &str, architecture: &str) -> Result<PathBuf> {
+    build(tools, environment, architecture, Profile::Release)
+}
+
+fn build(tools: &Tools, environment: &str, architecture: &str, profile: Profile) -> Result<PathBuf> {
+    compile(tools, &CRATES, architecture, profile)?;
+    let step = Step::begin("Functions: package");
+    quiet(sam_build(tools, environment, architecture, profile)).context("SAM could not package the functions")?;
     let mut programs = 0;
     for folder in tools.shell.read_dir(BUILT)? {
         if folder.is_dir() {
@@ -34,29 +97,62 @@ pub fn build_all(tools: &Tools, environment: &str, architecture: &str) -> Result
     }
     ensure!(programs >= CRATES.len(), "SAM has packaged only {programs} functions");
     step.done(format!("in {BUILT}: {programs} programs for {architecture}"));
-    Ok(())
+    Ok(tools.root().join(BUILT).join("template.yaml"))
 }
 
-/// Compiles several functions at once, before `sam build` packages them.
+/// Compiles the programs for this machine. Returns the path of each compiled program.
+///
+/// `--workspace` makes Cargo select the same features as for the tests. With `--package`,
+/// Cargo would select fewer features and compile the libraries again.
+fn compile_for_this_machine(
+    tools: &Tools,
+    programs: &BTreeMap<String, String>,
+    profile: Profile,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let step = Step::begin("Functions: compile (minutes the first time)");
+    let names = programs.values().flat_map(|name| ["--bin", name]);
+    let release = profile.option();
+    let format = "--message-format=json-render-diagnostics";
+    let command = cmd!(tools, "cargo build --workspace {format} {release...} {names...}");
+    let line = command.to_string();
+    // Cargo writes its progress to standard error, which the user sees.
+    let output = Command::from(command).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start `{line}`"))?;
+    ensure!(output.status.success(), "`{line}` failed ({})", output.status);
+    let mut built = BTreeMap::new();
+    for message in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: Value = serde_json::from_slice(message).context("Cargo's messages cannot be read")?;
+        if let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) {
+            built.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    step.done("compiled");
+    Ok(built)
+}
+
+/// Compiles several functions at once for Lambda's Linux, before `sam build` packages them.
 ///
 /// `sam build` alone would compile the functions one after the other, and print nothing
 /// for minutes. This function shows Cargo's progress. Afterwards `sam build` runs Cargo
 /// again for each function, but Cargo has nothing to compile, as long as all functions
 /// use the same features of their shared dependencies.
-pub fn compile(tools: &Tools, crates: &[&str], architecture: &str) -> Result<()> {
+pub fn compile(tools: &Tools, crates: &[&str], architecture: &str, profile: Profile) -> Result<()> {
     check_standard_library(tools, architecture)?;
     let step = Step::begin(format!("Functions: compile for Lambda on {architecture} (minutes the first time)"));
     let arm = (architecture == "arm64").then_some("--arm64");
+    let release = profile.option();
     let packages = crates.iter().flat_map(|name| ["--package", name]);
-    show(cmd!(tools, "cargo lambda build --release {arm...} {packages...}"))?;
+    show(cmd!(tools, "cargo lambda build {release...} {arm...} {packages...}"))?;
     step.done("compiled");
     Ok(())
 }
 
 /// Builds the command `sam build`, which packages all functions.
-pub fn sam_build<'a>(tools: &'a Tools, environment: &str, architecture: &str) -> Cmd<'a> {
+pub fn sam_build<'a>(tools: &'a Tools, environment: &str, architecture: &str, profile: Profile) -> Cmd<'a> {
     let parameter = format!("Architecture={architecture}");
-    cmd!(tools.offline(), "sam build --config-env {environment} --parameter-overrides {parameter}")
+    let build = cmd!(tools.offline(), "sam build --config-env {environment} --parameter-overrides {parameter}");
+    // SAM has no option for this.
+    if profile == Profile::Dev { build.env("SAM_BUILD_MODE", "debug") } else { build }
 }
 
 /// Checks that the packaged program in `folder` is compiled for `architecture`. Lambda

@@ -14,6 +14,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
+    function_build::build_for_containers,
     ports::{free_port, local_url},
     prelude::*,
     process_groups::end_group,
@@ -50,6 +51,7 @@ impl LocalServers {
             step.note(format!("NOT TRIED, and its tests are skipped: {error:#}"));
             return Ok(false);
         }
+        build_for_containers(tools)?;
         let port = free_port()?;
         let command = sam_local::command(tools, stack, &folder.join("sam-local.json"), port)?;
         self.start_one("HOLDFAST_SAM_LOCAL_URL", &local_url(port), command, folder.join("sam-local.log"))?;

@@ -17,7 +17,7 @@ use crate::{
     demo_users::{Passwords, create_users},
     emulator::{Emulator, Lifetime},
     emulator_deployment::deploy,
-    function_build::build_for_emulator,
+    function_build::build_for_own_emulator,
     local_servers::LocalServers,
     ports::{free_port, local_url},
     prelude::*,
@@ -64,7 +64,7 @@ impl TestFolder {
     pub fn deploy(self, tools: &Tools) -> Result<TestStack> {
         let Self { folder, emulator } = self;
         let began = Instant::now();
-        build_for_emulator(tools)?;
+        let template = build_for_own_emulator(tools)?;
         let build = began.elapsed();
 
         let began = Instant::now();
@@ -72,7 +72,7 @@ impl TestFolder {
         running.stop_at_signal()?;
         let port = free_port()?;
         running.emulator.start(tools, port, Lifetime::Task)?;
-        let stack = deploy(tools, &local_url(port), &Parameters::new())
+        let stack = deploy(tools, &local_url(port), &template, &Parameters::new())
             .and_then(|stack| stack.write(&folder).map(|()| stack))
             .map_err(|error| running.emulator.explain(error))?;
         Ok(TestStack { stack, folder, build, deployment: began.elapsed(), running })

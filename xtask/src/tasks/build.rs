@@ -11,5 +11,6 @@ pub fn run(project: &Project) -> Result<()> {
     let name = wanted_name("make build ENV=dev")?;
     let tools = Tools::install(project)?;
     let environment = DeploymentEnvironment::read(&tools, &name)?;
-    build_all(&tools, &environment.name, &environment.architecture)
+    build_all(&tools, &environment.name, &environment.architecture)?;
+    Ok(())
 }

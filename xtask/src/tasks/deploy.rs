@@ -14,7 +14,7 @@ use std::io::{IsTerminal, stdin};
 use crate::{
     cors_preflights,
     deployment_environment::{DeploymentEnvironment, wanted_name},
-    function_build::{build_all, check_program, compile, sam_build},
+    function_build::{Profile, build_all, check_program, compile, sam_build},
     prelude::*,
     template_parameters::{Parameters, arguments, wanted_parameters},
     tools::{CloudTools, architecture},
@@ -96,14 +96,15 @@ impl<'a> Deployment<'a> {
         let template = quiet(template)?;
         let versions = self.live_versions(functions)?;
 
-        compile(tools, &[service], &architecture)?;
+        compile(tools, &[service], &architecture, Profile::Release)?;
         let step = Step::begin("Functions: package");
         let build = tools.root().join(".aws-sam");
         let mut replacements = Vec::new();
         for function in functions {
             // `sam build` empties its folder first, so each function gets a folder of its own.
             let folder = build.join(function);
-            quiet(sam_build(tools, &environment.name, &architecture).arg("--build-dir").arg(&folder).arg(function))?;
+            let package = sam_build(tools, &environment.name, &architecture, Profile::Release);
+            quiet(package.arg("--build-dir").arg(&folder).arg(function))?;
             check_program(&folder.join(function), &architecture)?;
             replacements.push(format!("{function}={}", folder.join(function).display()));
         }

@@ -5,6 +5,7 @@ use std::{net::ToSocketAddrs, path::Path};
 
 use crate::{
     container_relay::{HOST, bridge, relay},
+    function_build::build_for_containers,
     function_environment::FunctionEnvironment,
     ports::{check_port, local_url, wanted_port},
     prelude::*,
@@ -21,10 +22,7 @@ pub fn run(project: &Project) -> Result<()> {
     check_port(port)?;
     let tools = Tools::install(project)?;
     check_engine(&tools)?;
-    ensure!(
-        project.root().join(".aws-sam/build/template.yaml").exists(),
-        "no function is built; `make up` or `sam build` builds them"
-    );
+    build_for_containers(&tools)?;
     let step = Step::begin("Environment: tables, queues and user pool of the running stack");
     let start = command(&tools, &stack, Path::new(".local/sam-local.json"), port)?;
     step.done("in .local/sam-local.json");

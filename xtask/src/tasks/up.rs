@@ -1,14 +1,14 @@
 //! `make up`: builds the shop, starts an emulator, deploys the shop to the emulator, and
 //! places an order.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use crate::{
     catalogue::{add_products, products},
     demo_users::create_users,
     emulator::{Emulator, Lifetime},
     emulator_deployment::deploy,
-    function_build::build_for_emulator,
+    function_build::{build_for_containers, build_for_own_emulator},
     http,
     inbox::Inbox,
     ports::{check_port, local_url, wanted_port},
@@ -40,8 +40,9 @@ fn on_other_emulator(project: &Project, url: &str) -> Result<()> {
     ensure!(own.port().is_none(), "an emulator of this project is running: `make down` first");
     let tools = Tools::install(project)?;
     let parameters = wanted_parameters(&tools)?;
-    build_for_emulator(&tools)?;
-    let stack = deploy_and_order(&tools, url, &parameters)?;
+    // Other emulators run functions in containers.
+    let template = build_for_containers(&tools)?;
+    let stack = deploy_and_order(&tools, url, &template, &parameters)?;
     finish(&stack, began)
 }
 
@@ -57,19 +58,20 @@ fn on_own_emulator(project: &Project) -> Result<()> {
     }
     let tools = Tools::install(project)?;
     let parameters = wanted_parameters(&tools)?;
-    build_for_emulator(&tools)?;
+    let template = build_for_own_emulator(&tools)?;
 
     let step = Step::begin(format!("Emulator: {}", local_url(port)));
     let started = emulator.start(&tools, port, Lifetime::Background)?;
     step.done(if started { "started; its log is .local/emulator.log" } else { "runs already" });
 
-    let stack = deploy_and_order(&tools, &local_url(port), &parameters).map_err(|error| emulator.explain(error))?;
+    let stack = deploy_and_order(&tools, &local_url(port), &template, &parameters);
+    let stack = stack.map_err(|error| emulator.explain(error))?;
     finish(&stack, began)
 }
 
-fn deploy_and_order(tools: &Tools, url: &str, parameters: &Parameters) -> Result<Stack> {
+fn deploy_and_order(tools: &Tools, url: &str, template: &Path, parameters: &Parameters) -> Result<Stack> {
     let folder = tools.project.local();
-    let stack = deploy(tools, url, parameters)?;
+    let stack = deploy(tools, url, template, parameters)?;
     stack.write(&folder)?;
     let passwords = create_users(&stack, &folder)?;
     add_products(&stack, &passwords)?;
