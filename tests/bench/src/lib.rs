@@ -10,6 +10,7 @@ pub mod chart;
 pub mod document;
 pub mod order_latency;
 pub mod original_flow;
+pub mod processes;
 pub mod report;
 pub mod sections;
 pub mod table;

@@ -2,10 +2,18 @@
 
 use anyhow::Result;
 
-use crate::{order_latency, report::Section};
+use crate::{
+    order_latency,
+    processes::{cold_start, warm_invocation},
+    report::Section,
+};
 
 /// A section's name, and the function that measures its figures.
 pub type Measurement = (&'static str, fn() -> Result<Section>);
 
 /// All sections. `docs/performance.md` has a region for each of them.
-pub const SECTIONS: &[Measurement] = &[(order_latency::NAME, order_latency::measure)];
+pub const SECTIONS: &[Measurement] = &[
+    (cold_start::NAME, cold_start::measure),
+    (warm_invocation::NAME, warm_invocation::measure),
+    (order_latency::NAME, order_latency::measure),
+];

@@ -143,7 +143,7 @@ impl Caller {
 
     /// The request context that API Gateway adds to a request of this caller;
     /// `None` for an anonymous caller.
-    pub(crate) fn context(&self) -> Option<RequestContext> {
+    pub fn context(&self) -> Option<RequestContext> {
         match &self.0 {
             Kind::SignedIn { claims, .. } => Some(world::context(json!({ "authorizer": { "claims": claims } }))),
             Kind::Service => Some(world::iam_context()),

@@ -36,7 +36,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use tracing_subscriber::EnvFilter;
 
-use crate::{answer::Answer, caller::Caller, cloud::Cloud, keys::Key, template::Template};
+use crate::{
+    answer::Answer,
+    caller::Caller,
+    cloud::Cloud,
+    keys::Key,
+    template::{Template, entries, list},
+};
 
 /// The time for which a confirmed order can be cancelled in a [`World`].
 pub const CANCELLATION_WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -66,6 +72,19 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USER_EVENTS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/user-events"),
     ("USERS_URL", "http://users.internal"),
 ];
+
+/// The environment variables that the template gives to a function. The variables that may
+/// be missing or empty are left out.
+pub fn environment(function: &str) -> BTreeMap<&'static str, &'static str> {
+    let template = Template::read();
+    let declared = template.functions().find(|declared| declared.name == function);
+    let properties = declared.unwrap_or_else(|| panic!("the template has no function {function}")).properties;
+    let ignores_globals = list(&properties["IgnoreGlobals"]).any(|ignored| ignored == "Environment");
+    let globals = (!ignores_globals).then(|| template.get("Globals.Function.Environment.Variables"));
+    let variables = globals.into_iter().chain([&properties["Environment"]["Variables"]]);
+    let names: BTreeSet<_> = variables.flat_map(entries).map(|(name, _)| name).collect();
+    ENVIRONMENT.iter().copied().filter(|(name, _)| names.contains(name)).collect()
+}
 
 /// Reads a function's configuration from [`ENVIRONMENT`].
 fn configuration<C: Configuration>() -> C {
@@ -447,7 +466,8 @@ pub fn iam_context() -> RequestContext {
     context(json!({ "identity": { "userArn": arn, "accessKey": "ASIATEST", "caller": "AROATEST:orders" } }))
 }
 
-pub(crate) fn context(mut parts: Value) -> RequestContext {
+/// The context of a request through API Gateway, with these members.
+pub fn context(mut parts: Value) -> RequestContext {
     parts["httpMethod"] = "GET".into();
     parts["requestId"] = uuid::Uuid::new_v4().to_string().into();
     let context: ApiGatewayProxyRequestContext = serde_json::from_value(parts).expect("a request context");

@@ -1,0 +1,22 @@
+//! POST /users/{id}/validate: reads the user's item and answers it as JSON.
+
+use std::env;
+
+use aws_sdk_dynamodb::Client;
+use lambda_http::{Error, Request, run, service_fn};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let table = &env::var("USERS_TABLE")?;
+    let dynamodb = &Client::new(&baselines::aws().await);
+    run(service_fn(|request: Request| async move {
+        baselines::body(&request)?;
+        let key = baselines::key(format!("USER#{}", baselines::id(&request)), "USER");
+        let found = dynamodb.get_item().table_name(table).set_key(Some(key)).consistent_read(true).send().await?;
+        match found.item {
+            Some(item) => baselines::json(200, &serde_dynamo::from_item(item)?),
+            None => baselines::json(404, &"not found".into()),
+        }
+    }))
+    .await
+}
