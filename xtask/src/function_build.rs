@@ -4,6 +4,7 @@
 //! that they run with the C library of Lambda's Linux, and `sam build` packages them. The
 //! project's own emulator runs the functions as processes of this machine, so Cargo alone
 //! compiles them: the tests and `cargo lambda watch` then use the same compiled libraries.
+//! `sam local` runs these programs, too, unless this machine's C library is too new.
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +28,9 @@ const CRATES: [&str; 5] = ["users", "products", "orders", "payments", "notificat
 const BUILT: &str = ".aws-sam/build";
 /// The environment of samconfig.toml for emulators.
 const LOCAL: &str = "local";
+/// The version of the GNU C library in Amazon Linux 2023, on which Lambda runs functions.
+/// <https://docs.aws.amazon.com/linux/al2023/ug/compare-with-al2.html>
+const LAMBDA_C_LIBRARY: (u32, u32) = (2, 34);
 
 /// Cargo's profile with which functions are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,25 @@ impl Profile {
 /// Builds all functions for the project's own emulator. Returns the template in which each
 /// function has its program.
 pub fn build_for_own_emulator(tools: &Tools) -> Result<PathBuf> {
+    Ok(build_for_this_machine(tools)?.0)
+}
+
+/// Builds all functions for `sam local`. Returns the template in which each function has
+/// its program.
+pub fn build_for_sam_local(tools: &Tools) -> Result<PathBuf> {
+    let (template, programs) = build_for_this_machine(tools)?;
+    for program in programs.values() {
+        let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        if needed_c_library(&content)?.is_some_and(|needed| needed > LAMBDA_C_LIBRARY) {
+            return build_for_containers(tools);
+        }
+    }
+    Ok(template)
+}
+
+/// Builds all functions for this machine. Returns the template, and the path of each
+/// program.
+fn build_for_this_machine(tools: &Tools) -> Result<(PathBuf, BTreeMap<String, PathBuf>)> {
     let profile = Profile::wanted()?;
     let environment = DeploymentEnvironment::read(tools, LOCAL)?;
     let built = compile_for_this_machine(tools, &environment.programs, profile)?;
@@ -69,11 +92,10 @@ pub fn build_for_own_emulator(tools: &Tools) -> Result<PathBuf> {
     }
     quiet(cmd!(tools.offline(), "python xtask/python/package_programs.py {folder} {programs...}"))?;
     step.done(format!("in .local/functions: {} programs", built.len()));
-    Ok(folder.join("template.yaml"))
+    Ok((folder.join("template.yaml"), built))
 }
 
-/// Builds all functions for containers: for `sam local`, and for emulators that run
-/// functions in containers. Returns the template in which each function has its program.
+/// Builds all functions for emulators that run functions in containers. Returns the template in which each function has its program.
 pub fn build_for_containers(tools: &Tools) -> Result<PathBuf> {
     build(tools, LOCAL, architecture(), Profile::wanted()?)
 }
@@ -175,6 +197,28 @@ fn architecture_of(program: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// The newest version of the GNU C library that an ELF program asks for. Returns `None` if
+/// the program uses no symbol of that library.
+fn needed_c_library(program: &[u8]) -> Result<Option<(u32, u32)>> {
+    let file = ElfBytes::<AnyEndian>::minimal_parse(program)?;
+    let (Some((symbols, _)), Some(versions)) = (file.dynamic_symbol_table()?, file.symbol_version_table()?) else {
+        return Ok(None);
+    };
+    let mut newest = None;
+    for index in 0..symbols.len() {
+        let requirement = versions.get_requirement(index)?;
+        let version = requirement.and_then(|requirement| c_library_version(requirement.name));
+        newest = newest.max(version);
+    }
+    Ok(newest)
+}
+
+/// Parses a symbol version such as `GLIBC_2.34`, or `GLIBC_2.2.5` as 2.2.
+fn c_library_version(name: &str) -> Option<(u32, u32)> {
+    let mut parts = name.strip_prefix("GLIBC_")?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// Checks that the toolchain has the standard library for `architecture`. If it is
 /// missing, cargo-lambda asks rustup to download it, which prints nothing for minutes
 /// when there is no network.
@@ -194,7 +238,9 @@ fn check_standard_library(tools: &Tools, architecture: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::architecture_of;
+    use std::fs;
+
+    use super::{architecture_of, c_library_version, needed_c_library};
 
     fn program(machine: u16) -> [u8; 64] {
         let mut header = [0; 64];
@@ -209,5 +255,21 @@ mod tests {
         assert_eq!(architecture_of(&program(0x3E)), Some("x86_64"));
         assert_eq!(architecture_of(&program(0x28)), Some("another processor"));
         assert_eq!(architecture_of(b"#!/bin/sh\nexec true\n"), None);
+    }
+
+    #[test]
+    fn a_program_for_this_machine_asks_for_a_version_of_the_c_library() {
+        let own = fs::read("/proc/self/exe").expect("this program");
+        let needed = needed_c_library(&own).expect("an ELF program");
+        assert!(needed.is_some_and(|needed| needed >= (2, 17)), "{needed:?}");
+        assert!(needed_c_library(b"#!/bin/sh").is_err());
+    }
+
+    #[test]
+    fn a_version_of_the_c_library_has_two_numbers() {
+        assert_eq!(c_library_version("GLIBC_2.34"), Some((2, 34)));
+        assert_eq!(c_library_version("GLIBC_2.2.5"), Some((2, 2)));
+        assert_eq!(c_library_version("GLIBC_PRIVATE"), None);
+        assert_eq!(c_library_version("GCC_3.0"), None);
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    function_build::build_for_containers,
+    function_build::build_for_sam_local,
     ports::{free_port, local_url},
     prelude::*,
     process_groups::end_group,
@@ -51,9 +51,9 @@ impl LocalServers {
             step.note(format!("NOT TRIED, and its tests are skipped: {error:#}"));
             return Ok(false);
         }
-        build_for_containers(tools)?;
+        let template = build_for_sam_local(tools)?;
         let port = free_port()?;
-        let command = sam_local::command(tools, stack, &folder.join("sam-local.json"), port)?;
+        let command = sam_local::command(tools, stack, &template, &folder.join("sam-local.json"), port)?;
         self.start_one("HOLDFAST_SAM_LOCAL_URL", &local_url(port), command, folder.join("sam-local.log"))?;
         step.done("answers");
         Ok(true)

@@ -5,7 +5,7 @@ use std::{net::ToSocketAddrs, path::Path};
 
 use crate::{
     container_relay::{HOST, bridge, relay},
-    function_build::build_for_containers,
+    function_build::build_for_sam_local,
     function_environment::FunctionEnvironment,
     ports::{check_port, local_url, wanted_port},
     prelude::*,
@@ -22,9 +22,9 @@ pub fn run(project: &Project) -> Result<()> {
     check_port(port)?;
     let tools = Tools::install(project)?;
     check_engine(&tools)?;
-    build_for_containers(&tools)?;
+    let template = build_for_sam_local(&tools)?;
     let step = Step::begin("Environment: tables, queues and user pool of the running stack");
-    let start = command(&tools, &stack, Path::new(".local/sam-local.json"), port)?;
+    let start = command(&tools, &stack, &template, Path::new(".local/sam-local.json"), port)?;
     step.done("in .local/sam-local.json");
     service_health::serve(start, &local_url(port))
 }
@@ -51,10 +51,10 @@ fn image() -> String {
     format!("public.ecr.aws/lambda/provided:al2023-{}", architecture())
 }
 
-/// Builds the command `sam local start-api`. Writes the functions' environment variables
-/// into `env_file`, and starts the relays through which containers reach the emulator and
-/// each other.
-pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
+/// Builds the command `sam local start-api` for a template with built functions. Writes the
+/// functions' environment variables into `env_file`, and starts the relays through which
+/// containers reach the emulator and each other.
+pub fn command<'a>(tools: &'a Tools, stack: &Stack, template: &Path, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
     let mut environment = FunctionEnvironment::of(tools, stack, &format!("http://{HOST}:{port}"))?;
     let mut relayed = vec![port];
     if let Some(emulator) = local_port(&stack.emulator_url)? {
@@ -67,7 +67,10 @@ pub fn command<'a>(tools: &'a Tools, stack: &Stack, env_file: &Path, port: u16) 
     }
     let (port, parameter) = (port.to_string(), format!("Architecture={}", architecture()));
     let start = cmd!(tools.cloud(Some(&stack.emulator_url)), "sam local start-api --port {port} --env-vars {env_file}");
-    // samconfig.toml has the other options.
+    // samconfig.toml has the other options. Without `--config-file`, SAM would look for it in
+    // the template's folder.
+    let start = start.arg("--template-file").arg(template);
+    let start = start.arg("--config-file").arg(tools.root().join("samconfig.toml"));
     Ok(start.args(["--parameter-overrides", &parameter]))
 }
 
