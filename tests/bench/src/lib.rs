@@ -8,10 +8,12 @@
 
 pub mod chart;
 pub mod document;
+pub mod log_counter;
 pub mod order_latency;
 pub mod original_flow;
 pub mod processes;
 pub mod report;
 pub mod sections;
 pub mod table;
+pub mod throughput;
 pub mod virtual_time;

@@ -183,6 +183,17 @@ impl Dynamodb {
         assert_eq!(status, 200, "{answer}");
     }
 
+    /// The stored item with the key attributes of `key`, which may have other
+    /// attributes, too.
+    pub(super) fn stored(&self, table: &str, key: &Value) -> Option<Value> {
+        let key = json!({ "pk": key["pk"], "sk": key["sk"] });
+        let request = json!({ "TableName": table, "Key": key, "ConsistentRead": true });
+        let (status, response) = self.execute("GetItem", request.to_string().as_bytes());
+        assert_eq!(status, 200, "{response}");
+        let mut response: Value = serde_json::from_str(&response).expect("a response in JSON");
+        Some(response["Item"].take()).filter(Value::is_object)
+    }
+
     fn scan(&self, table: &str) -> Vec<Value> {
         let request = serde_json::from_value(json!({ "TableName": table })).expect("a Scan request");
         let response = self.database.scan(request).expect("a scan");
@@ -211,26 +222,30 @@ impl Dynamodb {
 pub(super) fn conflict(operation: &str) -> (u16, String) {
     let message = "Transaction is ongoing for the item";
     if operation.starts_with("Transact") {
-        cancelled("TransactionConflict", message)
+        cancelled(["TransactionConflict"].into_iter())
     } else {
         (400, error("TransactionConflictException", message).to_string())
     }
 }
 
 /// The error response that reports a throttled partition.
-fn throttled(operation: &str) -> (u16, String) {
+pub(super) fn throttled(operation: &str) -> (u16, String) {
     let message = "Throughput exceeds the current capacity of your table or index.";
     if operation.starts_with("Transact") {
-        cancelled("ThrottlingError", message)
+        cancelled(["ThrottlingError"].into_iter())
     } else {
         (400, error("ThrottlingException", message).to_string())
     }
 }
 
-fn cancelled(code: &str, message: &str) -> (u16, String) {
-    let why = format!("Transaction cancelled, please refer cancellation reasons for specific reasons [{code}]");
+/// The error response to a transaction that was cancelled. `reasons` has one code for each
+/// part of the transaction; the code of a part that is not the reason is `None`.
+pub(super) fn cancelled(reasons: impl Iterator<Item = &'static str>) -> (u16, String) {
+    let reasons: Vec<_> = reasons.collect();
+    let why = reasons.join(", ");
+    let why = format!("Transaction cancelled, please refer cancellation reasons for specific reasons [{why}]");
     let mut body = error("TransactionCanceledException", &why);
-    body["CancellationReasons"] = json!([{ "Code": code, "Message": message }]);
+    body["CancellationReasons"] = reasons.iter().map(|code| json!({ "Code": code })).collect();
     (400, body.to_string())
 }
 

@@ -5,6 +5,7 @@
 
 mod call;
 mod capacity;
+mod contention;
 mod dynamodb;
 mod faults;
 mod mail;
@@ -29,13 +30,14 @@ use aws_smithy_types::body::SdkBody;
 use axum::{Router, body::Body};
 use bytes::Bytes;
 pub use capacity::{Capacity, MeteredRequest};
+pub use contention::{ContentionCounts, READ_UNITS, Timing, WRITE_UNITS};
 pub use faults::HostFault;
 use http_body_util::BodyExt;
 pub use queue::Message;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use self::{call::Call, dynamodb::Dynamodb, faults::Faults, mail::Mail, queue::Queues};
+use self::{call::Call, contention::Contention, dynamodb::Dynamodb, faults::Faults, mail::Mail, queue::Queues};
 use crate::{
     permissions::{GRANTED, Permission},
     world,
@@ -50,6 +52,7 @@ pub struct Cloud(Arc<Inner>);
 
 struct Inner {
     dynamodb: Dynamodb,
+    contention: Contention,
     queues: Queues,
     mail: Mail,
     faults: Faults,
@@ -93,6 +96,7 @@ impl Cloud {
     pub fn start() -> Self {
         Self(Arc::new(Inner {
             dynamodb: Dynamodb::start(),
+            contention: Contention::default(),
             queues: Queues::default(),
             mail: Mail::default(),
             faults: Faults::default(),
@@ -181,11 +185,12 @@ impl Cloud {
     async fn execute(&self, call: Call) -> Result<HttpResponse, ConnectorError> {
         let is_dynamodb = call.is_dynamodb();
         let Call { host, operation, parts, body } = call;
+        if is_dynamodb {
+            return Ok(json_response(self.execute_in_dynamodb(operation, body.to_vec()).await));
+        }
+        self.travel(&host).await;
         if let Some(service) = host.strip_suffix(INTERNAL) {
             return self.call_service(service, parts, body).await;
-        }
-        if is_dynamodb {
-            return Ok(json_response(self.0.dynamodb.handle(&operation, &body)));
         }
         if host.starts_with("sqs") && operation == "SendMessage" {
             return Ok(json_response(self.0.queues.send_message(&body)));
