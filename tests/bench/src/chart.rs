@@ -27,6 +27,8 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(213, 94, 0),
     RGBColor(86, 180, 233),
 ];
+/// The height of the legend.
+const LEGEND: u32 = 24;
 const FONT: &str = "sans-serif";
 const TITLE: u32 = 18;
 const TEXT: u32 = 14;
@@ -38,7 +40,9 @@ const TEXT: u32 = 14;
 /// If the chart has no values.
 pub fn draw(chart: &Chart) -> Result<String> {
     let height = match &chart.content {
-        ChartContent::Bars { groups, series, .. } => BARS_FRAME + BAR * (groups.len() * (series.len() + 1)) as u32,
+        ChartContent::Bars { groups, series, stacked, .. } => {
+            BARS_FRAME + BAR * (groups.len() * (1 + if *stacked { 1 } else { series.len() })) as u32
+        }
         ChartContent::Lines { .. } => LINES_HEIGHT,
     };
     let mut svg = String::new();
@@ -46,13 +50,33 @@ pub fn draw(chart: &Chart) -> Result<String> {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE).map_err(failed)?;
         let area = area.titled(&chart.title, (FONT, TITLE)).map_err(failed)?;
+        let names: Vec<_> = match &chart.content {
+            ChartContent::Bars { series, .. } => series.iter().map(|one| &one.name).collect(),
+            ChartContent::Lines { series, .. } => series.iter().map(|one| &one.name).collect(),
+        };
+        let (legend_area, area) = area.split_vertically(if names.len() > 1 { LEGEND } else { 0 });
+        legend(&legend_area, &names)?;
         match &chart.content {
-            ChartContent::Bars { value_label, groups, series } => bars(&area, value_label, groups, series)?,
+            ChartContent::Bars { value_label, stacked, groups, series } => {
+                bars(&area, value_label, *stacked, groups, series)?;
+            }
             ChartContent::Lines { x, y, series } => lines(&area, x, y, series)?,
         }
         area.present().map_err(failed)?;
     }
     Ok(svg + "\n")
+}
+
+/// Draws the names of the series beside their colours, in one row. A chart with one series
+/// needs no legend.
+fn legend(area: &Area<'_>, names: &[&String]) -> Result<()> {
+    let mut left = 20;
+    for (n, name) in names.iter().enumerate().filter(|_| names.len() > 1) {
+        area.draw(&Rectangle::new([(left, 6), (left + 14, 18)], colour(n).filled())).map_err(failed)?;
+        area.draw(&Text::new((*name).clone(), (left + 20, 5), (FONT, TEXT))).map_err(failed)?;
+        left += 45 + 8 * name.chars().count() as i32;
+    }
+    Ok(())
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -65,11 +89,18 @@ fn colour(series: usize) -> RGBColor {
     COLOURS[series % COLOURS.len()]
 }
 
-fn bars(area: &Area<'_>, value_label: &str, groups: &[String], series: &[BarSeries]) -> Result<()> {
-    let greatest = series.iter().flat_map(|series| &series.values).copied().fold(0.0, f64::max);
+fn bars(area: &Area<'_>, value_label: &str, stacked: bool, groups: &[String], series: &[BarSeries]) -> Result<()> {
+    let value = |series: &BarSeries, group: usize| series.values.get(group).copied().unwrap_or_default();
+    let sum = |group: usize| series.iter().map(|series| value(series, group)).sum::<f64>();
+    let greatest = if stacked {
+        (0..groups.len()).map(sum).fold(0.0, f64::max)
+    } else {
+        series.iter().flat_map(|series| &series.values).copied().fold(0.0, f64::max)
+    };
     let longest = groups.iter().map(|group| group.chars().count()).max().unwrap_or_default() as u32;
     // A group takes one unit of height for each of its bars, and one unit as a gap.
-    let group_height = series.len() as f64 + 1.0;
+    let rows = if stacked { 1 } else { series.len() };
+    let group_height = rows as f64 + 1.0;
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .margin_right(60)
@@ -87,21 +118,21 @@ fn bars(area: &Area<'_>, value_label: &str, groups: &[String], series: &[BarSeri
         .label_style((FONT, TEXT))
         .draw()
         .map_err(failed)?;
-    for (n, one) in series.iter().enumerate() {
-        let fill = colour(n).filled();
-        let rectangles = one.values.iter().enumerate().map(|(group, value)| {
-            let top = group as f64 * group_height + n as f64 + 0.5;
-            Rectangle::new([(0.0, top + 0.08), (*value, top + 0.92)], fill)
-        });
-        let drawn = chart.draw_series(rectangles).map_err(failed)?;
-        drawn.label(&one.name).legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], fill));
-        let right_of = (FONT, TEXT - 2).into_font().color(&BLACK);
-        let right_of = right_of.pos(text_anchor::Pos::new(text_anchor::HPos::Left, text_anchor::VPos::Center));
-        let values = one.values.iter().enumerate().map(|(group, value)| {
-            let middle = group as f64 * group_height + n as f64 + 1.0;
-            Text::new(format!(" {}", number(*value)), (*value, middle), right_of.clone())
-        });
-        chart.draw_series(values).map_err(failed)?;
+    let beside = (FONT, TEXT - 2).into_font().color(&BLACK);
+    let beside = beside.pos(text_anchor::Pos::new(text_anchor::HPos::Left, text_anchor::VPos::Center));
+    let label = |value: f64, middle: f64| Text::new(format!(" {}", number(value)), (value, middle), beside.clone());
+    for group in 0..groups.len() {
+        let mut end = 0.0;
+        for (n, one) in series.iter().enumerate() {
+            let start = if stacked { end } else { 0.0 };
+            end = start + value(one, group);
+            let top = group as f64 * group_height + 0.5 + if stacked { 0.0 } else { n as f64 };
+            let bar = Rectangle::new([(start, top + 0.08), (end, top + 0.92)], colour(n).filled());
+            chart.draw_series([bar]).map_err(failed)?;
+            if !stacked || n + 1 == series.len() {
+                chart.draw_series([label(end, top + 0.5)]).map_err(failed)?;
+            }
+        }
     }
     // The names of the groups stand left of the axis, in pixels, because labels of an
     // axis with numbers cannot be texts.
@@ -111,16 +142,6 @@ fn bars(area: &Area<'_>, value_label: &str, groups: &[String], series: &[BarSeri
         let (x, y) = chart.backend_coord(&(0.0, (group as f64 + 0.5) * group_height));
         let (left, top) = area.get_base_pixel();
         area.draw(&Text::new(name.clone(), (x - left - 8, y - top), left_of.clone())).map_err(failed)?;
-    }
-    if series.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.9))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, TEXT))
-            .draw()
-            .map_err(failed)?;
     }
     Ok(())
 }
@@ -172,19 +193,8 @@ fn lines(area: &Area<'_>, x: &Axis, y: &Axis, series: &[report::LineSeries]) -> 
         let style = colour(n).stroke_width(2);
         let on_chart: Vec<_> = one.points.iter().map(|(x, y)| (x_scale.position(*x), y_scale.position(*y))).collect();
         let line = LineSeries::new(on_chart.clone(), style);
-        let drawn = chart.draw_series(line).map_err(failed)?;
-        drawn.label(&one.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        chart.draw_series(line).map_err(failed)?;
         chart.draw_series(on_chart.iter().map(|point| Circle::new(*point, 3, colour(n).filled()))).map_err(failed)?;
-    }
-    if series.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.9))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, TEXT))
-            .draw()
-            .map_err(failed)?;
     }
     Ok(())
 }

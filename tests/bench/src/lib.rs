@@ -7,10 +7,13 @@
 //! `docs/performance.md` from that JSON file.
 
 pub mod chart;
+pub mod cost;
 pub mod document;
 pub mod log_counter;
 pub mod order_latency;
 pub mod original_flow;
+pub mod original_services;
+pub mod prices;
 pub mod processes;
 pub mod report;
 pub mod sections;

@@ -112,6 +112,7 @@ pub fn measure() -> Result<Section> {
         title: "Calls, one after another, until the response to POST /orders".into(),
         content: ChartContent::Bars {
             value_label: "calls".into(),
+            stacked: false,
             groups: LINES.map(text).into(),
             series: vec![series("Holdfast", &orders), series("original flow", &originals)],
         },

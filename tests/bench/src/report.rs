@@ -73,9 +73,10 @@ pub struct Chart {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChartContent {
-    /// Horizontal bars. Each group has one bar for each series.
+    /// Horizontal bars. Each group has one bar for each series, side by side or stacked.
     Bars {
         value_label: String,
+        stacked: bool,
         groups: Vec<String>,
         series: Vec<BarSeries>,
     },
@@ -113,13 +114,14 @@ pub enum Scale {
 }
 
 impl Report {
-    /// Reads the report at `path`. If there is none, the report is empty.
+    /// Reads the report at `path`. If there is none, or if another version of this program
+    /// wrote it, the report is empty.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Ok(Self::default());
         }
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {

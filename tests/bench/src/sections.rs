@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    order_latency,
+    cost, order_latency,
     processes::{cold_start, warm_invocation},
     report::Section,
 };
@@ -16,4 +16,5 @@ pub const SECTIONS: &[Measurement] = &[
     (cold_start::NAME, cold_start::measure),
     (warm_invocation::NAME, warm_invocation::measure),
     (order_latency::NAME, order_latency::measure),
+    (cost::NAME, cost::measure),
 ];

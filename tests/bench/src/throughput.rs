@@ -96,7 +96,6 @@ impl Outcome {
 /// If an order is lost, or if stock or money do not add up.
 pub fn run(load: Load) -> Result<Outcome> {
     fastrand::seed(1);
-    log_counter::install();
     let refused_before = log_counter::refused_by_breaker();
     let mut outcome = virtual_time::run(async {
         let world = Arc::new(World::start_at(Clock::tokio(Timestamp::now())).await);

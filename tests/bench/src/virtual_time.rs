@@ -4,6 +4,8 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::log_counter;
+
 /// Runs `work` on one thread with a paused clock: the clock moves only while all tasks
 /// sleep, so the time of the machine's own work is not measured.
 ///
@@ -11,6 +13,8 @@ use tokio::time::Instant;
 ///
 /// If the runtime cannot be built.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
+    // The shop installs a subscriber that logs nothing, unless there is one already.
+    log_counter::install();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without I/O can always be built").block_on(work)
 }

@@ -6,10 +6,11 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 tokio::task_local! {
     static CURRENT: RunningFunction;
@@ -20,6 +21,29 @@ tokio::task_local! {
 pub struct RunningFunction {
     pub name: &'static str,
     killed: Arc<Notify>,
+    log: InvocationLog,
+}
+
+/// An invocation that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedInvocation {
+    pub function: &'static str,
+    /// The time that the invocation has taken, by Tokio's clock.
+    pub duration: Duration,
+}
+
+/// All invocations that have ended, in the order in which they ended.
+#[derive(Clone, Debug, Default)]
+pub struct InvocationLog(Arc<Mutex<Vec<EndedInvocation>>>);
+
+impl InvocationLog {
+    pub fn ended(&self) -> Vec<EndedInvocation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, invocation: EndedInvocation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(invocation);
+    }
 }
 
 /// The error of an invocation that was killed before it had ended.
@@ -39,9 +63,10 @@ impl KillSwitch {
 }
 
 impl RunningFunction {
-    /// A handle on an invocation that is about to start.
-    pub fn new(name: &'static str) -> Self {
-        Self { name, killed: Arc::default() }
+    /// A handle on an invocation that is about to start. When the invocation has
+    /// ended, it is added to `log`.
+    pub fn new(name: &'static str, log: InvocationLog) -> Self {
+        Self { name, killed: Arc::default(), log }
     }
 
     pub fn kill_switch(&self) -> KillSwitch {
@@ -59,6 +84,11 @@ impl RunningFunction {
         Arc::ptr_eq(&self.killed, &other.killed)
     }
 
+    /// Runs `work` on behalf of this invocation, also in another task.
+    pub async fn scope<T>(self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+
     /// Kills the invocation. None of its code runs after that.
     pub fn kill(&self) {
         self.killed.notify_one();
@@ -69,7 +99,8 @@ impl RunningFunction {
         self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, FunctionKilled> {
-        let killed = self.killed.clone();
+        let (killed, log, function) = (self.killed.clone(), self.log.clone(), self.name);
+        let began = Instant::now();
         let task = CURRENT.scope(self, async move {
             tokio::select! {
                 biased;
@@ -77,7 +108,9 @@ impl RunningFunction {
                 answer = work => Ok(answer),
             }
         });
-        match tokio::spawn(task).await {
+        let ended = tokio::spawn(task).await;
+        log.add(EndedInvocation { function, duration: began.elapsed() });
+        match ended {
             Ok(result) => result,
             Err(failure) => std::panic::resume_unwind(failure.into_panic()),
         }

@@ -43,7 +43,7 @@ use super::{
     dynamodb::{cancelled, conflict, throttled},
     lock,
 };
-use crate::tables;
+use crate::{running_function::RunningFunction, tables};
 
 /// The write units that a partition key may consume in a second.
 pub const WRITE_UNITS: f64 = 1000.0;
@@ -158,8 +158,12 @@ impl Cloud {
         let Some(model) = self.0.contention.model() else { return self.0.dynamodb.handle(&operation, &request) };
         // A request that has arrived is executed even if its caller gives up.
         let cloud = self.clone();
-        let execution = tokio::spawn(async move { model.execute(&cloud, &operation, &request).await });
-        execution.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+        let execution = async move { model.execute(&cloud, &operation, &request).await };
+        let task = match RunningFunction::current() {
+            Some(caller) => tokio::spawn(caller.scope(execution)),
+            None => tokio::spawn(execution),
+        };
+        task.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     fault::{FaultKind, FaultPlan, FaultPoint},
-    running_function::{KillSwitch, RunningFunction},
+    running_function::{EndedInvocation, InvocationLog, KillSwitch, RunningFunction},
 };
 
 #[derive(Default)]
@@ -25,6 +25,7 @@ pub(super) struct Faults {
     /// If the latency is `None`, calls take no time.
     latency: Mutex<Option<Latency>>,
     running: Mutex<Vec<KillSwitch>>,
+    invocations: InvocationLog,
 }
 
 /// A fault that affects every call to a host until the fault is cleared.
@@ -180,9 +181,14 @@ impl Cloud {
     /// A handle on a new invocation of a function, which [`Cloud::kill_all`]
     /// can kill.
     pub fn start_function(&self, name: &'static str) -> RunningFunction {
-        let function = RunningFunction::new(name);
+        let function = RunningFunction::new(name, self.0.faults.invocations.clone());
         lock(&self.0.faults.running).push(function.kill_switch());
         function
+    }
+
+    /// The invocations that have ended.
+    pub fn ended_invocations(&self) -> Vec<EndedInvocation> {
+        self.0.faults.invocations.ended()
     }
 
     /// Kills every running function.

@@ -1,0 +1,339 @@
+//! What a confirmed order costs, and what the shop costs while nobody orders.
+//!
+//! Everything is counted in one run of the real handlers: requests to API Gateway,
+//! invocations and their durations, DynamoDB's units, requests to SQS, and bytes of logs.
+//! The durations are those of the model of [`crate::throughput::TIMING`].
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chassis::clock::Clock;
+use http::StatusCode;
+use in_process_tests::{
+    Caller, World,
+    cloud::{Capacity, MeteredRequest},
+    shop::order_request,
+    template::Template,
+    world::sqs_record,
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::{
+    log_counter,
+    original_flow::OriginalFlow,
+    original_services,
+    prices::{Kind, Prices, Usage},
+    report::{BarSeries, Chart, ChartContent, Figure, Limit, Section, Table},
+    table::number,
+    throughput::TIMING,
+    virtual_time,
+};
+
+pub const NAME: &str = "cost";
+/// The numbers of lines of the measured orders.
+const LINES: [usize; 2] = [1, 10];
+/// The most that an order may cost, over the original flow, for [`LINES`].
+const LIMITS: [f64; 2] = [0.7, 0.5];
+const MILLION: f64 = 1_000_000.0;
+
+/// The processor's time of one invocation, on the share of a processor that Lambda gives
+/// a function with 256 MB of memory. It is added to the time for which the invocation
+/// waits.
+const PROCESSOR_TIME: Duration = Duration::from_millis(2);
+/// The bytes of the lines `START`, `END` and `REPORT` that Lambda writes for each
+/// invocation.
+const PLATFORM_LOG_BYTES: f64 = 270.0;
+/// The memory of each of the original design's functions, in MB: the default of the
+/// template.
+const ORIGINAL_MEMORY: f64 = 256.0;
+/// The table of the sandbox provider. It stands for another company's system, so it
+/// costs the shop nothing.
+const LEDGER: &str = "SandboxLedgerTable";
+/// The kinds that an order causes, besides its messages.
+const ORDER_KINDS: [Kind; 7] = [
+    Kind::GatewayRequests,
+    Kind::Invocations,
+    Kind::GbSeconds,
+    Kind::WriteUnits,
+    Kind::ReadUnits,
+    Kind::QueueRequests,
+    Kind::LogBytes,
+];
+const MESSAGE_KINDS: [Kind; 2] = [Kind::Emails, Kind::TextMessages];
+
+/// What an order used.
+#[derive(Clone, Debug)]
+pub struct OrderUsage {
+    pub usage: Usage,
+    /// The requests to DynamoDB, without those of the provider's ledger.
+    pub requests: Vec<MeteredRequest>,
+}
+
+impl OrderUsage {
+    /// The price of the order in dollars, without the messages to the customer.
+    pub fn dollars(&self, prices: &Prices) -> f64 {
+        ORDER_KINDS.iter().map(|kind| prices.dollars(*kind, self.usage.get(*kind))).sum()
+    }
+}
+
+async fn shop(lines: usize) -> (World, Clock, Caller, Vec<String>) {
+    let clock = Clock::tokio(Timestamp::now());
+    let world = World::start_at(clock.clone()).await;
+    let customer = world.customer("Ada").await;
+    let mut products = Vec::new();
+    for _ in 0..lines {
+        products.push(world.product("19.99", 100).await);
+    }
+    world.cloud.start_metering();
+    world.cloud.model_contention(TIMING);
+    (world, clock, customer, products)
+}
+
+/// Places an order, and lets the worker and the notifier finish it. No other order is
+/// placed meanwhile, so no batch has more than one order or message.
+///
+/// # Errors
+///
+/// If the order does not reach `DONE`.
+pub fn of_order(lines: usize) -> Result<OrderUsage> {
+    let template = Template::read();
+    virtual_time::run(async {
+        let (world, _, customer, products) = shop(lines).await;
+        let lines: Vec<_> = products.iter().map(|product| (product.as_str(), 1)).collect();
+        let (logged, before) = (log_counter::bytes(), world.cloud.ended_invocations().len());
+        let internal_before = world.cloud.exchanges().len();
+        let answer = world.place(&customer, order_request(&lines, "tok_accepted"), "the-key").await;
+        ensure!(answer.status == StatusCode::CREATED, "the order was answered with {}", answer.text);
+        loop {
+            let records = world.cloud.take_stream_records();
+            if records.is_empty() {
+                break;
+            }
+            for keys in records {
+                let event = json!({ "Records": [{ "dynamodb": { "Keys": keys } }] });
+                world.invoke("order-worker", &event.to_string()).await.map_err(anyhow::Error::from_boxed)?;
+            }
+        }
+        ensure!(world.orders_in_state("DONE") == 1, "the order is not done");
+        let messages = world.cloud.take_messages();
+        for message in &messages {
+            let event = json!({ "Records": [sqs_record("m-1", message)] });
+            world.invoke_notifications(&event).await.map_err(anyhow::Error::from_boxed)?;
+        }
+
+        let mut usage = Usage::default();
+        let internal = (world.cloud.exchanges().len() - internal_before) as f64;
+        let has_internal_gateway = template.resources("AWS::Serverless::Api").any(|(id, _)| id == "InternalApi");
+        usage.add(Kind::GatewayRequests, 1.0 + if has_internal_gateway { internal } else { 0.0 });
+        for invocation in world.cloud.ended_invocations().split_off(before) {
+            add_invocation(&mut usage, invocation.duration, memory(&template, invocation.function)?);
+        }
+        // Each message is sent, received and deleted by a request of its own.
+        usage.add(Kind::QueueRequests, 3.0 * messages.len() as f64);
+        usage.add(Kind::LogBytes, (log_counter::bytes() - logged) as f64);
+        usage.add(Kind::Emails, world.cloud.mails().len() as f64);
+        usage.add(Kind::TextMessages, world.cloud.texts().len() as f64);
+        let requests = add_requests(&mut usage, &world);
+        Ok(OrderUsage { usage, requests })
+    })
+}
+
+/// What an order of the original design's flow uses.
+///
+/// # Errors
+///
+/// If the order cannot be placed.
+pub fn of_original_flow(lines: usize) -> Result<OrderUsage> {
+    virtual_time::run(async {
+        let (world, clock, customer, products) = shop(lines).await;
+        original_services::serve(&world).await;
+        let flow = OriginalFlow::new(&world, clock).await?;
+        let before = world.cloud.ended_invocations().len();
+        let internal_before = world.cloud.exchanges().len();
+        let (placed, duration) = virtual_time::timed(flow.place(customer.id(), &products)).await;
+        placed?;
+        let mut usage = Usage::default();
+        let internal = world.cloud.exchanges().len() - internal_before;
+        usage.add(Kind::GatewayRequests, 1.0 + internal as f64);
+        add_invocation(&mut usage, duration, ORIGINAL_MEMORY);
+        for invocation in world.cloud.ended_invocations().split_off(before) {
+            add_invocation(&mut usage, invocation.duration, ORIGINAL_MEMORY);
+        }
+        // One event, and a function that sends the e-mail and the text message.
+        usage.add(Kind::QueueRequests, 3.0);
+        add_invocation(&mut usage, TIMING.service * 2, ORIGINAL_MEMORY);
+        for kind in MESSAGE_KINDS {
+            usage.add(kind, 1.0);
+        }
+        let requests = add_requests(&mut usage, &world);
+        // The index that lists a customer's orders copies the whole order.
+        let order = requests.iter().filter(|request| request.table == "OrdersTable");
+        usage.add(Kind::WriteUnits, order.map(|request| request.table_write_units).sum());
+        Ok(OrderUsage { usage, requests })
+    })
+}
+
+fn add_invocation(usage: &mut Usage, waited: Duration, megabytes: f64) {
+    // Lambda rounds the duration up to a millisecond.
+    let billed = ((waited + PROCESSOR_TIME).as_secs_f64() * 1000.0).ceil() / 1000.0;
+    usage.add(Kind::Invocations, 1.0);
+    usage.add(Kind::GbSeconds, billed * megabytes / 1024.0);
+    usage.add(Kind::LogBytes, PLATFORM_LOG_BYTES);
+}
+
+fn add_requests(usage: &mut Usage, world: &World) -> Vec<MeteredRequest> {
+    let requests: Vec<_> =
+        world.cloud.metered_requests().into_iter().filter(|request| request.table != LEDGER).collect();
+    let sum = Capacity::of(&requests);
+    usage.add(Kind::WriteUnits, sum.write_units);
+    usage.add(Kind::ReadUnits, sum.read_units);
+    requests
+}
+
+/// The memory of a function in MB, as the template sets it.
+fn memory(template: &Template, name: &str) -> Result<f64> {
+    let function = template.functions().find(|function| function.name == name);
+    let function = function.with_context(|| format!("the template has no function {name}"))?;
+    let default = template.get("Globals.Function.MemorySize").as_f64();
+    function.properties["MemorySize"].as_f64().or(default).context("a function has a memory size")
+}
+
+/// What the shop uses in a month of 30 days without any order. The quantities are those
+/// of `docs/deploying.md`.
+fn idle_month(template: &Template) -> Result<Usage> {
+    const MINUTES: f64 = 30.0 * 24.0 * 60.0;
+    let mut usage = Usage::default();
+    usage.add(Kind::ScheduleInvocations, MINUTES);
+    let mut sweep = Usage::default();
+    add_invocation(&mut sweep, TIMING.read, memory(template, "order-worker")?);
+    for kind in [Kind::Invocations, Kind::GbSeconds, Kind::LogBytes] {
+        usage.add(kind, MINUTES * sweep.get(kind));
+    }
+    // A query of an empty partition that is not consistent costs half a unit.
+    usage.add(Kind::ReadUnits, MINUTES * 0.5 * f64::from(orders::repository::SHARDS));
+    // For each queue, Lambda keeps five long polls of 20 seconds open.
+    let queues = template.functions().flat_map(|function| function.events("SQS").collect::<Vec<_>>()).count();
+    usage.add(Kind::QueueRequests, queues as f64 * 5.0 * MINUTES * 3.0);
+    usage.add(Kind::Alarms, template.resources("AWS::CloudWatch::Alarm").count() as f64);
+    // Only the metric `OrdersOverdue` is reported all the time.
+    usage.add(Kind::Metrics, 1.0);
+    Ok(usage)
+}
+
+pub fn measure() -> Result<Section> {
+    let prices = Prices::read()?;
+    let mut section = Section::new(NAME, "Cost of an order");
+    let orders = LINES.map(of_order).into_iter().collect::<Result<Vec<_>>>()?;
+    let originals = LINES.map(of_original_flow).into_iter().collect::<Result<Vec<_>>>()?;
+    let all: Vec<_> = orders.iter().zip(&originals).flat_map(|(order, original)| [order, original]).collect();
+    for (((lines, order), original), limit) in LINES.into_iter().zip(&orders).zip(&originals).zip(LIMITS) {
+        let name = format!("a million orders of {}, without messages", text(lines));
+        let figure = Figure::new(name, MILLION * order.dollars(&prices), "$")
+            .compared_with("original flow", MILLION * original.dollars(&prices));
+        section.figures.push(figure.within(Limit::RatioAtMost(limit)));
+    }
+    let columns = |first: &str| {
+        let flows = |lines| [format!("{}, Holdfast", text(lines)), format!("{}, original flow", text(lines))];
+        [first.to_owned()].into_iter().chain(LINES.into_iter().flat_map(flows)).collect()
+    };
+    let row = |name: &str, value: &dyn Fn(&OrderUsage) -> f64| {
+        [name.to_owned()].into_iter().chain(all.iter().map(|order| number(value(order)))).collect()
+    };
+    section.tables.push(Table {
+        title: "What one order uses".into(),
+        columns: columns("quantity"),
+        rows: ORDER_KINDS
+            .iter()
+            .chain(&MESSAGE_KINDS)
+            .map(|kind| row(kind.name(), &|order| order.usage.get(*kind)))
+            .collect(),
+    });
+    let dollars = |kind: Kind, order: &OrderUsage| MILLION * prices.dollars(kind, order.usage.get(kind));
+    let mut rows: Vec<_> = ORDER_KINDS.iter().map(|kind| row(kind.name(), &|order| dollars(*kind, order))).collect();
+    rows.push(row("**all, without messages**", &|order| MILLION * order.dollars(&prices)));
+    rows.extend(MESSAGE_KINDS.iter().map(|kind| row(kind.name(), &|order| dollars(*kind, order))));
+    section.tables.push(Table {
+        title: format!("Dollars for a million orders (list prices of {}, {})", prices.date, prices.region),
+        columns: columns("dollars"),
+        rows,
+    });
+    section.tables.push(units_of_tables(&orders));
+    section.tables.push(idle_table(&prices)?);
+    section.charts.push(Chart {
+        file: NAME.into(),
+        title: "Dollars for a million orders, without messages".into(),
+        content: ChartContent::Bars {
+            value_label: "dollars".into(),
+            stacked: true,
+            groups: columns("").split_off(1),
+            series: SERVICES
+                .iter()
+                .map(|(name, kinds)| BarSeries {
+                    name: (*name).to_owned(),
+                    values: all.iter().map(|order| kinds.iter().map(|kind| dollars(*kind, order)).sum()).collect(),
+                })
+                .collect(),
+        },
+    });
+    Ok(section)
+}
+
+/// The kinds of each AWS service.
+const SERVICES: [(&str, &[Kind]); 5] = [
+    ("API Gateway", &[Kind::GatewayRequests]),
+    ("Lambda", &[Kind::Invocations, Kind::GbSeconds]),
+    ("DynamoDB", &[Kind::WriteUnits, Kind::ReadUnits]),
+    ("SQS", &[Kind::QueueRequests]),
+    ("CloudWatch", &[Kind::LogBytes]),
+];
+
+/// The requests and units of each table, for each number of lines.
+fn units_of_tables(orders: &[OrderUsage]) -> Table {
+    let mut tables: Vec<_> = orders.iter().flat_map(|order| &order.requests).map(|r| r.table.clone()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let cells = |table: &str| {
+        let of_order = |order: &OrderUsage| {
+            let sum = Capacity::of(order.requests.iter().filter(|request| request.table == table));
+            [number(sum.requests as f64), number(sum.write_units), number(sum.read_units)]
+        };
+        [table.to_owned()].into_iter().chain(orders.iter().flat_map(of_order)).collect()
+    };
+    let columns = |lines| ["requests", "write units", "read units"].map(|what| format!("{}: {what}", text(lines)));
+    Table {
+        title: "Requests and units of each table, indexes included".into(),
+        columns: ["table".to_owned()].into_iter().chain(LINES.into_iter().flat_map(columns)).collect(),
+        rows: tables.iter().map(|table| cells(table)).collect(),
+    }
+}
+
+fn idle_table(prices: &Prices) -> Result<Table> {
+    let usage = idle_month(&Template::read())?;
+    let kinds = [
+        Kind::Invocations,
+        Kind::GbSeconds,
+        Kind::ReadUnits,
+        Kind::QueueRequests,
+        Kind::ScheduleInvocations,
+        Kind::LogBytes,
+        Kind::Alarms,
+        Kind::Metrics,
+    ];
+    let row = |kind: &Kind| {
+        let quantity = usage.get(*kind);
+        vec![kind.name().to_owned(), number(quantity), format!("{:.2}", prices.dollars(*kind, quantity))]
+    };
+    let sum: f64 = kinds.iter().map(|kind| prices.dollars(*kind, usage.get(*kind))).sum();
+    let mut rows: Vec<_> = kinds.iter().map(row).collect();
+    rows.push(vec!["**all**".into(), String::new(), format!("{sum:.2}")]);
+    Ok(Table {
+        title: "A month of 30 days without orders".into(),
+        columns: ["what", "quantity", "dollars"].map(Into::into).into(),
+        rows,
+    })
+}
+
+fn text(lines: usize) -> String {
+    if lines == 1 { "1 line".into() } else { format!("{lines} lines") }
+}
