@@ -104,6 +104,7 @@ fn chart(all: &[&str], counts: &BTreeMap<&str, f64>, times: &BTreeMap<&str, Dura
         title: "From the start of the process to its first request for an event".into(),
         content: ChartContent::Bars {
             value_label: "over hello-world".into(),
+            stacked: false,
             groups: all.iter().map(ToString::to_string).collect(),
             series,
         },

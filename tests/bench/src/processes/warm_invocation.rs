@@ -95,6 +95,7 @@ fn chart(counted: &[(String, f64, f64)]) -> Chart {
         title: "Instructions of an invocation".into(),
         content: ChartContent::Bars {
             value_label: "thousand instructions".into(),
+            stacked: false,
             groups: counted.iter().map(|(name, ..)| name.clone()).collect(),
             series: vec![
                 series("Holdfast", counted.iter().map(|(_, ours, _)| *ours).collect()),
