@@ -17,6 +17,7 @@ use in_process_tests::{
     world::sqs_record,
 };
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
@@ -221,6 +222,36 @@ fn idle_month(template: &Template) -> Result<Usage> {
     Ok(usage)
 }
 
+/// The figures of an earlier commit, for [`LINES`].
+#[derive(Deserialize)]
+struct Before {
+    date: String,
+    commit: String,
+    dollars_for_a_million_orders: [f64; 2],
+    write_units: [f64; 2],
+    gateway_requests: [f64; 2],
+}
+
+fn before_and_now(prices: &Prices, orders: &[OrderUsage]) -> Result<Table> {
+    let before: Before = serde_json::from_str(include_str!("../before/cost.json"))?;
+    let row = |name: &str, before: [f64; 2], now: &dyn Fn(&OrderUsage) -> f64| {
+        let pairs = before.into_iter().zip(orders).flat_map(|(before, order)| [number(before), number(now(order))]);
+        [name.to_owned()].into_iter().chain(pairs).collect()
+    };
+    let columns = |lines| [format!("{}, before", text(lines)), format!("{}, now", text(lines))];
+    Ok(Table {
+        title: format!("Before (commit {}, {}) and now", before.commit, before.date),
+        columns: ["quantity".to_owned()].into_iter().chain(LINES.into_iter().flat_map(columns)).collect(),
+        rows: vec![
+            row("dollars for a million orders", before.dollars_for_a_million_orders, &|order| {
+                MILLION * order.dollars(prices)
+            }),
+            row("write units", before.write_units, &|order| order.usage.get(Kind::WriteUnits)),
+            row("requests to API Gateway", before.gateway_requests, &|order| order.usage.get(Kind::GatewayRequests)),
+        ],
+    })
+}
+
 pub fn measure() -> Result<Section> {
     let prices = Prices::read()?;
     let mut section = Section::new(NAME, "Cost of an order");
@@ -258,6 +289,7 @@ pub fn measure() -> Result<Section> {
         columns: columns("dollars"),
         rows,
     });
+    section.tables.push(before_and_now(&prices, &orders)?);
     section.tables.push(units_of_tables(&orders));
     section.tables.push(idle_table(&prices)?);
     section.charts.push(Chart {

@@ -6,6 +6,7 @@ use crate::{
     cost, order_latency,
     processes::{cold_start, warm_invocation},
     report::Section,
+    throughput,
 };
 
 /// A section's name, and the function that measures its figures.
@@ -16,5 +17,6 @@ pub const SECTIONS: &[Measurement] = &[
     (cold_start::NAME, cold_start::measure),
     (warm_invocation::NAME, warm_invocation::measure),
     (order_latency::NAME, order_latency::measure),
+    (throughput::NAME, throughput::measure),
     (cost::NAME, cost::measure),
 ];

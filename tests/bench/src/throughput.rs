@@ -9,12 +9,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use chassis::clock::Clock;
+use http::{Method, StatusCode};
 use in_process_tests::{
     Answer, Caller, World,
     cloud::{ContentionCounts, Timing},
     shop::order_request,
 };
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::Semaphore,
@@ -22,7 +24,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{log_counter, virtual_time};
+use crate::{
+    log_counter,
+    report::{Axis, Chart, ChartContent, Figure, Limit, LineSeries, Scale, Section, Table},
+    table::number,
+    virtual_time,
+};
+
+pub const NAME: &str = "throughput";
 
 /// The times of the model. AWS promises "single-digit milliseconds" for reads and writes.
 /// A transaction writes each item twice, one write after the other.
@@ -36,7 +45,7 @@ pub const TIMING: Timing = Timing {
     queue: Duration::from_millis(8),
 };
 /// The time within which a confirmation counts as fast enough.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// The orders' price in minor units.
 const PRICE: i64 = 1999;
 /// The initial stock of each product, more than any load sells.
@@ -46,16 +55,30 @@ const BATCHES: usize = 16;
 /// The orders in a batch.
 const BATCH_SIZE: usize = 8;
 
-/// Orders that arrive at random moments.
+/// Orders that arrive at random moments. Each buys one unit of one product.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// The orders in a second.
     pub rate: f64,
     /// The time for which orders arrive.
     pub seconds: f64,
-    /// The products, of which each order buys one unit of one product.
-    pub products: usize,
+    pub demand: Demand,
 }
+
+/// The products that customers order.
+#[derive(Clone, Copy, Debug)]
+pub enum Demand {
+    /// This number of products, one after the other.
+    Spread(usize),
+    /// One product whose stock has this number of shards.
+    Hot { shards: u8 },
+    /// One product with this number of shards. In addition, this number of orders in a
+    /// second is for other products, and only these orders are part of the outcome.
+    BesideHot { shards: u8, others: f64 },
+}
+
+/// The number of products that are not hot.
+const OTHER_PRODUCTS: usize = 50;
 
 /// How the orders of a load were answered.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +111,15 @@ impl Outcome {
     }
 }
 
+/// An order that a customer is going to place.
+struct Planned {
+    at: Duration,
+    customer: Caller,
+    product: String,
+    /// Whether the order is part of the outcome.
+    is_counted: bool,
+}
+
 /// Places the orders of a load, lets the worker finish all of them, and checks that
 /// nothing is lost, sold twice or charged twice.
 ///
@@ -99,64 +131,97 @@ pub fn run(load: Load) -> Result<Outcome> {
     let refused_before = log_counter::refused_by_breaker();
     let mut outcome = virtual_time::run(async {
         let world = Arc::new(World::start_at(Clock::tokio(Timestamp::now())).await);
-        let mut products = Vec::new();
-        for _ in 0..load.products {
-            products.push(world.product("19.99", STOCK).await);
-        }
-        let moments = arrivals(load);
-        let mut customers = Vec::new();
-        for n in 0..moments.len() {
-            customers.push(world.customer(&format!("Customer {n}")).await);
-        }
+        let (orders, products) = plan(&world, load).await;
         world.cloud.model_contention(TIMING);
-        let (outcome, confirmed) = place_all(&world, &products, customers, moments).await?;
-        check(&world, &outcome, &confirmed, load.products)?;
+        let (outcome, confirmed) = place_all(&world, orders).await?;
+        check(&world, &confirmed, products)?;
         anyhow::Ok(outcome)
     })?;
     outcome.refused_by_breaker = log_counter::refused_by_breaker() - refused_before;
     Ok(outcome)
 }
 
+/// Adds the products and customers of a load. Returns the planned orders and the number of
+/// products.
+async fn plan(world: &World, load: Load) -> (Vec<Planned>, usize) {
+    let add = async |count: usize| {
+        let mut products = Vec::new();
+        for _ in 0..count {
+            products.push(world.product("19.99", STOCK).await);
+        }
+        products
+    };
+    let hot = async |shards: u8| {
+        let products = add(1).await;
+        if shards > 1 {
+            give_shards(world, &products[0], shards).await;
+        }
+        products
+    };
+    let (products, others) = match load.demand {
+        Demand::Spread(count) => (add(count).await, None),
+        Demand::Hot { shards } => (hot(shards).await, None),
+        Demand::BesideHot { shards, others } => (hot(shards).await, Some((add(OTHER_PRODUCTS).await, others))),
+    };
+    let count = products.len() + others.as_ref().map_or(0, |(products, _)| products.len());
+    let only_others_count = others.is_some();
+    let groups =
+        [Some((products, load.rate, !only_others_count)), others.map(|(products, rate)| (products, rate, true))];
+    let mut orders = Vec::new();
+    for (products, rate, is_counted) in groups.into_iter().flatten() {
+        for (n, at) in arrivals(rate, load.seconds).into_iter().enumerate() {
+            let customer = world.customer(&format!("Customer {n}")).await;
+            orders.push(Planned { at, customer, product: products[n % products.len()].clone(), is_counted });
+        }
+    }
+    (orders, count)
+}
+
+/// Divides a product's stock into shards.
+async fn give_shards(world: &World, product: &str, shards: u8) {
+    let (path, body) = (format!("/products/{product}"), json!({ "stock_shards": shards }));
+    let headers = [("if-match", "*")];
+    world.send_with(&Caller::admin(), Method::PATCH, &path, Some(body), &headers).await.expect(StatusCode::OK);
+}
+
 /// The moments at which orders arrive, independent of each other (a Poisson process).
-fn arrivals(load: Load) -> Vec<Duration> {
+fn arrivals(rate: f64, seconds: f64) -> Vec<Duration> {
     let mut at = 0.0;
     std::iter::from_fn(|| {
-        at -= (1.0 - fastrand::f64()).ln() / load.rate;
-        (at < load.seconds).then(|| Duration::from_secs_f64(at))
+        at -= (1.0 - fastrand::f64()).ln() / rate;
+        (at < seconds).then(|| Duration::from_secs_f64(at))
     })
     .collect()
 }
 
-/// Places an order at each moment while the worker runs, and lets the worker finish all
-/// orders. Returns the outcome, and the ids of the orders that were answered with 201.
-async fn place_all(
-    world: &Arc<World>,
-    products: &[String],
-    customers: Vec<Caller>,
-    moments: Vec<Duration>,
-) -> Result<(Outcome, Vec<String>)> {
+/// Places the orders while the worker runs, and lets the worker finish all orders. Returns
+/// the outcome, and the ids of the orders that were answered with 201.
+async fn place_all(world: &Arc<World>, orders: Vec<Planned>) -> Result<(Outcome, Vec<String>)> {
     let worker = tokio::spawn(deliver_stream(world.clone()));
     let begin = Instant::now();
     let mut requests = JoinSet::new();
-    for (n, (customer, moment)) in customers.into_iter().zip(moments).enumerate() {
-        let body = order_request(&[(&products[n % products.len()], 1)], "tok_accepted");
+    for Planned { at, customer, product, is_counted } in orders {
+        let body = order_request(&[(&product, 1)], "tok_accepted");
         let world = world.clone();
         requests.spawn(async move {
-            tokio::time::sleep_until(begin + moment).await;
-            virtual_time::timed(world.place(&customer, body, "the-key")).await
+            tokio::time::sleep_until(begin + at).await;
+            (is_counted, virtual_time::timed(world.place(&customer, body, "the-key")).await)
         });
     }
-    let answers: Vec<(Answer, Duration)> = requests.join_all().await;
-    let mut outcome =
-        Outcome { orders: answers.len(), contention: world.cloud.contention_counts(), ..Outcome::default() };
+    let answers: Vec<(bool, (Answer, Duration))> = requests.join_all().await;
+    let mut outcome = Outcome { contention: world.cloud.contention_counts(), ..Outcome::default() };
     let mut confirmed = Vec::new();
-    for (answer, latency) in answers {
+    for (is_counted, (answer, latency)) in answers {
         let status = answer.status.as_u16();
-        *outcome.statuses.entry(status).or_default() += 1;
-        outcome.latencies.push(latency);
         if status == 201 {
-            outcome.confirmed_in_time += usize::from(latency <= PATIENCE);
             confirmed.push(answer.json()["id"].as_str().context("an order without an id")?.to_owned());
+        }
+        ensure!([201, 202, 409, 503].contains(&status), "unexpected: {status} {}", answer.text);
+        if is_counted {
+            outcome.orders += 1;
+            *outcome.statuses.entry(status).or_default() += 1;
+            outcome.latencies.push(latency);
+            outcome.confirmed_in_time += usize::from(status == 201 && latency <= PATIENCE);
         }
     }
     outcome.latencies.sort_unstable();
@@ -197,7 +262,7 @@ async fn deliver_stream(world: Arc<World>) {
 
 /// Checks the promises: each order has reached a final state, the orders that were
 /// answered with 201 are done, and stock and money add up.
-fn check(world: &World, outcome: &Outcome, confirmed: &[String], products: usize) -> Result<()> {
+fn check(world: &World, confirmed: &[String], products: usize) -> Result<()> {
     let orders = world.stored_orders();
     ensure!(!orders.iter().any(is_open), "an order stays open");
     let done: Vec<_> = orders.iter().filter(|order| order["state"]["S"] == "DONE").collect();
@@ -214,7 +279,131 @@ fn check(world: &World, outcome: &Outcome, confirmed: &[String], products: usize
     let created: std::collections::BTreeSet<_> =
         events.iter().filter(|event| event["type"] == "OrderCreated").map(|event| event["id"].to_string()).collect();
     ensure!(created.len() == done.len(), "{} orders are done, and {} are announced", done.len(), created.len());
-    let known = [201, 202, 409];
-    ensure!(outcome.statuses.keys().all(|status| known.contains(status)), "unexpected: {:?}", outcome.statuses);
     Ok(())
+}
+
+/// The throughput of one hot product before stock had shards.
+#[derive(Deserialize)]
+struct Before {
+    commit: String,
+    /// The highest sustained rate.
+    orders_per_second: f64,
+}
+
+/// The lowest rate that is tried.
+const SLOWEST: f64 = 16.0;
+/// The highest rate that is tried, because this machine needs some 15 ms for each order.
+const FASTEST: f64 = 2048.0;
+/// The shards with which the hot product is measured.
+const SHARDS: [u8; 4] = [1, 4, 16, 64];
+
+/// The time for which orders arrive at a rate: long enough for a queue to grow, and short
+/// enough for this machine.
+fn seconds(rate: f64) -> f64 {
+    (4000.0 / rate).clamp(3.0, 8.0)
+}
+
+/// Doubles the rate until it is no longer sustained, and then tries a rate in the middle.
+/// Returns the highest sustained rate, and all outcomes, the lowest rate first.
+fn highest_sustained(name: &str, demand: Demand) -> Result<(f64, Vec<(f64, Outcome)>)> {
+    let mut outcomes = Vec::new();
+    let mut sustained = 0.0;
+    let mut rate = SLOWEST;
+    let mut attempt = |rate: f64| -> Result<bool> {
+        let outcome = run(Load { rate, seconds: seconds(rate), demand })?;
+        let is_sustained = outcome.is_sustained();
+        // The whole section takes minutes.
+        eprintln!("  {}", attempt_row(name, rate, &outcome).join(", "));
+        outcomes.push((rate, outcome));
+        Ok(is_sustained)
+    };
+    while rate <= FASTEST && attempt(rate)? {
+        sustained = rate;
+        rate *= 2.0;
+    }
+    if sustained > 0.0 && rate <= FASTEST {
+        let middle = sustained * std::f64::consts::SQRT_2;
+        if attempt(middle)? {
+            sustained = middle;
+        }
+    }
+    outcomes.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    Ok((sustained, outcomes))
+}
+
+pub fn measure() -> Result<Section> {
+    let before: Before = serde_json::from_str(include_str!("../before/throughput.json"))?;
+    let mut section = Section::new(NAME, "Throughput and contention");
+    let mut attempts = Vec::new();
+    let mut measured = |name: &str, demand: Demand| -> Result<f64> {
+        let (sustained, outcomes) = highest_sustained(name, demand)?;
+        attempts.extend(outcomes.iter().map(|(rate, outcome)| attempt_row(name, *rate, outcome)));
+        Ok(sustained)
+    };
+    let spread = measured("100 products", Demand::Spread(100))?;
+    section.figures.push(Figure::new("100 products", spread, "orders/s"));
+    let mut points = Vec::new();
+    for shards in SHARDS {
+        let name = format!("one hot product, {shards} stock {}", if shards == 1 { "shard" } else { "shards" });
+        let sustained = measured(&name, Demand::Hot { shards })?;
+        let figure = Figure::new(name, sustained, "orders/s")
+            .compared_with(format!("before stock had shards ({})", before.commit), before.orders_per_second);
+        let is_last = Some(&shards) == SHARDS.last();
+        section.figures.push(if is_last { figure.within(Limit::RatioAtLeast(10.0)) } else { figure });
+        points.push((f64::from(shards), sustained));
+    }
+    section.figures.push(isolation(points[0].1)?);
+    section.tables.push(Table {
+        title: "All attempts".into(),
+        columns: ["demand", "orders/s", "201 in time", "202", "others", "p50", "p99", "conflicts", "throttled"]
+            .map(Into::into)
+            .into(),
+        rows: attempts,
+    });
+    let constant = points.iter().map(|(shards, _)| (*shards, before.orders_per_second)).collect();
+    let series = |name: &str, points| LineSeries { name: name.into(), points };
+    let axis = |label: &str| Axis { label: label.into(), scale: Scale::Logarithmic };
+    section.charts.push(Chart {
+        file: NAME.into(),
+        title: "Orders of one hot product in a second".into(),
+        content: ChartContent::Lines {
+            x: axis("stock shards"),
+            y: axis("orders/s"),
+            series: vec![series("with shards", points), series("before stock had shards", constant)],
+        },
+    });
+    Ok(section)
+}
+
+/// The latency of orders of other products while a product with one shard is ordered twice
+/// as often as it sustains, compared with their latency alone.
+fn isolation(sustained: f64) -> Result<Figure> {
+    const OTHERS: f64 = 20.0;
+    let seconds = 8.0;
+    let alone = run(Load { rate: OTHERS, seconds, demand: Demand::Spread(OTHER_PRODUCTS) })?;
+    let demand = Demand::BesideHot { shards: 1, others: OTHERS };
+    let beside = run(Load { rate: 2.0 * sustained, seconds, demand })?;
+    ensure!(beside.confirmed_in_time == beside.orders, "orders of other products wait for the hot product");
+    let millis = |outcome: &Outcome| outcome.percentile(0.99).as_secs_f64() * 1000.0;
+    Ok(Figure::new("99 % of the orders of other products, while a hot product is overloaded", millis(&beside), "ms")
+        .compared_with("without the hot product", millis(&alone))
+        .within(Limit::RatioAtMost(1.1)))
+}
+
+fn attempt_row(name: &str, rate: f64, outcome: &Outcome) -> Vec<String> {
+    let count = |status: u16| outcome.statuses.get(&status).copied().unwrap_or_default();
+    let others = outcome.orders - count(201) - count(202);
+    let millis = |share: f64| format!("{} ms", number(outcome.percentile(share).as_secs_f64() * 1000.0));
+    let in_time = 100.0 * outcome.confirmed_in_time as f64 / outcome.orders.max(1) as f64;
+    vec![
+        name.to_owned(),
+        number(rate),
+        format!("{in_time:.1} %"),
+        count(202).to_string(),
+        others.to_string(),
+        millis(0.5),
+        millis(0.99),
+        number(outcome.contention.conflicts as f64),
+        number(outcome.contention.throttled as f64),
+    ]
 }
