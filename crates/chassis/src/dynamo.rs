@@ -270,6 +270,32 @@ pub struct List<'a> {
     pub cursor: Option<&'a Cursor>,
 }
 
+/// A filter of a list. DynamoDB applies it after it has read an entry, so the
+/// entries that don't match cost as much as the entries that match.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    /// The name of the filter in cursors: a cursor of one filter is refused for
+    /// another filter.
+    pub name: &'a str,
+    /// The filter expression.
+    pub expression: &'a str,
+    /// A placeholder of the expression, and the string that it stands for.
+    pub value: Option<(&'a str, &'a str)>,
+}
+
+impl List<'_> {
+    /// The name of the list in its cursors.
+    fn scope(&self, filter: Option<Filter<'_>>) -> String {
+        let Self { index, partition, .. } = self;
+        filter.map_or_else(|| format!("{index}/{partition}"), |filter| format!("{index}/{partition}/{}", filter.name))
+    }
+
+    /// Returns the cursor with which the page after the entry `key` begins.
+    pub fn cursor_after(&self, filter: Option<Filter<'_>>, key: &Key) -> Result<String, StoreError> {
+        page::encode(&self.scope(filter), key).map_err(corrupt)
+    }
+}
+
 /// The name of a table, read from a function's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName(String);
@@ -518,7 +544,22 @@ impl Table {
     /// prove that there is another page: DynamoDB also returns it if no entry
     /// follows.
     pub async fn list<T: DeserializeOwned>(&self, list: List<'_>) -> Result<Page<T>, ListError> {
-        let scope = format!("{}/{}", list.index, list.partition);
+        self.list_filtered(list, None).await
+    }
+
+    /// Reads one page of a partition of an index, and skips the entries that
+    /// the filter doesn't match.
+    ///
+    /// The page is full, or it is the last one, however many entries don't
+    /// match. If few entries match, each query reads four times as many entries
+    /// as the query before it, up to a megabyte. So the number of queries stays
+    /// small, and the list never reads many more entries than it must.
+    pub async fn list_filtered<T: DeserializeOwned>(
+        &self,
+        list: List<'_>,
+        filter: Option<Filter<'_>>,
+    ) -> Result<Page<T>, ListError> {
+        let scope = list.scope(filter);
         let start = list.cursor.map(|cursor| cursor.decode::<Key>(&scope)).transpose()?;
         let mut start = start.map(|key| {
             let mut start = key.attributes();
@@ -527,16 +568,25 @@ impl Table {
         });
         let wanted = list.limit.get() as usize;
         let mut found = Vec::new();
+        let mut reach = wanted + 1;
         loop {
-            let query = self
+            let limit = if filter.is_some() { reach } else { wanted + 1 - found.len() };
+            let mut query = self
                 .query()
                 .index_name(list.index)
                 .key_condition_expression("#partition = :partition")
                 .expression_attribute_names("#partition", list.partition_attribute)
                 .expression_attribute_values(":partition", string(list.partition))
                 .scan_index_forward(!list.newest_first)
-                .limit((wanted + 1 - found.len()) as i32)
+                .limit(i32::try_from(limit).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start);
+            if let Some(filter) = filter {
+                query = query.filter_expression(filter.expression);
+                if let Some((name, value)) = filter.value {
+                    query = query.expression_attribute_values(name, string(value));
+                }
+            }
+            reach = reach.saturating_mul(4);
             let output = query.send().await.map_err(|error| {
                 // Only the start position of the query comes from the client,
                 // in the cursor. So if DynamoDB refuses the query as invalid,

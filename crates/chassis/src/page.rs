@@ -57,6 +57,12 @@ impl Limit {
     /// The highest limit that a client may ask for.
     pub const MAX: Self = Self(MAX_LIMIT);
 
+    /// Returns this limit, or the highest limit if `number` is greater, or the
+    /// lowest limit if `number` is 0.
+    pub fn at_most(number: u32) -> Self {
+        Self(number.clamp(1, MAX_LIMIT))
+    }
+
     /// Returns the number.
     pub fn get(self) -> u32 {
         self.0

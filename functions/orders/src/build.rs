@@ -10,7 +10,7 @@ use crate::{
     config::{OrdersConfig, SagaConfig},
     handlers::router,
     repository::dynamo::DynamoRepository,
-    responses::write_answer,
+    responses::record_answer,
     saga::{engine::Engine, steps::Saga},
     service::Orders,
     worker::Worker,
@@ -33,5 +33,5 @@ fn engine(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static
     let events = EventPublisher::open(&aws.config, config.events);
     let services = Services::new(config.services, events, aws, clock.clone());
     let repository = DynamoRepository::new(Table::open(&aws.config, config.table));
-    Engine::new(repository, services, sagas, write_answer, clock)
+    Engine::new(repository, services, sagas, record_answer, clock)
 }

@@ -211,7 +211,7 @@ impl Participants for Services {
             currency: quote.total.currency(),
             paid: order.state == OrderState::Confirmed,
         };
-        let at = order.confirmed_at.unwrap_or(order.updated_at);
+        let at = order.confirmed_at().unwrap_or(order.updated_at());
         self.publish(order, "OrderCreated", at, data, context).await
     }
 
@@ -227,11 +227,11 @@ impl Participants for Services {
             user_id: order.user_id,
             recipient: order.recipient.as_ref(),
             reason: output(&order.cancellation_reason, "cancellation reason")?.code(),
-            confirmed: order.confirmed_at.is_some(),
+            confirmed: order.confirmed_at().is_some(),
             customer_told: order.is_refusal_answered,
             total: total.map(|total| total.amount()),
             currency: total.map(|total| total.currency()),
         };
-        self.publish(order, "OrderCancelled", order.updated_at, data, context).await
+        self.publish(order, "OrderCancelled", order.updated_at(), data, context).await
     }
 }

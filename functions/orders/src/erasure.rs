@@ -3,7 +3,7 @@
 use chassis::{
     id::UserId,
     invocation::Invocation,
-    page::{Limit, ListError},
+    page::{Cursor, ListError},
     store::StoreError,
     time_limits::RECORD_RESERVE,
     trace::TraceContext,
@@ -12,7 +12,6 @@ use futures::{StreamExt, stream};
 
 use crate::{
     domain::OrderId,
-    repository::OrderList,
     saga::{StepContext, StepError},
     worker::Worker,
 };
@@ -52,17 +51,17 @@ impl Worker {
         invocation: &Invocation,
     ) -> Result<(), ErasureError> {
         let context = StepContext { deadline: invocation.deadline.earlier_by(RECORD_RESERVE), trace };
-        let mut list = OrderList { user_id: customer, status: None, limit: Limit::MAX, cursor: None };
+        let mut cursor: Option<Cursor> = None;
         let mut still_open = 0;
         loop {
-            let page = self.engine.repository.list(&list).await?;
-            let erased = stream::iter(page.items).map(|order| self.erase_order(order.id, context));
+            let page = self.engine.repository.order_ids(customer, cursor.as_ref()).await?;
+            let erased = stream::iter(page.items).map(|id| self.erase_order(id, context));
             let erased: Vec<_> = erased.buffer_unordered(CONCURRENCY).collect().await;
             for is_finished in erased {
                 still_open += usize::from(!is_finished?);
             }
             match page.next_cursor {
-                Some(cursor) => list.cursor = Some(cursor.parse().map_err(ListError::from)?),
+                Some(next) => cursor = Some(next.parse().map_err(ListError::from)?),
                 None if still_open > 0 => return Err(ErasureError::StillOpen(still_open)),
                 None => return Ok(()),
             }

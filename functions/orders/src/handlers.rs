@@ -23,11 +23,11 @@ use chassis::{
 use utoipa::{OpenApi, openapi};
 
 use crate::{
-    domain::{Answer, OrderId, Purchase},
+    domain::{Answer, Order, OrderId, Purchase},
     problems::{Cancelling, Listing, Placing, Reading},
     repository::OrderList,
     requests::{ListParameters, NewOrder, NewOrderItem, PlaceHeaders},
-    responses::OrderDocument,
+    responses::{OrderDocument, read_answer},
     service::{Orders, PlaceOrder, PlaceOutcome, Viewer},
 };
 
@@ -96,15 +96,20 @@ async fn place(
 ) -> Result<Response, Problem> {
     let request = PlaceOrder { user_id: caller.user_id, contact: caller.contact, purchase, key, trace };
     Ok(match orders.place(request, &invocation).await? {
-        PlaceOutcome::Decided { id, answer } => replay(id, answer)?,
-        PlaceOutcome::Undecided(order) => {
-            let location = [(header::LOCATION, format!("orders/{}", order.id))];
-            (StatusCode::ACCEPTED, location, Json(OrderDocument::from(order.as_ref()))).into_response()
-        }
+        PlaceOutcome::Decided(order) => match read_answer(&order).map_err(Problem::unavailable)? {
+            Some(answer) => replay(order.id, answer)?,
+            None => undecided(&order),
+        },
+        PlaceOutcome::Undecided(order) => undecided(&order),
     })
 }
 
-/// Returns the stored response, byte for byte.
+fn undecided(order: &Order) -> Response {
+    let location = [(header::LOCATION, format!("orders/{}", order.id))];
+    (StatusCode::ACCEPTED, location, Json(OrderDocument::from(order))).into_response()
+}
+
+/// Returns the response to the request that placed the order, byte for byte.
 fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(answer.status).map_err(Problem::internal)?;
     let (kind, location) = if status.is_success() {

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     domain::{
         Answer, CancellationReason, HistoryEntry, Order, OrderId, OrderLine, OrderState, PaymentId, PricedLine,
-        ProductId, Quantity,
+        ProductId, Quantity, RecordedAnswer,
     },
     problems::refusal,
     schemas::ReasonCode,
@@ -117,28 +117,70 @@ impl From<&Order> for OrderDocument {
             total: order.quote.as_ref().map(|quote| quote.total.amount()),
             currency: order.quote.as_ref().map(|quote| quote.total.currency()),
             // Before the order is confirmed, it is unknown whether the payment was authorised.
-            payment_id: order.confirmed_at.map(|_| order.id.payment()),
+            payment_id: order.confirmed_at().map(|_| order.id.payment()),
             cancellation_reason: order.cancellation_reason.as_ref().map(CancellationReason::code),
-            created_at: order.created_at,
-            updated_at: order.updated_at,
+            created_at: order.created_at(),
+            updated_at: order.updated_at(),
             history: order.history.iter().map(HistoryDocument::from).collect(),
         }
     }
 }
 
-/// Builds the response to the request that placed a decided order: the order, or the problem that reports the refusal.
-pub fn write_answer(order: &Order, request_id: &str) -> Answer {
+impl OrderDocument {
+    /// The order as it was when it was confirmed, or `None` if it was never confirmed. Nothing that has happened since
+    /// changes this document.
+    fn at_confirmation(order: &Order) -> Option<Self> {
+        let history = order.history.up_to_confirmation()?;
+        Some(Self {
+            status: OrderState::Confirmed,
+            cancellation_reason: None,
+            updated_at: history.updated_at(),
+            history: history.iter().map(HistoryDocument::from).collect(),
+            ..Self::from(order)
+        })
+    }
+}
+
+/// The version of the bytes that [`read_answer`] writes for a confirmed order. Whoever changes these bytes must add a
+/// version, and must keep the code of the earlier version for as long as idempotency keys are stored: a repeat of an
+/// earlier request still gets the earlier bytes.
+const CONFIRMATION_VERSION: u32 = 1;
+
+/// The stored answer was written by a later version of the code, which was rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer cannot be written again: version {0} is not known here")]
+pub struct UnknownAnswer(u32);
+
+/// Returns what a decided order stores of the response to the request that placed it.
+pub fn record_answer(order: &Order, request_id: &str) -> RecordedAnswer {
     match &order.cancellation_reason {
-        None => {
-            let body = serde_json::to_string(&OrderDocument::from(order));
-            Answer {
-                status: StatusCode::CREATED.as_u16(),
-                body: body.expect("a document of strings and numbers can be written"),
-            }
-        }
+        None => RecordedAnswer::Confirmation { version: CONFIRMATION_VERSION },
         Some(reason) => {
             let problem = refusal(reason, order.id);
-            Answer { status: problem.status().as_u16(), body: problem.render(request_id) }
+            RecordedAnswer::Refusal(Answer { status: problem.status().as_u16(), body: problem.render(request_id) })
         }
+    }
+}
+
+/// Writes the response to the request that placed the order: always the same bytes, whatever has happened to the order
+/// since its decision. Returns `None` if the order is not decided yet.
+///
+/// # Errors
+///
+/// If the answer has a version that is not known here.
+pub fn read_answer(order: &Order) -> Result<Option<Answer>, UnknownAnswer> {
+    match &order.answer {
+        None => Ok(None),
+        Some(RecordedAnswer::Refusal(answer)) => Ok(Some(answer.clone())),
+        Some(RecordedAnswer::Confirmation { version: CONFIRMATION_VERSION }) => {
+            Ok(OrderDocument::at_confirmation(order).map(|document| {
+                let body = serde_json::to_string(&document);
+                Answer {
+                    status: StatusCode::CREATED.as_u16(),
+                    body: body.expect("a document of strings and numbers can be written"),
+                }
+            }))
+        }
+        Some(RecordedAnswer::Confirmation { version }) => Err(UnknownAnswer(*version)),
     }
 }

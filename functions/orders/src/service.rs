@@ -15,7 +15,7 @@ use chassis::{
 };
 
 use crate::{
-    domain::{Answer, CancellationReason, IllegalTransition, Lease, Order, OrderId, OrderState, Purchase},
+    domain::{CancellationReason, IllegalTransition, Lease, Order, OrderId, OrderState, Purchase},
     repository::{OrderList, Postponed},
     saga::engine::{Engine, Unfinished},
 };
@@ -55,8 +55,9 @@ impl Viewer {
 /// The result of placing an order.
 #[derive(Debug)]
 pub enum PlaceOutcome {
-    /// The order is decided. Every repeat of the request with the same idempotency key gets the same response.
-    Decided { id: OrderId, answer: Answer },
+    /// The order is decided, and has stored its answer. Every repeat of the request with the same idempotency key gets
+    /// the same response.
+    Decided(Box<Order>),
     /// The order is not decided yet; the worker will decide it.
     Undecided(Box<Order>),
 }
@@ -118,11 +119,9 @@ impl Orders {
         })? {
             InsertOutcome::Inserted => Ok(self.work_on(order, invocation).await),
             InsertOutcome::KeyMismatch => Err(OrderError::KeyMismatch),
-            InsertOutcome::Repeated(order) => match order.answer {
-                Some(answer) => Ok(PlaceOutcome::Decided { id: order.id, answer }),
-                None if order.is_leased(now) => Err(OrderError::InFlight),
-                None => Ok(PlaceOutcome::Undecided(order)),
-            },
+            InsertOutcome::Repeated(order) if order.answer.is_some() => Ok(PlaceOutcome::Decided(order)),
+            InsertOutcome::Repeated(order) if order.is_leased(now) => Err(OrderError::InFlight),
+            InsertOutcome::Repeated(order) => Ok(PlaceOutcome::Undecided(order)),
         }
     }
 
@@ -132,16 +131,17 @@ impl Orders {
         let undecided = order.clone();
         match in_time(self.engine.decide(order, invocation), invocation).await {
             Ok(order) => {
-                let Some(answer) = order.answer.clone() else { return PlaceOutcome::Undecided(Box::new(order)) };
-                let id = order.id;
+                if order.answer.is_none() {
+                    return PlaceOutcome::Undecided(Box::new(order));
+                }
                 // The lease's owner shows who wrote the refusal. If that was a worker or another request, that worker
                 // or request also undoes the order.
                 let owner = |order: &Order| order.lease.as_ref().map(|lease| lease.owner.clone());
                 if order.state == OrderState::Cancelling && owner(&order) == owner(&undecided) {
                     let undone = self.engine.undo_refused(order.clone(), invocation);
-                    self.undo_now(order, undone, invocation).await;
+                    self.undo_now(order.clone(), undone, invocation).await;
                 }
-                PlaceOutcome::Decided { id, answer }
+                PlaceOutcome::Decided(Box::new(order))
             }
             Err(reason) => {
                 self.leave_to_worker(&undecided, &reason, invocation).await;
@@ -201,7 +201,7 @@ impl Orders {
             let now = self.engine.clock.now();
             match order.state {
                 OrderState::Cancelling | OrderState::Cancelled => return Ok(order),
-                OrderState::Confirmed | OrderState::Done if now > order.created_at + self.cancellation_window => {
+                OrderState::Confirmed | OrderState::Done if now > order.created_at() + self.cancellation_window => {
                     return Err(OrderError::CancellationClosed);
                 }
                 OrderState::Pending | OrderState::Confirmed | OrderState::Done => {}

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
-    repository::{DueOrder, DuePage, Postponed, SHARDS},
+    repository::{DueOrder, DuePage, FoundBy, Postponed, SHARDS},
     saga::engine::{Engine, Unfinished},
 };
 
@@ -111,7 +111,7 @@ impl Worker {
 
     pub async fn work(&self, ids: Vec<OrderId>, invocation: &Invocation) -> WorkSummary {
         let since = self.engine.clock.now();
-        let due = ids.into_iter().map(|id| DueOrder { id, since }).collect();
+        let due = ids.into_iter().map(|id| DueOrder { id, since, found: FoundBy::Stream }).collect();
         WorkSummary::of(self.work_through(due, invocation).await.into_iter().map(|(_, result)| result))
     }
 
@@ -184,7 +184,7 @@ impl Worker {
     /// Works on one order. Even if this causes an error or a panic, the worker continues with the other orders. The
     /// failed order's lease then ends by itself, and a later sweep works on the order again.
     async fn work_on(&self, due: DueOrder, invocation: &Invocation) -> OrderResult {
-        let DueOrder { id: order, since } = due;
+        let DueOrder { id: order, since, .. } = due;
         let result = match AssertUnwindSafe(self.try_work_on(due, invocation)).catch_unwind().await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => {
@@ -220,7 +220,7 @@ impl Worker {
         if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
             return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: self.is_overdue(due.since) });
         }
-        let Some(order) = self.engine.repository.acquire(due.id, Lease::start(now), now).await? else {
+        let Some(order) = self.engine.repository.acquire(due, Lease::start(now), now).await? else {
             return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: false });
         };
         let overdue = self.is_overdue(order.open_since());

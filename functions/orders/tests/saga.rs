@@ -20,9 +20,9 @@ use chassis::{
     idempotency::{InsertOutcome, KeyUse},
     invocation::Invocation,
     money::Money,
-    page::{ListError, Page},
+    page::{Cursor, ListError, Page},
     store::{SaveOutcome, StoreError},
-    time_limits::{DECIDE_WITHIN, RECORD_RESERVE},
+    time_limits::{DECIDE_WITHIN, ORDER_LEASE, RECORD_RESERVE},
     trace::TraceContext,
 };
 use futures::future::BoxFuture;
@@ -30,9 +30,9 @@ use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
         Answer, CancellationReason, Lease, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase,
-        Quantity, Quote, Recipient, StepOutput,
+        Quantity, Quote, Recipient, RecordedAnswer, StepOutput,
     },
-    repository::{DueOrder, DuePage, OrderList, Postponed, Repository},
+    repository::{DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository},
     saga::{
         Participants, StepContext, StepError,
         engine::{Engine, Unfinished},
@@ -83,7 +83,7 @@ impl Fakes {
     }
 
     fn engine(&self, sagas: &'static [&'static Saga]) -> Engine {
-        Engine::new(self.clone(), self.clone(), sagas, write_answer, Clock::tokio(start()))
+        Engine::new(self.clone(), self.clone(), sagas, record_answer, Clock::tokio(start()))
     }
 
     fn store(&self, order: &Order) -> Order {
@@ -101,7 +101,8 @@ impl Fakes {
         let mut page = DuePage::default();
         for minutes in minutes {
             let order = self.engine(SAGAS).decide(self.store(&order()), &invocation()).await.unwrap();
-            page.orders.push(DueOrder { id: order.id, since: start() - SignedDuration::from_mins(*minutes) });
+            let since = start() - SignedDuration::from_mins(*minutes);
+            page.orders.push(DueOrder { id: order.id, since, found: FoundBy::Sweep });
         }
         self.take_calls();
         self.due_pages.lock().unwrap().push_back(page);
@@ -120,10 +121,10 @@ impl Fakes {
     }
 }
 
-fn write_answer(order: &Order, _: &str) -> Answer {
+fn record_answer(order: &Order, _: &str) -> RecordedAnswer {
     match &order.cancellation_reason {
-        None => Answer { status: 201, body: "yes".into() },
-        Some(reason) => Answer { status: 402, body: reason.code().into() },
+        None => RecordedAnswer::Confirmation { version: 1 },
+        Some(reason) => RecordedAnswer::Refusal(Answer { status: 402, body: reason.code().into() }),
     }
 }
 
@@ -202,6 +203,9 @@ impl Repository for Fakes {
     async fn list(&self, _: &OrderList) -> Result<Page<Order>, ListError> {
         unreachable!("no test in this file lists orders")
     }
+    async fn order_ids(&self, _: UserId, _: Option<&Cursor>) -> Result<Page<OrderId>, ListError> {
+        unreachable!("no test in this file erases a customer")
+    }
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError> {
         if self.stored(next).state != from {
             return Ok(SaveOutcome::Stale);
@@ -217,10 +221,10 @@ impl Repository for Fakes {
     async fn erase_customer(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         self.find(id).await
     }
-    async fn acquire(&self, id: OrderId, _: Lease, _: Timestamp) -> Result<Option<Order>, StoreError> {
-        self.acquired.lock().unwrap().push(id);
+    async fn acquire(&self, due: DueOrder, _: Lease, _: Timestamp) -> Result<Option<Order>, StoreError> {
+        self.acquired.lock().unwrap().push(due.id);
         self.write("acquire")?;
-        Ok(self.find(id).await?.filter(|order| order.next_check.is_some()))
+        Ok(self.find(due.id).await?.filter(|order| order.next_check.is_some()))
     }
     async fn postpone(&self, _: &Order, until: Postponed) -> Result<(), StoreError> {
         self.postponed.lock().unwrap().push(until);
@@ -261,7 +265,7 @@ mod an_order_without_a_refusal {
         let decided = engine.decide(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!(fakes.take_calls(), ["validate", "reserve", "authorise"]);
         assert_eq!(decided.state, Confirmed);
-        assert_eq!(decided.answer.as_ref().unwrap().status, 201);
+        assert_eq!(decided.answer, Some(RecordedAnswer::Confirmation { version: 1 }));
         let done = engine.finish(decided, &invocation()).await.unwrap();
         assert_eq!(fakes.take_calls(), ["capture", "OrderCreated"]);
         assert_eq!(history(&done), [Pending, Confirmed, Done]);
@@ -271,7 +275,7 @@ mod an_order_without_a_refusal {
     async fn has_no_lease_after_the_request_has_decided_the_order_so_that_the_worker_continues() {
         let fakes = Fakes::default();
         let decided = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap();
-        assert_eq!((decided.lease, decided.next_check), (None, Some(start())));
+        assert_eq!((decided.lease, decided.next_check), (None, Some(start() + ORDER_LEASE)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -406,7 +410,8 @@ mod the_cancellation_of_an_order {
         let fakes = Fakes::default().failing("reserve", mixed_currencies);
         let engine = fakes.engine(SAGAS);
         let refused = engine.decide(fakes.store(&order()), &invocation()).await.unwrap();
-        assert_eq!(refused.answer.as_ref().unwrap().body, "mixed_currencies");
+        let refusal = Answer { status: 402, body: "mixed_currencies".into() };
+        assert_eq!(refused.answer, Some(RecordedAnswer::Refusal(refusal)));
         fakes.take_calls();
         let cancelled = engine.finish(refused, &invocation()).await.unwrap();
         assert_eq!(fakes.take_calls(), ["release", "cancel payment", "OrderCancelled"]);
@@ -419,7 +424,7 @@ mod the_cancellation_of_an_order {
         let cancelled = fakes.engine(SAGAS).finish(fakes.store(&order()), &invocation()).await.unwrap();
         assert_eq!(history(&cancelled), [Pending, Confirmed, Cancelling, Cancelled]);
         assert_eq!(fakes.take_calls()[4..], ["release", "cancel payment", "OrderCreated", "OrderCancelled"]);
-        assert_eq!(cancelled.answer.unwrap().status, 201);
+        assert_eq!(cancelled.answer, Some(RecordedAnswer::Confirmation { version: 1 }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ use strum::VariantArray;
 use crate::{
     Answer, Caller, World,
     fault::{FaultKind, FaultPlan, FaultPoint},
-    shop::order_request,
+    shop::{order_id, order_request},
 };
 
 /// The maximum number of rounds of recovery. Together, the rounds last longer
@@ -240,7 +240,7 @@ impl ScenarioRun<'_> {
 
     /// Cancels the order. Returns `None` if no order is stored.
     async fn cancel(&self) -> Option<Answer> {
-        let order = json!({ "id": self.order()?["id"]["S"].as_str()? });
+        let order = json!({ "id": order_id(&self.order()?) });
         Some(retry(is_to_be_repeated, || self.world.cancel(self.customer, &order)).await)
     }
 
@@ -319,7 +319,7 @@ impl ScenarioRun<'_> {
             .stored_orders()
             .into_iter()
             .filter(|order| !matches!(state(order), Some(state) if !state.is_open()));
-        open.map(|order| format!("{} {}", order["id"]["S"], order["state"]["S"])).collect()
+        open.map(|order| format!("{} {}", order_id(&order), order["state"]["S"])).collect()
     }
 
     /// The charges that the payment provider has recorded for an order.
@@ -414,7 +414,7 @@ impl ScenarioRun<'_> {
         if order["payment_method"].is_object() {
             self.violate("the payment token was kept");
         }
-        let uuid = order["id"]["S"].as_str().unwrap_or_default().trim_start_matches("ord_").to_owned();
+        let uuid = order_id(order).trim_start_matches("ord_").to_owned();
         let payments = self.world.cloud.scan("PaymentsTable");
         let payment = payments.into_iter().find(|p| p["pk"]["S"].as_str().is_some_and(|pk| pk.contains(&uuid)));
         let status = payment.as_ref().and_then(|payment| payment["status"]["S"].as_str()).unwrap_or("none").to_owned();
@@ -459,7 +459,7 @@ impl ScenarioRun<'_> {
     fn check_events(&mut self, orders: &[Value]) {
         let events = self.events();
         for order in orders {
-            let id = order["id"]["S"].as_str().unwrap_or_default();
+            let id = order_id(order);
             let charge = self.charges(id.trim_start_matches("ord_")).into_iter().next().unwrap_or_default();
             let is_known_user = self.scenario.kind != ScenarioKind::UnknownUser;
             for (kind, happened) in [
@@ -618,14 +618,14 @@ impl ScenarioRun<'_> {
             }
             // A response with status 202 must name the order that is stored.
             let promised = (answer.status == StatusCode::ACCEPTED).then(|| answer.json()["id"].clone());
-            if promised.is_some_and(|id| order.is_none_or(|order| order["id"]["S"] != id)) {
+            if promised.is_some_and(|id| order.is_none_or(|order| order_id(order) != id)) {
                 self.violate(format!("a 202 names an order that is not stored: {}", answer.text));
             }
         }
         if let Some(order) = order {
             let id = once.json();
             let id = id["id"].as_str().or(id["order_id"].as_str());
-            if id != order["id"]["S"].as_str() {
+            if id != Some(order_id(order)) {
                 self.violate("the response is about another order");
             }
         }

@@ -21,6 +21,11 @@ pub fn number(attribute: &Value) -> i64 {
     attribute["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{attribute} is no number"))
 }
 
+/// The order's id, which an order's DynamoDB item contains only in its key.
+pub fn order_id(item: &Value) -> &str {
+    item["pk"]["S"].as_str().unwrap_or_default().trim_start_matches("ORDER#")
+}
+
 /// The statuses in the history of an order, oldest first. `order` is the
 /// order's representation in the public API.
 pub fn statuses(order: &Value) -> Vec<&str> {

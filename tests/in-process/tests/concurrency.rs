@@ -12,13 +12,13 @@ use http::StatusCode;
 use in_process_tests::{
     Answer, Caller, World,
     fault::FaultPlan,
-    shop::{number, order_request},
+    shop::{number, order_id, order_request},
     world,
 };
 use jiff::Timestamp;
 use orders::{
     domain::Lease,
-    repository::{Postponed, Repository, dynamo::DynamoRepository},
+    repository::{DueOrder, FoundBy, Postponed, Repository, dynamo::DynamoRepository},
 };
 use serde_json::{Value, json};
 
@@ -158,7 +158,7 @@ fn an_order_that_is_cancelled_while_it_is_being_confirmed_keeps_no_stock_and_no_
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let placed = world.stored_orders();
                 if let Some(order) = placed.first() {
-                    break world.cancel(&ada, &json!({ "id": order["id"]["S"] })).await;
+                    break world.cancel(&ada, &json!({ "id": order_id(&order) })).await;
                 }
             }
         };
@@ -307,13 +307,14 @@ async fn a_worker_whose_lease_was_taken_over_does_not_release_the_new_lease() {
     let teapot = world.product("19.99", 5).await;
     let ada = world.customer("Ada").await;
     world.confirmed_order(&ada, &[(&teapot, 1)], "k").await;
-    let id = world.stored_orders()[0]["id"]["S"].as_str().unwrap().parse().unwrap();
+    let id = order_id(&world.stored_order()).parse().unwrap();
     let table = world::table(world.cloud.clone(), "OrdersTable").await;
     let repository = DynamoRepository::new(table);
     let now = Timestamp::now();
     let later = now + ORDER_LEASE;
-    let slow = repository.acquire(id, Lease::start(now), now).await.unwrap().expect("the order is not leased");
-    let next = repository.acquire(id, Lease::start(later), later).await.unwrap().expect("the lease has expired");
+    let due = DueOrder { id, since: now, found: FoundBy::Sweep };
+    let slow = repository.acquire(due, Lease::start(now), now).await.unwrap().expect("the order is not leased");
+    let next = repository.acquire(due, Lease::start(later), later).await.unwrap().expect("the lease has expired");
     let held = world.stored_orders();
     for until in [
         Postponed::AtOnce { now: later },

@@ -19,7 +19,7 @@ use in_process_tests::{
     Answer, Caller, World,
     cloud::HostFault,
     fault::{FaultKind, FaultPlan, FaultPoint},
-    shop::{number, order_request},
+    shop::{number, order_id, order_request},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -484,7 +484,7 @@ mod a_contended_service {
     async fn is_answered_with_a_409_that_may_be_retried() {
         let fixture = Fixture::start().await;
         fixture.place("the-key").await.answer.expect(StatusCode::CREATED);
-        let order = fixture.world.stored_orders()[0]["id"]["S"].as_str().unwrap().to_owned();
+        let order = order_id(&fixture.world.stored_order()).to_owned();
         let minute = Duration::from_secs(60);
         fixture.world.cloud.contend(&key(&fixture.teapot), minute);
         fixture.world.cloud.contend(&format!("ORDER#{order}"), minute);

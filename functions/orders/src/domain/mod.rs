@@ -1,5 +1,6 @@
 //! Orders and their rules. This module uses no store, no other service and no HTTP.
 
+mod answer;
 mod cancellation;
 mod history;
 mod ids;
@@ -13,14 +14,15 @@ mod recipient;
 mod state;
 
 pub use self::{
+    answer::{Answer, RecordedAnswer},
     cancellation::{CancellationReason, Shortage},
-    history::HistoryEntry,
+    history::{EmptyHistory, History, HistoryEntry},
     ids::{OrderId, PaymentId, ProductId},
     lease::Lease,
     lines::{InvalidQuantity, MAX_LINES, MAX_QUANTITY, OrderLine, OrderLines, Quantity},
-    order::{Answer, Order, StepOutput, UnknownMembers},
+    order::{Order, StepOutput, UnknownMembers},
     payment_method::{InvalidPaymentMethod, MAX_TOKEN, PaymentMethod},
-    prices::{PricedLine, Quote, ShownPrices},
+    prices::{MixedQuote, PricedLine, Quote, ShownPrices},
     purchase::Purchase,
     recipient::Recipient,
     state::{IllegalTransition, InvalidState, OrderState},

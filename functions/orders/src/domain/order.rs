@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    answer::RecordedAnswer,
     cancellation::CancellationReason,
-    history::HistoryEntry,
+    history::{History, HistoryEntry},
     ids::OrderId,
     lease::Lease,
     lines::OrderLines,
@@ -27,15 +28,6 @@ pub enum StepOutput {
     Quote(Quote),
 }
 
-/// The HTTP response to the request that placed the order. The response is stored, so that a repeat of the request gets
-/// the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    pub body: String,
-}
-
 /// The members of a stored order that this version of the code does not know, because a later version added them. Every
 /// write replaces the whole order, so unknown members must be kept and written again.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +41,7 @@ impl fmt::Debug for UnknownMembers {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub id: OrderId,
     /// The customer.
@@ -59,55 +51,32 @@ pub struct Order {
     /// The version of the saga with which the order was placed.
     pub saga_version: u32,
     /// The customer's payment token. It is kept until the order is decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<PaymentMethod>,
     /// The prices that the customer was shown. They are kept until the order is decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_prices: Option<ShownPrices>,
     /// The contact details in the token of the customer who placed the order. They are kept until the users service has
     /// received them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<VerifiedContact>,
     /// The output of the step "validate user".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Recipient>,
     /// `true` once the customer's personal data was erased. The data must not be written again.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_erased: bool,
     /// The output of the step "reserve stock".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote: Option<Quote>,
-    /// The time at which the order passed the pivot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confirmed_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancellation_reason: Option<CancellationReason>,
-    /// The response to the request that placed the order. Present once the order is decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Answer>,
+    /// What is stored of the response to the request that placed the order. Present once the order is decided.
+    pub answer: Option<RecordedAnswer>,
     /// `true` if the response to the request that placed the order reports the refusal, so that the customer needs no
     /// message about the refusal.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_refusal_answered: bool,
-    pub history: Vec<HistoryEntry>,
-    pub created_at: Timestamp,
-    /// The time of the last transition.
-    pub updated_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: History,
     pub lease: Option<Lease>,
     /// From this time on, the sweep works on the order. Absent once the order is done or cancelled.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "jiff::fmt::serde::timestamp::millisecond::optional"
-    )]
     pub next_check: Option<Timestamp>,
     /// The number of times since the last transition that the worker failed to finish the order.
-    #[serde(default)]
     pub failures: u32,
     /// The trace of the request that placed the order.
     pub trace: TraceContext,
-    #[serde(flatten)]
     pub unknown_members: UnknownMembers,
 }
 
@@ -135,13 +104,10 @@ impl Order {
             recipient: None,
             is_erased: false,
             quote: None,
-            confirmed_at: None,
             cancellation_reason: None,
             answer: None,
             is_refusal_answered: false,
-            history: vec![HistoryEntry { status: OrderState::Pending, at: now, reason: None }],
-            created_at: now,
-            updated_at: now,
+            history: History::begin(now),
             next_check: Some(lease.until),
             lease: Some(lease),
             failures: 0,
@@ -172,7 +138,7 @@ impl Order {
     }
 
     pub fn confirmed(self, now: Timestamp) -> Result<Self, IllegalTransition> {
-        Ok(Self { confirmed_at: Some(now), ..self.transitioned(OrderState::Confirmed, None, now)? })
+        self.transitioned(OrderState::Confirmed, None, now)
     }
 
     pub fn done(self, now: Timestamp) -> Result<Self, IllegalTransition> {
@@ -194,7 +160,6 @@ impl Order {
         }
         self.state = to;
         self.history.push(HistoryEntry { status: to, at: now, reason: reason.map(str::to_owned) });
-        self.updated_at = now;
         self.failures = 0;
         // After its first transition, an order is no longer `PENDING`. Only the steps of a `PENDING` order use the
         // payment method and the shown prices.
@@ -210,10 +175,25 @@ impl Order {
         Ok(self)
     }
 
+    /// Returns the time at which the order was placed.
+    pub fn created_at(&self) -> Timestamp {
+        self.history.created_at()
+    }
+
+    /// Returns the time of the last transition.
+    pub fn updated_at(&self) -> Timestamp {
+        self.history.updated_at()
+    }
+
+    /// Returns the time at which the order passed the pivot.
+    pub fn confirmed_at(&self) -> Option<Timestamp> {
+        self.history.up_to_confirmation().map(|history| history.updated_at())
+    }
+
     /// Returns the time since which the order has been open: the time at which the order was placed or, if a done order
     /// was cancelled, the time of that cancellation.
     pub fn open_since(&self) -> Timestamp {
-        let mut since = self.created_at;
+        let mut since = self.created_at();
         for pair in self.history.windows(2) {
             if !pair[0].status.is_open() {
                 since = pair[1].at;
@@ -225,7 +205,7 @@ impl Order {
     /// Returns whether the order was confirmed, but the event `OrderCreated` is perhaps not published yet. If the order
     /// was ever `DONE`, the event is published, because an order becomes `DONE` only after that step.
     pub fn awaits_announcement(&self) -> bool {
-        self.confirmed_at.is_some() && self.history.iter().all(|entry| entry.status != OrderState::Done)
+        self.confirmed_at().is_some() && self.history.iter().all(|entry| entry.status != OrderState::Done)
     }
 
     pub fn is_leased(&self, now: Timestamp) -> bool {
@@ -234,7 +214,7 @@ impl Order {
 
     /// Returns the time from which an undecided order is cancelled instead of decided.
     pub fn decision_deadline(&self) -> Timestamp {
-        self.created_at + DECIDE_WITHIN
+        self.created_at() + DECIDE_WITHIN
     }
 
     pub fn is_past_decision_deadline(&self, now: Timestamp) -> bool {

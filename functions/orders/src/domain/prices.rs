@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use chassis::money::{Currency, Money};
 use serde::{Deserialize, Serialize};
 
-use super::{ids::ProductId, lines::Quantity};
+use super::{
+    ids::ProductId,
+    lines::{OrderLine, OrderLines, Quantity},
+};
 
 /// A line with the price that the products service quoted when it reserved the stock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,10 +24,43 @@ pub struct PricedLine {
 /// The prices at which an order's stock is reserved. The response of the products service and the stored order contain
 /// a quote as the same JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ReceivedQuote")]
 pub struct Quote {
     pub lines: Vec<PricedLine>,
-    /// The sum of the lines: the amount that is authorised and captured.
+    /// The sum of the lines: the amount that is authorised and captured. All prices have its currency.
     pub total: Money,
+}
+
+/// A quote whose currencies are not checked yet.
+#[derive(Deserialize)]
+struct ReceivedQuote {
+    lines: Vec<PricedLine>,
+    total: Money,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a quote has prices in several currencies")]
+pub struct MixedQuote;
+
+impl TryFrom<ReceivedQuote> for Quote {
+    type Error = MixedQuote;
+
+    fn try_from(ReceivedQuote { lines, total }: ReceivedQuote) -> Result<Self, MixedQuote> {
+        let mut prices = lines.iter().flat_map(|line| [line.unit_price, line.line_total]);
+        if prices.all(|price| price.currency() == total.currency()) {
+            Ok(Self { lines, total })
+        } else {
+            Err(MixedQuote)
+        }
+    }
+}
+
+impl Quote {
+    /// Returns the lines without their prices, or `None` if an order cannot have such lines.
+    pub fn order_lines(&self) -> Option<OrderLines> {
+        let line = |line: &PricedLine| Some(OrderLine { product_id: line.product_id, quantity: line.quantity });
+        OrderLines::merge(self.lines.iter().map(line)).ok()
+    }
 }
 
 /// The prices that the customer was shown before ordering. The client may send some of the prices only. An order is

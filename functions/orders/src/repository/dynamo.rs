@@ -1,22 +1,25 @@
 //! Stores orders in DynamoDB. `docs/data-model.md` describes the items and indexes.
 
+use std::cmp::Reverse;
+
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Item, Key, List, Table, TransactionOutcome, WriteOutcome, number, string},
+    dynamo::{self, Filter, List, Table, TransactionOutcome, WriteOutcome, number, string},
     id::UserId,
     idempotency::{InsertOutcome, KeyUse},
-    page::{ListError, Page},
+    page::{Cursor, Limit, ListError, Page},
     store::{SaveOutcome, StoreError},
     telemetry::chain,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::{DueOrder, DuePage, OrderList, Postponed, Repository, SHARDS};
+use super::{
+    DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository,
+    record::{DueRecord, KeyRecord, ListedRecord, Record, WAKE, order_id, order_key},
+};
 use crate::domain::{Lease, Order, OrderId, OrderState};
 
 const BY_USER: &str = "by_user";
-const BY_USER_AND_STATUS: &str = "by_user_and_status";
 const OPEN_ORDERS: &str = "open_orders";
 
 #[derive(Clone, Debug)]
@@ -29,6 +32,16 @@ impl DynamoRepository {
         Self { table }
     }
 
+    /// Reads the orders of a page of the index, in the order of the page. The index contains only keys, because every
+    /// change of another attribute would write the index, too.
+    async fn read_listed(&self, listed: Vec<ListedRecord>) -> Result<Vec<Order>, StoreError> {
+        let records: Vec<Record> = self.table.get_all(listed.into_iter().map(|record| record.key)).await?;
+        let mut orders = records.into_iter().map(Record::order).collect::<Result<Vec<_>, _>>()?;
+        // BatchGetItem returns the items in any order. The id of a newer order is greater.
+        orders.sort_unstable_by_key(|order| Reverse(order.id));
+        Ok(orders)
+    }
+
     async fn insert_without_key(&self, order: &Order) -> Result<InsertOutcome<Order>, StoreError> {
         match self.table.send(self.table.put_new(&Record::of(order))?).await? {
             WriteOutcome::Written => Ok(InsertOutcome::Inserted),
@@ -36,6 +49,22 @@ impl DynamoRepository {
             // earlier attempt of this request stored the order, and the response to that attempt was lost.
             WriteOutcome::ConditionFailed(_) => Ok(InsertOutcome::Inserted),
         }
+    }
+}
+
+/// All orders of a customer, the newest first.
+fn by_user<'a>(user: &'a str, limit: Limit, cursor: Option<&'a Cursor>) -> List<'a> {
+    List { index: BY_USER, partition_attribute: "user_id", partition: user, newest_first: true, limit, cursor }
+}
+
+/// Selects the index entries of the orders that may be in this state. The index contains the final state of an order,
+/// and nothing else that changes: an order makes its other transitions without a write in the index.
+fn status_filter(status: OrderState) -> Filter<'static> {
+    let name = status.name();
+    if status.is_open() {
+        Filter { name, expression: "attribute_not_exists(final_state)", value: None }
+    } else {
+        Filter { name, expression: "final_state = :final_state", value: Some((":final_state", name)) }
     }
 }
 
@@ -73,7 +102,10 @@ impl Repository for DynamoRepository {
         let order = match self.find(earlier.order_id).await? {
             // A plain read may find no order while the transaction that wrote the key is still writing the order.
             // TransactGetItems waits until that transaction has finished.
-            None => self.table.transact_get(&order_key(earlier.order_id)).await?.map(|record: Record| record.order),
+            None => {
+                let record: Option<Record> = self.table.transact_get(&order_key(earlier.order_id)).await?;
+                record.map(Record::order).transpose()?
+            }
             found => found,
         };
         match order {
@@ -84,19 +116,47 @@ impl Repository for DynamoRepository {
 
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let record: Option<Record> = self.table.get(&order_key(id)).await?;
-        Ok(record.map(|record| record.order))
+        record.map(Record::order).transpose()
     }
 
     async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError> {
         let user = list.user_id.to_string();
-        let in_status = list.status.map(|status| user_status(list.user_id, status));
-        let (index, partition_attribute, partition) = match &in_status {
-            Some(in_status) => (BY_USER_AND_STATUS, "user_status", in_status),
-            None => (BY_USER, "user_id", &user),
+        let Some(status) = list.status else {
+            let keys: Page<ListedRecord> = self.table.list(by_user(&user, list.limit, list.cursor.as_ref())).await?;
+            let items = self.read_listed(keys.items).await?;
+            return Ok(Page { items, next_cursor: keys.next_cursor });
         };
-        let cursor = list.cursor.as_ref();
-        let list = List { index, partition_attribute, partition, newest_first: true, limit: list.limit, cursor };
-        Ok(self.table.list::<Record>(list).await?.map(|record| record.order))
+        let (wanted, filter) = (list.limit.get() as usize, Some(status_filter(status)));
+        let mut cursor = list.cursor.clone();
+        let mut found: Vec<Order> = Vec::new();
+        loop {
+            // One order more than the page has shows whether another page follows.
+            let missing = Limit::at_most((wanted + 1 - found.len()) as u32);
+            let keys: Page<ListedRecord> =
+                self.table.list_filtered(by_user(&user, missing, cursor.as_ref()), filter).await?;
+            let orders = self.read_listed(keys.items).await?;
+            // The index does not distinguish the states of open orders, and may be a moment behind the table.
+            found.extend(orders.into_iter().filter(|order| order.state == status));
+            match keys.next_cursor {
+                Some(next) if found.len() <= wanted => cursor = Some(next.parse()?),
+                _ => break,
+            }
+        }
+        let mut next_cursor = None;
+        if found.len() > wanted {
+            found.truncate(wanted);
+            let last = found.last().map(|order| order_key(order.id));
+            let list = by_user(&user, list.limit, None);
+            next_cursor = last.map(|key| list.cursor_after(filter, &key)).transpose()?;
+        }
+        Ok(Page { items: found, next_cursor })
+    }
+
+    async fn order_ids(&self, user: UserId, cursor: Option<&Cursor>) -> Result<Page<OrderId>, ListError> {
+        let user = user.to_string();
+        let keys: Page<ListedRecord> = self.table.list(by_user(&user, Limit::MAX, cursor)).await?;
+        let ids = keys.items.iter().map(|record| order_id(&record.key)).collect::<Result<_, _>>()?;
+        Ok(Page { items: ids, next_cursor: keys.next_cursor })
     }
 
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError> {
@@ -111,9 +171,7 @@ impl Repository for DynamoRepository {
             WriteOutcome::Written => Ok(SaveOutcome::Saved),
             // If the response to this write was lost, the SDK has repeated the write, and the condition fails because
             // the first attempt succeeded. Then the stored order has the history of `next`.
-            WriteOutcome::ConditionFailed(Some(item))
-                if dynamo::from_item::<Record>(item.clone())?.order.history == next.history =>
-            {
+            WriteOutcome::ConditionFailed(Some(item)) if Record::read(item.clone())?.history == next.history => {
                 Ok(SaveOutcome::Saved)
             }
             WriteOutcome::ConditionFailed(_) => Ok(SaveOutcome::Stale),
@@ -150,14 +208,19 @@ impl Repository for DynamoRepository {
             .update_expression("SET is_erased = :erased REMOVE recipient, contact")
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_values(":erased", dynamo::attribute(&true)?);
-        Ok(self.table.send_returning::<Record>(update).await?.map(|record| record.order))
+        self.table.send_returning::<Record>(update).await?.map(Record::order).transpose()
     }
 
-    async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError> {
-        let update = self
-            .table
-            .update(&order_key(id))
-            .update_expression("SET #lease = :lease, next_check = :until REMOVE wake")
+    async fn acquire(&self, due: DueOrder, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError> {
+        let update = self.table.update(&order_key(due.id));
+        let update = match due.found {
+            FoundBy::Stream => update.update_expression("SET #lease = :lease REMOVE wake"),
+            // Another sweep must not find the order again while this worker has the lease.
+            FoundBy::Sweep => update
+                .update_expression("SET #lease = :lease, next_check = :until REMOVE wake")
+                .expression_attribute_values(":until", number(lease.until.as_millisecond())),
+        };
+        let update = update
             .condition_expression(
                 "attribute_exists(next_check) AND (attribute_not_exists(#lease) OR #lease.#until <= :now \
                  OR #lease.#owner = :owner)",
@@ -167,9 +230,8 @@ impl Repository for DynamoRepository {
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":lease", dynamo::attribute(&lease)?)
             .expression_attribute_values(":owner", string(&lease.owner))
-            .expression_attribute_values(":until", number(lease.until.as_millisecond()))
             .expression_attribute_values(":now", number(now.as_millisecond()));
-        Ok(self.table.send_returning::<Record>(update).await?.map(|record| record.order))
+        self.table.send_returning::<Record>(update).await?.map(Record::order).transpose()
     }
 
     async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError> {
@@ -223,92 +285,5 @@ impl Repository for DynamoRepository {
             }
         }
         Ok(page)
-    }
-}
-
-const ORDER_PREFIX: &str = "ORDER#";
-
-/// The value of the attribute `wake`. In `template.yaml`, the filter of the table's stream selects writes with this
-/// value.
-const WAKE: &str = "now";
-
-fn order_key(id: OrderId) -> Key {
-    Key::new(format!("{ORDER_PREFIX}{id}"), "ORDER")
-}
-
-fn user_status(user_id: UserId, status: OrderState) -> String {
-    format!("{user_id}#{status}")
-}
-
-/// A stored order, with the attributes of the indexes.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    #[serde(flatten)]
-    key: Key,
-    #[serde(flatten)]
-    order: Order,
-    user_status: String,
-    /// Absent if the order is in a final state, so that the index `open_orders` contains only open orders.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    check_shard: Option<String>,
-    /// Present if the write of this record must wake the worker.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wake: Option<String>,
-}
-
-impl Record {
-    fn of(order: &Order) -> Self {
-        let open = order.next_check.is_some();
-        let shard = order.id.uuid().as_bytes()[15] % SHARDS;
-        Self {
-            key: order_key(order.id),
-            user_status: user_status(order.user_id, order.state),
-            check_shard: open.then(|| shard.to_string()),
-            wake: (open && order.lease.is_none()).then(|| WAKE.to_owned()),
-            order: order.clone(),
-        }
-    }
-}
-
-/// An entry in the index of open orders.
-#[derive(Debug, Deserialize)]
-struct DueRecord {
-    #[serde(flatten)]
-    key: Key,
-    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
-    next_check: Timestamp,
-}
-
-impl DueRecord {
-    fn read(item: Item) -> Result<DueOrder, StoreError> {
-        let Self { key, next_check: since } = dynamo::from_item(item)?;
-        let id = key.pk.strip_prefix(ORDER_PREFIX).and_then(|id| id.parse().ok());
-        let id = id.ok_or_else(|| {
-            StoreError::corrupt("orders", "an entry in the index of open orders has no order id in its key")
-        })?;
-        Ok(DueOrder { id, since })
-    }
-}
-
-/// An idempotency key that was used. The item's `pk` contains the caller and the route, so different callers can use
-/// the same idempotency key.
-#[derive(Debug, Serialize, Deserialize)]
-struct KeyRecord {
-    #[serde(flatten)]
-    key: Key,
-    fingerprint: String,
-    order_id: OrderId,
-    /// The time of expiry in epoch seconds, as DynamoDB's TTL requires.
-    expires_at: i64,
-}
-
-impl KeyRecord {
-    fn of(order: &Order, used: &KeyUse) -> Self {
-        Self {
-            key: Key::new(format!("KEY#{}#POST/orders#{}", order.user_id, used.key.as_str()), "KEY"),
-            fingerprint: used.fingerprint.clone(),
-            order_id: order.id,
-            expires_at: used.expires_at.as_second(),
-        }
     }
 }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "lambda")]
 pub mod dynamo;
+#[cfg(feature = "lambda")]
+mod record;
 
 use async_trait::async_trait;
 use chassis::{
@@ -38,12 +40,22 @@ pub struct OrderList {
     pub cursor: Option<Cursor>,
 }
 
-/// An open order whose `next_check` has passed.
+/// The way in which the worker found an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// A write has woken the worker through the table's stream.
+    Stream,
+    /// The order's `next_check` has passed.
+    Sweep,
+}
+
+/// An open order that the worker should work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueOrder {
     pub id: OrderId,
     /// The order's `next_check`, or the current time if the worker was woken for the order.
     pub since: Timestamp,
+    pub found: FoundBy,
 }
 
 /// A page of due orders of one shard.
@@ -72,6 +84,9 @@ pub trait Repository: Send + Sync {
     /// Reads a page of a customer's orders, newest first.
     async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError>;
 
+    /// Reads a page of the ids of a customer's orders, newest first.
+    async fn order_ids(&self, user: UserId, cursor: Option<&Cursor>) -> Result<Page<OrderId>, ListError>;
+
     /// Replaces the stored order by `next` if the stored order is still in the state `from`, and if the customer's data
     /// was not erased since the order was read. If `next` is open and has no lease, the write wakes the worker.
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError>;
@@ -90,7 +105,11 @@ pub trait Repository: Send + Sync {
 
     /// Stores `lease` in an open order if no unexpired lease of another request or worker is stored there. Returns
     /// `None` if the order could not be leased.
-    async fn acquire(&self, id: OrderId, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
+    ///
+    /// If a sweep found the order, `next_check` becomes the end of the lease. If the stream delivered the order,
+    /// `next_check` stays as it is: it is still in the future as a rule, and a change would cost two writes in the index
+    /// of open orders.
+    async fn acquire(&self, due: DueOrder, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
 
     /// Ends the lease of an order that could not be finished, and stores when the worker continues. Does nothing if the
     /// stored order no longer has the lease of `order`.

@@ -20,16 +20,16 @@ use super::{
     steps::{Action, Saga, Stage},
 };
 use crate::{
-    domain::{Answer, CancellationReason, IllegalTransition, Order, OrderState},
+    domain::{CancellationReason, IllegalTransition, Order, OrderState, RecordedAnswer},
     repository::Repository,
 };
 
 /// Every order makes fewer transitions than this number. Without the limit, a bug could make the engine loop for ever.
 const MAX_TRANSITIONS: usize = 16;
 
-/// Builds the HTTP response to the request that placed a decided order: a refusal if the order has a cancellation
-/// reason, else a confirmation. The text argument is the id of the request that decided the order.
-pub type WriteAnswer = fn(&Order, &str) -> Answer;
+/// Returns what a decided order stores of the HTTP response to the request that placed it: a refusal if the order has a
+/// cancellation reason, else a confirmation. The text argument is the id of the request that decided the order.
+pub type RecordAnswer = fn(&Order, &str) -> RecordedAnswer;
 
 /// The reason why the engine left an order open. The order stays in the state that was stored last.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ pub struct Engine {
     pub repository: Arc<dyn Repository>,
     pub participants: Arc<dyn Participants>,
     sagas: &'static [&'static Saga],
-    write_answer: WriteAnswer,
+    record_answer: RecordAnswer,
     pub clock: Clock,
 }
 
@@ -119,10 +119,10 @@ impl Engine {
         repository: impl Repository + 'static,
         participants: impl Participants + 'static,
         sagas: &'static [&'static Saga],
-        write_answer: WriteAnswer,
+        record_answer: RecordAnswer,
         clock: Clock,
     ) -> Self {
-        Self { repository: Arc::new(repository), participants: Arc::new(participants), sagas, write_answer, clock }
+        Self { repository: Arc::new(repository), participants: Arc::new(participants), sagas, record_answer, clock }
     }
 
     /// Returns the version of the saga that new orders get: the last version in the list.
@@ -186,7 +186,7 @@ impl Engine {
     ) -> Result<Order, IllegalTransition> {
         let mut next = order.clone().cancelling(reason, self.clock.now())?;
         if order.state == OrderState::Pending {
-            next.answer = Some((self.write_answer)(&next, request_id));
+            next.answer = Some((self.record_answer)(&next, request_id));
         }
         Ok(next)
     }
@@ -246,15 +246,14 @@ impl Engine {
     }
 
     fn confirmed(&self, order: Order, until: RunUntil, request_id: &str) -> Result<Order, Unfinished> {
-        let now = self.clock.now();
-        let mut next = order.confirmed(now)?;
+        let mut next = order.confirmed(self.clock.now())?;
         if until == RunUntil::Decision {
             // The request does not continue after the decision. Storing the order without a lease wakes the worker,
-            // which continues.
+            // which continues. `next_check` stays as it is, because a change would cost two writes in the index of open
+            // orders, and the sweep is needed only if the stream does not deliver the order.
             next.lease = None;
-            next.next_check = Some(now);
         }
-        next.answer = Some((self.write_answer)(&next, request_id));
+        next.answer = Some((self.record_answer)(&next, request_id));
         Ok(next)
     }
 

@@ -20,6 +20,7 @@ use in_process_tests::{
     Answer, Caller, World,
     cloud::HostFault,
     permissions::{self, GRANTED},
+    shop::order_id,
     tables,
     world::{CLIENT, ISSUER, sqs_record},
 };
@@ -158,7 +159,7 @@ async fn record_current() -> Recording {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let orders = world.cloud.scan("OrdersTable");
         let pending = orders.iter().find(|item| item["state"]["S"] == "PENDING").expect("an undecided order");
-        let path = format!("/orders/{}/cancel", pending["id"]["S"].as_str().unwrap());
+        let path = format!("/orders/{}/cancel", order_id(pending));
         world.send(&bob, Method::POST, &path, None).await;
     });
     placed.expect(StatusCode::CONFLICT);

@@ -51,7 +51,7 @@ pub async fn check(chaos: &Chaos, requests: &[AnsweredRequest]) -> Report {
     let repeats: Vec<_> = repeats.collect().await;
     for (answered, repeats) in requests.iter().zip(&repeats) {
         if let Some(id) = checker.answers(answered, repeats) {
-            match orders.iter().find(|order| order["id"] == id) {
+            match orders.iter().find(|order| order_id(order) == id) {
                 Some(order) => checker.order(order, &answered.request),
                 None => checker.violate(format!("{id} is in an answer, but is not stored")),
             }
@@ -124,7 +124,7 @@ impl Checker<'_> {
     /// Checks that the order made only allowed transitions, that its payment method is no
     /// longer stored, and that the customer paid if and only if the order is `DONE`.
     fn order(&mut self, order: &Value, request: &OrderRequest) {
-        let id = text(&order["id"]);
+        let id = order_id(order);
         let state = text(&order["state"]);
         let states = history(order);
         let transitions: Vec<_> = [""].iter().chain(&states).copied().zip(states.iter().copied()).collect();
@@ -137,7 +137,7 @@ impl Checker<'_> {
         }
 
         let uuid = id.trim_start_matches("ord_");
-        let total = number(&order["quote"]["total"]["minor"]);
+        let total = number(&order["quote"]["total"]);
         let charges: Vec<_> = about(&self.charges, uuid).collect();
         let kept: i64 =
             charges.iter().map(|charge| number(&charge["captured_minor"]) - number(&charge["refunded_minor"])).sum();
@@ -165,7 +165,7 @@ impl Checker<'_> {
     fn outcome(&mut self, order: &Value, request: &OrderRequest) {
         let payment_method = request.payment_method;
         let (id, state, reason) =
-            (text(&order["id"]), text(&order["state"]), order["cancellation_reason"]["code"].as_str());
+            (order_id(order), text(&order["state"]), order["cancellation_reason"]["code"].as_str());
         let cancellations = self.chaos.cancellations.borrow();
         let is_plausible = match (state, reason) {
             _ if cancellations.granted.contains(id) => state == "CANCELLED",
@@ -192,7 +192,7 @@ impl Checker<'_> {
             item["sk"] == "KEY" && self.chaos.customers.iter().any(is_own)
         });
         let named: BTreeSet<_> = items.iter().map(|item| text(&item["order_id"])).collect();
-        let stored: BTreeSet<_> = orders.iter().map(|order| text(&order["id"])).collect();
+        let stored: BTreeSet<_> = orders.iter().map(order_id).collect();
         if named != stored || items.len() != stored.len() || items.len() != self.chaos.plan.orders {
             self.violate(format!(
                 "{} keys name {} orders, but {} orders are stored",
@@ -215,7 +215,7 @@ impl Checker<'_> {
         let mut due_mails = BTreeSet::new();
         let mut due_texts = BTreeSet::new();
         for order in orders {
-            let id = text(&order["id"]);
+            let id = order_id(order);
             let is_confirmed = history(order).contains(&"CONFIRMED");
             let charge = about(&self.charges, id.trim_start_matches("ord_")).next();
             let is_refunded = charge.is_some_and(|charge| number(&charge["refunded_minor"]) > 0);
@@ -292,6 +292,11 @@ fn about<'a>(items: &'a [Value], uuid: &'a str) -> impl Iterator<Item = &'a Valu
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
+}
+
+/// The order's id, which an order's item contains only in its key.
+fn order_id(item: &Value) -> &str {
+    text(&item["pk"]).trim_start_matches("ORDER#")
 }
 
 fn text(value: &Value) -> &str {

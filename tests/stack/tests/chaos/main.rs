@@ -405,7 +405,7 @@ impl Chaos {
         loop {
             let orders = self.orders().await;
             let open = orders.iter().filter(|order| order["state"] != "DONE" && order["state"] != "CANCELLED");
-            let open: Vec<_> = open.map(|order| format!("{} is still {}", order["id"], order["state"])).collect();
+            let open: Vec<_> = open.map(|order| format!("{} is still {}", order["pk"], order["state"])).collect();
             let waiting =
                 self.own_messages(&self.events).await.into_iter().filter(|body| *body != self.malformed_message);
             let waiting: Vec<_> = waiting.map(|body| format!("still in the queue: {body}")).collect();
