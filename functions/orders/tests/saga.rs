@@ -272,10 +272,14 @@ mod an_order_without_a_refusal {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn has_no_lease_after_the_request_has_decided_the_order_so_that_the_worker_continues() {
+    async fn is_handed_over_to_the_worker_by_the_write_with_which_the_request_decides_the_order() {
         let fakes = Fakes::default();
-        let decided = fakes.engine(SAGAS).decide(fakes.store(&order()), &invocation()).await.unwrap();
-        assert_eq!((decided.lease, decided.next_check), (None, Some(start() + ORDER_LEASE)));
+        let placed = fakes.store(&order());
+        let decided = fakes.engine(SAGAS).decide(placed.clone(), &invocation()).await.unwrap();
+        assert!(decided.is_handed_over && decided.lease != placed.lease);
+        assert_eq!(decided.next_check, Some(start() + ORDER_LEASE));
+        let done = fakes.engine(SAGAS).finish(decided, &invocation()).await.unwrap();
+        assert!(!done.is_handed_over);
     }
 
     #[tokio::test(start_paused = true)]

@@ -310,7 +310,8 @@ async fn a_worker_whose_lease_was_taken_over_does_not_release_the_new_lease() {
     let id = order_id(&world.stored_order()).parse().unwrap();
     let table = world::table(world.cloud.clone(), "OrdersTable").await;
     let repository = DynamoRepository::new(table);
-    let now = Timestamp::now();
+    // The lease of the worker that the confirmation wakes has ended.
+    let now = Timestamp::now() + ORDER_LEASE;
     let later = now + ORDER_LEASE;
     let due = DueOrder { id, since: now, found: FoundBy::Sweep };
     let slow = repository.acquire(due, Lease::start(now), now).await.unwrap().expect("the order is not leased");

@@ -679,6 +679,24 @@ mod the_worker {
         }
     }
 
+    /// The confirmation gives the lease to the worker that it wakes. When that
+    /// worker postpones the order, the order must not wake a worker again.
+    #[tokio::test(start_paused = true)]
+    async fn is_not_woken_again_by_an_order_that_it_postpones() {
+        let world = World::start_in_test_time().await;
+        let ada = world.customer("Ada").await;
+        let teapot = world.product("19.99", 5).await;
+        world.confirmed_order(&ada, &[(&teapot, 1)], "k1").await;
+        assert_eq!(world.sweep().await, WorkSummary::default());
+        world.cloud.take_down("payments");
+        assert_eq!(world.deliver_stream().await, 1);
+        assert_eq!(world.stored_order()["failures"]["N"], "1");
+        assert_eq!(world.deliver_stream().await, 0);
+        world.cloud.bring_back();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(world.sweep().await, WorkSummary { finished: 1, ..WorkSummary::default() });
+    }
+
     #[tokio::test(start_paused = true)]
     async fn continues_the_order_of_a_crashed_request_after_its_lease_has_expired() {
         let world = World::start_in_test_time().await;

@@ -71,6 +71,9 @@ pub struct Order {
     pub is_refusal_answered: bool,
     pub history: History,
     pub lease: Option<Lease>,
+    /// `true` if the lease belongs to the worker that the write of this order wakes: that worker needs no write to take
+    /// it.
+    pub is_handed_over: bool,
     /// From this time on, the sweep works on the order. Absent once the order is done or cancelled.
     pub next_check: Option<Timestamp>,
     /// The number of times since the last transition that the worker failed to finish the order.
@@ -110,6 +113,7 @@ impl Order {
             history: History::begin(now),
             next_check: Some(lease.until),
             lease: Some(lease),
+            is_handed_over: false,
             failures: 0,
             trace,
             unknown_members: UnknownMembers::default(),
@@ -161,6 +165,7 @@ impl Order {
         self.state = to;
         self.history.push(HistoryEntry { status: to, at: now, reason: reason.map(str::to_owned) });
         self.failures = 0;
+        self.is_handed_over = false;
         // After its first transition, an order is no longer `PENDING`. Only the steps of a `PENDING` order use the
         // payment method and the shown prices.
         self.payment_method = None;
@@ -173,6 +178,12 @@ impl Order {
             self.next_check = None;
         }
         Ok(self)
+    }
+
+    /// Gives the order a lease that belongs to the worker which the write of the order wakes.
+    pub fn hand_over(&mut self, now: Timestamp) {
+        self.lease = Some(Lease::start(now));
+        self.is_handed_over = true;
     }
 
     /// Returns the time at which the order was placed.

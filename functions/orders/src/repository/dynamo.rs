@@ -214,7 +214,15 @@ impl Repository for DynamoRepository {
     async fn acquire(&self, due: DueOrder, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError> {
         let update = self.table.update(&order_key(due.id));
         let update = match due.found {
-            FoundBy::Stream => update.update_expression("SET #lease = :lease REMOVE wake"),
+            FoundBy::Stream => {
+                match self.find(due.id).await? {
+                    // A read costs a fifth of the write that would take the lease.
+                    Some(order) if order.is_handed_over && order.is_leased(now) => return Ok(Some(order)),
+                    Some(order) if order.next_check.is_some() => {}
+                    Some(_) | None => return Ok(None),
+                }
+                update.update_expression("SET #lease = :lease REMOVE wake")
+            }
             // Another sweep must not find the order again while this worker has the lease.
             FoundBy::Sweep => update
                 .update_expression("SET #lease = :lease, next_check = :until REMOVE wake")
@@ -240,9 +248,11 @@ impl Repository for DynamoRepository {
             Postponed::AtOnce { now } => {
                 (now, "SET next_check = :check, wake = :wake REMOVE #lease", Some((":wake", string(WAKE))))
             }
-            Postponed::Contended { next_check } => (next_check, "SET next_check = :check REMOVE #lease", None),
+            // Without `REMOVE wake`, this write of an order that was handed over would wake the worker again at once.
+            Postponed::Contended { next_check } => (next_check, "SET next_check = :check REMOVE #lease, wake", None),
             Postponed::Failed { next_check } => {
-                (next_check, "SET next_check = :check ADD failures :one REMOVE #lease", Some((":one", number(1))))
+                let expression = "SET next_check = :check ADD failures :one REMOVE #lease, wake";
+                (next_check, expression, Some((":one", number(1))))
             }
         };
         let update = self

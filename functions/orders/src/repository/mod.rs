@@ -88,7 +88,8 @@ pub trait Repository: Send + Sync {
     async fn order_ids(&self, user: UserId, cursor: Option<&Cursor>) -> Result<Page<OrderId>, ListError>;
 
     /// Replaces the stored order by `next` if the stored order is still in the state `from`, and if the customer's data
-    /// was not erased since the order was read. If `next` is open and has no lease, the write wakes the worker.
+    /// was not erased since the order was read. If `next` is open, and is handed over or has no lease, the write wakes the
+    /// worker.
     async fn transition(&self, from: OrderState, next: &Order) -> Result<SaveOutcome, StoreError>;
 
     /// Sets `is_refusal_answered`, which means that the response to the request that placed the order will report the
@@ -106,9 +107,9 @@ pub trait Repository: Send + Sync {
     /// Stores `lease` in an open order if no unexpired lease of another request or worker is stored there. Returns
     /// `None` if the order could not be leased.
     ///
-    /// If a sweep found the order, `next_check` becomes the end of the lease. If the stream delivered the order,
-    /// `next_check` stays as it is: it is still in the future as a rule, and a change would cost two writes in the index
-    /// of open orders.
+    /// If the stream delivered an order that was handed over to the woken worker, the order already has the worker's
+    /// lease, and nothing is written. If a sweep found the order, `next_check` becomes the end of the lease; otherwise
+    /// `next_check` stays as it is, because a change would cost two writes in the index of open orders.
     async fn acquire(&self, due: DueOrder, lease: Lease, now: Timestamp) -> Result<Option<Order>, StoreError>;
 
     /// Ends the lease of an order that could not be finished, and stores when the worker continues. Does nothing if the

@@ -246,12 +246,13 @@ impl Engine {
     }
 
     fn confirmed(&self, order: Order, until: RunUntil, request_id: &str) -> Result<Order, Unfinished> {
-        let mut next = order.confirmed(self.clock.now())?;
+        let now = self.clock.now();
+        let mut next = order.confirmed(now)?;
         if until == RunUntil::Decision {
-            // The request does not continue after the decision. Storing the order without a lease wakes the worker,
-            // which continues. `next_check` stays as it is, because a change would cost two writes in the index of open
-            // orders, and the sweep is needed only if the stream does not deliver the order.
-            next.lease = None;
+            // The request does not continue after the decision. Its write wakes the worker, which has the lease from
+            // then on. `next_check` stays as it is, because a change would cost two writes in the index of open orders,
+            // and the sweep is needed only if the stream does not deliver the order.
+            next.hand_over(now);
         }
         next.answer = Some((self.record_answer)(&next, request_id));
         Ok(next)
