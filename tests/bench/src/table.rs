@@ -23,6 +23,17 @@ pub fn for_markdown(section: &Section) -> String {
     tables.collect::<Vec<_>>().join("\n")
 }
 
+/// The figures with limits of all sections, in Markdown.
+pub fn of_targets(sections: &[Section]) -> String {
+    let limited = |section: &Section| {
+        let figures = section.figures.iter().filter(|figure| figure.limit.is_some());
+        figures.map(|figure| [vec![section.title.clone()], row(figure)].concat()).collect::<Vec<_>>()
+    };
+    let columns = ["section"].into_iter().chain(COLUMNS).map(Into::into).collect();
+    let table = Table { title: String::new(), columns, rows: sections.iter().flat_map(limited).collect() };
+    drawn(&table, presets::ASCII_MARKDOWN)
+}
+
 fn tables(section: &Section) -> impl Iterator<Item = Table> {
     let figures = (!section.figures.is_empty()).then(|| Table {
         title: String::new(),

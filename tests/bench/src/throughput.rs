@@ -290,25 +290,27 @@ struct Before {
     orders_per_second: f64,
 }
 
-/// The lowest rate that is tried.
-const SLOWEST: f64 = 16.0;
-/// The highest rate that is tried, because this machine needs some 15 ms for each order.
-const FASTEST: f64 = 2048.0;
+/// The lowest rate that is tried for one product with one shard.
+const SLOWEST: f64 = 32.0;
+/// The highest rate that is tried. A higher rate would take this machine too long, because
+/// it really executes each order.
+const FASTEST: f64 = 1024.0;
 /// The shards with which the hot product is measured.
 const SHARDS: [u8; 4] = [1, 4, 16, 64];
 
-/// The time for which orders arrive at a rate: long enough for a queue to grow, and short
-/// enough for this machine.
+/// The time for which orders arrive at a rate: long enough for a queue to grow beyond
+/// [`PATIENCE`], and short enough for this machine.
 fn seconds(rate: f64) -> f64 {
-    (4000.0 / rate).clamp(3.0, 8.0)
+    (1500.0 / rate).clamp(3.0, 6.0)
 }
 
-/// Doubles the rate until it is no longer sustained, and then tries a rate in the middle.
-/// Returns the highest sustained rate, and all outcomes, the lowest rate first.
-fn highest_sustained(name: &str, demand: Demand) -> Result<(f64, Vec<(f64, Outcome)>)> {
+/// Doubles the rate, beginning with `slowest`, until it is no longer sustained, and then
+/// tries a rate in the middle. Returns the highest sustained rate, and all outcomes, the
+/// lowest rate first.
+fn highest_sustained(name: &str, demand: Demand, slowest: f64) -> Result<(f64, Vec<(f64, Outcome)>)> {
     let mut outcomes = Vec::new();
     let mut sustained = 0.0;
-    let mut rate = SLOWEST;
+    let mut rate = slowest;
     let mut attempt = |rate: f64| -> Result<bool> {
         let outcome = run(Load { rate, seconds: seconds(rate), demand })?;
         let is_sustained = outcome.is_sustained();
@@ -331,22 +333,32 @@ fn highest_sustained(name: &str, demand: Demand) -> Result<(f64, Vec<(f64, Outco
     Ok((sustained, outcomes))
 }
 
+/// The unit of a highest sustained rate. If the highest rate that is tried is sustained,
+/// the limit is not known.
+fn unit(sustained: f64) -> &'static str {
+    if sustained >= FASTEST { "orders/s or more" } else { "orders/s" }
+}
+
 pub fn measure() -> Result<Section> {
     let before: Before = serde_json::from_str(include_str!("../before/throughput.json"))?;
     let mut section = Section::new(NAME, "Throughput and contention");
     let mut attempts = Vec::new();
-    let mut measured = |name: &str, demand: Demand| -> Result<f64> {
-        let (sustained, outcomes) = highest_sustained(name, demand)?;
+    let mut measured = |name: &str, demand: Demand, slowest: f64| -> Result<f64> {
+        let (sustained, outcomes) = highest_sustained(name, demand, slowest)?;
         attempts.extend(outcomes.iter().map(|(rate, outcome)| attempt_row(name, *rate, outcome)));
         Ok(sustained)
     };
-    let spread = measured("100 products", Demand::Spread(100))?;
-    section.figures.push(Figure::new("100 products", spread, "orders/s"));
+    let spread = measured("100 products", Demand::Spread(100), FASTEST / 4.0)?;
+    section.figures.push(Figure::new("100 products", spread, unit(spread)));
     let mut points = Vec::new();
+    let mut slowest = SLOWEST;
     for shards in SHARDS {
         let name = format!("one hot product, {shards} stock {}", if shards == 1 { "shard" } else { "shards" });
-        let sustained = measured(&name, Demand::Hot { shards })?;
-        let figure = Figure::new(name, sustained, "orders/s")
+        let sustained = measured(&name, Demand::Hot { shards }, slowest)?;
+        // More shards sustain no lower rate. Each rate is a power of two, so that the
+        // highest rate is tried, too.
+        slowest = slowest.max(sustained.log2().floor().exp2());
+        let figure = Figure::new(name, sustained, unit(sustained))
             .compared_with(format!("before stock had shards ({})", before.commit), before.orders_per_second);
         let is_last = Some(&shards) == SHARDS.last();
         section.figures.push(if is_last { figure.within(Limit::RatioAtLeast(10.0)) } else { figure });

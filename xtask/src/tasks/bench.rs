@@ -21,7 +21,11 @@ pub fn run(project: &Project) -> Result<()> {
         let packages = MEASURED.iter().flat_map(|name| ["--package", name]);
         show(cmd!(shell, "cargo build --release {packages...}"))?;
     }
+    // This section executes many thousands of orders. The program that executes them has
+    // the optimised profile of `make faults`, which takes minutes to compile the first time.
     // `--workspace` makes Cargo reuse the libraries that are compiled for the tests.
-    show(cmd!(shell, "cargo build --quiet --workspace --bin bench"))?;
-    show(cmd!(shell, "target/debug/bench {only...}"))
+    let has_many_orders = only.as_deref().is_none_or(|section| section == "throughput");
+    let (profile, folder) = if has_many_orders { ("faults", "faults") } else { ("dev", "debug") };
+    show(cmd!(shell, "cargo build --profile {profile} --workspace --bin bench"))?;
+    show(cmd!(shell, "target/{folder}/bench {only...}"))
 }
