@@ -9,8 +9,19 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_smithy_http_client::{Connector, tls};
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig,
+    environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider},
+    meta::region::ProvideRegion,
+    retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::default_async_sleep;
+use aws_smithy_http_client::{
+    Connector,
+    tls::{self, TlsContext, TrustStore},
+};
 use aws_smithy_runtime_api::client::{
     http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector, http_client_fn},
     orchestrator::HttpRequest,
@@ -20,7 +31,9 @@ use jiff::Timestamp;
 
 use crate::{
     clock::{Clock, is_within},
+    config::BaseUrl,
     time_limits::{AWS_ATTEMPT_TIMEOUT, AWS_CONNECT_TIMEOUT},
+    trust,
 };
 
 const MAX_ATTEMPTS: u32 = 3;
@@ -44,16 +57,33 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Configures the SDK from the environment variables that Lambda sets.
-    pub async fn from_env() -> Self {
-        let connector = SharedHttpConnector::new(FreshConnections::new(connector, Clock::System));
-        Self::load(aws_config::defaults(BehaviorVersion::latest()), connector).await
+    /// Configures the SDK from the environment variables that Lambda sets: the
+    /// region and the credentials. All requests go to AWS, or to an emulator at
+    /// `endpoint`.
+    ///
+    /// The SDK can also read its settings from files, and get credentials from
+    /// other services. Lambda provides neither, and without this code a function
+    /// is smaller.
+    pub async fn from_env(endpoint: Option<&BaseUrl>) -> Self {
+        let connector = trust::connector(|roots| {
+            SharedHttpConnector::new(FreshConnections::new(move || connector(roots.clone()), Clock::System))
+        });
+        let region = EnvironmentVariableRegionProvider::new().region().await;
+        Self::new(region, endpoint, EnvironmentVariableCredentialsProvider::new(), connector)
     }
 
-    /// Configures the SDK with `loader`. All requests go through `connector`.
-    pub async fn load(loader: aws_config::ConfigLoader, connector: SharedHttpConnector) -> Self {
+    /// Configures the SDK. All requests go through `connector`.
+    pub fn new(
+        region: Option<Region>,
+        endpoint: Option<&BaseUrl>,
+        credentials: impl ProvideCredentials + 'static,
+        connector: SharedHttpConnector,
+    ) -> Self {
         let shared = connector.clone();
-        let config = loader
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(region)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
             .http_client(http_client_fn(move |_, _| shared.clone()))
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(AWS_ATTEMPT_TIMEOUT).build())
             .retry_config(
@@ -61,16 +91,19 @@ impl Aws {
                     .with_max_attempts(MAX_ATTEMPTS)
                     .with_initial_backoff(Duration::from_millis(50))
                     .with_max_backoff(Duration::from_millis(500)),
-            )
-            .load()
-            .await;
-        Self { config, connector }
+            );
+        config.set_sleep_impl(default_async_sleep()).set_endpoint_url(endpoint.map(|url| url.as_str().to_owned()));
+        Self { config: config.build(), connector }
     }
 }
 
-fn connector() -> SharedHttpConnector {
+/// Returns a connector that trusts `roots`.
+pub(crate) fn connector(roots: TrustStore) -> SharedHttpConnector {
+    // Building the context cannot fail: it only stores the roots.
+    let tls = TlsContext::builder().with_trust_store(roots).build().unwrap_or_default();
     let connector = Connector::builder()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .tls_context(tls)
         .connector_settings(HttpConnectorSettings::builder().connect_timeout(AWS_CONNECT_TIMEOUT).build());
     SharedHttpConnector::new(connector.build())
 }
@@ -86,7 +119,7 @@ fn connector() -> SharedHttpConnector {
 /// response that never comes. Therefore, if the connections of one host may be
 /// closed, the connector drops its pool and opens new connections to all hosts.
 struct FreshConnections {
-    connect: fn() -> SharedHttpConnector,
+    connect: Box<dyn Fn() -> SharedHttpConnector + Send + Sync>,
     clock: Clock,
     pool: Mutex<Pool>,
 }
@@ -97,8 +130,9 @@ struct Pool {
 }
 
 impl FreshConnections {
-    fn new(connect: fn() -> SharedHttpConnector, clock: Clock) -> Self {
-        Self { connect, clock, pool: Mutex::new(Pool { connector: connect(), used: HashMap::new() }) }
+    fn new(connect: impl Fn() -> SharedHttpConnector + Send + Sync + 'static, clock: Clock) -> Self {
+        let pool = Mutex::new(Pool { connector: connect(), used: HashMap::new() });
+        Self { connect: Box::new(connect), clock, pool }
     }
 
     /// Returns the connector for a request to `host`.
@@ -155,6 +189,7 @@ mod tests {
         time::Duration,
     };
 
+    use aws_smithy_http_client::tls::TrustStore;
     use aws_smithy_runtime_api::client::{
         http::SharedHttpConnector,
         result::{ConnectorError, SdkError},
@@ -168,7 +203,7 @@ mod tests {
 
     fn counted() -> SharedHttpConnector {
         MADE.fetch_add(1, Ordering::Relaxed);
-        connector()
+        connector(TrustStore::empty())
     }
 
     #[tokio::test(start_paused = true)]
@@ -202,7 +237,9 @@ mod tests {
         let call = async |port: u16| {
             let request = http::Request::get(format!("http://127.0.0.1:{port}/")).body("".into()).unwrap();
             let request = aws_smithy_runtime_api::http::Request::try_from(request).unwrap();
-            let error = aws_smithy_runtime_api::client::http::HttpConnector::call(&connector(), request).await;
+            let error =
+                aws_smithy_runtime_api::client::http::HttpConnector::call(&connector(TrustStore::empty()), request)
+                    .await;
             SdkError::<io::Error, ()>::dispatch_failure(error.unwrap_err())
         };
         assert!(!was_never_sent(&call(port).await));

@@ -7,7 +7,8 @@
 //! the variables, and the table in `docs/configuration.md` are generated from
 //! that declaration. Elsewhere, only variables that Lambda itself sets are
 //! read: by the SDK, and by [`metric`](crate::metric), which reads the
-//! function's name.
+//! function's name. The only exceptions are the variables that name root
+//! certificates, which the TLS library reads itself.
 
 use std::{env, fmt, str::FromStr};
 

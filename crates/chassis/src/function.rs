@@ -17,9 +17,7 @@ configuration! {
     pub struct FunctionConfig {
         /// The filter that selects the lines that are logged.
         pub log: LogFilter = default("RUST_LOG", "what to log, such as info or warn,orders=debug", "info"),
-        /// The SDK reads this variable itself. Because the variable is also
-        /// declared here, a function with an invalid address fails when it
-        /// starts, and not only when it calls AWS for the first time.
+        /// The address that stands in for AWS's own addresses.
         pub endpoint: Option<BaseUrl> = optional("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS"),
     }
 }
@@ -52,8 +50,8 @@ impl<C: Configuration> Configuration for (FunctionConfig, C) {
 /// If a variable is missing or invalid. The error names every such variable.
 pub async fn start<C: Configuration>() -> Result<(C, Aws), ConfigError> {
     let (common, own) = <(FunctionConfig, C)>::from_env()?;
-    telemetry::init(&common.log);
-    Ok((own, Aws::from_env().await))
+    telemetry::init(common.log);
+    Ok((own, Aws::from_env(common.endpoint.as_ref()).await))
 }
 
 impl ServiceConfig {

@@ -60,3 +60,5 @@ pub mod service_client;
 pub mod telemetry;
 #[cfg(feature = "aws")]
 pub mod token;
+#[cfg(feature = "aws")]
+mod trust;

@@ -6,33 +6,21 @@ pub use self::output::{LogFilter, init};
 
 #[cfg(feature = "aws")]
 mod output {
-    use std::str::FromStr;
+    use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-    use tracing_subscriber::{EnvFilter, filter::ParseError};
-
-    /// The filter that selects log lines. It is kept as text, since an
-    /// `EnvFilter` can't be cloned.
-    #[derive(Clone, Debug)]
-    pub struct LogFilter(String);
-
-    impl FromStr for LogFilter {
-        type Err = ParseError;
-
-        fn from_str(text: &str) -> Result<Self, ParseError> {
-            EnvFilter::from_str(text).map(|_| Self(text.to_owned()))
-        }
-    }
+    /// The filter that selects log lines: a level, and other levels for the targets that
+    /// are named, such as `warn,orders=debug`.
+    pub type LogFilter = Targets;
 
     /// Starts logging, including panics.
-    pub fn init(LogFilter(filter): &LogFilter) {
-        tracing_subscriber::fmt()
+    pub fn init(filter: LogFilter) {
+        let lines = tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
-            .with_target(false)
-            .with_env_filter(EnvFilter::new(filter))
-            .init();
+            .with_target(false);
+        tracing_subscriber::registry().with(filter).with(lines).init();
         super::log_panics();
     }
 }

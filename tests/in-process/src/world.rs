@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_config::{BehaviorVersion, Region};
+use aws_config::Region;
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use axum::body::Body;
@@ -405,10 +405,8 @@ impl World {
 /// The AWS configuration that a function loads, with `connector` in place of the
 /// network.
 pub async fn aws(connector: impl HttpConnector + 'static) -> Aws {
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::from_static("us-east-1"))
-        .credentials_provider(Credentials::for_tests());
-    Aws::load(loader, SharedHttpConnector::new(connector)).await
+    let region = Some(Region::from_static("us-east-1"));
+    Aws::new(region, None, Credentials::for_tests(), SharedHttpConnector::new(connector))
 }
 
 /// A client for the table `name` that sends its requests through `connector`.

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use aws_config::{BehaviorVersion, Region};
+use aws_config::Region;
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::{
     client::{
@@ -51,10 +51,8 @@ impl HttpConnector for EmptyTables {
 static SERVICE: LazyLock<(Runtime, axum::Router)> = LazyLock::new(|| {
     // With a paused clock, the service doesn't wait before it repeats a request.
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::from_static("us-east-1"))
-        .credentials_provider(Credentials::for_tests());
-    let aws = runtime.block_on(Aws::load(loader, SharedHttpConnector::new(EmptyTables)));
+    let region = Some(Region::from_static("us-east-1"));
+    let aws = Aws::new(region, None, Credentials::for_tests(), SharedHttpConnector::new(EmptyTables));
     let variable =
         |name: &str| ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let config = Configuration::from_variables(&variable).expect("a complete environment");

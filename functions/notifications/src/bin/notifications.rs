@@ -3,7 +3,7 @@
 use chassis::{clock::Clock, function};
 use lambda_runtime::service_fn;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let (config, aws) = function::start().await?;
     let notifications = notifications::build(config, &aws, Clock::System);

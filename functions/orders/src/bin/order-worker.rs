@@ -7,7 +7,7 @@ use orders::{
     worker_event::{WorkerEvent, handle},
 };
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let (config, aws) = function::start().await?;
     let worker = orders::build_worker(config, &aws, Clock::System, SAGAS);

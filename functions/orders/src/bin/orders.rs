@@ -3,7 +3,7 @@
 use chassis::{clock::Clock, function, http};
 use orders::saga::steps::SAGAS;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     let (config, aws) = function::start().await?;
     http::run(orders::build(config, &aws, Clock::System, SAGAS)).await

@@ -2,7 +2,7 @@
 
 use chassis::{clock::Clock, function, http};
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     let (config, aws) = function::start().await?;
     http::run(payments::build(config, &aws, Clock::System)).await
