@@ -12,8 +12,11 @@ use aws_sdk_dynamodb::{
     Client,
     error::{BuildError, ProvideErrorMetadata, SdkError},
     operation::{
-        delete_item::DeleteItemError, put_item::PutItemError, query::builders::QueryFluentBuilder,
-        transact_get_items::TransactGetItemsError, transact_write_items::TransactWriteItemsError,
+        delete_item::DeleteItemError,
+        put_item::PutItemError,
+        query::builders::QueryFluentBuilder,
+        transact_get_items::TransactGetItemsError,
+        transact_write_items::{TransactWriteItemsError, builders::TransactWriteItemsFluentBuilder},
         update_item::UpdateItemError,
     },
     types::{
@@ -21,7 +24,7 @@ use aws_sdk_dynamodb::{
         ReturnValuesOnConditionCheckFailure, TransactGetItem, TransactWriteItem, Update,
     },
 };
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -94,6 +97,30 @@ pub enum TransactionOutcome {
     /// Nothing is written. The condition of the subject's write held, but the
     /// condition of another item's write failed.
     OtherConditionFailed,
+}
+
+/// The result of [`Table::transact_once`], which tries a transaction once.
+#[derive(Debug)]
+#[must_use]
+pub enum AttemptOutcome {
+    /// All items are written.
+    Written,
+    /// Nothing is written, because the condition of the subject's write failed.
+    /// Holds the subject's stored item, if there is one.
+    SubjectConditionFailed(Option<Item>),
+    /// Nothing is written. The condition of the subject's write held, but the
+    /// conditions of the writes at these positions among the other writes
+    /// failed.
+    OtherConditionsFailed(Vec<usize>),
+    /// Nothing is written, because of contention or throttling.
+    Contended {
+        /// The positions among the other writes of the writes that met
+        /// contention or were throttled. Empty if the subject's write did, or if
+        /// DynamoDB doesn't say which write did.
+        others: Vec<usize>,
+        /// The error to return if the caller does not try again.
+        error: StoreError,
+    },
 }
 
 /// A put, an update or a deletion of one item, which is sent alone or in a
@@ -363,13 +390,24 @@ impl Table {
     /// method needs the permission `dynamodb:GetItem`, and costs as much as two
     /// plain reads.
     pub async fn transact_get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
-        let get = Get::builder().table_name(&self.name).set_key(Some(key.attributes())).build()?;
-        let request = self.client.transact_get_items().transact_items(TransactGetItem::builder().get(get).build());
+        let items = self.transact_get_items(std::slice::from_ref(key)).await?;
+        items.into_iter().flatten().next().map(from_item).transpose()
+    }
+
+    /// Reads the items with the given keys, at most 100, with TransactGetItems:
+    /// all items are read at one moment, at which no transaction is writing
+    /// any of them. Returns for each key its item, in the order of the keys;
+    /// `None` if there is no such item.
+    pub async fn transact_get_items(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, StoreError> {
+        let get = |key: &Key| {
+            let get = Get::builder().table_name(&self.name).set_key(Some(key.attributes())).build()?;
+            Ok(TransactGetItem::builder().get(get).build())
+        };
+        let gets = keys.iter().map(get).collect::<Result<Vec<_>, StoreError>>()?;
+        let request = self.client.transact_get_items().set_transact_items(Some(gets));
         let send = || async { request.clone().send().await };
         match send.retry(conflict_backoff()).when(|error| Outcome::of_read(error).is_contended_or_throttled()).await {
-            Ok(output) => {
-                output.responses.unwrap_or_default().into_iter().find_map(|r| r.item).map(from_item).transpose()
-            }
+            Ok(output) => Ok(output.responses.unwrap_or_default().into_iter().map(|response| response.item).collect()),
             Err(error) => match Outcome::of_read(&error) {
                 Outcome::Contended => Err(StoreError::contended(&self.name, error)),
                 Outcome::Throttled => Err(StoreError::throttled(&self.name, error)),
@@ -384,6 +422,18 @@ impl Table {
         &self,
         keys: impl IntoIterator<Item = Key>,
     ) -> Result<Vec<T>, StoreError> {
+        self.get_items(keys, true).await?.into_iter().map(from_item).collect()
+    }
+
+    /// Reads the items with the given keys, at most 100. The items are returned
+    /// in any order. A key without an item is skipped. An inconsistent read
+    /// costs half as much as a consistent one, and may return an item as it was
+    /// a moment ago.
+    pub async fn get_items(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+        consistent: bool,
+    ) -> Result<Vec<Item>, StoreError> {
         let mut found = Vec::new();
         let mut keys: Vec<Item> = keys.into_iter().map(|key| key.attributes()).collect();
         for attempt in 0..BATCH_TRIES {
@@ -393,7 +443,7 @@ impl Table {
             if attempt > 0 {
                 tokio::time::sleep(BATCH_PAUSE * 2_u32.pow(attempt - 1)).await;
             }
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(consistent);
             let request = self.client.batch_get_item().request_items(&self.name, wanted.build()?);
             let output = request.send().await.map_err(|error| self.unavailable(error))?;
             found.extend(output.responses.unwrap_or_default().into_values().flatten());
@@ -403,7 +453,7 @@ impl Table {
         if !keys.is_empty() {
             return Err(StoreError::throttled(&self.name, "a batch was left unfinished several times"));
         }
-        found.into_iter().map(from_item).collect()
+        Ok(found)
     }
 
     /// Returns a write that stores `record`, and replaces a stored item with
@@ -514,11 +564,7 @@ impl Table {
         subject: ItemWrite,
         others: impl IntoIterator<Item = ItemWrite>,
     ) -> Result<TransactionOutcome, StoreError> {
-        let subject = subject.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::AllOld)?;
-        let others =
-            others.into_iter().map(|other| other.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::None));
-        let writes = std::iter::once(Ok(subject)).chain(others).collect::<Result<Vec<_>, _>>()?;
-        let request = self.client.transact_write_items().set_transact_items(Some(writes));
+        let request = self.transaction(subject, others)?;
         let send = || async { request.clone().send().await.map(|_| ()) };
         match send.retry(conflict_backoff()).when(|error| Outcome::of(error).is_contended_or_throttled()).await {
             Ok(()) => Ok(TransactionOutcome::Written),
@@ -530,6 +576,43 @@ impl Table {
                 Outcome::Unknown => Err(self.unavailable(error)),
             },
         }
+    }
+
+    /// Writes `subject` and `others` in one transaction, like
+    /// [`Table::transact`], but tries only once, and says which of the other
+    /// writes failed. For a caller that can write other items instead.
+    pub async fn transact_once(
+        &self,
+        subject: ItemWrite,
+        others: impl IntoIterator<Item = ItemWrite>,
+    ) -> Result<AttemptOutcome, StoreError> {
+        let Err(error) = self.transaction(subject, others)?.send().await else { return Ok(AttemptOutcome::Written) };
+        Ok(match Outcome::of(&error) {
+            Outcome::SubjectConditionFailed(item) => AttemptOutcome::SubjectConditionFailed(item),
+            Outcome::OtherConditionFailed => AttemptOutcome::OtherConditionsFailed(others_with(&error, is_refused)),
+            outcome @ (Outcome::Contended | Outcome::Throttled) => {
+                let is_contended = |reason: &CancellationReason| Outcome::of_reason(reason).is_contended_or_throttled();
+                let others = others_with(&error, is_contended);
+                let error = match outcome {
+                    Outcome::Throttled => StoreError::throttled(&self.name, error),
+                    _ => StoreError::contended(&self.name, error),
+                };
+                AttemptOutcome::Contended { others, error }
+            }
+            Outcome::Unknown => return Err(self.unavailable(error)),
+        })
+    }
+
+    fn transaction(
+        &self,
+        subject: ItemWrite,
+        others: impl IntoIterator<Item = ItemWrite>,
+    ) -> Result<TransactWriteItemsFluentBuilder, StoreError> {
+        let subject = subject.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::AllOld)?;
+        let others =
+            others.into_iter().map(|other| other.in_transaction(&self.name, ReturnValuesOnConditionCheckFailure::None));
+        let writes = std::iter::once(Ok(subject)).chain(others).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.client.transact_write_items().set_transact_items(Some(writes)))
     }
 
     /// Starts a query of the table.
@@ -631,12 +714,36 @@ impl Table {
     }
 }
 
+/// The pauses before the repeats of a request that meets contention. There are
+/// as many repeats as pauses.
+pub fn contention_pauses() -> impl Iterator<Item = Duration> + Send {
+    conflict_backoff().build()
+}
+
 fn conflict_backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(10))
         .with_max_delay(Duration::from_millis(200))
         .with_max_times(CONFLICT_RETRIES)
         .with_jitter()
+}
+
+/// The positions among the other writes of a transaction of the writes whose
+/// reason satisfies `selects`. Empty if the subject's reason satisfies it.
+fn others_with(error: &SdkError<TransactWriteItemsError>, selects: impl Fn(&CancellationReason) -> bool) -> Vec<usize> {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+        return Vec::new();
+    };
+    match cancelled.cancellation_reasons().split_first() {
+        Some((subject, others)) if !selects(subject) => {
+            others.iter().enumerate().filter(|(_, reason)| selects(reason)).map(|(position, _)| position).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn is_refused(reason: &CancellationReason) -> bool {
+    reason.code() == Some("ConditionalCheckFailed")
 }
 
 fn is_conflict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
@@ -682,11 +789,11 @@ impl Outcome {
         Self::of_code(reason.code().unwrap_or_default())
     }
 
-    /// Returns the outcome of a failed TransactGetItems request for one item.
+    /// Returns the outcome of a failed TransactGetItems request.
     fn of_read(error: &SdkError<TransactGetItemsError>) -> Self {
         match error.as_service_error() {
             Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
-                cancelled.cancellation_reasons().first().map_or(Self::Unknown, Self::of_reason)
+                Self::worst_of(cancelled.cancellation_reasons())
             }
             _ => error.code().map_or(Self::Unknown, Self::of_code),
         }
@@ -712,18 +819,23 @@ impl Outcome {
             None | Some("None") => {}
             Some(code) => return Self::of_code(code),
         }
-        if others.iter().any(|reason| reason.code() == Some("ConditionalCheckFailed")) {
+        if others.iter().any(is_refused) {
             return Self::OtherConditionFailed;
         }
-        let others = others.iter().filter(|reason| !matches!(reason.code(), None | Some("None"))).map(Self::of_reason);
-        // If the writes failed for several reasons, the reason with the highest
-        // rank is returned: a repeat is least likely to help against it.
+        Self::worst_of(others)
+    }
+
+    /// Returns the outcome for several reasons. If there is more than one, the
+    /// reason with the highest rank is returned: a repeat is least likely to
+    /// help against it.
+    fn worst_of(reasons: &[CancellationReason]) -> Self {
         let rank = |outcome: &Self| match outcome {
             Self::Contended => 0,
             Self::Throttled => 1,
             _ => 2,
         };
-        others.max_by_key(rank).unwrap_or(Self::Unknown)
+        let reasons = reasons.iter().filter(|reason| !matches!(reason.code(), None | Some("None")));
+        reasons.map(Self::of_reason).max_by_key(rank).unwrap_or(Self::Unknown)
     }
 }
 
@@ -738,7 +850,7 @@ mod tests {
     use aws_smithy_types::body::SdkBody;
     use serde::Deserialize;
 
-    use super::{Outcome, from_item};
+    use super::{Outcome, from_item, is_refused, others_with};
     use crate::telemetry::chain;
 
     fn cancelled(codes: &[&str]) -> SdkError<TransactWriteItemsError> {
@@ -771,6 +883,20 @@ mod tests {
             (&[], Outcome::Unknown),
         ] {
             assert_eq!(Outcome::of(&cancelled(codes)), outcome, "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_attempt_says_which_of_the_other_writes_failed_unless_the_subject_failed() {
+        let contended = |reason: &CancellationReason| reason.code() == Some("TransactionConflict");
+        for (codes, refused, conflicting) in [
+            (&["None", "ConditionalCheckFailed", "None", "ConditionalCheckFailed"][..], vec![0, 2], vec![]),
+            (&["None", "TransactionConflict", "ConditionalCheckFailed"], vec![1], vec![0]),
+            (&["TransactionConflict", "TransactionConflict"], vec![], vec![]),
+        ] {
+            let error = cancelled(codes);
+            assert_eq!(others_with(&error, is_refused), refused, "{codes:?}");
+            assert_eq!(others_with(&error, contended), conflicting, "{codes:?}");
         }
     }
 

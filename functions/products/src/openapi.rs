@@ -11,7 +11,7 @@ use utoipa::openapi::schema::AnyOfBuilder;
 use crate::{
     domain::{
         AdjustmentId, Delta, Description, InvalidDelta, InvalidPrice, MAX_ADJUSTMENT_ID, MAX_DESCRIPTION, MAX_NAME,
-        MAX_PRICE, MAX_REASON, MAX_UNITS, Name, Price, Reason, Units,
+        MAX_PRICE, MAX_REASON, MAX_SHARDS, MAX_UNITS, Name, Price, Reason, ShardCount, Units,
     },
     service::ProductError,
 };
@@ -34,6 +34,15 @@ schema!(
 );
 
 schema!(Units, "Units", whole(0, MAX_UNITS.into()).description(Some("The initial stock.")));
+
+schema!(
+    ShardCount,
+    "StockShards",
+    whole(1, MAX_SHARDS.into()).description(Some(
+        "The number of parts in which the stock is stored. A product with more parts can sell faster: give it several \
+         before very many customers order it at once. The number can only grow."
+    ))
+);
 
 schema!(
     Delta,

@@ -21,6 +21,10 @@ impl From<ProductError> for Problem {
             ProductError::KeyMismatch => idempotency::mismatch(),
             ProductError::Fingerprint(_) => Problem::internal(error),
             ProductError::Price(error) => Problem::invalid_field("price", error),
+            ProductError::FewerShards { present } => Problem::invalid_field(
+                "stock_shards",
+                format!("must be at least {present}, because a product keeps the stock shards that it has"),
+            ),
             ProductError::AdjustmentMismatch => {
                 conflict("adjustment_mismatch", "Another adjustment of this product has this adjustment_id.")
             }

@@ -47,9 +47,11 @@ async fn product(State(client): State<Client>, Path(id): Path<String>) -> Answer
 
 async fn reserve(State(client): State<Client>, Json(body): Json<Value>) -> Answer {
     let id = body["product_id"].as_str().unwrap_or_default();
-    let update = client.update_item().table_name("ProductsTable").key("pk", text(format!("PRODUCT#{id}")));
+    // In the original design, the stock is part of the product's item. Here that is another item, with which the update
+    // costs as much.
+    let update = client.update_item().table_name("ProductsTable").key("pk", text(format!("STOCK#{id}#0")));
     let update = update
-        .key("sk", text("PRODUCT"))
+        .key("sk", text("STOCK"))
         .update_expression("SET available = available - :quantity")
         .condition_expression("available >= :quantity")
         .expression_attribute_values(":quantity", AttributeValue::N(body["quantity"].to_string()));

@@ -75,6 +75,14 @@ pub enum ScenarioKind {
     CancelledWhenDone,
     /// The customer deletes their profile as soon as the order is placed.
     Erased,
+    /// The customer orders more of each product than any shard of its stock has.
+    SeveralShards,
+    /// The customer orders more of each product than any shard of its stock has,
+    /// and cancels after the order has become `DONE`.
+    SeveralShardsCancelled,
+    /// An administrator gives each product more shards after the order was
+    /// placed. Then the customer cancels.
+    ShardsAdded,
 }
 
 /// The outcome of a scenario in which no fault occurs.
@@ -101,16 +109,16 @@ impl ScenarioKind {
     pub fn expected(self) -> ExpectedOutcome {
         use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
         let (states, cancellation_reason, status): (&[_], _, _) = match self {
-            Self::Confirmed | Self::Erased => (&[Pending, Confirmed, Done], None, 201),
+            Self::Confirmed | Self::Erased | Self::SeveralShards => (&[Pending, Confirmed, Done], None, 201),
             Self::Declined => (&[Pending, Cancelling, Cancelled], Some("payment_declined"), 402),
             Self::OutOfStock => (&[Pending, Cancelling, Cancelled], Some("out_of_stock"), 409),
             Self::UnknownUser => (&[Pending, Cancelling, Cancelled], Some("user_not_found"), 422),
             Self::CaptureRefused => (&[Pending, Confirmed, Cancelling, Cancelled], Some("capture_refused"), 201),
             Self::CancelledBeforeThePivot => (&[Pending, Cancelling, Cancelled], Some("customer_request"), 409),
-            Self::CancelledAfterThePivot => {
+            Self::CancelledAfterThePivot | Self::ShardsAdded => {
                 (&[Pending, Confirmed, Cancelling, Cancelled], Some("customer_request"), 201)
             }
-            Self::CancelledWhenDone => {
+            Self::CancelledWhenDone | Self::SeveralShardsCancelled => {
                 (&[Pending, Confirmed, Done, Cancelling, Cancelled], Some("customer_request"), 201)
             }
         };
@@ -130,6 +138,19 @@ impl Scenario {
     /// of three lines.
     pub fn all() -> Vec<Self> {
         ScenarioKind::VARIANTS.iter().flat_map(|&kind| [1, 3].map(|lines| Self { kind, lines })).collect()
+    }
+}
+
+impl Scenario {
+    /// The number of stock shards that each product has at first. The stock is
+    /// spread over them evenly, so that it makes no difference which shard an
+    /// order tries first: that depends on the order's id, which is random.
+    fn shards(self) -> u8 {
+        match self.kind {
+            ScenarioKind::SeveralShards | ScenarioKind::SeveralShardsCancelled => 2,
+            ScenarioKind::OutOfStock if self.lines > 1 => 2,
+            _ => 1,
+        }
     }
 }
 
@@ -176,7 +197,11 @@ pub async fn play(scenario: Scenario, plan: &FaultPlan, sagas: &'static [&'stati
         let body =
             json!({ "name": format!("Product {n}"), "description": "For sale.", "price": price(), "stock": STOCK });
         let product = world.post(&Caller::admin(), "/products", body).await.json();
-        products.push(product["id"].as_str().expect("a product").to_owned());
+        let product = product["id"].as_str().expect("a product").to_owned();
+        if scenario.shards() > 1 {
+            world.give_shards(&product, scenario.shards()).await.expect(StatusCode::OK);
+        }
+        products.push(product);
     }
 
     let mut run = ScenarioRun { scenario, plan, world: &world, customer: &customer, products, violations: Vec::new() };
@@ -219,8 +244,12 @@ impl ScenarioRun<'_> {
     /// The ordered quantity of a product. In [`ScenarioKind::OutOfStock`], the
     /// stock of the last product is too small.
     fn quantity(&self, product: usize) -> u64 {
-        let exceeds_stock = self.scenario.kind == ScenarioKind::OutOfStock && product + 1 == self.products.len();
-        if exceeds_stock { STOCK + 1 } else { 2 }
+        match self.scenario.kind {
+            ScenarioKind::OutOfStock if product + 1 == self.products.len() => STOCK + 1,
+            // More than half of the stock, which is spread over two shards.
+            ScenarioKind::SeveralShards | ScenarioKind::SeveralShardsCancelled => STOCK / 2 + 1,
+            _ => 2,
+        }
     }
 
     /// The total of the order, in minor units.
@@ -264,9 +293,16 @@ impl ScenarioRun<'_> {
                 let placed = vec![self.place().await];
                 ClientAnswers { placed, cancelled: self.cancel().await, erased: None }
             }
-            ScenarioKind::CancelledWhenDone => {
+            ScenarioKind::CancelledWhenDone | ScenarioKind::SeveralShardsCancelled => {
                 let placed = vec![self.place().await];
                 self.deliver().await;
+                ClientAnswers { placed, cancelled: self.cancel().await, erased: None }
+            }
+            ScenarioKind::ShardsAdded => {
+                let placed = vec![self.place().await];
+                for product in &self.products {
+                    retry(is_to_be_repeated, || self.world.give_shards(product, 3)).await;
+                }
                 ClientAnswers { placed, cancelled: self.cancel().await, erased: None }
             }
             ScenarioKind::Erased => {
@@ -361,18 +397,32 @@ impl ScenarioRun<'_> {
         }
     }
 
-    /// Checks that for each product, the available and the reserved stock add
-    /// up to the initial stock, neither is negative, and exactly the quantities
-    /// of finished orders are reserved.
+    /// Checks that for each product, the available and the reserved stock of its
+    /// shards add up to the initial stock and the adjustments, that none is
+    /// negative, that exactly the quantities of finished orders are reserved, and
+    /// that each shard has reserved what the reservations have taken from it.
     fn check_stock(&mut self, orders: &[Value]) {
         let done = orders.iter().filter(|order| state(order) == Some(OrderState::Done)).count() as u64;
         let items = self.world.cloud.scan("ProductsTable");
         for (n, product) in self.products.clone().iter().enumerate() {
-            let item = items.iter().find(|item| item["sk"]["S"] == "PRODUCT" && item["id"]["S"] == *product);
-            let item = item.cloned().unwrap_or_default();
-            let (available, reserved) = (number_or_zero(&item["available"]), number_or_zero(&item["reserved"]));
-            if available + reserved != STOCK as i64 || available < 0 || reserved < 0 {
-                self.violate(format!("{available} available and {reserved} reserved of a stock of {STOCK}"));
+            let of_product = |kind: &str, name: &str| -> Vec<&Value> {
+                let is_kind = |item: &&Value| item["sk"]["S"].as_str().is_some_and(|sk| sk.starts_with(kind));
+                items.iter().filter(is_kind).filter(|item| item[name]["S"] == *product).collect()
+            };
+            let initial: i64 = of_product("PRODUCT", "id").iter().map(|i| number_or_zero(&i["initial_stock"])).sum();
+            let adjusted: i64 =
+                of_product("ADJUSTMENT", "product_id").iter().map(|i| number_or_zero(&i["delta"])).sum();
+            let (mut available, mut reserved) = (0, 0);
+            for shard in of_product("STOCK", "product_id") {
+                let stock = (number_or_zero(&shard["available"]), number_or_zero(&shard["reserved"]));
+                let held = held_units(&items, product, number_or_zero(&shard["shard"]));
+                if stock.0 < 0 || stock.1 != held {
+                    self.violate(format!("a shard has {stock:?} available and reserved, and reservations hold {held}"));
+                }
+                (available, reserved) = (available + stock.0, reserved + stock.1);
+            }
+            if available + reserved != initial + adjusted || initial + adjusted != STOCK as i64 {
+                self.violate(format!("{available} available and {reserved} reserved of {initial} + {adjusted}"));
             }
             let expected = done * self.quantity(n);
             if reserved != expected as i64 {
@@ -630,6 +680,17 @@ impl ScenarioRun<'_> {
             }
         }
     }
+}
+
+/// The units that reservations hold in a shard of a product.
+fn held_units(items: &[Value], product: &str, shard: i64) -> i64 {
+    let list = |value: &Value| value["L"].as_array().cloned().unwrap_or_default();
+    let held = items.iter().filter(|item| item["status"]["S"] == "HELD");
+    let lines = held.flat_map(|item| list(&item["quote"]["M"]["lines"]).into_iter().zip(list(&item["allocated"])));
+    let of_product = lines.filter(|(line, _)| line["M"]["product_id"]["S"] == product);
+    let shares = of_product.flat_map(|(_, shares)| list(&shares));
+    let of_shard = shares.filter(|share| number_or_zero(&share["L"][0]) == shard);
+    of_shard.map(|share| number_or_zero(&share["L"][1])).sum()
 }
 
 /// Sends a request, and repeats the request up to three times while

@@ -26,6 +26,15 @@ pub fn order_id(item: &Value) -> &str {
     item["pk"]["S"].as_str().unwrap_or_default().trim_start_matches("ORDER#")
 }
 
+/// The available and the reserved stock in the item of a shard. Asserts that
+/// neither is negative.
+#[track_caller]
+fn stock(shard: &Value) -> (i64, i64) {
+    let stock = (number(&shard["available"]), number(&shard["reserved"]));
+    assert!(stock.0 >= 0 && stock.1 >= 0, "{shard}");
+    stock
+}
+
 /// The statuses in the history of an order, oldest first. `order` is the
 /// order's representation in the public API.
 pub fn statuses(order: &Value) -> Vec<&str> {
@@ -117,16 +126,30 @@ impl World {
         self.stored_orders().iter().filter(|order| order["state"]["S"] == state).count() as i64
     }
 
+    /// Gives a product this number of stock shards.
+    pub async fn give_shards(&self, product: &str, count: u8) -> Answer {
+        let body = json!({ "stock_shards": count });
+        let path = format!("/products/{product}");
+        self.send_with(&Caller::admin(), Method::PATCH, &path, Some(body), &[("if-match", "*")]).await
+    }
+
+    /// The available and the reserved stock of each shard of a product, sorted by
+    /// the shard's number. Asserts that neither is negative.
+    #[track_caller]
+    pub fn shards(&self, product: &str) -> Vec<(i64, i64)> {
+        let items = self.cloud.scan("ProductsTable").into_iter();
+        let shards = items.filter(|item| item["sk"]["S"] == "STOCK" && item["product_id"]["S"] == product);
+        let mut shards: Vec<_> = shards.map(|item| (number(&item["shard"]), stock(&item))).collect();
+        shards.sort_unstable();
+        shards.into_iter().map(|(_, stock)| stock).collect()
+    }
+
     /// The available and the reserved stock, each summed over all products.
-    /// Asserts that neither is negative for any product.
+    /// Asserts that neither is negative for any shard.
     #[track_caller]
     pub fn stock_sums(&self) -> (i64, i64) {
-        let products = self.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "PRODUCT");
-        products.fold((0, 0), |(available, reserved), item| {
-            let stock = (number(&item["available"]), number(&item["reserved"]));
-            assert!(stock.0 >= 0 && stock.1 >= 0, "{item}");
-            (available + stock.0, reserved + stock.1)
-        })
+        let shards = self.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "STOCK");
+        shards.map(|item| stock(&item)).fold((0, 0), |sums, stock| (sums.0 + stock.0, sums.1 + stock.1))
     }
 
     /// The money that the provider has captured and not refunded, in minor

@@ -8,7 +8,7 @@
 use std::{cell::Cell, future::Future, time::Duration};
 
 use chassis::{clock::Clock, time_limits::ORDER_LEASE};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use in_process_tests::{
     Answer, Caller, World,
     fault::FaultPlan,
@@ -122,6 +122,77 @@ fn concurrent_orders_for_scarce_stock_sell_each_unit_once() {
         assert!(done >= answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count() as i64);
         assert_eq!(done, 5);
     });
+}
+
+#[test]
+fn a_product_that_gets_shards_while_it_sells_out_sells_each_unit_once() {
+    for_each_seed(|world| async move {
+        let (teapot, other) = (world.product("19.99", 5).await, world.product("19.99", 5).await);
+        let mut customers = Vec::new();
+        for n in 0..12 {
+            customers.push(world.customer(&format!("Customer {n}")).await);
+        }
+        let orders = customers.iter().map(|person| place(&world, person, &teapot, 1, "k"));
+        let growth = async {
+            for shards in [2, 5] {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(0..60))).await;
+                world.give_shards(&teapot, shards).await.expect(StatusCode::OK);
+            }
+        };
+        let (answers, ()) = tokio::join!(futures::future::join_all(orders), growth);
+        for answer in &answers {
+            assert!([201, 202, 409].contains(&answer.status.as_u16()), "{} {}", answer.status, answer.text);
+        }
+        recover(&world).await;
+        // Every unit is sold, and no order was refused while stock was left.
+        assert_eq!(world.orders_in_state("DONE"), 5);
+        assert_eq!(world.kept_money(), 5 * 1999);
+        let shards = world.shards(&teapot);
+        assert_eq!(shards.len(), 5);
+        assert_eq!((shards.iter().map(|s| s.0).sum::<i64>(), shards.iter().map(|s| s.1).sum::<i64>()), (0, 5));
+        assert_eq!(world.shards(&other), [(5, 0)]);
+    });
+}
+
+/// A reservation that is written after the response to a change of the price has the new price.
+#[test]
+fn no_unit_of_any_shard_is_reserved_at_the_old_price_after_a_price_change_was_acknowledged() {
+    let raced = RaceCount::default();
+    for_each_seed(|world| async {
+        let world = world;
+        let teapot = world.product("19.99", 12).await;
+        world.give_shards(&teapot, 3).await.expect(StatusCode::OK);
+        let mut customers = Vec::new();
+        for n in 0..10 {
+            customers.push(world.customer(&format!("Customer {n}")).await);
+        }
+        let orders = customers.iter().map(|person| async {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..120))).await;
+            place(&world, person, &teapot, 1, "k").await
+        });
+        let reservations = || {
+            let items = world.cloud.scan("ProductsTable").into_iter().filter(|item| item["status"]["S"] == "HELD");
+            let price = |item: &Value| number(&item["quote"]["M"]["total"]["M"]["minor"]);
+            items.map(|item| (item["order_id"]["S"].to_string(), price(&item))).collect::<Vec<_>>()
+        };
+        let change = async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            let path = format!("/products/{teapot}");
+            let body = Some(json!({ "price": 25 }));
+            let header = [("if-match", "*")];
+            world.send_with(&Caller::admin(), Method::PATCH, &path, body, &header).await.expect(StatusCode::OK);
+            reservations()
+        };
+        let (_, before) = tokio::join!(futures::future::join_all(orders), change);
+        recover(&world).await;
+        let after: Vec<_> = reservations().into_iter().filter(|one| !before.contains(one)).collect();
+        assert!(after.iter().all(|(_, price)| *price == 2500), "{after:?}");
+        raced.note(before.iter().any(|(_, price)| *price == 1999) && !after.is_empty());
+        let (available, reserved) = world.stock_sums();
+        assert_eq!((available, reserved), (2, 10));
+        assert_eq!(world.kept_money(), reservations().iter().map(|(_, price)| price).sum::<i64>());
+    });
+    assert!(raced.0.get() > 0, "the price never changed between two orders");
 }
 
 #[test]

@@ -382,8 +382,9 @@ mod a_contended_service {
     /// The maximum time for which an order retries a contended call.
     const RETRY_TIME: Duration = Duration::from_secs(12);
 
+    /// The partition key of the product's stock.
     fn key(product: &str) -> String {
-        format!("PRODUCT#{product}")
+        format!("STOCK#{product}#0")
     }
 
     fn failures(fixture: &Fixture) -> Vec<i64> {

@@ -28,7 +28,7 @@ use in_process_tests::{Answer, Caller, World, cloud::Cloud, world};
 use products::{
     domain::{Delta, Line, Lines, NewProduct, OrderId, ProductId, Quantity, ReservationRefusal, Stock},
     repository::DynamoRepository,
-    service::{DetailsChange, ProductError, Products},
+    service::{ProductChange, ProductError, Products},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -60,12 +60,12 @@ async fn stock(world: &World, id: &str) -> u64 {
     read(world, id).await.expect(StatusCode::OK)["stock"].as_u64().unwrap()
 }
 
-/// Reads a product's stock from the table. Unlike the response of a route, the stock contains the reserved units.
+/// Reads a product's stock from the table, as the sum of its shards. Unlike the response of a route, the stock contains
+/// the reserved units.
 fn stored_stock(world: &World, id: &str) -> Stock {
-    let items = world.cloud.scan("ProductsTable");
-    let item = items.iter().find(|item| item["sk"]["S"] == "PRODUCT" && item["id"]["S"] == id).unwrap();
-    let number = |name: &str| item[name]["N"].as_str().unwrap().parse().unwrap();
-    Stock { available: number("available"), reserved: number("reserved") }
+    let shards = world.shards(id);
+    let sum = |of: fn(&(i64, i64)) -> i64| shards.iter().map(of).sum::<i64>().try_into().unwrap();
+    Stock { available: sum(|shard| shard.0), reserved: sum(|shard| shard.1) }
 }
 
 async fn patch(world: &World, id: &str, etag: &str, body: Value) -> Answer {
@@ -637,7 +637,8 @@ mod a_reserve_request {
             ])
         );
         assert_eq!(stored_stock(&world, &enough), Stock { available: 10, reserved: 0 });
-        assert_eq!(world.cloud.scan("ProductsTable").len(), 3, "a refusal writes nothing");
+        // Each product has an item for its details, and an item for its stock.
+        assert_eq!(world.cloud.scan("ProductsTable").len(), 6, "a refusal writes nothing");
         // Because nothing is stored, the same order can reserve a smaller quantity.
         reserve(&world, order, &[(&enough, 10), (&few, 2)]).await.expect(StatusCode::OK);
     }
@@ -861,6 +862,178 @@ mod a_release {
     }
 }
 
+mod a_product_with_several_shards {
+    use super::*;
+
+    async fn sharded(world: &World, stock: u64, count: u8) -> String {
+        let id = create(world, but(mug(), "stock", stock)).await;
+        world.give_shards(&id, count).await.expect(StatusCode::OK);
+        id
+    }
+
+    fn available(world: &World, id: &str) -> Vec<i64> {
+        world.shards(id).iter().map(|shard| shard.0).collect()
+    }
+
+    #[tokio::test]
+    async fn an_administrator_gives_a_product_shards_and_its_units_are_spread_evenly() {
+        let world = World::start().await;
+        let other = create(&world, mug()).await;
+        let id = create(&world, mug()).await;
+        assert_eq!(read(&world, &id).await.json()["stock_shards"], 1);
+        let answer = patch(&world, &id, "\"1\"", json!({ "stock_shards": 4 })).await;
+        let product = answer.expect(StatusCode::OK);
+        assert_eq!((&product["stock_shards"], &product["stock"]), (&json!(4), &json!(10)));
+        assert_eq!(answer.header("etag"), Some("\"2\""));
+        assert_eq!(available(&world, &id), [3, 3, 2, 2]);
+        assert_eq!(read(&world, &id).await.expect(StatusCode::OK), product);
+        let list = world.get(&Caller::anonymous(), "/products").await.expect(StatusCode::OK);
+        assert_eq!(list["items"][1], product);
+        assert_eq!((stock(&world, &other).await, available(&world, &other)), (10, vec![10]));
+
+        // The old ETag is outdated. A repeat with the new one changes nothing, but spreads again what is uneven.
+        patch(&world, &id, "\"1\"", json!({ "stock_shards": 4 })).await.expect_problem(412, "precondition_failed");
+        adjust(&world, &id, "breakage", -3).await.expect(StatusCode::OK);
+        let again = patch(&world, &id, "\"2\"", json!({ "stock_shards": 4 })).await;
+        again.expect(StatusCode::OK);
+        assert_eq!(again.header("etag"), Some("\"2\""));
+        let mut spread = available(&world, &id);
+        spread.sort_unstable();
+        assert_eq!(spread, [1, 2, 2, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_product_keeps_its_shards() {
+        let world = World::start().await;
+        let id = sharded(&world, 10, 3).await;
+        let answer = patch(&world, &id, "*", json!({ "stock_shards": 2, "name": "Cup" })).await;
+        answer.expect_bad_fields(&["stock_shards"]);
+        for count in [json!(0), json!(65), json!(1.5), json!("4"), json!(-1)] {
+            patch(&world, &id, "*", json!({ "stock_shards": count })).await.expect_bad_fields(&["stock_shards"]);
+        }
+        assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
+        patch(&world, &id, "*", json!({ "stock_shards": 64 })).await.expect(StatusCode::OK);
+        assert_eq!((world.shards(&id).len(), stock(&world, &id).await), (64, 10));
+    }
+
+    #[tokio::test]
+    async fn a_line_takes_its_units_from_one_shard_if_one_has_enough_and_else_the_last_units_are_sold_exactly() {
+        let world = World::start().await;
+        let id = sharded(&world, 10, 4).await;
+        let (small, large, last) = (OrderId::generate(), OrderId::generate(), OrderId::generate());
+        reserve(&world, small, &[(&id, 3)]).await.expect(StatusCode::OK);
+        assert_eq!(world.shards(&id).iter().filter(|shard| shard.1 > 0).count(), 1);
+        let refusal = reserve(&world, large, &[(&id, 8)]).await.expect_problem(409, "out_of_stock");
+        assert_eq!(refusal["lines"], json!([{ "product_id": id, "requested": 8, "available": 7 }]));
+        reserve(&world, large, &[(&id, 6)]).await.expect(StatusCode::OK);
+        reserve(&world, last, &[(&id, 1)]).await.expect(StatusCode::OK);
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 10 });
+        reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "out_of_stock");
+        // The response to a repeated request is the first response, although no unit is left.
+        let again = reserve(&world, large, &[(&id, 6)]).await.expect(StatusCode::OK);
+        assert_eq!(again["lines"][0]["quantity"], 6);
+    }
+
+    #[tokio::test]
+    async fn a_release_returns_the_units_to_the_shards_from_which_they_came() {
+        let world = World::start().await;
+        let id = sharded(&world, 12, 4).await;
+        let (kept, released) = (OrderId::generate(), OrderId::generate());
+        reserve(&world, kept, &[(&id, 2)]).await.expect(StatusCode::OK);
+        let before = world.shards(&id);
+        reserve(&world, released, &[(&id, 8)]).await.expect(StatusCode::OK);
+        assert!(world.shards(&id).iter().filter(|shard| shard.1 > 0).count() > 2);
+        // Neither a delivery nor more shards change where the units belong.
+        patch(&world, &id, "*", json!({ "stock_shards": 6 })).await.expect(StatusCode::OK);
+        for _ in 0..2 {
+            release(&world, released).await.expect(StatusCode::OK);
+        }
+        let reserved = |shards: &[(i64, i64)]| shards.iter().map(|shard| shard.1).collect::<Vec<_>>();
+        assert_eq!(reserved(&world.shards(&id)), [reserved(&before), vec![0, 0]].concat());
+        assert_eq!(stored_stock(&world, &id), Stock { available: 10, reserved: 2 });
+    }
+
+    /// Two orders in a row prefer the same shard. The shard is contended for both.
+    #[tokio::test(start_paused = true)]
+    async fn an_order_whose_shard_is_contended_takes_its_units_from_another_shard_at_once() {
+        let world = World::start().await;
+        let id = sharded(&world, 12, 3).await;
+        let other = create(&world, mug()).await;
+        world.cloud.contend(&format!("STOCK#{id}#0"), Duration::from_secs(60));
+        world.cloud.throttle(&format!("STOCK#{id}#2"), Duration::from_secs(60));
+        let began = tokio::time::Instant::now();
+        for _ in 0..4 {
+            reserve(&world, OrderId::generate(), &[(&id, 1), (&other, 1)]).await.expect(StatusCode::OK);
+        }
+        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+        assert_eq!(world.shards(&id), [(4, 0), (0, 4), (4, 0)]);
+        // No other shard has enough units.
+        reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "contended");
+        assert_eq!(stored_stock(&world, &other), Stock { available: 6, reserved: 4 });
+    }
+
+    /// One transaction writes at most 100 items, and these lines would take their units from 150 shards.
+    #[tokio::test]
+    async fn an_order_whose_lines_need_too_many_shards_for_one_transaction_is_reserved_all_the_same() {
+        let world = World::start().await;
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            ids.push(sharded(&world, 3, 3).await);
+        }
+        let lines: Vec<_> = ids.iter().map(|id| (id.as_str(), 3)).collect();
+        let order = OrderId::generate();
+        reserve(&world, order, &lines).await.expect(StatusCode::OK);
+        assert_eq!(world.stock_sums(), (0, 150));
+        release(&world, order).await.expect(StatusCode::OK);
+        assert_eq!(world.stock_sums(), (150, 0));
+        let lines: Vec<_> = ids.iter().map(|id| (id.as_str(), 4)).collect();
+        let refusal = reserve(&world, OrderId::generate(), &lines).await.expect_problem(409, "out_of_stock");
+        assert_eq!(refusal["lines"].as_array().unwrap().len(), 50);
+        assert_eq!(world.stock_sums(), (150, 0));
+    }
+
+    #[tokio::test]
+    async fn an_adjustment_adds_to_the_emptiest_shard_and_spreads_or_removes_from_as_many_shards_as_necessary() {
+        let world = World::start().await;
+        let id = sharded(&world, 3, 3).await;
+        adjust(&world, &id, "delivery", 9).await.expect(StatusCode::OK);
+        assert_eq!(available(&world, &id), [4, 4, 4]);
+        let refusal = adjust(&world, &id, "breakage", -13).await.expect_problem(409, "insufficient_stock");
+        assert_eq!(refusal["available"], 12);
+        for _ in 0..2 {
+            adjust(&world, &id, "breakage", -10).await.expect(StatusCode::OK);
+        }
+        assert_eq!(stored_stock(&world, &id), Stock { available: 2, reserved: 0 });
+        adjust(&world, &id, "breakage", -9).await.expect_problem(409, "adjustment_mismatch");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn twenty_of_thirty_concurrent_orders_reserve_a_stock_of_twenty_in_shards() {
+        let world = Arc::new(World::start().await);
+        let id = sharded(&world, 20, 8).await;
+        let start = |_| {
+            let (world, id) = (world.clone(), id.clone());
+            tokio::spawn(async move { reserve(&world, OrderId::generate(), &[(&id, 1)]).await })
+        };
+        let (mut reserved, mut refused) = (0, 0);
+        for answer in (0..30).map(start).collect::<Vec<_>>() {
+            let answer = answer.await.unwrap();
+            match answer.status {
+                StatusCode::OK => reserved += 1,
+                _ if answer.json()["code"] == "out_of_stock" => refused += 1,
+                _ => drop(answer.expect_problem(409, "contended")),
+            }
+        }
+        assert!(reserved <= 20 && refused <= 10, "{reserved} reserved, {refused} refused");
+        // Those who met contention try again.
+        for _ in reserved..20 {
+            reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect(StatusCode::OK);
+        }
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 20 });
+        reserve(&world, OrderId::generate(), &[(&id, 1)]).await.expect_problem(409, "out_of_stock");
+    }
+}
+
 /// In these tests, another write happens between the read and the write of a request, or a response of DynamoDB is
 /// lost.
 mod races_and_lost_responses {
@@ -878,6 +1051,11 @@ mod races_and_lost_responses {
         ProcessNoKey,
         /// Carries out the call for the last key of the batch, and responds that the other keys were not processed.
         ProcessLastKey,
+        /// Carries out the call.
+        Nothing,
+        /// Carries out the call, but shows no available units in this shard: as if the call had read the shard before a
+        /// concurrent request moved units to it, and the other shards after that.
+        ReadBeforeMove { to: u8 },
     }
 
     /// The HTTP connector between a products service and the fake cloud. Each intervention has the name of a DynamoDB
@@ -905,7 +1083,17 @@ mod races_and_lost_responses {
                     next.map(|next| interventions.remove(next).1)
                 };
                 match intervention {
-                    None => connector.cloud.call(request).await,
+                    None | Some(Intervention::Nothing) => connector.cloud.call(request).await,
+                    Some(Intervention::ReadBeforeMove { to }) => {
+                        let found = connector.cloud.call(request).await?;
+                        let mut found: Value = serde_json::from_slice(found.body().bytes().unwrap()).unwrap();
+                        for item in found["Responses"]["ProductsTable"].as_array_mut().unwrap() {
+                            if item["shard"]["N"] == to.to_string() {
+                                item["available"] = json!({ "N": "0" });
+                            }
+                        }
+                        Ok(answer(200, &found))
+                    }
                     Some(Intervention::RunFirst(work)) => {
                         work.await;
                         connector.cloud.call(request).await
@@ -982,7 +1170,7 @@ mod races_and_lost_responses {
     async fn price_change(world: &World, id: &str, price: &str) -> Intervention {
         let (products, id, price) = (products(world).await, id.parse().unwrap(), price.parse().unwrap());
         Intervention::RunFirst(Box::pin(async move {
-            let change = DetailsChange { price: Some((price, None)), ..DetailsChange::default() };
+            let change = ProductChange { price: Some((price, None)), ..ProductChange::default() };
             products.change(id, |_| true, change).await.unwrap();
         }))
     }
@@ -1000,6 +1188,16 @@ mod races_and_lost_responses {
     }
 
     const TRANSACTION: &str = "TransactWriteItems";
+
+    /// Copies an intervention that runs no other request.
+    fn again((operation, intervention): &(&'static str, Intervention)) -> (&'static str, Intervention) {
+        let intervention = match intervention {
+            Intervention::Nothing => Intervention::Nothing,
+            Intervention::ReadBeforeMove { to } => Intervention::ReadBeforeMove { to: *to },
+            _ => panic!("only these are copied"),
+        };
+        (operation, intervention)
+    }
 
     #[tokio::test]
     async fn a_price_change_before_the_write_of_a_reservation_is_in_the_quote() {
@@ -1118,15 +1316,15 @@ mod races_and_lost_responses {
         products_with(&world, lose(TRANSACTION)).await.adjust(product, breakage, delta, reason).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 7, reserved: 0 });
 
-        let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };
+        let change = ProductChange { name: Some("Mug".parse().unwrap()), ..ProductChange::default() };
         let changed = products_with(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
-        assert_eq!(changed.version, 2);
-        let new = NewProduct { details: changed.details.clone(), units: 5.try_into().unwrap() };
+        assert_eq!(changed.product.version, 2);
+        let new = NewProduct { details: changed.product.details.clone(), units: 5.try_into().unwrap() };
         let (admin, key) = (UserId::generate(), "k".parse().unwrap());
-        for (operation, key) in [("PutItem", None), (TRANSACTION, Some(key))] {
-            let products = products_with(&world, lose(operation)).await;
+        for key in [None, Some(key)] {
+            let products = products_with(&world, lose(TRANSACTION)).await;
             let created = products.create(admin, new.clone(), key).await.unwrap();
-            assert_eq!(stock(&world, &created.id.to_string()).await, 5);
+            assert_eq!(stock(&world, &created.product.id.to_string()).await, 5);
         }
     }
 
@@ -1150,13 +1348,105 @@ mod races_and_lost_responses {
         let order = OrderId::generate();
         reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
         let table = table(&world, Vec::new()).await;
-        let update = table.update(&Key::new(format!("PRODUCT#{id}"), "PRODUCT"));
+        let update = table.update(&Key::new(format!("STOCK#{id}#0"), "STOCK"));
         let update = update.update_expression("SET reserved = :few").expression_attribute_values(":few", number(3));
         assert_eq!(table.send(update).await.unwrap(), WriteOutcome::Written);
         release(&world, order).await.expect_problem(500, "internal_error");
         assert_eq!(stored_stock(&world, &id), Stock { available: 6, reserved: 3 });
         // The order still has its reservation.
         reserve(&world, order, &[(&id, 4)]).await.expect(StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn an_order_is_refused_as_out_of_stock_only_if_all_shards_together_had_too_little_at_one_moment() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        world.give_shards(&id, 2).await.expect(StatusCode::OK);
+        // No shard has 6 units, so the service reads the shards. Units that are just being moved seem to be missing.
+        let torn = || {
+            vec![
+                ("BatchGetItem", Intervention::Nothing),
+                ("BatchGetItem", Intervention::Nothing),
+                ("BatchGetItem", Intervention::ReadBeforeMove { to: 1 }),
+            ]
+        };
+        let products = products_with(&world, torn()).await;
+        products.reserve(OrderId::generate(), &lines(&[(&id, 6)])).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 4, reserved: 6 });
+        // The same is true for an adjustment, which reads the product first, and then the shards.
+        adjust(&world, &id, "delivery", 6).await.expect(StatusCode::OK);
+        assert_eq!(world.shards(&id).iter().map(|shard| shard.0).collect::<Vec<_>>(), [5, 5]);
+        let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
+        let delta = Delta::try_from(-6).unwrap();
+        let products = products_with(&world, torn()[1..].iter().map(again).collect()).await;
+        products.adjust(id.parse().unwrap(), breakage, delta, reason).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 4, reserved: 6 });
+    }
+
+    /// The product gets a second shard, and units move there, after a request has read that there is one shard.
+    #[tokio::test]
+    async fn an_order_is_not_refused_because_the_product_got_more_shards_meanwhile() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        let growth = || async {
+            let (products, id) = (products(&world).await, id.parse().unwrap());
+            let count = world.shards(&format!("{id}")).len() as i64 + 1;
+            Intervention::RunFirst(Box::pin(async move {
+                let change =
+                    ProductChange { stock_shards: Some(count.try_into().unwrap()), ..ProductChange::default() };
+                products.change(id, |_| true, change).await.unwrap();
+            }))
+        };
+        let products = products_with(&world, vec![(TRANSACTION, growth().await)]).await;
+        products.reserve(OrderId::generate(), &lines(&[(&id, 6)])).await.unwrap();
+        let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
+        let interventions = vec![("BatchGetItem", Intervention::Nothing), ("BatchGetItem", growth().await)];
+        let products = products_with(&world, interventions).await;
+        products.adjust(id.parse().unwrap(), breakage, Delta::try_from(-4).unwrap(), reason).await.unwrap();
+        assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 6 });
+    }
+
+    #[tokio::test]
+    async fn a_price_change_before_the_write_of_a_reservation_from_several_shards_is_in_the_quote() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        world.give_shards(&id, 4).await.expect(StatusCode::OK);
+        for (quantity, price) in [(1, "25"), (7, "26")] {
+            let products = products_with(&world, vec![(TRANSACTION, price_change(&world, &id, price).await)]).await;
+            let quote = products.reserve(OrderId::generate(), &lines(&[(&id, quantity)])).await.unwrap();
+            assert_eq!(quote.lines[0].unit_price.amount().to_string(), format!("{price}.00"));
+        }
+    }
+
+    /// A request that changes the price may end after it has changed the product, and before the shards know of it.
+    #[tokio::test]
+    async fn a_repeated_price_change_tells_the_shards_the_new_version() {
+        let world = World::start().await;
+        let id = create(&world, mug()).await;
+        world.give_shards(&id, 3).await.expect(StatusCode::OK);
+        let versions = || {
+            let shards = world.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "STOCK");
+            shards.map(|shard| shard["version"]["N"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(versions(), ["1"; 3]);
+        // Only a change on which a quote depends concerns the shards.
+        patch(&world, &id, "*", json!({ "description": "Blue." })).await.expect(StatusCode::OK);
+        assert_eq!(versions(), ["1"; 3]);
+        let (products, product) = (products(&world).await, id.parse().unwrap());
+        let before = world.cloud.scan("ProductsTable");
+        let change = ProductChange { price: Some(("25".parse().unwrap(), None)), ..ProductChange::default() };
+        products.change(product, |_| true, change.clone()).await.unwrap();
+        assert_eq!(versions(), ["4"; 3]);
+        for item in before.into_iter().filter(|item| item["sk"]["S"] == "STOCK") {
+            world.cloud.put_item("ProductsTable", item);
+        }
+        assert_eq!(versions(), ["1"; 3]);
+        let answer = patch(&world, &id, "*", json!({ "price": 25 })).await;
+        assert_eq!(
+            (answer.expect(StatusCode::OK)["price"].as_f64(), answer.header("etag")),
+            (Some(25.0), Some("\"4\""))
+        );
+        assert_eq!(versions(), ["4"; 3]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -1170,7 +1460,7 @@ mod races_and_lost_responses {
         ];
         let page = products_with(&world, interventions).await.list(Limit::default(), None).await.unwrap();
         // The page is sorted, although the last product was read first.
-        assert_eq!(page.map(|product| product.id.to_string()).items, ids);
+        assert_eq!(page.map(|stocked| stocked.product.id.to_string()).items, ids);
 
         let interventions = (0..6).map(|_| ("BatchGetItem", Intervention::ProcessNoKey)).collect();
         let order = OrderId::generate();
@@ -1187,7 +1477,7 @@ mod races_and_lost_responses {
         let world = World::start().await;
         let id = create(&world, mug()).await;
         let products = products_with(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
-        let change = DetailsChange { name: Some("Mug".parse().unwrap()), ..DetailsChange::default() };
+        let change = ProductChange { name: Some("Mug".parse().unwrap()), ..ProductChange::default() };
         let error = products.change(id.parse().unwrap(), |version| version == 1, change.clone()).await.unwrap_err();
         assert!(matches!(error, ProductError::Stale), "{error:?}");
         assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
@@ -1202,9 +1492,22 @@ mod races_and_lost_responses {
 /// A request about one of a few products or orders.
 #[derive(Clone, Debug)]
 enum Action {
-    Reserve { order: usize, lines: Vec<(usize, u32)> },
-    Release { order: usize },
-    Adjust { product: usize, delta: i64 },
+    Reserve {
+        order: usize,
+        lines: Vec<(usize, u32)>,
+    },
+    Release {
+        order: usize,
+    },
+    Adjust {
+        product: usize,
+        delta: i64,
+    },
+    /// Asks for this number of shards. The product may have more already.
+    GiveShards {
+        product: usize,
+        count: u8,
+    },
 }
 
 const PRODUCTS: usize = 3;
@@ -1218,6 +1521,7 @@ fn actions() -> impl Strategy<Value = Action> {
         2 => (0..PRODUCTS, -8i64..8)
             .prop_filter("an adjustment is not zero", |(_, delta)| *delta != 0)
             .prop_map(|(product, delta)| Action::Adjust { product, delta }),
+        1 => (0..PRODUCTS, 1u8..5).prop_map(|(product, count)| Action::GiveShards { product, count }),
     ]
 }
 
@@ -1292,6 +1596,11 @@ fn the_table_agrees_with_the_domain_after_any_sequence_of_requests() {
                     Action::Adjust { product, delta } => {
                         let answer = adjust(&world, &products[*product], &format!("a-{n}"), *delta).await;
                         (answer, model.adjust(*product, *delta))
+                    }
+                    Action::GiveShards { product, count } => {
+                        let answer = world.give_shards(&products[*product], *count).await;
+                        let is_refused = usize::from(*count) < world.shards(&products[*product]).len();
+                        (answer, if is_refused { Err("invalid_request") } else { Ok(()) })
                     }
                 };
                 let found = match answer.status {

@@ -20,12 +20,13 @@ const BUILD: &str = "target/mutants-build";
 
 /// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
 /// them must fail.
-const RULE_TESTS: [&str; 10] = [
+const RULE_TESTS: [&str; 11] = [
     "--package=orders",
     "--test=saga",
     "--test=users",
     "--test=notifications",
     "--test=orders",
+    "--test=products",
     "--test=tokens",
     "--test=concurrency",
     "--test=dependencies",

@@ -2,18 +2,23 @@
 //! HTTP.
 
 mod adjustment;
+mod allocation;
 mod product;
 mod reservation;
+mod shard_count;
 mod stock;
 
 pub use self::{
     adjustment::{Adjustment, AdjustmentId, InvalidAdjustmentId, MAX_ADJUSTMENT_ID, MAX_REASON, Reason},
+    allocation::{Allocation, Move, Shard, Share, available, moves_to_spread},
     product::{
         Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, NewProduct, Price, Product,
-        ProductId,
+        ProductId, StockedProduct,
     },
     reservation::{
-        InvalidLines, Line, Lines, MAX_LINES, OrderId, PricedLine, Quote, Reservation, ReservationRefusal, Shortage,
+        AllocatedLine, InvalidLines, Line, LinePlan, Lines, MAX_LINES, OrderId, PricedLine, Quote, Reservation,
+        ReservationRefusal, Shortage,
     },
+    shard_count::{InvalidShardCount, MAX_SHARDS, ShardCount, ShardNumber},
     stock::{Delta, InvalidDelta, InvalidQuantity, InvalidUnits, MAX_QUANTITY, MAX_UNITS, Quantity, Stock, Units},
 };

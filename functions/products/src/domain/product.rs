@@ -10,7 +10,7 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::stock::{Stock, Units};
+use super::{shard_count::ShardCount, stock::Units};
 
 typed_id!(
     /// The id of a product.
@@ -110,17 +110,22 @@ pub struct NewProduct {
     pub units: Units,
 }
 
+/// A product without its stock, which changes much more often and is stored in other items.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
     pub id: ProductId,
     #[serde(flatten)]
     pub details: Details,
-    /// The version of the details: 1 at first, and one more with each change. Writes compare the version, so that no
-    /// update is lost and no unit is sold at an outdated price. A sale does not change the version: otherwise most
-    /// changes of a product that sells well would fail.
+    /// The version of the details and of `stock_shards`: 1 at first, and one more with each change. Writes compare the
+    /// version, so that no update is lost and no unit is sold at an outdated price. A sale does not change the version:
+    /// otherwise most changes of a product that sells well would fail.
     pub version: u64,
-    #[serde(flatten)]
-    pub stock: Stock,
+    /// The number of shards of the product's stock. It never becomes less, because reservations name the shards from
+    /// which their units came.
+    pub stock_shards: ShardCount,
+    /// The stock with which the product began. Together with the adjustments, it must always be the sum of the
+    /// available and the reserved units.
+    pub initial_stock: Units,
     pub created_at: Timestamp,
     /// The time of the last change of the details.
     pub updated_at: Timestamp,
@@ -129,13 +134,21 @@ pub struct Product {
 impl Product {
     pub fn new(id: ProductId, new: NewProduct, now: Timestamp) -> Self {
         let NewProduct { details, units } = new;
-        Self { id, details, version: 1, stock: Stock::new(units), created_at: now, updated_at: now }
+        let stock_shards = ShardCount::ONE;
+        Self { id, details, version: 1, stock_shards, initial_stock: units, created_at: now, updated_at: now }
     }
 
     #[must_use]
-    pub fn with_details(&self, details: Details, now: Timestamp) -> Self {
-        Self { details, version: self.version + 1, updated_at: now, ..self.clone() }
+    pub fn changed_to(&self, details: Details, stock_shards: ShardCount, now: Timestamp) -> Self {
+        Self { details, stock_shards, version: self.version + 1, updated_at: now, ..self.clone() }
     }
+}
+
+/// A product, and the number of its available units in all shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockedProduct {
+    pub product: Product,
+    pub available: u64,
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use chassis::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    allocation::{Allocation, Shard},
     product::{Name, Product, ProductId},
+    shard_count::{ShardCount, ShardNumber},
     stock::{MAX_QUANTITY, Quantity},
 };
 
@@ -89,20 +91,16 @@ pub struct Quote {
 
 impl Quote {
     /// Prices `lines` with the prices of `products`. If several refusals apply, unknown products come first, then
-    /// prices that cannot be added, then too little stock.
+    /// prices that cannot be added. Only the shards say whether there is enough stock.
     pub fn new(lines: &Lines, products: &[Product]) -> Result<Self, ReservationRefusal> {
         let products: BTreeMap<_, _> = products.iter().map(|product| (product.id, product)).collect();
         let mut unknown = Vec::new();
-        let mut shortages = Vec::new();
         let mut known = Vec::new();
         for line in lines.iter() {
             let Some(product) = products.get(&line.product_id) else {
                 unknown.push(line.product_id);
                 continue;
             };
-            if product.stock.after_reserve(line.quantity).is_none() {
-                shortages.push(Shortage { line: *line, available: product.stock.available });
-            }
             known.push((line, product));
         }
         if !unknown.is_empty() {
@@ -112,7 +110,7 @@ impl Quote {
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         let currency = lines.first().map_or_else(Currency::default, |line| line.line_total.currency());
         let total = lines.iter().map(|line| line.line_total).try_fold(Money::zero(currency), Money::plus)?;
-        if shortages.is_empty() { Ok(Self { lines, total }) } else { Err(ReservationRefusal::OutOfStock(shortages)) }
+        Ok(Self { lines, total })
     }
 
     /// Returns `true` if this quote is for exactly these lines.
@@ -133,6 +131,64 @@ impl PricedLine {
             unit_price,
             line_total: unit_price.times(line.quantity.get())?,
         })
+    }
+}
+
+/// The shards of one product from which a reservation takes its units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocatedLine {
+    pub product_id: ProductId,
+    pub shares: Allocation,
+}
+
+/// The shards from which a line of an order is to take its units, before the reservation is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinePlan {
+    pub allocated: AllocatedLine,
+    /// Other shards that can give all units, as far as is known, and that were not tried yet.
+    alternatives: Vec<ShardNumber>,
+}
+
+impl LinePlan {
+    /// Plans without reading the shards: all units come from one shard. The shard is derived from the order's id. Ids
+    /// are random, so orders spread over the shards; and a repeated request tries the same shard first.
+    pub fn without_reading(line: &Line, order: OrderId, count: ShardCount) -> Self {
+        let (first, others) = (count.preferred(order.uuid().as_u128()), count.shards());
+        Self {
+            allocated: AllocatedLine::new(line, Allocation::from_one(first, line.quantity.get().into())),
+            alternatives: others.filter(|shard| *shard != first).collect(),
+        }
+    }
+
+    /// Plans with the stock of all shards of the product. `None` if all shards together have too few units.
+    pub fn with_stock(line: &Line, order: OrderId, shards: &[Shard]) -> Option<Self> {
+        let mut preferred = shards.to_vec();
+        if let Ok(count) = ShardCount::try_from(shards.len() as i64) {
+            preferred.rotate_left(count.preferred(order.uuid().as_u128()).get().into());
+        }
+        let units = line.quantity.get().into();
+        let allocation = Allocation::plan(units, &preferred)?;
+        let is_alternative = |shard: &&Shard| shard.stock.available >= units && !allocation.takes_from(shard.number);
+        let alternatives = preferred.iter().filter(is_alternative).map(|shard| shard.number).collect();
+        Some(Self { allocated: AllocatedLine::new(line, allocation), alternatives })
+    }
+
+    /// Takes the units from another shard, because the present shard is contended. `choose` gets the number of shards
+    /// that are left, and returns one of 0 to that number minus 1. Returns `false` if no other shard is left.
+    pub fn change_shard(&mut self, choose: impl FnOnce(usize) -> usize) -> bool {
+        if self.alternatives.is_empty() {
+            return false;
+        }
+        let chosen = choose(self.alternatives.len()).min(self.alternatives.len() - 1);
+        let shard = self.alternatives.swap_remove(chosen);
+        self.allocated.shares = Allocation::from_one(shard, self.allocated.shares.units());
+        true
+    }
+}
+
+impl AllocatedLine {
+    fn new(line: &Line, shares: Allocation) -> Self {
+        Self { product_id: line.product_id, shares }
     }
 }
 
@@ -166,7 +222,11 @@ pub enum ReservationRefusal {
 /// again, and a reserve request that arrives after the release is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
-    Held(Quote),
+    Held {
+        quote: Quote,
+        /// The release returns the units to exactly these shards.
+        allocated: Vec<AllocatedLine>,
+    },
     /// The reservation was released. If the release request arrived before the reserve request, no stock was ever
     /// reserved.
     Released,
@@ -176,8 +236,8 @@ impl Reservation {
     /// The result of another request to reserve `lines` for the order that has this reservation.
     pub fn answer_repeat(self, lines: &Lines) -> Result<Quote, ReservationRefusal> {
         match self {
-            Self::Held(quote) if quote.is_for(lines) => Ok(quote),
-            Self::Held(_) => Err(ReservationRefusal::Mismatch),
+            Self::Held { quote, .. } if quote.is_for(lines) => Ok(quote),
+            Self::Held { .. } => Err(ReservationRefusal::Mismatch),
             Self::Released => Err(ReservationRefusal::Released),
         }
     }
@@ -191,16 +251,20 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::{InvalidLines, Line, Lines, MAX_LINES, Quote, Reservation, ReservationRefusal, Shortage};
-    use crate::domain::{Details, MAX_PRICE, MAX_QUANTITY, Price, Product, ProductId, Quantity, Stock};
+    use super::{InvalidLines, Line, Lines, MAX_LINES, Quote, Reservation, ReservationRefusal};
+    use crate::domain::{
+        Details, LinePlan, MAX_PRICE, MAX_QUANTITY, OrderId, Price, Product, ProductId, Quantity, Shard, ShardCount,
+        Stock,
+    };
 
-    fn product(price: &str, currency: &str, available: u64) -> Product {
+    fn product(price: &str, currency: &str) -> Product {
         let price = Price::new(price.parse().unwrap(), currency.parse().unwrap()).unwrap();
         Product {
             id: ProductId::generate(),
             details: Details { name: "Mug".parse().unwrap(), description: "Holds tea.".parse().unwrap(), price },
             version: 7,
-            stock: Stock { available, reserved: 0 },
+            stock_shards: ShardCount::ONE,
+            initial_stock: 9.try_into().unwrap(),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         }
@@ -216,34 +280,15 @@ mod tests {
 
     #[test]
     fn three_mugs_at_19_99_are_59_97() {
-        let mug = product("19.99", "USD", 3);
+        let mug = product("19.99", "USD");
         let quote = Quote::new(&lines(&[line(&mug, 3)]), std::slice::from_ref(&mug)).unwrap();
         assert_eq!(quote.total.to_string(), "59.97 USD");
         assert_eq!((quote.lines[0].version, quote.lines[0].line_total), (7, quote.total));
     }
 
     #[test]
-    fn a_refusal_names_each_line_with_too_little_stock_and_no_other_line() {
-        let (few, enough, none) = (product("1", "USD", 2), product("1", "USD", 9), product("1", "USD", 0));
-        let requested = lines(&[line(&few, 3), line(&enough, 9), line(&none, 1)]);
-        let refusal = Quote::new(&requested, &[none.clone(), few.clone(), enough]).unwrap_err();
-        let mut shortages =
-            vec![Shortage { line: line(&few, 3), available: 2 }, Shortage { line: line(&none, 1), available: 0 }];
-        shortages.sort_by_key(|shortage| shortage.line.product_id);
-        assert_eq!(refusal, ReservationRefusal::OutOfStock(shortages));
-    }
-
-    #[test]
-    fn lines_of_one_product_are_added_before_the_stock_is_checked() {
-        let mug = product("19.99", "USD", 3);
-        let requested = lines(&[line(&mug, 2), line(&mug, 2)]);
-        let shortages = vec![Shortage { line: line(&mug, 4), available: 3 }];
-        assert_eq!(Quote::new(&requested, &[mug]), Err(ReservationRefusal::OutOfStock(shortages)));
-    }
-
-    #[test]
-    fn unknown_products_and_mixed_currencies_are_refused_before_the_stock_is_checked() {
-        let (usd, eur) = (product("1", "USD", 0), product("1", "EUR", 0));
+    fn unknown_products_and_mixed_currencies_are_refused() {
+        let (usd, eur) = (product("1", "USD"), product("1", "EUR"));
         let requested = lines(&[line(&usd, 1), line(&eur, 1)]);
         assert_eq!(
             Quote::new(&requested, std::slice::from_ref(&eur)),
@@ -255,7 +300,7 @@ mod tests {
 
     #[test]
     fn an_order_has_1_to_50_lines_and_at_most_1000_units_of_a_product() {
-        let mug = product("19.99", "USD", 3);
+        let mug = product("19.99", "USD");
         assert_eq!(Lines::merge(&[]), Err(InvalidLines::Count));
         assert!(Lines::merge(&[line(&mug, 1); MAX_LINES]).is_ok());
         assert_eq!(Lines::merge(&[line(&mug, 1); MAX_LINES + 1]), Err(InvalidLines::Count));
@@ -270,15 +315,52 @@ mod tests {
 
     #[test]
     fn a_repeated_reserve_gets_the_first_quote_and_other_lines_are_refused() {
-        let (mug, rope) = (product("19.99", "USD", 9), product("24.75", "USD", 9));
+        let (mug, rope) = (product("19.99", "USD"), product("24.75", "USD"));
         let requested = lines(&[line(&mug, 1), line(&rope, 2)]);
         let quote = Quote::new(&requested, &[mug.clone(), rope.clone()]).unwrap();
-        let held = Reservation::Held(quote.clone());
+        let held = Reservation::Held { quote: quote.clone(), allocated: Vec::new() };
         assert_eq!(held.clone().answer_repeat(&lines(&[line(&rope, 2), line(&mug, 1)])), Ok(quote));
         for other in [lines(&[line(&mug, 1)]), lines(&[line(&mug, 2), line(&rope, 2)])] {
             assert_eq!(held.clone().answer_repeat(&other), Err(ReservationRefusal::Mismatch));
         }
         assert_eq!(Reservation::Released.answer_repeat(&requested), Err(ReservationRefusal::Released));
+    }
+
+    fn shards(available: &[u64]) -> Vec<Shard> {
+        let numbers = ShardCount::try_from(available.len() as i64).unwrap().shards();
+        let shard =
+            |(number, available): (_, &u64)| Shard { number, stock: Stock { available: *available, reserved: 0 } };
+        numbers.zip(available).map(shard).collect()
+    }
+
+    fn taken(plan: &LinePlan) -> Vec<(u8, u64)> {
+        plan.allocated.shares.shares().iter().map(|share| (share.shard.get(), share.units)).collect()
+    }
+
+    #[test]
+    fn a_contended_line_takes_its_units_from_each_other_shard_once() {
+        // With this id, an order of a product with four shards prefers shard 2.
+        let order = OrderId::from_uuid(uuid::Uuid::from_u128(42));
+        let wanted = line(&product("1", "USD"), 3);
+        let mut plan = LinePlan::without_reading(&wanted, order, ShardCount::try_from(4).unwrap());
+        let mut tried = vec![taken(&plan)];
+        while plan.change_shard(|_| 0) {
+            tried.push(taken(&plan));
+        }
+        assert_eq!(tried[0], [(2, 3)]);
+        tried.sort();
+        assert_eq!(tried, [[(0, 3)], [(1, 3)], [(2, 3)], [(3, 3)]]);
+        // Among shards that were read, only those with enough units are tried.
+        let mut plan = LinePlan::with_stock(&wanted, order, &shards(&[2, 9, 1, 3])).unwrap();
+        assert_eq!(taken(&plan), [(3, 3)]);
+        assert!(plan.change_shard(|_| 0));
+        assert_eq!(taken(&plan), [(1, 3)]);
+        assert!(!plan.change_shard(|_| 0));
+        // Of several shards, none can be replaced by one.
+        let mut plan = LinePlan::with_stock(&wanted, order, &shards(&[2, 0, 1, 0])).unwrap();
+        assert_eq!(taken(&plan), [(0, 2), (2, 1)]);
+        assert!(!plan.change_shard(|_| 0));
+        assert_eq!(LinePlan::with_stock(&wanted, order, &shards(&[1, 0, 1, 0])), None);
     }
 
     proptest! {
@@ -310,7 +392,7 @@ mod tests {
             let (mut products, mut order_lines, mut expected) = (Vec::new(), Vec::new(), 0);
             for (minor, quantity) in &requested {
                 let money = chassis::money::Money::from_minor(*minor, Currency::USD).unwrap();
-                let product = product(&money.amount().to_string(), "USD", u64::from(*quantity));
+                let product = product(&money.amount().to_string(), "USD");
                 order_lines.push(line(&product, *quantity));
                 products.push(product);
                 expected += minor * u64::from(*quantity);

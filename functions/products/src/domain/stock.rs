@@ -1,4 +1,4 @@
-//! The stock of a product: its quantities, and the rules for changing them.
+//! The stock of a product or of one of its shards: its quantities, and the rules for changing them.
 //!
 //! The rules are written twice: here as arithmetic on values, and in the repository as conditions of the updates,
 //! because another request may change the stock between a read and a write. A property test in
@@ -63,6 +63,12 @@ pub struct Units(u32);
 #[error("must be from 0 to {MAX_UNITS}")]
 pub struct InvalidUnits;
 
+impl Units {
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
 impl TryFrom<i64> for Units {
     type Error = InvalidUnits;
 
@@ -85,9 +91,19 @@ impl Delta {
         self.0
     }
 
+    pub fn is_removal(self) -> bool {
+        self.0 < 0
+    }
+
     /// The number of units that must be available before this adjustment is applied.
     pub fn required_units(self) -> u64 {
         if self.0 < 0 { self.0.unsigned_abs() } else { 0 }
+    }
+
+    /// The change of one shard's available units, if this adjustment changes them by `units`.
+    pub fn of_share(self, units: u64) -> i64 {
+        // A share has at most `MAX_UNITS`, so the conversion is exact.
+        i64::try_from(units).unwrap_or(i64::MAX) * self.0.signum()
     }
 }
 

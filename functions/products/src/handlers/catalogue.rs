@@ -21,9 +21,9 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Description, Details, Name, NewProduct, Price, Product, ProductId, Units},
+    domain::{Description, Details, Name, NewProduct, Price, Product, ProductId, ShardCount, StockedProduct, Units},
     openapi::{Changing, Creating, Listing, Reading},
-    service::{DetailsChange, Products},
+    service::{ProductChange, Products},
 };
 
 #[derive(Debug, ToSchema)]
@@ -65,6 +65,7 @@ pub(super) struct ProductChangeRequest {
     price: Option<Amount>,
     /// The currency of the new price. A currency without a price is refused.
     currency: Option<Currency>,
+    stock_shards: Option<ShardCount>,
 }
 
 impl ReadBody for ProductChangeRequest {
@@ -73,6 +74,7 @@ impl ReadBody for ProductChangeRequest {
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
         let (name, description) = (body.optional("name", text), body.optional("description", text));
         let (price, currency) = (body.optional("price", verbatim), body.optional("currency", text));
+        let stock_shards = body.optional("stock_shards", whole);
         if body.is_given("currency") && !body.is_given("price") {
             let detail = "must come with a price, because the same number in another currency is a different price";
             body.reject("currency", detail);
@@ -86,7 +88,7 @@ impl ReadBody for ProductChangeRequest {
             };
             body.check("price", checked);
         }
-        Some(Self { name, description, price, currency })
+        Some(Self { name, description, price, currency, stock_shards })
     }
 }
 
@@ -118,6 +120,7 @@ pub(super) struct ProductDocument {
     currency: Currency,
     /// The number of units that can be ordered, without the units that orders have reserved.
     stock: u64,
+    stock_shards: ShardCount,
     created_at: Timestamp,
     /// The time of the last change of the details. A sale does not change this time.
     updated_at: Timestamp,
@@ -136,21 +139,21 @@ struct CreateHeaders {
     idempotency_key: Option<IdempotencyKey>,
 }
 
-impl From<Product> for ProductDocument {
-    fn from(product: Product) -> Self {
-        let Product { id, details, stock, created_at, updated_at, .. } = product;
-        let (Details { name, description, price }, stock) = (details, stock.available);
+impl From<StockedProduct> for ProductDocument {
+    fn from(StockedProduct { product, available: stock }: StockedProduct) -> Self {
+        let Product { id, details, stock_shards, created_at, updated_at, .. } = product;
+        let Details { name, description, price } = details;
         let (price, currency) = (price.money().amount(), price.money().currency());
-        Self { id, name, description, price, currency, stock, created_at, updated_at }
+        Self { id, name, description, price, currency, stock, stock_shards, created_at, updated_at }
     }
 }
 
 /// Returns a response with the product's document and its ETag. The ETag is the version of the details, without the
 /// stock: it serves to detect conflicting changes of the details. A cache could not use the ETag to detect an outdated
 /// stock, but responses are never cached (`Cache-Control: no-store`).
-fn with_etag(product: Product) -> Result<Response, Problem> {
-    let tag = HeaderValue::from_str(&etag(product.version)).map_err(Problem::internal)?;
-    Ok(([(header::ETAG, tag)], Json(ProductDocument::from(product))).into_response())
+fn with_etag(stocked: StockedProduct) -> Result<Response, Problem> {
+    let tag = HeaderValue::from_str(&etag(stocked.product.version)).map_err(Problem::internal)?;
+    Ok(([(header::ETAG, tag)], Json(ProductDocument::from(stocked))).into_response())
 }
 
 /// The schema of the header `ETag`.
@@ -237,9 +240,9 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let NewProductRequest { name, description, price, currency: (), stock: units } = new;
     let new = NewProduct { details: Details { name, description, price }, units };
-    let product = products.create(caller.user_id, new, key).await?;
-    let location = [(header::LOCATION, format!("products/{}", product.id))];
-    Ok((StatusCode::CREATED, location, with_etag(product)?).into_response())
+    let created = products.create(caller.user_id, new, key).await?;
+    let location = [(header::LOCATION, format!("products/{}", created.product.id))];
+    Ok((StatusCode::CREATED, location, with_etag(created)?).into_response())
 }
 
 /// List the catalogue
@@ -288,10 +291,10 @@ pub(super) async fn read(
     with_etag(products.get(id).await?)
 }
 
-/// Change a product's details
+/// Change a product
 ///
 /// For administrators. A value whose member is absent or null stays as it is. Orders that were placed before the change
-/// keep their prices.
+/// keep their prices. A product can be changed while it sells.
 #[utoipa::path(
     patch,
     path = "/products/{id}",
@@ -319,7 +322,7 @@ pub(super) async fn change(
     expected: IfMatch,
     Input((Id(id), Body(change))): Input<(Id<ProductId>, Body<ProductChangeRequest>)>,
 ) -> Result<Response, Problem> {
-    let ProductChangeRequest { name, description, price, currency } = change;
-    let change = DetailsChange { name, description, price: price.map(|amount| (amount, currency)) };
+    let ProductChangeRequest { name, description, price, currency, stock_shards } = change;
+    let change = ProductChange { name, description, price: price.map(|amount| (amount, currency)), stock_shards };
     with_etag(products.change(id, |version| expected.matches(version), change).await?)
 }

@@ -1,13 +1,18 @@
 //! Products in DynamoDB.
 //!
-//! A product and its stock are one item. Each adjustment is an item in the product's partition. A reservation is an
-//! item in a partition of its own. A change of stock is written in one transaction with its adjustment or its
-//! reservation. See `docs/data-model.md`.
+//! A product's details are one item, and each shard of its stock is an item in a partition of its own: so a sale does
+//! not touch the product's item, and each shard has the write capacity of a partition. Each adjustment is an item in
+//! the product's partition. A reservation is an item in a partition of its own. A change of stock is written in one
+//! transaction with its adjustment or its reservation. See `docs/data-model.md`.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number},
-    id::UserId,
+    dynamo::{
+        self, AttemptOutcome, Item, ItemWrite, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number,
+    },
+    id::{InvalidId, UserId},
     idempotency::{InsertOutcome, KeyUse},
     page::{Cursor, Limit, ListError, Page},
     store::{SaveOutcome, StoreError},
@@ -15,8 +20,11 @@ use chassis::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Repository;
-use crate::domain::{Adjustment, AdjustmentId, NewProduct, OrderId, Product, ProductId, Quote, Reservation};
+use super::{MAX_SHARES, Repository, ReserveOutcome, Snapshot, Stocks};
+use crate::domain::{
+    Adjustment, AdjustmentId, AllocatedLine, Allocation, Move, NewProduct, OrderId, PricedLine, Product, ProductId,
+    Quote, Reservation, Shard, ShardCount, ShardNumber, Stock, StockedProduct, available,
+};
 
 /// The index of all products. The index contains only keys, and a product's keys never change. Therefore a sale, which
 /// changes the product's item, writes nothing to the index.
@@ -25,6 +33,9 @@ const CATALOGUE_INDEX: &str = "catalogue";
 /// finds all products.
 const CATALOGUE_ATTRIBUTE: &str = "catalogue";
 const CATALOGUE: &str = "CATALOGUE";
+
+/// The maximum number of keys of one BatchGetItem request, and of items of one transaction.
+const MAX_KEYS: usize = 100;
 
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -35,15 +46,82 @@ impl DynamoRepository {
     pub fn new(table: Table) -> Self {
         Self { table }
     }
+
+    /// Reads any number of items, in any order.
+    async fn get_items(&self, keys: Vec<Key>, consistent: bool) -> Result<Vec<Item>, StoreError> {
+        let mut found = Vec::new();
+        for keys in keys.chunks(MAX_KEYS) {
+            found.extend(self.table.get_items(keys.iter().cloned(), consistent).await?);
+        }
+        Ok(found)
+    }
+
+    /// Reads products with their stock, in any order. Products that don't exist are left out.
+    ///
+    /// A product with one shard is read consistently: a client sees what it has just changed. The further shards of a
+    /// product with several are read inconsistently, which costs half as much: while such a product sells, the sum of
+    /// its shards is outdated in any case when the client receives it.
+    async fn stocked(&self, ids: &[ProductId]) -> Result<Vec<StockedProduct>, StoreError> {
+        let first = |id: &ProductId| [product_key(*id), shard_key(*id, ShardNumber::FIRST)];
+        let (mut products, mut shards) = (Vec::new(), Vec::new());
+        for item in self.get_items(ids.iter().flat_map(first).collect(), true).await? {
+            match item.contains_key("shard") {
+                true => shards.push(dynamo::from_item::<ShardRecord>(item)?),
+                false => products.push(dynamo::from_item::<ProductRecord>(item)?.product),
+            }
+        }
+        let further = |product: &Product| {
+            let id = product.id;
+            product.stock_shards.added_to(ShardCount::ONE).map(move |number| shard_key(id, number))
+        };
+        let further: Vec<_> = products.iter().flat_map(further).collect();
+        for item in self.get_items(further, false).await? {
+            shards.push(dynamo::from_item(item)?);
+        }
+        let stocks = stocks_of(shards);
+        let stocked = |product: Product| match stocks.get(&product.id) {
+            Some(shards) => Ok(StockedProduct { available: available(shards), product }),
+            None => Err(StoreError::corrupt(self.table.name(), format!("{} has no stock", product.id))),
+        };
+        products.into_iter().map(stocked).collect()
+    }
+
+    /// Reads a record and the shards of some products at one moment. The products must fit into one transaction.
+    async fn snapshot(
+        &self,
+        record: &Key,
+        products: &[(ProductId, ShardCount)],
+    ) -> Result<(Option<Item>, Stocks, BTreeSet<ProductId>), StoreError> {
+        let keys: Vec<_> = std::iter::once(record.clone()).chain(products.iter().flat_map(snapshot_keys)).collect();
+        let mut items = self.table.transact_get_items(&keys).await?.into_iter();
+        let record = items.next().flatten();
+        let (mut found, mut shards) = (Vec::new(), Vec::new());
+        for item in items.flatten() {
+            match item.contains_key("shard") {
+                true => shards.push(dynamo::from_item::<ShardRecord>(item)?),
+                false => found.push(dynamo::from_item::<ProductRecord>(item)?.product),
+            }
+        }
+        let is_current =
+            |(id, count): &&(ProductId, ShardCount)| found.iter().any(|p| p.id == *id && p.stock_shards == *count);
+        let grown: BTreeSet<_> = products.iter().filter(|product| !is_current(product)).map(|(id, _)| *id).collect();
+        let mut stocks = stocks_of(shards);
+        stocks.retain(|id, _| !grown.contains(id));
+        Ok((record, stocks, grown))
+    }
 }
 
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, product: &Product) -> Result<(), StoreError> {
-        match self.table.send(self.table.put_new(&ProductRecord::new(product))?).await? {
+        let stock = self.table.put_new(&ShardRecord::first(product))?;
+        match self.table.transact(self.table.put_new(&ProductRecord::new(product))?, [stock]).await? {
             // The id was generated for this product. If an item with this id exists, an earlier attempt of this write
             // has stored it, and only the response of DynamoDB was lost.
-            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
+            TransactionOutcome::Written | TransactionOutcome::SubjectConditionFailed(_) => Ok(()),
+            TransactionOutcome::OtherConditionFailed => {
+                Err(StoreError::corrupt(self.table.name(), "a new product already has stock"))
+            }
         }
     }
 
@@ -61,7 +139,8 @@ impl Repository for DynamoRepository {
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(product.created_at.as_second()));
         let add_product = self.table.put_new(&ProductRecord::new(product))?;
-        let earlier = match self.table.transact(use_key, [add_product]).await? {
+        let add_stock = self.table.put_new(&ShardRecord::first(product))?;
+        let earlier = match self.table.transact(use_key, [add_product, add_stock]).await? {
             TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
             TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
             TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
@@ -81,9 +160,8 @@ impl Repository for DynamoRepository {
         })
     }
 
-    async fn find(&self, id: ProductId) -> Result<Option<Product>, StoreError> {
-        let record: Option<ProductRecord> = self.table.get(&product_key(id)).await?;
-        Ok(record.map(|record| record.product))
+    async fn find(&self, id: ProductId) -> Result<Option<StockedProduct>, StoreError> {
+        Ok(self.stocked(&[id]).await?.pop())
     }
 
     async fn find_all(&self, ids: &[ProductId]) -> Result<Vec<Product>, StoreError> {
@@ -91,7 +169,7 @@ impl Repository for DynamoRepository {
         Ok(records.into_iter().map(|record| record.product).collect())
     }
 
-    async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Product>, ListError> {
+    async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<StockedProduct>, ListError> {
         let list = List {
             index: CATALOGUE_INDEX,
             partition_attribute: CATALOGUE_ATTRIBUTE,
@@ -100,13 +178,13 @@ impl Repository for DynamoRepository {
             limit,
             cursor,
         };
-        let keys: Page<Key> = self.table.list(list).await?;
-        let records: Vec<ProductRecord> = self.table.get_all(keys.items).await?;
-        let mut products: Vec<_> = records.into_iter().map(|record| record.product).collect();
+        let entries: Page<CatalogueEntry> = self.table.list(list).await?;
+        let ids: Vec<_> = entries.items.iter().map(|entry| entry.pk.0).collect();
+        let mut products = self.stocked(&ids).await?;
         // BatchGetItem returns the items in any order. The page must have the order of the index, which is sorted by
         // product id.
-        products.sort_unstable_by_key(|product| product.id);
-        Ok(Page { items: products, next_cursor: keys.next_cursor })
+        products.sort_unstable_by_key(|stocked| stocked.product.id);
+        Ok(Page { items: products, next_cursor: entries.next_cursor })
     }
 
     async fn change(&self, before: &Product, after: &Product) -> Result<SaveOutcome, StoreError> {
@@ -114,13 +192,15 @@ impl Repository for DynamoRepository {
             .table
             .update(&product_key(before.id))
             .update_expression(
-                "SET #name = :name, description = :description, price = :price, version = :version, updated_at = :now",
+                "SET #name = :name, description = :description, price = :price, stock_shards = :shards, \
+                 version = :version, updated_at = :now",
             )
             .condition_expression("version = :expected")
             .expression_attribute_names("#name", "name")
             .expression_attribute_values(":name", attribute(&after.details.name)?)
             .expression_attribute_values(":description", attribute(&after.details.description)?)
             .expression_attribute_values(":price", attribute(&after.details.price)?)
+            .expression_attribute_values(":shards", number(after.stock_shards.get()))
             .expression_attribute_values(":version", number(after.version))
             .expression_attribute_values(":now", attribute(&after.updated_at)?)
             .expression_attribute_values(":expected", number(before.version));
@@ -131,9 +211,69 @@ impl Repository for DynamoRepository {
                 let found = dynamo::from_item::<ProductRecord>(item)?.product;
                 // If the stored product equals `after`, an earlier attempt of this write has stored it, and only the
                 // response of DynamoDB was lost.
-                let is_written = (found.version, &found.details, found.updated_at)
-                    == (after.version, &after.details, after.updated_at);
-                if is_written { SaveOutcome::Saved } else { SaveOutcome::Stale }
+                if found == *after { SaveOutcome::Saved } else { SaveOutcome::Stale }
+            }
+        })
+    }
+
+    async fn refuse_older_versions(&self, product: &Product) -> Result<(), StoreError> {
+        let update = |number_of_shard| {
+            self.table
+                .update(&shard_key(product.id, number_of_shard))
+                .update_expression("SET version = :version")
+                .condition_expression("version < :version")
+                .expression_attribute_values(":version", number(product.version))
+        };
+        let writes = product.stock_shards.shards().map(|shard| self.table.send(update(shard)));
+        for outcome in futures::future::join_all(writes).await {
+            match outcome? {
+                // If the condition fails, the shard has this version already, or a newer one.
+                WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_shards(&self, product: &Product, count: ShardCount) -> Result<(), StoreError> {
+        let new = |number| {
+            let shard = Shard { number, stock: Stock { available: 0, reserved: 0 } };
+            self.table.put_new(&ShardRecord::new(product, shard))
+        };
+        let writes = count.added_to(product.stock_shards).map(new).collect::<Result<Vec<_>, _>>()?;
+        for outcome in futures::future::join_all(writes.into_iter().map(|write| self.table.send(write))).await {
+            match outcome? {
+                // If the condition fails, an earlier request has stored the shard.
+                WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn stocks(&self, products: &[(ProductId, ShardCount)]) -> Result<Stocks, StoreError> {
+        let keys = products.iter().flat_map(|(id, count)| count.shards().map(|number| shard_key(*id, number)));
+        let items = self.get_items(keys.collect(), true).await?;
+        let shards = items.into_iter().map(dynamo::from_item).collect::<Result<Vec<ShardRecord>, _>>()?;
+        Ok(stocks_of(shards))
+    }
+
+    async fn move_units(&self, of: ProductId, units: &Move) -> Result<SaveOutcome, StoreError> {
+        let take = self
+            .table
+            .update(&shard_key(of, units.from))
+            .update_expression("SET available = available - :units")
+            .condition_expression("available >= :units")
+            .expression_attribute_values(":units", number(units.units));
+        let give = self
+            .table
+            .update(&shard_key(of, units.to))
+            .update_expression("SET available = available + :units")
+            // Without this condition, the update would fail for a shard that does not exist, but not as a condition.
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":units", number(units.units));
+        Ok(match self.table.transact(take, [give]).await? {
+            TransactionOutcome::Written => SaveOutcome::Saved,
+            TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
+                SaveOutcome::Stale
             }
         })
     }
@@ -147,19 +287,30 @@ impl Repository for DynamoRepository {
         Ok(record.map(|record| record.adjustment))
     }
 
-    async fn adjust(&self, adjustment: &Adjustment) -> Result<SaveOutcome, StoreError> {
+    async fn adjustment_snapshot(
+        &self,
+        id: &AdjustmentId,
+        of: (ProductId, ShardCount),
+    ) -> Result<Snapshot<Adjustment>, StoreError> {
+        let (record, stocks, grown) = self.snapshot(&adjustment_key(of.0, id), &[of]).await?;
+        let record = record.map(dynamo::from_item::<AdjustmentRecord>).transpose()?;
+        Ok(Snapshot { record: record.map(|record| record.adjustment), stocks, grown })
+    }
+
+    async fn adjust(&self, adjustment: &Adjustment, shares: &Allocation) -> Result<SaveOutcome, StoreError> {
         let (id, delta) = (adjustment.product_id, adjustment.delta);
         let key = adjustment_key(id, &adjustment.adjustment_id);
         let record = self.table.put_new(&AdjustmentRecord { key, adjustment: adjustment.clone() })?;
-        let update = self
-            .table
-            .update(&product_key(id))
-            .update_expression("SET available = available + :delta")
-            // If the product does not exist, this condition fails, too.
-            .condition_expression("available >= :required")
-            .expression_attribute_values(":delta", number(delta.get()))
-            .expression_attribute_values(":required", number(delta.required_units()));
-        Ok(match self.table.transact(record, [update]).await? {
+        let updates = shares.shares().iter().map(|share| {
+            let required = if delta.is_removal() { share.units } else { 0 };
+            self.table
+                .update(&shard_key(id, share.shard))
+                .update_expression("SET available = available + :delta")
+                .condition_expression("available >= :required")
+                .expression_attribute_values(":delta", number(delta.of_share(share.units)))
+                .expression_attribute_values(":required", number(required))
+        });
+        Ok(match self.table.transact(record, updates).await? {
             TransactionOutcome::Written => SaveOutcome::Saved,
             TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
                 SaveOutcome::Stale
@@ -177,27 +328,78 @@ impl Repository for DynamoRepository {
         record.map(Reservation::try_from).transpose()
     }
 
-    async fn reserve(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError> {
-        let reservation = self.table.put_new(&ReservationRecord::held(order, quote, now))?;
-        let lines = quote.lines.iter().map(|line| {
-            self.table
-                .update(&product_key(line.product_id))
-                .update_expression("SET available = available - :quantity, reserved = reserved + :quantity")
-                // `version` is the version of the details, which include the price. The condition compares it, so that
-                // no customer pays an outdated price. If the product does not exist, both comparisons fail.
-                .condition_expression("version = :version AND available >= :quantity")
-                .expression_attribute_values(":quantity", number(line.quantity.get()))
-                .expression_attribute_values(":version", number(line.version))
-        });
-        Ok(match self.table.transact(reservation, lines).await? {
-            TransactionOutcome::Written => SaveOutcome::Saved,
-            TransactionOutcome::SubjectConditionFailed(_) | TransactionOutcome::OtherConditionFailed => {
-                SaveOutcome::Stale
+    async fn reservation_snapshot(
+        &self,
+        order: OrderId,
+        products: &[(ProductId, ShardCount)],
+    ) -> Result<Snapshot<Reservation>, StoreError> {
+        let key = reservation_key(order);
+        let mut all = Snapshot { record: None, stocks: Stocks::new(), grown: BTreeSet::new() };
+        for group in groups(products) {
+            let (record, stocks, grown) = self.snapshot(&key, group).await?;
+            if let Some(record) = record {
+                // The order has a reservation, so nobody needs the rest.
+                all.record = Some(dynamo::from_item::<ReservationRecord>(record)?.try_into()?);
+                break;
             }
+            all.stocks.extend(stocks);
+            all.grown.extend(grown);
+        }
+        Ok(all)
+    }
+
+    async fn reserve(
+        &self,
+        order: OrderId,
+        quote: &Quote,
+        allocated: &[AllocatedLine],
+        now: Timestamp,
+    ) -> Result<ReserveOutcome, StoreError> {
+        let reservation = self.table.put_new(&ReservationRecord::held(order, quote, allocated, now))?;
+        let (mut updates, mut lines) = (Vec::<ItemWrite>::new(), Vec::new());
+        for (position, (line, AllocatedLine { product_id, shares })) in quote.lines.iter().zip(allocated).enumerate() {
+            for share in shares.shares() {
+                let update = self
+                    .table
+                    .update(&shard_key(*product_id, share.shard))
+                    .update_expression("SET available = available - :units, reserved = reserved + :units")
+                    // `version` is the newest version of the details of which the shard knows. Before a change of the
+                    // price is acknowledged, every shard knows the new version, so that no customer pays an outdated
+                    // price. If the shard does not exist, both comparisons fail.
+                    .condition_expression("version <= :version AND available >= :units")
+                    .expression_attribute_values(":units", number(share.units))
+                    .expression_attribute_values(":version", number(line.version));
+                updates.push(update);
+                lines.push(position);
+            }
+        }
+        let lines_of = |writes: Vec<usize>| {
+            let mut of: Vec<usize> = writes.into_iter().filter_map(|write| lines.get(write).copied()).collect();
+            of.dedup();
+            of
+        };
+        Ok(match self.table.transact_once(reservation, updates).await? {
+            AttemptOutcome::Written => ReserveOutcome::Saved,
+            AttemptOutcome::SubjectConditionFailed(Some(item)) => {
+                ReserveOutcome::Exists(dynamo::from_item::<ReservationRecord>(item)?.try_into()?)
+            }
+            AttemptOutcome::SubjectConditionFailed(None) => {
+                return Err(StoreError::corrupt(
+                    self.table.name(),
+                    "the condition of a new reservation failed, but DynamoDB returned no item",
+                ));
+            }
+            AttemptOutcome::OtherConditionsFailed(writes) => ReserveOutcome::Stale(lines_of(writes)),
+            AttemptOutcome::Contended { others, error } => ReserveOutcome::Contended { lines: lines_of(others), error },
         })
     }
 
-    async fn release(&self, order: OrderId, quote: &Quote, now: Timestamp) -> Result<SaveOutcome, StoreError> {
+    async fn release(
+        &self,
+        order: OrderId,
+        allocated: &[AllocatedLine],
+        now: Timestamp,
+    ) -> Result<SaveOutcome, StoreError> {
         let reservation = self
             .table
             .update(&reservation_key(order))
@@ -207,21 +409,26 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":held", attribute(&Status::Held)?)
             .expression_attribute_values(":released", attribute(&Status::Released)?)
             .expression_attribute_values(":now", attribute(&now)?);
-        let lines = quote.lines.iter().map(|line| {
-            self.table
-                .update(&product_key(line.product_id))
-                .update_expression("SET available = available + :quantity, reserved = reserved - :quantity")
-                .condition_expression("reserved >= :quantity")
-                .expression_attribute_values(":quantity", number(line.quantity.get()))
-        });
-        match self.table.transact(reservation, lines).await? {
+        let mut updates = Vec::new();
+        for AllocatedLine { product_id, shares } in allocated {
+            for share in shares.shares() {
+                let update = self
+                    .table
+                    .update(&shard_key(*product_id, share.shard))
+                    .update_expression("SET available = available + :units, reserved = reserved - :units")
+                    .condition_expression("reserved >= :units")
+                    .expression_attribute_values(":units", number(share.units));
+                updates.push(update);
+            }
+        }
+        match self.table.transact(reservation, updates).await? {
             TransactionOutcome::Written => Ok(SaveOutcome::Saved),
             TransactionOutcome::SubjectConditionFailed(_) => Ok(SaveOutcome::Stale),
-            // The transaction that stored the reservation also added its units to `reserved`. If a product has fewer
+            // The transaction that stored the reservation also added its units to `reserved`. If a shard has fewer
             // reserved units now, the stored data is wrong, and another attempt cannot succeed.
             TransactionOutcome::OtherConditionFailed => Err(StoreError::corrupt(
                 self.table.name(),
-                format!("the reservation of {order} has more units than the products show as reserved"),
+                format!("the reservation of {order} has more units than the shards show as reserved"),
             )),
         }
     }
@@ -238,12 +445,70 @@ fn product_key(id: ProductId) -> Key {
     Key::new(format!("PRODUCT#{id}"), "PRODUCT")
 }
 
+/// Each shard has a partition key of its own, so that each has the write capacity of a partition.
+fn shard_key(of: ProductId, number: ShardNumber) -> Key {
+    Key::new(format!("STOCK#{of}#{number}"), "STOCK")
+}
+
 fn adjustment_key(of: ProductId, id: &AdjustmentId) -> Key {
     Key::new(format!("PRODUCT#{of}"), format!("ADJUSTMENT#{id}"))
 }
 
 fn reservation_key(order: OrderId) -> Key {
     Key::new(format!("RESERVATION#{order}"), "RESERVATION")
+}
+
+/// The keys of a snapshot of one product: the product, and its shards if it has several. A single shard is not part of
+/// the snapshot: to read it by itself is to read all stock at one moment, without a conflict with those who write it.
+fn snapshot_keys((id, count): &(ProductId, ShardCount)) -> Vec<Key> {
+    let mut keys = vec![product_key(*id)];
+    if *count > ShardCount::ONE {
+        keys.extend(count.shards().map(|number| shard_key(*id, number)));
+    }
+    keys
+}
+
+/// Divides products into groups that each fit into one snapshot.
+fn groups(products: &[(ProductId, ShardCount)]) -> Vec<&[(ProductId, ShardCount)]> {
+    let (mut groups, mut start, mut size) = (Vec::new(), 0, 0);
+    for (position, product) in products.iter().enumerate() {
+        let keys = snapshot_keys(product).len();
+        if size + keys > MAX_SHARES {
+            groups.push(&products[start..position]);
+            (start, size) = (position, 0);
+        }
+        size += keys;
+    }
+    groups.push(&products[start..]);
+    groups
+}
+
+fn stocks_of(shards: Vec<ShardRecord>) -> Stocks {
+    let mut stocks = Stocks::new();
+    for ShardRecord { product_id, shard, stock, .. } in shards {
+        stocks.entry(product_id).or_default().push(Shard { number: shard, stock });
+    }
+    stocks.values_mut().for_each(|shards| shards.sort_unstable_by_key(|shard| shard.number));
+    stocks
+}
+
+/// An entry of the index of all products, which contains the key of the product.
+#[derive(Debug, Deserialize)]
+struct CatalogueEntry {
+    pk: ProductPartition,
+}
+
+/// The partition key of a product.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct ProductPartition(ProductId);
+
+impl TryFrom<String> for ProductPartition {
+    type Error = InvalidId;
+
+    fn try_from(key: String) -> Result<Self, InvalidId> {
+        key.strip_prefix("PRODUCT#").unwrap_or_default().parse().map(Self)
+    }
 }
 
 /// The item of a product.
@@ -261,6 +526,31 @@ struct ProductRecord {
 impl ProductRecord {
     fn new(product: &Product) -> Self {
         Self { key: product_key(product.id), product: product.clone(), catalogue: CATALOGUE }
+    }
+}
+
+/// The item of a shard of a product's stock.
+#[derive(Debug, Serialize, Deserialize)]
+struct ShardRecord {
+    #[serde(flatten)]
+    key: Key,
+    product_id: ProductId,
+    shard: ShardNumber,
+    #[serde(flatten)]
+    stock: Stock,
+    /// The newest version of the product's details of which this shard knows. No unit is reserved at an older price.
+    version: u64,
+}
+
+impl ShardRecord {
+    fn new(product: &Product, Shard { number, stock }: Shard) -> Self {
+        let key = shard_key(product.id, number);
+        Self { key, product_id: product.id, shard: number, stock, version: product.version }
+    }
+
+    /// The shard of a new product, which has all its units.
+    fn first(product: &Product) -> Self {
+        Self::new(product, Shard { number: ShardNumber::FIRST, stock: Stock::new(product.initial_stock) })
     }
 }
 
@@ -319,6 +609,9 @@ struct ReservationRecord {
     /// The quote in the response to the reserve request. A tombstone has no quote, because nothing was reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     quote: Option<Quote>,
+    /// For each line of the quote, the shards from which its units came, and the number of units of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allocated: Vec<Vec<(ShardNumber, u64)>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reserved_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -326,12 +619,16 @@ struct ReservationRecord {
 }
 
 impl ReservationRecord {
-    fn held(order: OrderId, quote: &Quote, now: Timestamp) -> Self {
+    fn held(order: OrderId, quote: &Quote, allocated: &[AllocatedLine], now: Timestamp) -> Self {
         Self {
             key: reservation_key(order),
             order_id: order,
             status: Status::Held,
             quote: Some(quote.clone()),
+            allocated: allocated
+                .iter()
+                .map(|line| line.shares.shares().iter().map(|s| (s.shard, s.units)).collect())
+                .collect(),
             reserved_at: Some(now),
             released_at: None,
         }
@@ -343,6 +640,7 @@ impl ReservationRecord {
             order_id: order,
             status: Status::Released,
             quote: None,
+            allocated: Vec::new(),
             reserved_at: None,
             released_at: Some(now),
         }
@@ -354,7 +652,16 @@ impl TryFrom<ReservationRecord> for Reservation {
 
     fn try_from(record: ReservationRecord) -> Result<Self, StoreError> {
         match (record.status, record.quote) {
-            (Status::Held, Some(quote)) => Ok(Self::Held(quote)),
+            (Status::Held, Some(quote)) if quote.lines.len() == record.allocated.len() => {
+                let shares = record.allocated.into_iter().map(Allocation::from_iter);
+                let lines = quote.lines.iter().zip(shares);
+                let line = |(line, shares): (&PricedLine, _)| AllocatedLine { product_id: line.product_id, shares };
+                let allocated = lines.map(line).collect();
+                Ok(Self::Held { quote, allocated })
+            }
+            (Status::Held, Some(_)) => {
+                Err(StoreError::corrupt("products", "a held reservation does not say where its units came from"))
+            }
             (Status::Released, _) => Ok(Self::Released),
             (Status::Held, None) => Err(StoreError::corrupt("products", "a held reservation has no quote")),
         }

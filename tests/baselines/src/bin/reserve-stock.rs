@@ -18,9 +18,9 @@ async fn main() -> Result<(), Error> {
         let body = baselines::body(&request)?;
         let order = body["order_id"].as_str().ok_or("no order")?;
         let lines = body["lines"].as_array().ok_or("no lines")?;
-        let product = |line: &serde_json::Value| {
-            key(format!("PRODUCT#{}", line["product_id"].as_str().unwrap_or_default()), "PRODUCT")
-        };
+        let id = |line: &serde_json::Value| line["product_id"].as_str().unwrap_or_default().to_owned();
+        let product = |line: &serde_json::Value| key(format!("PRODUCT#{}", id(line)), "PRODUCT");
+        let stock = |line: &serde_json::Value| key(format!("STOCK#{}#0", id(line)), "STOCK");
         let keys =
             KeysAndAttributes::builder().set_keys(Some(lines.iter().map(product).collect())).consistent_read(true);
         let products = dynamodb.batch_get_item().request_items(table, keys.build()?).send().await?;
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Error> {
         for line in lines {
             let update = Update::builder()
                 .table_name(table)
-                .set_key(Some(product(line)))
+                .set_key(Some(stock(line)))
                 .update_expression("SET available = available - :quantity, reserved = reserved + :quantity")
                 .condition_expression("available >= :quantity")
                 .expression_attribute_values(":quantity", number(&line["quantity"]))

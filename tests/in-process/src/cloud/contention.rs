@@ -193,11 +193,11 @@ impl Model {
                     let writes = writes(operation, &body);
                     if self.is_held(&writes) {
                         self.count(|counts| counts.conflicts += 1);
-                        return conflict(operation);
+                        return conflict(operation, request, None);
                     }
                     if writes.iter().any(|write| !self.admits(cloud, write)) {
                         self.count(|counts| counts.throttled += 1);
-                        return throttled(operation);
+                        return throttled(operation, request, None);
                     }
                     self.write(cloud, &writes, 1.0, || execute(request))
                 })
@@ -266,7 +266,7 @@ impl Model {
         if operation == "GetItem" {
             if !is_left(text(&body["TableName"]), &body["Key"]) {
                 self.count(|counts| counts.throttled += 1);
-                return throttled(operation);
+                return throttled(operation, &[], None);
             }
         } else {
             for (table, request) in body["RequestItems"].as_object_mut().into_iter().flatten() {
@@ -274,7 +274,7 @@ impl Model {
                 let (now, later): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| is_left(table, key));
                 if now.is_empty() {
                     self.count(|counts| counts.throttled += 1);
-                    return throttled(operation);
+                    return throttled(operation, &[], None);
                 }
                 if !later.is_empty() {
                     unprocessed[table] = request.clone();

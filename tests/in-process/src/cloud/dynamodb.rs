@@ -119,11 +119,13 @@ impl Dynamodb {
         lock(&self.item_faults).push((format!("{key:?}"), fault, Instant::now() + time));
     }
 
-    /// The current fault of an item or a table that the request names.
-    fn item_fault(&self, request: &[u8]) -> Option<ItemFault> {
+    /// The current fault of an item or a table that the request names, and the
+    /// name as it stands in the request.
+    fn item_fault(&self, request: &[u8]) -> Option<(String, ItemFault)> {
         let named = |key: &str| String::from_utf8_lossy(request).contains(key);
         let faults = lock(&self.item_faults);
-        faults.iter().find(|(key, _, until)| Instant::now() < *until && named(key)).map(|(_, fault, _)| *fault)
+        let current = faults.iter().find(|(key, _, until)| Instant::now() < *until && named(key));
+        current.map(|(key, fault, _)| (key.clone(), *fault))
     }
 
     /// Executes a request. If the request names an item that has a fault, the
@@ -131,11 +133,11 @@ impl Dynamodb {
     pub(super) fn handle(&self, operation: &str, request: &[u8]) -> (u16, String) {
         let is_plain_read = ["GetItem", "BatchGetItem", "Query"].contains(&operation);
         let answer = match self.item_fault(request) {
-            Some(ItemFault::CommitPending) if operation == "GetItem" => (200, json!({}).to_string()),
-            Some(ItemFault::CommitPending) => conflict(operation),
-            Some(ItemFault::Contended) if !is_plain_read => conflict(operation),
-            Some(ItemFault::Throttled) => throttled(operation),
-            Some(ItemFault::Contended) | None => self.execute_metered(operation, request),
+            Some((_, ItemFault::CommitPending)) if operation == "GetItem" => (200, json!({}).to_string()),
+            Some((key, ItemFault::CommitPending)) => conflict(operation, request, Some(&key)),
+            Some((key, ItemFault::Contended)) if !is_plain_read => conflict(operation, request, Some(&key)),
+            Some((key, ItemFault::Throttled)) => throttled(operation, request, Some(&key)),
+            Some((_, ItemFault::Contended)) | None => self.execute_metered(operation, request),
         };
         if !is_plain_read {
             self.record_changes();
@@ -218,24 +220,40 @@ impl Dynamodb {
     }
 }
 
-/// The error response that reports a conflict with another transaction.
-pub(super) fn conflict(operation: &str) -> (u16, String) {
+/// The error response that reports a conflict with another transaction: for the
+/// parts of a transaction that name `key`, or else for its last part. The last
+/// part is usually an item for which several requests compete.
+pub(super) fn conflict(operation: &str, request: &[u8], key: Option<&str>) -> (u16, String) {
     let message = "Transaction is ongoing for the item";
     if operation.starts_with("Transact") {
-        cancelled(["TransactionConflict"].into_iter())
+        cancelled(reasons("TransactionConflict", request, key).into_iter())
     } else {
         (400, error("TransactionConflictException", message).to_string())
     }
 }
 
-/// The error response that reports a throttled partition.
-pub(super) fn throttled(operation: &str) -> (u16, String) {
+/// The error response that reports a throttled partition: for the parts of a
+/// transaction that name `key`, or else for its last part.
+pub(super) fn throttled(operation: &str, request: &[u8], key: Option<&str>) -> (u16, String) {
     let message = "Throughput exceeds the current capacity of your table or index.";
     if operation.starts_with("Transact") {
-        cancelled(["ThrottlingError"].into_iter())
+        cancelled(reasons("ThrottlingError", request, key).into_iter())
     } else {
         (400, error("ThrottlingException", message).to_string())
     }
+}
+
+/// The codes for the parts of a transaction, of which some have failed with
+/// `code`.
+fn reasons(code: &'static str, request: &[u8], key: Option<&str>) -> Vec<&'static str> {
+    let request: Value = serde_json::from_slice(request).expect("a request in JSON");
+    let parts = request["TransactItems"].as_array().expect("the parts of a transaction");
+    let has_failed = |position: usize, part: &Value| match key {
+        Some(key) => part.to_string().contains(key),
+        None => position + 1 == parts.len(),
+    };
+    let code = |(position, part)| if has_failed(position, part) { code } else { "None" };
+    parts.iter().enumerate().map(code).collect()
 }
 
 /// The error response to a transaction that was cancelled. `reasons` has one code for each

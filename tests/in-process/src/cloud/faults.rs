@@ -205,7 +205,9 @@ impl Cloud {
         let Some(fault) = fault else { return self.perform(call).await };
         match fault {
             FaultKind::ConnectionRefused | FaultKind::Outage => Err(no_connection()),
-            FaultKind::Conflict | FaultKind::Contention => Ok(json_response(dynamodb::conflict(&call.operation))),
+            FaultKind::Conflict | FaultKind::Contention => {
+                Ok(json_response(dynamodb::conflict(&call.operation, &call.body, None)))
+            }
             FaultKind::NoResponse => std::future::pending().await,
             FaultKind::ResponseLost => {
                 self.perform(call).await?;

@@ -151,7 +151,7 @@ async fn record_current() -> Recording {
     }
     // The reservation of an order meets contention. Then a customer cancels an order that is
     // not decided yet.
-    world.cloud.contend(&format!("PRODUCT#{rope}"), Duration::from_secs(1));
+    world.cloud.contend(&format!("STOCK#{rope}#0"), Duration::from_secs(1));
     place(&world, &bob, &[(&rope, 1)], None, "busy").await.expect(StatusCode::CREATED);
     let one = [(rope.as_str(), 1)];
     let undecided = place(&world, &bob, &one, Some("tok_slow"), "undecided");
@@ -450,7 +450,7 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
             let body = json!({ "adjustment_id": name, "delta": 1000, "reason": "Another" });
             world.post(&admin(), &format!("/products/{id}/stock-adjustments"), body).await
         }
-        ("ProductsTable", ["PRODUCT"]) => world.get(&service, &format!("/products/{id}")).await,
+        ("ProductsTable", ["PRODUCT" | "STOCK"]) => world.get(&service, &format!("/products/{id}")).await,
         ("ProductsTable", ["RESERVATION", ..]) => {
             let unknown = "prod_00000000-0000-7000-8000-00000000ffff";
             let body = json!({ "order_id": id, "product_id": unknown, "quantity": 1 });

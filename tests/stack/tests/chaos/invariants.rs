@@ -80,20 +80,20 @@ impl Checker<'_> {
         self.violations.push(violation.into());
     }
 
-    /// Checks for each product that the available and the reserved stock are not
-    /// negative, that their sum is the initial stock, and that the reserved stock is the
+    /// Checks for each product that the available and the reserved stock of its shards are
+    /// not negative, that their sum is the initial stock, and that the reserved stock is the
     /// sum of the quantities in orders that are `DONE`.
     async fn stock(&mut self, orders: &[Value]) {
         let items = self.chaos.stack.scan("products").await;
         let done = || orders.iter().filter(|order| order["state"] == "DONE");
         for product in &self.chaos.products {
-            let item = items.iter().find(|item| item["sk"] == "PRODUCT" && text(&item["pk"]).ends_with(&product.id));
-            let Some(item) = item else {
-                self.violate(format!("{} is not stored", product.id));
-                continue;
-            };
-            let (available, reserved) = (number(&item["available"]), number(&item["reserved"]));
-            if available + reserved != product.stock || available < 0 || reserved < 0 {
+            let shards = items.iter().filter(|item| item["sk"] == "STOCK" && item["product_id"] == product.id);
+            let shards: Vec<_> =
+                shards.map(|shard| (number(&shard["available"]), number(&shard["reserved"]))).collect();
+            let negative = shards.iter().any(|(available, reserved)| *available < 0 || *reserved < 0);
+            let available: i64 = shards.iter().map(|(available, _)| available).sum();
+            let reserved: i64 = shards.iter().map(|(_, reserved)| reserved).sum();
+            if available + reserved != product.stock || negative {
                 self.violate(format!("stock: {available} available, {reserved} reserved of {}", product.stock));
             }
             let lines = done().flat_map(|order| list(&order["quote"]["lines"]));
