@@ -30,16 +30,18 @@ const OTHER_ROOTS: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Returns the connector of a process. `connector` makes a connector that trusts the
 /// given roots.
 ///
-/// If the environment names other roots, the process trusts those and no others.
+/// If the environment names other roots, the process trusts those and no others. As with
+/// all settings, an empty variable counts as missing.
 pub(crate) fn connector(connector: fn(TrustStore) -> SharedHttpConnector) -> SharedHttpConnector {
-    if let Some(file) = env::var_os(AWS_CA_BUNDLE) {
+    let value = |name| env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(file) = value(AWS_CA_BUNDLE) {
         let trusted = fs::read(file).map(|pem| TrustStore::empty().with_pem_certificate(pem));
         return connector(trusted.unwrap_or_else(|error| {
             tracing::error!(cause = %error, "the file that AWS_CA_BUNDLE names cannot be read; no server is trusted");
             TrustStore::empty()
         }));
     }
-    if OTHER_ROOTS.iter().any(|name| env::var_os(name).is_some()) {
+    if OTHER_ROOTS.into_iter().any(|name| value(name).is_some()) {
         return connector(TrustStore::default());
     }
     let amazon = || TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
