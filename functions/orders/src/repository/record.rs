@@ -93,7 +93,6 @@ pub(super) struct Record {
     unknown_members: UnknownMembers,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
