@@ -105,7 +105,8 @@ impl Emulator {
         let log = File::create(self.log()).with_context(|| format!("cannot write {}", self.log().display()))?;
         // The functions inherit the emulator's environment. It must not contain
         // credentials or settings of the user, so it is cleared first.
-        Command::new(tools.programs().join("ministack"))
+        Command::new(tools.programs().join("python"))
+            .arg(tools.root().join("xtask/python/start_emulator.py"))
             .env_clear()
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", tools.programs().display()))
             .env("HOME", &home)

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::prelude::*;
 
 /// The environment variables of all functions, merged. A variable that two functions
-/// have has the same value in both.
+/// have has the same value in both, except INTERNAL_CALLERS, which is empty here.
 pub struct FunctionEnvironment(BTreeMap<String, String>);
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct Function {
 impl FunctionEnvironment {
     /// Reads the variables of the deployed functions, and changes the variables that
     /// differ outside the emulator: the functions call each other at the URL `services`,
-    /// without signing their requests, because no gateway checks signatures there.
+    /// and nothing checks the signatures of their requests there.
     pub fn of(tools: &Tools, stack: &Stack, services: &str) -> Result<Self> {
         let query = "Functions[].{name: FunctionName, variables: Environment.Variables}";
         let cloud = tools.cloud(Some(&stack.emulator_url));
@@ -36,6 +36,7 @@ impl FunctionEnvironment {
             ("PRODUCTS_URL", services),
             ("PAYMENTS_URL", services),
             ("INTERNAL_AUTH", "none"),
+            ("INTERNAL_CALLERS", ""),
             ("AWS_ENDPOINT_URL", &stack.emulator_url),
             ("AWS_REGION", &stack.region),
             ("AWS_ACCESS_KEY_ID", "test"),

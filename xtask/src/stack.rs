@@ -24,7 +24,6 @@ const FILE: &str = "stack.json";
 #[derive(Serialize, Deserialize)]
 pub struct Stack {
     pub api_url: String,
-    pub internal_api_url: String,
     pub emulator_url: String,
     pub region: String,
     pub user_pool_id: String,
@@ -33,6 +32,9 @@ pub struct Stack {
     pub tables: BTreeMap<String, String>,
     /// The URLs of the queues. The keys are short names such as `order_events`.
     pub queues: BTreeMap<String, String>,
+    /// The addresses of the services for other services. The keys are short names such
+    /// as `users`.
+    pub services: BTreeMap<String, String>,
     /// The physical names of the functions. The keys are short names such as `users`.
     pub functions: BTreeMap<String, String>,
 }
@@ -51,13 +53,13 @@ impl Stack {
         };
         Ok(Self {
             api_url: output("PublicApiUrl")?,
-            internal_api_url: output("InternalApiUrl")?,
             emulator_url: emulator_url.to_owned(),
             region: REGION.to_owned(),
             user_pool_id: output("UserPoolId")?,
             client_id: output("UserPoolClientId")?,
             tables: named("TableName")?,
             queues: named("QueueUrl")?,
+            services: named("ServiceUrl")?,
             functions: named("Function")?,
         })
     }
@@ -111,7 +113,7 @@ mod tests {
     fn the_short_name_of_a_resource_is_derived_from_its_output() {
         let names = [
             "PublicApiUrl",
-            "InternalApiUrl",
+            "UsersServiceUrl",
             "UserPoolId",
             "UserPoolClientId",
             "SandboxLedgerTableName",
@@ -122,6 +124,7 @@ mod tests {
         let stack = Stack::from_outputs("http://localhost:4566", &outputs).expect("a stack");
         assert_eq!(stack.tables["sandbox_ledger"], "the SandboxLedgerTableName");
         assert_eq!(stack.queue("user_events_dead_letter").expect("a queue"), "the UserEventsDeadLetterQueueUrl");
+        assert_eq!(stack.services["users"], "the UsersServiceUrl");
         assert_eq!(stack.functions["order_worker"], "the OrderWorkerFunction");
     }
 }

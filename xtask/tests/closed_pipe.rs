@@ -29,7 +29,7 @@ fn checkout(name: &str, response: &Value) -> PathBuf {
     });
     let names = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!("x"))).collect::<Value>();
     let stack = json!({
-        "api_url": url, "internal_api_url": url, "emulator_url": url,
+        "api_url": url, "services": {}, "emulator_url": url,
         "region": "us-east-1", "user_pool_id": "x", "client_id": "x",
         "tables": names(&["users", "products", "orders", "payments", "notifications", "sandbox_ledger"]),
         "queues": names(&["order_events", "dead_letter", "user_events", "user_events_dead_letter"]),

@@ -12,18 +12,26 @@
 //! is ambiguous, because a group's name may contain commas, spaces and
 //! brackets. So nobody is treated as an administrator before the list of groups
 //! in the token itself was read.
+//!
+//! Another service proves its identity by a signature, which its function URL
+//! has checked. Such a request is answered only if the table of
+//! [`InternalCallers`] has the caller's role, the method and the route. So a
+//! service can't act as a person, and can't even read a page that is open to
+//! everybody.
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::extract::{FromRequestParts, MatchedPath, OptionalFromRequestParts, Request};
 use http::{header, request::Parts};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use lambda_http::request::RequestContext;
 use serde_json::Value;
 
 use crate::{
+    config::{Configuration, Env},
     contact::VerifiedContact,
     id::UserId,
+    internal_callers::InternalCallers,
     openapi::Problems,
     problem::Problem,
     telemetry,
@@ -133,16 +141,22 @@ fn may_name_admin(groups: Option<&Value>) -> bool {
 }
 
 /// The proof of identity that an internal route requires of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InternalAuth {
-    /// An IAM identity that the gateway checked.
-    Iam,
+    /// An IAM identity that the function URL checked, and that may call the
+    /// route.
+    Iam(InternalCallers),
     /// No proof. This value is for `sam local` and `cargo lambda watch`, which
     /// can't check a signature. `template.yaml` never sets this value.
     None,
 }
 
-impl FromStr for InternalAuth {
+enum Proof {
+    Iam,
+    None,
+}
+
+impl FromStr for Proof {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -154,25 +168,74 @@ impl FromStr for InternalAuth {
     }
 }
 
+impl Configuration for InternalAuth {
+    fn read(env: &mut Env<'_>) -> Option<Self> {
+        const CALLERS: &str = "INTERNAL_CALLERS";
+        let proof =
+            env.required("INTERNAL_AUTH", "iam; or none, where nothing can check a signature and nobody else gets in");
+        let callers = env.optional(CALLERS, InternalCallers::EXPECTED);
+        match (proof?, callers?) {
+            (Proof::Iam, Some(callers)) => Some(Self::Iam(callers)),
+            (Proof::Iam, None) => env.missing(CALLERS),
+            (Proof::None, _) => Some(Self::None),
+        }
+    }
+}
+
 /// Determines the identity of a caller for the HTTP edge.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     verifier: Arc<TokenVerifier>,
-    internal: InternalAuth,
+    /// The proof that internal routes require; `None` if the service has no
+    /// internal routes.
+    internal: Option<Arc<InternalAuth>>,
 }
 
 impl Authenticator {
     /// Returns the authenticator of a service with internal routes.
     pub fn new(verifier: TokenVerifier, internal: InternalAuth) -> Self {
-        Self { verifier: Arc::new(verifier), internal }
+        Self { verifier: Arc::new(verifier), internal: Some(Arc::new(internal)) }
     }
 
     /// Returns the authenticator of a service without internal routes.
     pub fn public_only(verifier: TokenVerifier) -> Self {
-        Self::new(verifier, InternalAuth::Iam)
+        Self { verifier: Arc::new(verifier), internal: None }
+    }
+
+    /// Returns the service that has sent the request, or `None` if the request
+    /// has no IAM identity.
+    ///
+    /// # Errors
+    ///
+    /// If the IAM identity may not call this route with this method. This is so
+    /// for every route that is not in the table, also for routes that are open
+    /// to everybody.
+    pub(crate) fn service(&self, request: &Request) -> Result<Option<Service>, Problem> {
+        let Some(identity) = request.extensions().get().and_then(iam_identity) else { return Ok(None) };
+        let callers = match self.internal.as_deref() {
+            Some(InternalAuth::Iam(callers)) => Some(callers),
+            // Nothing has checked the identity, so it has no meaning.
+            Some(InternalAuth::None) => return Ok(None),
+            None => None,
+        };
+        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let admitted = callers.zip(route).and_then(|(callers, route)| callers.admit(identity, request.method(), route));
+        match admitted {
+            Some(role) => Ok(Some(Service { role: role.into() })),
+            None => {
+                tracing::warn!(identity, "this IAM identity may not call this route");
+                Err(Problem::forbidden("This route is not for this role."))
+            }
+        }
     }
 
     async fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
+        // The edge has refused all services except those that the table admits
+        // to this route. No table should admit a service to a route for people.
+        // If one did, a token beside the service's identity must not count.
+        if parts.extensions.get().and_then(iam_identity).is_some() {
+            return Err(Problem::forbidden("This route is for people only."));
+        }
         let Some(claims) = gateway_claims(parts) else {
             let token = only_authorization(parts).and_then(bearer);
             return self.owner_of(token.ok_or_else(no_token)?).await;
@@ -209,7 +272,7 @@ impl Authenticator {
     }
 
     fn is_internal(&self, parts: &Parts) -> bool {
-        self.internal == InternalAuth::None || has_iam_identity(parts)
+        self.internal.as_deref() == Some(&InternalAuth::None) || parts.extensions.get::<Service>().is_some()
     }
 }
 
@@ -248,15 +311,23 @@ fn gateway_claims(parts: &Parts) -> Option<HashMap<String, Value>> {
     }
 }
 
-fn has_iam_identity(parts: &Parts) -> bool {
-    let arn = match parts.extensions.get::<RequestContext>() {
-        Some(RequestContext::ApiGatewayV1(context)) => context.identity.user_arn.as_deref(),
-        Some(RequestContext::ApiGatewayV2(context)) => {
-            context.authorizer.as_ref().and_then(|authorizer| authorizer.iam.as_ref()?.user_arn.as_deref())
-        }
+/// Returns the ARN of the IAM identity that has signed the request, if the
+/// request has come through a function URL. The URL has checked the signature.
+/// The events of REST APIs have a place for such an identity, too. It is not
+/// read, because no REST API of this system checks signatures.
+fn iam_identity(context: &RequestContext) -> Option<&str> {
+    match context {
+        RequestContext::ApiGatewayV2(context) => context.authorizer.as_ref()?.iam.as_ref()?.user_arn.as_deref(),
         _ => None,
-    };
-    arn.is_some_and(|arn| arn.starts_with("arn:"))
+    }
+}
+
+/// The service that has sent a request. The edge sets this extension only if
+/// the service may call the request's route with the request's method.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// The name of the service's role.
+    pub(crate) role: Arc<str>,
 }
 
 fn authenticator(parts: &Parts) -> Result<&Authenticator, Problem> {
@@ -328,26 +399,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Internal {
         } else {
             Err(Problem::forbidden("This route is for other services of the system only."))
         }
-    }
-}
-
-/// The caller of a route that both the public API and the internal API have.
-#[derive(Clone, Debug)]
-pub enum Principal {
-    /// A signed-in person.
-    Person(Caller),
-    /// Another service.
-    Service,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Principal {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        if has_iam_identity(parts) {
-            return Ok(Self::Service);
-        }
-        <Caller as FromRequestParts<S>>::from_request_parts(parts, state).await.map(Self::Person)
     }
 }
 

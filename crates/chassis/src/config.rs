@@ -103,6 +103,13 @@ impl Env<'_> {
         }
     }
 
+    /// Adds the fault that the variable `name`, which was read as an optional
+    /// variable, is missing although the values of other variables require it.
+    pub fn missing<T>(&mut self, name: &str) -> Option<T> {
+        let variable = self.read.iter().copied().find(|variable| variable.name == name)?;
+        self.fault(variable, "is missing")
+    }
+
     fn note(&mut self, variable: Variable) -> Variable {
         self.read.push(variable);
         variable
@@ -291,8 +298,8 @@ mod tests {
 
     #[test]
     fn a_base_address_is_absolute_and_joins_without_double_slashes() {
-        let base: BaseUrl = "https://abc.execute-api.eu-west-1.amazonaws.com/v1/".parse().unwrap();
-        assert_eq!(base.join("/users"), "https://abc.execute-api.eu-west-1.amazonaws.com/v1/users");
+        let base: BaseUrl = "https://abc.lambda-url.eu-west-1.on.aws/".parse().unwrap();
+        assert_eq!(base.join("/users"), "https://abc.lambda-url.eu-west-1.on.aws/users");
         for text in ["", "/v1", "example.com/v1", "ftp://example.com", "https://example.com/v1?x=1"] {
             assert!(text.parse::<BaseUrl>().is_err(), "{text}");
         }

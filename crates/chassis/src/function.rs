@@ -29,8 +29,7 @@ configuration! {
         /// The settings of the service's routes.
         pub http: HttpConfig,
         /// The proof of identity that the service requires of other services.
-        pub internal_auth: InternalAuth =
-            required("INTERNAL_AUTH", "iam; or none, where nothing can check a signature and nobody else gets in"),
+        pub internal_auth: InternalAuth,
     }
 }
 
@@ -59,7 +58,7 @@ impl ServiceConfig {
     pub fn authenticator(&self, aws: &Aws, clock: Clock) -> Authenticator {
         Authenticator::new(
             TokenVerifier::new(self.http.tokens.clone(), aws.connector.clone(), clock),
-            self.internal_auth,
+            self.internal_auth.clone(),
         )
     }
 }

@@ -117,7 +117,17 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     // The route's pattern is logged, and not the path: by mistake, a client may
     // send an e-mail address or a name in the path.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let span = tracing::info_span!("request", request_id = id.as_str(), method = %request.method(), route);
+    let service = authenticator.service(&request);
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.as_str(),
+        method = %request.method(),
+        route,
+        caller = tracing::field::Empty
+    );
+    if let Ok(Some(service)) = &service {
+        span.record("caller", &*service.role);
+    }
     let end = invocation.deadline.earlier_by(EDGE_ANSWER_RESERVE);
     let repeatable = Repeatable::default();
     request.extensions_mut().insert(repeatable.clone());
@@ -128,9 +138,15 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
     async {
         // A panic must fail only this request, and must not end the execution
         // environment.
-        let handled = match request.extensions().get::<Unroutable>() {
-            Some(unroutable) => Ok(Ok(Problem::from(*unroutable).into_response())),
-            None => AssertUnwindSafe(end.run(next.run(request))).catch_unwind().await,
+        let handled = match (request.extensions().get::<Unroutable>(), service) {
+            (Some(unroutable), _) => Ok(Ok(Problem::from(*unroutable).into_response())),
+            (None, Err(problem)) => Ok(Ok(problem.into_response())),
+            (None, Ok(service)) => {
+                if let Some(service) = service {
+                    request.extensions_mut().insert(service);
+                }
+                AssertUnwindSafe(end.run(next.run(request))).catch_unwind().await
+            }
         };
         let response = match handled {
             Ok(Ok(response)) => response,

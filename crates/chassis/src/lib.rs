@@ -50,6 +50,8 @@ pub mod http;
 #[cfg(feature = "aws")]
 pub mod input;
 #[cfg(feature = "aws")]
+pub mod internal_callers;
+#[cfg(feature = "aws")]
 pub mod metric;
 #[cfg(feature = "aws")]
 pub mod openapi;

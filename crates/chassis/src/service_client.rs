@@ -45,8 +45,8 @@ const MAX_RESPONSE: usize = 1024 * 1024;
 /// After a failure, a call is tried once more (each time within the attempt's
 /// timeout).
 const RETRIES: usize = 1;
-/// The service name in signatures for API Gateway's execution endpoints.
-const SIGNING_NAME: &str = "execute-api";
+/// The service name in signatures for function URLs.
+const SIGNING_NAME: &str = "lambda";
 
 /// The reasons why a call to another service has no usable result.
 #[derive(Debug, thiserror::Error)]
@@ -192,8 +192,8 @@ impl ServiceClient {
             // If the caller had less time left than one attempt may take, a
             // timeout says nothing about the service.
             Err(ExchangeError::Timeout) => !is_cut_short,
-            // Only a gateway sends a 429. It didn't pass the request on, so its
-            // response says nothing about the service.
+            // Only a function URL sends a 429. It didn't invoke the function, so
+            // its response says nothing about the service.
             Ok(response) => response.status != StatusCode::TOO_MANY_REQUESTS,
             Err(_) => true,
         };
@@ -206,21 +206,26 @@ impl ServiceClient {
 
     /// Interprets a response that arrived. Contention and throttling are
     /// recognised by the code of the problem document, or by the status 429.
-    /// Any other 4xx with a problem document is a refusal. A 4xx without a
-    /// problem document, or with a status that only a gateway sends, says
-    /// nothing about the request. It counts as no response.
+    /// Any other 4xx with a problem document is a refusal.
+    ///
+    /// A function URL answers some calls itself: with 403 if the role may not
+    /// use it, with 413 if the request is larger than Lambda's limit, with 502
+    /// if the function crashes, and with 504 if the function runs out of time.
+    /// The service answers with 403, too, if the role may not call the route.
+    /// Such a response says nothing about the request, so a 403, and a 4xx
+    /// without a problem document, count as no response.
     fn interpret(&self, response: Response) -> Result<Bytes, CallError> {
         if response.status.is_success() {
             return Ok(response.body);
         }
-        let only_gateways_send =
+        let says_nothing =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
         let contended = |reason: &str| CallError::Contended { service: self.service, reason: reason.to_owned() };
         let problem: Option<RemoteProblem> = serde_json::from_slice(&response.body).ok();
         match problem.filter(|problem| !problem.code.is_empty()) {
             Some(problem) if [CONTENDED, THROTTLED].contains(&problem.code.as_str()) => Err(contended(&problem.code)),
             _ if response.status == StatusCode::TOO_MANY_REQUESTS => Err(contended("too many requests")),
-            Some(problem) if response.status.is_client_error() && !only_gateways_send.contains(&response.status) => {
+            Some(problem) if response.status.is_client_error() && !says_nothing.contains(&response.status) => {
                 Err(CallError::Refused { service: self.service, status: response.status, problem })
             }
             _ => Err(self.unavailable(format!("status {}", response.status))),

@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Caller, Internal, Principal},
+    caller::{Authenticator, Caller, Internal},
     dynamo::Table,
     health,
     http::edge,
@@ -196,10 +196,10 @@ async fn erase_recipient(
 )]
 async fn read(
     State(payments): State<Payments>,
-    principal: Principal,
+    caller: Caller,
     Input(Id(id)): Input<Id<PaymentId>>,
 ) -> Result<Response, Problem> {
-    Ok(document(payments.get(&principal, id).await?))
+    Ok(document(payments.get(&caller, id).await?))
 }
 
 impl From<PaymentError> for Problem {

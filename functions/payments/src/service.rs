@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use chassis::{
-    caller::Principal,
+    caller::Caller,
     clock::Clock,
     deadline::Deadline,
     events::{Event, EventPublisher, PublishError},
@@ -211,18 +211,15 @@ impl Payments {
         Ok(self.repository.erase_recipient(id).await?)
     }
 
-    /// Reads a payment. The caller must be the customer who pays, an administrator or
-    /// another service.
-    pub async fn get(&self, principal: &Principal, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
-        let record = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
-        match (principal, &record) {
-            (Principal::Service, _) => Ok(record),
-            (Principal::Person(caller), PaymentRecord::Payment(payment)) if caller.may_act_for(payment.user_id) => {
-                Ok(record)
+    /// Reads a payment. The caller must be the customer who pays, or an administrator.
+    pub async fn get(&self, caller: &Caller, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
+        match self.repository.find(id).await? {
+            Some(PaymentRecord::Payment(payment)) if caller.may_act_for(payment.user_id) => {
+                Ok(PaymentRecord::Payment(payment))
             }
-            // The payment belongs to another customer, or the record is a tombstone, which
-            // only services can see.
-            (Principal::Person(_), _) => Err(PaymentError::NotFound),
+            // There is no payment, the payment belongs to another customer, or the record
+            // is a tombstone, which no person sees.
+            _ => Err(PaymentError::NotFound),
         }
     }
 

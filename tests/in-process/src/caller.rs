@@ -22,7 +22,10 @@ enum Kind {
         /// string.
         groups: Vec<String>,
     },
-    Service,
+    /// Another service, or another IAM identity.
+    Signed {
+        arn: String,
+    },
     Anonymous,
 }
 
@@ -53,9 +56,19 @@ impl Caller {
         Self::named("Grace").in_groups(&["admin"], "admin")
     }
 
-    /// A service that sends its requests through the internal API.
+    /// The order worker, which may call every route for other services.
     pub fn service() -> Self {
-        Self(Kind::Service)
+        Self::function("order-worker")
+    }
+
+    /// A function that sends its requests to function URLs.
+    pub fn function(name: &str) -> Self {
+        Self::identity(&world::session(name))
+    }
+
+    /// An IAM identity that sends its requests to function URLs.
+    pub fn identity(arn: &str) -> Self {
+        Self(Kind::Signed { arn: arn.to_owned() })
     }
 
     /// A caller who is not signed in.
@@ -141,12 +154,12 @@ impl Caller {
         UserId::from_uuid(self.claim("sub").parse().expect("a UUID"))
     }
 
-    /// The request context that API Gateway adds to a request of this caller;
+    /// The request context that the gateway adds to a request of this caller;
     /// `None` for an anonymous caller.
     pub fn context(&self) -> Option<RequestContext> {
         match &self.0 {
             Kind::SignedIn { claims, .. } => Some(world::context(json!({ "authorizer": { "claims": claims } }))),
-            Kind::Service => Some(world::iam_context()),
+            Kind::Signed { arn } => Some(world::url_context(arn)),
             Kind::Anonymous => None,
         }
     }

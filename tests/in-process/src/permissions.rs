@@ -67,11 +67,16 @@ pub fn of_dynamodb(operation: &str, request: &Value) -> Vec<(String, String)> {
     }
 }
 
-/// The resource with which an IAM policy names a route of the internal API.
+/// The action of the permission to call a route of another service. This is no
+/// action of IAM: the service itself checks the permission, see
+/// [`chassis::internal_callers`].
+pub const CALL: &str = "call";
+
+/// The resource of the permission to call a route, such as `POST /payments/*`.
 /// Each id in the path is replaced by `*`.
 pub fn route(method: &str, path: &str) -> String {
-    let segments = path.split('/').map(|segment| if segment.contains('_') { "*" } else { segment });
-    format!("InternalApi/v1/{method}{}", segments.collect::<Vec<_>>().join("/"))
+    let segments = path.split('/').map(|segment| if segment.contains(['_', '{']) { "*" } else { segment });
+    format!("{method} {}", segments.collect::<Vec<_>>().join("/"))
 }
 
 fn granted() -> BTreeSet<Permission> {
@@ -86,16 +91,23 @@ fn granted() -> BTreeSet<Permission> {
             }
         }
     }
+    for internal in template.internal_routes() {
+        granted.insert(Permission::new(&functions[internal.caller], CALL, &route(internal.method, internal.path)));
+    }
     granted
 }
 
 /// Shortens a resource: `!GetAtt OrdersTable.Arn` to `OrdersTable`, and
-/// `!Sub arn:…:${InternalApi}/v1/GET/…` to `InternalApi/v1/GET/…`.
+/// `!Sub arn:…:identity/*` to `identity/*`.
 fn resource_name(resource: &Value) -> String {
     if let Some(attribute) = resource["Fn::GetAtt"].as_str() {
         return attribute.trim_end_matches(".Arn").to_owned();
     }
-    let text = resource["Fn::Sub"].as_str().or(resource.as_str()).expect("a resource is named directly");
+    let text = resource["Fn::Sub"]
+        .as_str()
+        .or(resource["Ref"].as_str())
+        .or(resource.as_str())
+        .expect("a resource is named directly");
     let text = text.replace("${AWS::", "").replace(".Arn}", "").replace(['$', '{', '}'], "");
     text.rsplit(':').next().unwrap_or_default().to_owned()
 }

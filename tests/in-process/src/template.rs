@@ -5,6 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::{Map, Value};
 use serde_yaml_ng::Value as Yaml;
 
+/// The AWS account of the tests.
+pub const ACCOUNT: &str = "000000000000";
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// A CloudFormation template in which short forms are expanded: `!Ref X`
@@ -23,7 +26,7 @@ pub struct Function<'a> {
     pub properties: &'a Value,
 }
 
-/// A route of the public or of the internal API.
+/// A route of the public API.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
     /// The API's logical id.
@@ -36,6 +39,19 @@ pub struct Route<'a> {
     pub function: &'a str,
     /// The route's own property `Auth`; null if the route has none.
     pub auth: &'a Value,
+}
+
+/// A route for other services, with a role that may call it.
+#[derive(Clone, Copy, Debug)]
+pub struct InternalRoute<'a> {
+    /// The logical id of the function that serves the route.
+    pub function: &'a str,
+    /// The logical id of the role.
+    pub caller: &'a str,
+    /// The HTTP method, such as `POST`.
+    pub method: &'a str,
+    /// The path, such as `/payments/{id}/cancel`.
+    pub path: &'a str,
 }
 
 /// A statement of an IAM role's policies.
@@ -118,7 +134,7 @@ impl Template {
         Duration::from_secs(seconds.expect("a function has a timeout"))
     }
 
-    /// The routes of the public and of the internal API.
+    /// The routes of the public API.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let events =
             self.functions().flat_map(|function| function.events("Api").map(move |event| (function.id, event)));
@@ -131,13 +147,42 @@ impl Template {
         })
     }
 
-    /// All statements of all IAM roles. If `Fn::If` chooses between two
-    /// statements, both statements are included.
+    /// The routes for other services, which are reached through function URLs.
+    pub fn internal_routes(&self) -> impl Iterator<Item = InternalRoute<'_>> {
+        self.functions().flat_map(|function| {
+            let callers = &function.properties["Environment"]["Variables"]["INTERNAL_CALLERS"]["Fn::Sub"];
+            let entries = callers.as_str().into_iter().flat_map(|text| text.split(','));
+            entries.map(move |entry| {
+                let words: Vec<_> = entry.split_whitespace().collect();
+                let [role, method, path] = words[..] else { panic!("{entry}") };
+                let role = role.strip_prefix("${").and_then(|role| role.strip_suffix(".Arn}"));
+                let caller = role.unwrap_or_else(|| panic!("{entry} names no role"));
+                InternalRoute { function: function.id, caller, method, path }
+            })
+        })
+    }
+
+    /// The text of a function's variable `INTERNAL_CALLERS`. In it, the name of
+    /// each role is the role's logical id.
+    pub fn internal_callers(&self, function: &str) -> Option<String> {
+        let function = self.functions().find(|known| known.name == function)?;
+        let callers = function.properties["Environment"]["Variables"]["INTERNAL_CALLERS"]["Fn::Sub"].as_str()?;
+        Some(callers.replace("${", &format!("arn:aws:iam::{ACCOUNT}:role/")).replace(".Arn}", ""))
+    }
+
+    /// All statements of all IAM roles, also the statements of policies that are
+    /// resources of their own. If `Fn::If` chooses between two statements, both
+    /// statements are included.
     pub fn statements(&self) -> impl Iterator<Item = Statement<'_>> {
-        self.resources("AWS::IAM::Role").flat_map(|(role, resource)| {
-            let policies = list(&resource["Properties"]["Policies"]);
-            let statements = policies.flat_map(|policy| list(&policy["PolicyDocument"]["Statement"]));
-            statements.flat_map(branches).map(move |statement| Statement {
+        let own = self.resources("AWS::IAM::Role").flat_map(|(role, resource)| {
+            list(&resource["Properties"]["Policies"]).map(move |policy| (role, &policy["PolicyDocument"]))
+        });
+        let attached = self.resources("AWS::IAM::Policy").flat_map(|(_, policy)| {
+            let policy = &policy["Properties"];
+            list(&policy["Roles"]).map(move |role| (logical_id(role), &policy["PolicyDocument"]))
+        });
+        own.chain(attached).flat_map(|(role, document)| {
+            list(&document["Statement"]).flat_map(branches).map(move |statement| Statement {
                 role,
                 allows: statement["Effect"] == "Allow",
                 actions: list(&statement["Action"]).map(|action| action.as_str().expect("an action's name")).collect(),

@@ -41,7 +41,7 @@ use crate::{
     caller::Caller,
     cloud::Cloud,
     keys::Key,
-    template::{Template, entries, list},
+    template::{ACCOUNT, Template, entries, list},
 };
 
 /// The time for which a confirmed order can be cancelled in a [`World`].
@@ -73,9 +73,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USERS_URL", "http://users.internal"),
 ];
 
+/// The variable whose value differs between the functions.
+const CALLERS: &str = "INTERNAL_CALLERS";
+
 /// The environment variables that the template gives to a function. The variables that may
 /// be missing or empty are left out.
-pub fn environment(function: &str) -> BTreeMap<&'static str, &'static str> {
+pub fn environment(function: &str) -> BTreeMap<&'static str, String> {
     let template = Template::read();
     let declared = template.functions().find(|declared| declared.name == function);
     let properties = declared.unwrap_or_else(|| panic!("the template has no function {function}")).properties;
@@ -83,14 +86,28 @@ pub fn environment(function: &str) -> BTreeMap<&'static str, &'static str> {
     let globals = (!ignores_globals).then(|| template.get("Globals.Function.Environment.Variables"));
     let variables = globals.into_iter().chain([&properties["Environment"]["Variables"]]);
     let names: BTreeSet<_> = variables.flat_map(entries).map(|(name, _)| name).collect();
-    ENVIRONMENT.iter().copied().filter(|(name, _)| names.contains(name)).collect()
+    let known = ENVIRONMENT.iter().map(|(name, _)| *name).chain([CALLERS]);
+    let given = known.filter(|name| names.contains(name));
+    given.filter_map(|name| Some((name, variable(function, name)?))).collect()
 }
 
-/// Reads a function's configuration from [`ENVIRONMENT`].
-fn configuration<C: Configuration>() -> C {
-    let value_of =
-        |name: &str| ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    C::from_variables(&value_of).expect("the environment is complete")
+/// The value of a function's variable: from [`ENVIRONMENT`], or from the
+/// template, which lists the callers of each service.
+pub fn variable(function: &str, name: &str) -> Option<String> {
+    static CALLERS_OF: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+        let template = Template::read();
+        let of = |name: &str| Some((name.to_owned(), template.internal_callers(name)?));
+        template.functions().filter_map(|function| of(function.name)).collect()
+    });
+    if name == CALLERS {
+        return CALLERS_OF.get(function).cloned();
+    }
+    ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+}
+
+/// Reads a function's configuration from its variables.
+pub fn configuration<C: Configuration>(function: &str) -> C {
+    C::from_variables(&|name| variable(function, name)).expect("the environment is complete")
 }
 
 fn start<C: Configuration>(value_of: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
@@ -106,7 +123,7 @@ fn start<C: Configuration>(value_of: &dyn Fn(&str) -> Option<String>) -> Result<
 pub fn configured(function: &str, changed: &[(&str, Option<String>)]) -> Result<(), ConfigError> {
     let value_of = |name: &str| match changed.iter().find(|(known, _)| *known == name) {
         Some((_, value)) => value.clone(),
-        None => ENVIRONMENT.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+        None => variable(function, name),
     };
     match function {
         "notifications" => start::<notifications::config::Config>(&value_of),
@@ -173,12 +190,12 @@ impl World {
         let cloud = Cloud::start();
         cloud.publish_keys(json!({ "keys": [POOL_KEY.published()] }));
         let aws = aws(cloud.clone()).await;
-        cloud.serve("users", users::build(configuration(), &aws, clock.clone()));
-        cloud.serve("products", products::build(configuration(), &aws, clock.clone()));
-        cloud.serve("payments", payments::build(configuration(), &aws, clock.clone()));
-        cloud.serve("orders", orders::build(configuration(), &aws, clock.clone(), sagas));
-        let worker = orders::build_worker(configuration(), &aws, clock.clone(), sagas);
-        let notifications = notifications::build(configuration(), &aws, clock);
+        cloud.serve("users", users::build(configuration("users"), &aws, clock.clone()));
+        cloud.serve("products", products::build(configuration("products"), &aws, clock.clone()));
+        cloud.serve("payments", payments::build(configuration("payments"), &aws, clock.clone()));
+        cloud.serve("orders", orders::build(configuration("orders"), &aws, clock.clone(), sagas));
+        let worker = orders::build_worker(configuration("order-worker"), &aws, clock.clone(), sagas);
+        let notifications = notifications::build(configuration("notifications"), &aws, clock);
         cloud.serve("notifications", notifications.router());
         Self { cloud, worker, notifications, streamed: Mutex::default() }
     }
@@ -457,11 +474,27 @@ fn service_of(path: &str) -> &'static str {
     }
 }
 
-/// The request context that the internal API adds to a signed request from
-/// another service.
-pub fn iam_context() -> RequestContext {
-    let arn = "arn:aws:sts::000000000000:assumed-role/orders/orders";
-    context(json!({ "identity": { "userArn": arn, "accessKey": "ASIATEST", "caller": "AROATEST:orders" } }))
+/// The ARN of the session in which a function runs. The name of its role is the
+/// role's logical id in the template.
+pub fn session(function: &str) -> String {
+    static ROLES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+        let template = Template::read();
+        template.functions().map(|function| (function.name.to_owned(), function.role().to_owned())).collect()
+    });
+    let role = ROLES.get(function).unwrap_or_else(|| panic!("the template has no function {function}"));
+    format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{function}")
+}
+
+/// The request context that a function URL adds to a request whose signer has
+/// this ARN.
+pub fn url_context(arn: &str) -> RequestContext {
+    let context = json!({
+        "http": { "method": "POST", "path": "/" },
+        "requestId": uuid::Uuid::new_v4(),
+        "routeKey": "$default",
+        "authorizer": { "iam": { "userArn": arn, "accessKey": "ASIATEST", "accountId": ACCOUNT } },
+    });
+    RequestContext::ApiGatewayV2(serde_json::from_value(context).expect("a request context"))
 }
 
 /// The context of a request through API Gateway, with these members.

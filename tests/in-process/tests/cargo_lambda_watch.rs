@@ -35,11 +35,13 @@ fn watched() -> BTreeSet<Route> {
 }
 
 #[test]
-fn cargo_lambda_watch_has_exactly_the_routes_of_both_apis() {
+fn cargo_lambda_watch_has_exactly_the_routes_for_people_and_for_services() {
     let template = Template::read();
     let program = |id: &str| template.functions().find(|function| function.id == id).unwrap().name.to_owned();
+    let public = template.routes().map(|route| (route.method, route.path, route.function));
+    let internal = template.internal_routes().map(|route| (route.method, route.path, route.function));
     let deployed: BTreeSet<Route> =
-        template.routes().map(|route| (route.method.into(), route.path.into(), program(route.function))).collect();
+        public.chain(internal).map(|(method, path, id)| (method.into(), path.into(), program(id))).collect();
     assert!(deployed.len() > 20, "the template's routes were not found");
     assert_eq!(watched(), deployed);
 }

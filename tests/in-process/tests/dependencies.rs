@@ -25,6 +25,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+/// The body of a function URL's response with status 429.
+const TOO_MANY: &str =
+    r#"{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}"#;
+
 /// The services that an order needs, each with the maximum time for which one
 /// order waits if the service does not respond: two attempts and the pause
 /// between them.
@@ -368,6 +372,41 @@ mod a_flapping_service {
 /// Requests of other clients use the same items all the time. This contention
 /// is not a failure of the service: the circuit breaker does not count it, and
 /// requests for other items do not wait.
+mod a_function_url {
+    use super::*;
+
+    /// A function URL may answer a call itself, for example if it may not invoke
+    /// the function, or if the function crashes. Such an answer says nothing
+    /// about the request, so no order may be refused because of it.
+    #[tokio::test(start_paused = true)]
+    async fn that_answers_in_place_of_the_function_decides_no_order() {
+        let answers = [
+            (400, r#"{"message":"Bad Request"}"#),
+            (403, r#"{"Message":"Forbidden"}"#),
+            (403, r#"{"message":"The request signature we calculated does not match the signature you provided."}"#),
+            (404, r#"{"Message":null}"#),
+            (408, ""),
+            (413, r#"{"message":"Request Entity Too Large"}"#),
+            (429, TOO_MANY),
+            (500, "Internal Server Error"),
+            (502, "Internal Server Error"),
+            (503, "Service Unavailable"),
+            (504, r#"{"message":"Gateway Timeout"}"#),
+        ];
+        for (service, _) in SERVICES {
+            for (status, body) in answers {
+                let fixture = Fixture::start().await;
+                fixture.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Answered(status, body));
+                fixture.place("the-key").await.answer.expect(StatusCode::ACCEPTED);
+                fixture.world.cloud.bring_back();
+                fixture.world.pass_minutes(1).await;
+                assert_eq!(fixture.world.orders_in_state("DONE"), 1, "{service}: {status} {body}");
+                fixture.expect_sums();
+            }
+        }
+    }
+}
+
 mod a_contended_service {
     use super::*;
 
@@ -465,13 +504,13 @@ mod a_contended_service {
         fixture.expect_sums();
     }
 
-    /// A gateway that throttles a call has not passed the call on to the
-    /// service. Therefore throttling is treated like contention.
+    /// A function URL that throttles a call has not passed the call on to the
+    /// function. Therefore throttling is treated like contention.
     #[tokio::test(start_paused = true)]
-    async fn includes_a_service_whose_gateway_throttles() {
+    async fn includes_a_service_whose_function_url_throttles() {
         for (service, _) in SERVICES {
             let fixture = Fixture::start().await;
-            fixture.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Throttled);
+            fixture.world.cloud.inject_fault(&format!("{service}.internal"), HostFault::Answered(429, TOO_MANY));
             let timed = fixture.place("the-key").await;
             timed.answer.expect(StatusCode::ACCEPTED);
             assert!(timed.after < RETRY_TIME, "{service}: {:?}", timed.after);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::StatusCode;
-use in_process_tests::{Caller, World, template::Template};
+use in_process_tests::{Caller, World, permissions, template::Template};
 use serde_json::{Value, json};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events");
@@ -25,6 +25,7 @@ const CUSTOMER: &str = "5f0b7a52-6c1e-4f0e-9a37-0d6b8f0c2a11";
 enum Kind {
     RestApi,
     HttpApi,
+    FunctionUrl,
     Queue,
     QueueWithBadRecord,
     Stream,
@@ -32,9 +33,9 @@ enum Kind {
 }
 
 /// Returns the kinds of payloads that a function needs for a type of event source in the
-/// template. `Api` is a REST API, which sends version 1.0 of its payload format. HTTP APIs,
-/// function URLs and `cargo lambda watch` send version 2.0, so a function needs a payload of
-/// each version.
+/// template. `Api` is a REST API, which sends version 1.0 of its payload format. HTTP APIs
+/// and `cargo lambda watch` send version 2.0, so a function needs a payload of each version.
+/// A function URL sends version 2.0, too, but names no route.
 fn kinds_of(source: &str) -> &'static [Kind] {
     match source {
         "Api" => &[Kind::RestApi, Kind::HttpApi],
@@ -55,13 +56,14 @@ fn kind(name: &str, payload: &Value) -> Kind {
         Some("aws:sqs") => Kind::Queue,
         Some("aws:dynamodb") => Kind::Stream,
         Some(other) => panic!("{name}: {other}"),
+        None if payload["version"] == "2.0" && payload["routeKey"] == "$default" => Kind::FunctionUrl,
         None if payload["version"] == "2.0" && context["http"]["method"].is_string() => Kind::HttpApi,
         None if payload["resource"].is_string() && context["resourcePath"] == payload["resource"] => Kind::RestApi,
         None => Kind::Schedule,
     };
     let by_name = match name.split('-').take(2).collect::<Vec<_>>()[..] {
         ["http", "v1"] => vec![Kind::RestApi],
-        ["http", "v2"] => vec![Kind::HttpApi],
+        ["http", "v2"] => vec![Kind::HttpApi, Kind::FunctionUrl],
         ["sqs", _] => vec![Kind::Queue, Kind::QueueWithBadRecord],
         ["stream", _] => vec![Kind::Stream],
         ["schedule", _] => vec![Kind::Schedule],
@@ -154,7 +156,7 @@ async fn assert_effect(function: &str, name: &str) {
             assert_eq!(profile["id"], format!("user_{CUSTOMER}"));
             assert_eq!((&profile["email"], &profile["phone"]), (&json!("charles@example.com"), &json!("+15555550102")));
         }
-        ("users", "http-v1-validate-for-orders") => {
+        ("users", "http-v2-validate-for-orders") => {
             let validation = shop.request("users", name, 200).await;
             assert_eq!((&validation["valid"], &validation["reason"]), (&json!(false), &json!("user_not_found")));
             shop.profile().await;
@@ -169,7 +171,7 @@ async fn assert_effect(function: &str, name: &str) {
             let list = shop.request("products", name, 200).await;
             assert_eq!(list["items"][0]["id"], shop.product);
         }
-        ("products", "http-v1-reserve-for-orders") => {
+        ("products", "http-v2-reserve-for-orders") => {
             let reservation = shop.request("products", name, 200).await;
             assert_eq!(
                 (&reservation["order_id"], &reservation["total"]),
@@ -226,12 +228,12 @@ async fn assert_effect(function: &str, name: &str) {
             let bad = &batch["Records"][1]["messageId"];
             assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": bad }] }));
         }
-        ("payments", "http-v1-authorise-for-orders") => {
+        ("payments", "http-v2-authorise-for-orders") => {
             let payment = shop.request("payments", name, 201).await;
             assert_eq!((&payment["order_id"], &payment["status"]), (&json!(ORDER), &json!("AUTHORISED")));
         }
-        ("payments", "http-v2-read-payment") => {
-            shop.request("payments", "http-v1-authorise-for-orders", 201).await;
+        ("payments", "http-v1-read-payment" | "http-v2-read-payment") => {
+            shop.request("payments", "http-v2-authorise-for-orders", 201).await;
             assert_eq!(shop.request("payments", name, 200).await["amount"], 59.97);
         }
         ("notifications", "http-v1-health" | "http-v2-health") => {
@@ -276,7 +278,9 @@ fn every_function_has_a_payload_of_each_kind_that_it_receives() {
     let template = Template::read();
     let received = template.functions().map(|function| {
         let sources = function.sources();
-        (function.name.to_owned(), sources.into_iter().flat_map(kinds_of).copied().collect())
+        let has_url = !function.properties["FunctionUrlConfig"].is_null();
+        let kinds = sources.into_iter().flat_map(kinds_of).copied().chain(has_url.then_some(Kind::FunctionUrl));
+        (function.name.to_owned(), kinds.collect())
     });
     assert_eq!(existing, received.collect::<BTreeMap<_, _>>());
 }
@@ -290,6 +294,15 @@ fn each_request_is_for_a_route_of_its_function() {
         let (method, route) = match kind(&name, &payload) {
             Kind::RestApi => (payload["httpMethod"].as_str(), payload["resource"].as_str()),
             Kind::HttpApi => payload["routeKey"].as_str().and_then(|key| key.split_once(' ')).unzip(),
+            Kind::FunctionUrl => {
+                let path = payload["rawPath"].as_str().unwrap();
+                let mut listed = template.internal_routes().filter(|listed| listed.method == "POST");
+                assert!(
+                    listed.any(|listed| permissions::route("", listed.path) == permissions::route("", path)),
+                    "{name}"
+                );
+                continue;
+            }
             _ => continue,
         };
         let (method, route) = (method.unwrap(), route.unwrap());

@@ -162,7 +162,7 @@ mod the_catalogue {
         let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "r" });
         for (person, status, code) in [
             (Caller::anonymous(), 401, "unauthenticated"),
-            (Caller::service(), 401, "unauthenticated"),
+            (Caller::service(), 403, "forbidden"),
             (Caller::named("Ada"), 403, "forbidden"),
         ] {
             world.post(&person, "/products", mug()).await.expect_problem(status, code);

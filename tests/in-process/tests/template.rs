@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chassis::{
     contact::Email,
     cors::{ANSWER_HEADERS, Origin, REQUEST_HEADERS},
+    internal_callers::InternalCallers,
     time_limits::{NOTIFICATIONS_FUNCTION, ORDERS_FUNCTION, SERVICE_FUNCTION, WORKER_FUNCTION},
 };
 use in_process_tests::{
@@ -31,9 +32,8 @@ const OPEN: [(&str, &str); 7] = [
     ("GET", "/health/notifications"),
 ];
 
-/// The routes of the internal API, which only other services may call.
-const INTERNAL: [(&str, &str); 8] = [
-    ("GET", "/payments/{id}"),
+/// The routes that only other services may call.
+const INTERNAL: [(&str, &str); 7] = [
     ("POST", "/users/{id}/validate"),
     ("POST", "/payments"),
     ("POST", "/payments/{id}/cancel"),
@@ -104,7 +104,10 @@ mod a_route {
         let auth = template.get("Resources.PublicApi.Properties.Auth");
         assert_eq!(auth["DefaultAuthorizer"], "Customers");
         assert_eq!(logical_id(&auth["Authorizers"]["Customers"]["UserPoolArn"]), "UserPool");
-        assert_eq!(template.get("Resources.InternalApi.Properties.Auth.DefaultAuthorizer"), "AWS_IAM");
+        for function in template.functions() {
+            let url = &function.properties["FunctionUrlConfig"];
+            assert!(url.is_null() || *url == json!({ "AuthType": "AWS_IAM" }), "{}", function.id);
+        }
 
         let mut open = BTreeSet::new();
         for route in template.routes() {
@@ -119,33 +122,57 @@ mod a_route {
     }
 
     #[test]
-    fn between_services_is_only_on_the_internal_api() {
+    fn between_services_is_not_on_the_public_api_and_some_role_may_call_it() {
         let template = Template::read();
-        let of = |api: &'static str| -> BTreeSet<_> {
-            template.routes().filter(|route| route.api == api).map(|route| (route.method, route.path)).collect()
+        let internal: BTreeSet<_> = template.internal_routes().map(|route| (route.method, route.path)).collect();
+        assert_eq!(internal, BTreeSet::from(INTERNAL));
+        assert!(
+            template.routes().all(|route| route.api == "PublicApi" && !internal.contains(&(route.method, route.path)))
+        );
+        for route in template.internal_routes() {
+            assert!(["OrdersRole", "OrderWorkerRole"].contains(&route.caller), "{route:?}");
+        }
+        // Only the worker captures payments and erases customers.
+        let only_worker: BTreeSet<_> = {
+            let orders = template.internal_routes().filter(|route| route.caller == "OrdersRole");
+            let orders: BTreeSet<_> = orders.map(|route| (route.method, route.path)).collect();
+            internal.difference(&orders).copied().collect()
         };
-        assert_eq!(of("InternalApi"), BTreeSet::from(INTERNAL));
-        // Services and customers read a payment by the same route, with different
-        // authorizers.
-        let both: Vec<_> = of("InternalApi").intersection(&of("PublicApi")).copied().collect();
-        assert_eq!(both, [("GET", "/payments/{id}")]);
+        let expected = [("POST", "/payments/{id}/capture"), ("POST", "/payments/{id}/erase-recipient")];
+        assert_eq!(only_worker, BTreeSet::from(expected));
     }
 
     #[test]
-    fn between_services_may_be_invoked_by_some_role_and_roles_name_only_existing_routes() {
+    fn between_services_is_reached_by_the_functions_url_and_in_no_other_way() {
         let template = Template::read();
-        let mut invoked = BTreeSet::new();
-        for statement in template.statements().filter(|statement| statement.actions == ["execute-api:Invoke"]) {
-            assert!(["OrdersRole", "OrderWorkerRole"].contains(&statement.role), "{statement:?}");
-            for resource in statement.resources {
-                let name = resource["Fn::Sub"].as_str().unwrap();
-                let (_, route) = name.split_once("${InternalApi}/v1/").unwrap_or_else(|| panic!("{name}"));
-                invoked.insert(route.to_owned());
-            }
+        let served: BTreeSet<_> = template.internal_routes().map(|route| route.function).collect();
+        assert_eq!(served, BTreeSet::from(["Payments", "Products", "Users"]));
+        for function in template.functions() {
+            let has_url = !function.properties["FunctionUrlConfig"].is_null();
+            assert_eq!(has_url, served.contains(function.id), "{}", function.id);
         }
-        let routes = INTERNAL.map(|(method, path)| format!("{method}{}", path.replace("{id}", "*")));
-        let routes: BTreeSet<_> = routes.into_iter().filter(|route| route != "GET/payments/*").collect();
-        assert_eq!(invoked, routes);
+        let mut callers = BTreeSet::new();
+        for statement in template.statements() {
+            let actions: Vec<_> = statement.actions.iter().filter(|action| action.starts_with("lambda:")).collect();
+            if actions.is_empty() {
+                continue;
+            }
+            // AWS documents both actions for a URL. InvokeFunction alone would let the role
+            // invoke the function past its URL, with any event.
+            let condition = match statement.actions[..] {
+                ["lambda:InvokeFunctionUrl"] => json!({ "StringEquals": { "lambda:FunctionUrlAuthType": "AWS_IAM" } }),
+                ["lambda:InvokeFunction"] => json!({ "Bool": { "lambda:InvokedViaFunctionUrl": "true" } }),
+                _ => panic!("{statement:?}"),
+            };
+            assert_eq!(statement.condition, &condition);
+            let aliases = statement.resources.iter().map(|resource| resource["Ref"].as_str().unwrap());
+            let served = served.iter().map(|id| format!("{id}.Alias"));
+            assert_eq!(aliases.map(str::to_owned).collect::<BTreeSet<_>>(), served.collect());
+            callers.insert((statement.role, statement.actions[0]));
+        }
+        let both = ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"];
+        let roles = ["OrdersRole", "OrderWorkerRole"];
+        assert_eq!(callers, roles.into_iter().flat_map(|role| both.map(|action| (role, action))).collect());
     }
 
     #[test]
@@ -170,24 +197,22 @@ mod a_route {
     #[test]
     fn is_logged_without_personal_data_of_the_caller() {
         let template = Template::read();
-        for (api, also) in [("PublicApi", None), ("InternalApi", Some("identity.userArn"))] {
-            let setting = template.get(&format!("Resources.{api}.Properties.AccessLogSetting"));
-            let format = chosen(setting, "HasAccessLogs", true)["Format"].as_str().unwrap();
-            let entry: Value = serde_json::from_str(format).unwrap_or_else(|error| panic!("{format}: {error}"));
-            let logged: BTreeSet<_> = entries(&entry).map(|(_, value)| value.as_str().unwrap()).collect();
-            let harmless = [
-                "requestId",
-                "requestTime",
-                "httpMethod",
-                "resourcePath",
-                "status",
-                "responseLatency",
-                "integrationLatency",
-                "error.responseType",
-            ];
-            let harmless = harmless.into_iter().chain(also).map(|name| format!("$context.{name}"));
-            assert_eq!(logged, harmless.collect::<BTreeSet<_>>().iter().map(String::as_str).collect(), "{api}");
-        }
+        let setting = template.get("Resources.PublicApi.Properties.AccessLogSetting");
+        let format = chosen(setting, "HasAccessLogs", true)["Format"].as_str().unwrap();
+        let entry: Value = serde_json::from_str(format).unwrap_or_else(|error| panic!("{format}: {error}"));
+        let logged: BTreeSet<_> = entries(&entry).map(|(_, value)| value.as_str().unwrap()).collect();
+        let harmless = [
+            "requestId",
+            "requestTime",
+            "httpMethod",
+            "resourcePath",
+            "status",
+            "responseLatency",
+            "integrationLatency",
+            "error.responseType",
+        ];
+        let harmless = harmless.map(|name| format!("$context.{name}"));
+        assert_eq!(logged, harmless.iter().map(String::as_str).collect());
     }
 
     #[test]
@@ -202,7 +227,6 @@ mod a_route {
         // The functions must add the origin to their own responses. Otherwise
         // browsers don't let the page read these responses.
         assert_eq!(template.get("Globals.Function.Environment.Variables.CORS_ORIGIN"), &json!({ "Ref": "CorsOrigin" }));
-        assert!(template.get("Resources.InternalApi.Properties.Cors").is_null());
     }
 
     /// The names in a header's value. The template puts the value in quotes.
@@ -280,8 +304,13 @@ mod a_function {
         let template = Template::read();
         for function in template.functions() {
             let mode = &function.properties["Environment"]["Variables"]["INTERNAL_AUTH"];
-            let called = template.routes().any(|route| route.api == "InternalApi" && route.function == function.id);
+            let called = !function.properties["FunctionUrlConfig"].is_null();
             assert_eq!(mode, &if called { json!("iam") } else { Value::Null }, "{}", function.id);
+            // The function starts with the list of its callers.
+            let callers = template.internal_callers(function.name);
+            assert_eq!(callers.is_some(), called, "{}", function.id);
+            let parsed = callers.map(|callers| callers.parse::<InternalCallers>().is_ok());
+            assert_ne!(parsed, Some(false), "{}", function.id);
         }
         assert!(template.get("Globals.Function.Environment.Variables.INTERNAL_AUTH").is_null());
     }
@@ -368,7 +397,11 @@ mod a_function {
             let ignores_globals = ignored.any(|name| name == "Environment");
             let shared = if ignores_globals { &Value::Null } else { &globals["Environment"] };
             let used = &names(&function.properties["Environment"]) | &names(shared);
-            let described = names(&function.properties["VersionDescription"]);
+            let mut described = names(&function.properties["VersionDescription"]);
+            // A client of another user pool is another client.
+            if described.contains("UserPoolClient") && used.contains("UserPool") {
+                described.insert("UserPool");
+            }
             // Lambda publishes a version only if something differs from the last
             // version. Therefore the version's description names each parameter and
             // resource that the environment depends on: if one of them changes, the
@@ -385,8 +418,6 @@ mod a_function {
             "LocalEndpoint" => 0,
             "UserPool" => "ap-southeast-2_123456789".len(),
             "UserPoolClient" => 26,
-            "InternalApi" => 10,
-            "OrderEventsQueue.QueueName" => 80,
             parameter => {
                 let length = template.get(&format!("Parameters.{parameter}.MaxLength")).as_u64();
                 usize::try_from(length.unwrap_or_else(|| panic!("{parameter} has no MaxLength"))).unwrap()
@@ -400,9 +431,23 @@ mod a_function {
                 length -= "${}".len() + name.len();
                 length += match entries(&description[1]).find(|(own, _)| *own == name) {
                     None => max_length(name),
+                    Some((name, part)) if part["Fn::Select"][0] == 0 => {
+                        // The part is the id of a function URL, which is the first label of
+                        // its host name.
+                        let url = json!({ "Fn::GetAtt": format!("{name}Url.FunctionUrl") });
+                        let host = json!({ "Fn::Select": [1, { "Fn::Split": ["//", url] }] });
+                        assert_eq!(
+                            part,
+                            &json!({ "Fn::Select": [0, { "Fn::Split": [".", host] }] }),
+                            "{}",
+                            function.id
+                        );
+                        32
+                    }
                     Some((_, part)) => {
                         // The part is the last 13 characters of a table's physical name,
-                        // which is a text such as `stack-UsersTable-1A2B3C4D5E6F7`.
+                        // which is a text such as `stack-UsersTable-1A2B3C4D5E6F7`. The
+                        // names of queues and roles end in the same way.
                         let table = logical_id(&part["Fn::Select"][1]["Fn::Split"][1]);
                         let end = json!([1, { "Fn::Split": [format!("{table}-"), { "Ref": table }] }]);
                         assert_eq!(part, &json!({ "Fn::Select": end }), "{}", function.id);
@@ -430,14 +475,14 @@ mod a_function {
             assert!(alarms.contains(own.as_str()), "{}", function.id);
             let answers_customers = template.routes().any(|route| route.function == function.id);
             assert_eq!(alarms.contains("PublicApiErrorsAlarm"), answers_customers, "{}", function.id);
-            // The internal API's alarm also rings for failures that customers don't
-            // see: if a call between services fails, the order waits, and the public
-            // API answers 202.
-            let calls = template.statements().any(|statement| {
-                statement.role == function.role() && statement.actions.contains(&"execute-api:Invoke")
-            });
-            let called = template.routes().any(|route| route.api == "InternalApi" && route.function == function.id);
-            assert_eq!(alarms.contains("InternalApiErrorsAlarm"), calls || called, "{}", function.id);
+            // The URLs' alarms also ring for failures that customers don't see: if a call
+            // between services fails, the order waits, and the public API answers 202.
+            let calls = template.internal_routes().filter(|route| route.caller == function.role());
+            let called = template.internal_routes().filter(|route| route.function == function.id);
+            let expected: BTreeSet<_> =
+                calls.chain(called).map(|route| format!("{}UrlErrorsAlarm", route.function)).collect();
+            let of_urls = alarms.iter().filter(|alarm| alarm.ends_with("UrlErrorsAlarm"));
+            assert_eq!(of_urls.map(ToString::to_string).collect::<BTreeSet<_>>(), expected, "{}", function.id);
             let consumes_events = function.events("SQS").any(|event| logical_id(&event["Queue"]) == "OrderEventsQueue");
             assert_eq!(alarms.contains("EventsWaitingAlarm"), consumes_events, "{}", function.id);
             let alarm = &template.get("Resources").get(&own).unwrap()["Properties"];
@@ -447,11 +492,20 @@ mod a_function {
             ]);
             assert_eq!((&alarm["MetricName"], &alarm["Dimensions"]), (&json!("Errors"), &dimensions));
         }
-        for api in ["Public", "Internal"] {
-            let alarm = template.get(&format!("Resources.{api}ApiErrorsAlarm.Properties"));
-            let name = template.get(&format!("Resources.{api}Api.Properties.Name"));
-            assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("5XXError"), &json!("Sum")));
-            assert_eq!(alarm["Dimensions"], json!([{ "Name": "ApiName", "Value": name }]));
+        let alarm = template.get("Resources.PublicApiErrorsAlarm.Properties");
+        let name = template.get("Resources.PublicApi.Properties.Name");
+        assert_eq!((&alarm["Namespace"], &alarm["MetricName"]), (&json!("AWS/ApiGateway"), &json!("5XXError")));
+        assert_eq!(alarm["Dimensions"], json!([{ "Name": "ApiName", "Value": name }]));
+        let mut alarms = vec![alarm];
+        for id in template.internal_routes().map(|route| route.function).collect::<BTreeSet<_>>() {
+            let alarm = template.get(&format!("Resources.{id}UrlErrorsAlarm.Properties"));
+            assert_eq!((&alarm["Namespace"], &alarm["MetricName"]), (&json!("AWS/Lambda"), &json!("Url5xxCount")));
+            let of_function = template.get(&format!("Resources.{id}ErrorsAlarm.Properties"));
+            assert_eq!(alarm["Dimensions"], of_function["Dimensions"], "{id}");
+            alarms.push(alarm);
+        }
+        for alarm in alarms {
+            assert_eq!(alarm["Statistic"], "Sum");
             // At the beginning of a gradual deployment, the new version gets only a
             // tenth of the requests, so a few errors must be enough for the alarm.
             assert!(alarm["Period"] == 300 && alarm["Threshold"].as_u64().unwrap() <= 5);
@@ -930,6 +984,14 @@ mod a_parameter {
     /// other parameters and resources get a fixed value. Returns `None` if the variable
     /// is not set.
     fn resolve(value: &Value, parameter: &str, text: &str) -> Option<String> {
+        if let Some(attribute) = value["Fn::GetAtt"].as_str() {
+            assert!(attribute.ends_with("Url.FunctionUrl"), "this test cannot resolve {value}");
+            return Some("https://something.lambda-url.us-east-1.on.aws/".to_owned());
+        }
+        // A text with values of its own, none of which is a parameter.
+        if let Some(text_and_own) = value["Fn::Sub"].as_array() {
+            return resolve(&json!({ "Fn::Sub": text_and_own[0] }), parameter, text);
+        }
         let is_local = parameter == "LocalEndpoint" && !text.is_empty();
         if let Some(choice) = value["Fn::If"].as_array() {
             assert_eq!(choice[0], "IsLocal");

@@ -154,9 +154,9 @@ async fn people_cannot_call_internal_routes_and_services_cannot_act_as_people() 
     for person in [&ada, &Caller::admin(), &Caller::anonymous()] {
         world.post(person, &validate, json!({ "as_of": 0 })).await.expect_problem(403, "forbidden");
     }
-    for person in [Caller::service(), Caller::anonymous()] {
-        world.get(&person, &format!("/users/{}", ada.id())).await.expect_problem(401, "unauthenticated");
-    }
+    let profile = format!("/users/{}", ada.id());
+    world.get(&Caller::service(), &profile).await.expect_problem(403, "forbidden");
+    world.get(&Caller::anonymous(), &profile).await.expect_problem(401, "unauthenticated");
 }
 
 #[tokio::test]

@@ -360,7 +360,7 @@ pub fn differences() -> Vec<Difference> {
     use RunMode::{CargoLambdaWatch, SamLocal};
     const NO_GATEWAY_RESPONSES: &str = "only API Gateway gives the template's gateway responses; a request that \
          matches no route never reaches a function";
-    const ONE_ADDRESS: &str = "the public and the internal API have the same address, and the tool checks no signature; \
+    const ONE_ADDRESS: &str = "routes for people and for services have the same address, and the tool checks no signature; \
          INTERNAL_AUTH=none tells the functions to accept internal requests without one";
     let disabled =
         || ExpectedAnswer { status: 404, ..ExpectedAnswer::default() }.part("/title", "Default function disabled");

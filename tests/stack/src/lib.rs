@@ -34,8 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(240);
 pub struct Stack {
     /// The address of the public API.
     pub api_url: String,
-    /// The address of the API between services.
-    pub internal_api_url: String,
     /// The address of the emulator, which serves all AWS services.
     pub emulator_url: String,
     pub region: String,
@@ -46,6 +44,8 @@ pub struct Stack {
     pub tables: HashMap<String, String>,
     /// Addresses of the queues, by short name.
     pub queues: HashMap<String, String>,
+    /// Addresses of the services for other services, by short name.
+    pub services: HashMap<String, String>,
     /// Physical names of the functions, by short name.
     pub functions: HashMap<String, String>,
 }

@@ -18,7 +18,7 @@ fn api_id(address: &str) -> &str {
 }
 
 #[tokio::test]
-async fn every_deployed_route_requires_a_token_or_a_signature_except_the_open_routes() {
+async fn every_deployed_route_requires_a_token_except_the_open_routes() {
     let stack = Stack::deployed();
     let open = [
         "GET /health/notifications",
@@ -29,29 +29,49 @@ async fn every_deployed_route_requires_a_token_or_a_signature_except_the_open_ro
         "GET /products",
         "GET /products/{id}",
     ];
-    for (address, authorizer, open) in
-        [(&stack.api_url, "COGNITO_USER_POOLS", &open[..]), (&stack.internal_api_url, "AWS_IAM", &[])]
-    {
-        let get = ["apigateway", "get-resources", "--embed", "methods", "--output", "json"];
-        let get = [&get[..], &["--rest-api-id", api_id(address)]].concat();
-        let resources: Value = serde_json::from_str(&stack.aws(&get).await).expect("resources in JSON");
-        let mut found = BTreeSet::new();
-        for resource in resources["items"].as_array().expect("resources") {
-            for (verb, method) in resource["resourceMethods"].as_object().into_iter().flatten() {
-                let route = format!("{verb} {}", resource["path"].as_str().expect("a path"));
-                match method["authorizationType"].as_str() {
-                    // The gateway itself answers a browser's preflight request.
-                    Some("NONE") if verb == "OPTIONS" => {
-                        assert_eq!(method["methodIntegration"]["type"], "MOCK", "{route}");
-                    }
-                    Some("NONE") => {
-                        found.insert(route);
-                    }
-                    other => assert_eq!(other, Some(authorizer), "{route}"),
+    let get = ["apigateway", "get-resources", "--embed", "methods", "--output", "json"];
+    let get = [&get[..], &["--rest-api-id", api_id(&stack.api_url)]].concat();
+    let resources: Value = serde_json::from_str(&stack.aws(&get).await).expect("resources in JSON");
+    let mut found = BTreeSet::new();
+    for resource in resources["items"].as_array().expect("resources") {
+        for (verb, method) in resource["resourceMethods"].as_object().into_iter().flatten() {
+            let route = format!("{verb} {}", resource["path"].as_str().expect("a path"));
+            match method["authorizationType"].as_str() {
+                // The gateway itself answers a browser's preflight request.
+                Some("NONE") if verb == "OPTIONS" => {
+                    assert_eq!(method["methodIntegration"]["type"], "MOCK", "{route}");
                 }
+                Some("NONE") => {
+                    found.insert(route);
+                }
+                other => assert_eq!(other, Some("COGNITO_USER_POOLS"), "{route}"),
             }
         }
-        assert_eq!(found, BTreeSet::from_iter(open.iter().map(ToString::to_string)));
+    }
+    assert_eq!(found, BTreeSet::from(open.map(String::from)));
+}
+
+#[tokio::test]
+async fn every_deployed_function_url_requires_a_signature() {
+    let stack = Stack::deployed();
+    let mut with_url = BTreeSet::new();
+    for (name, function) in &stack.functions {
+        let list = ["lambda", "list-function-url-configs", "--output", "json", "--function-name", function];
+        let urls: Value = serde_json::from_str(&stack.aws(&list).await).expect("URLs in JSON");
+        for url in urls["FunctionUrlConfigs"].as_array().expect("URLs") {
+            assert_eq!(url["AuthType"], "AWS_IAM", "{url}");
+            // The URL belongs to the alias.
+            let get = ["lambda", "get-function-url-config", "--function-name", function, "--qualifier", "live"];
+            let of_alias: Value = serde_json::from_str(&stack.aws(&[&get[..], &["--output", "json"]].concat()).await)
+                .expect("a URL in JSON");
+            assert_eq!(of_alias["FunctionUrl"], url["FunctionUrl"]);
+            with_url.insert(name.as_str());
+        }
+    }
+    assert_eq!(with_url, BTreeSet::from(["payments", "products", "users"]));
+    for (service, url) in &stack.services {
+        let answer = stack.anonymous().send_to(url, Method::GET, &format!("/health/{service}"), None, &[]).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text);
     }
 }
 

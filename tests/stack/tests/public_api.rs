@@ -219,13 +219,13 @@ async fn an_access_token_and_a_forged_token_are_refused() {
 }
 
 #[tokio::test]
-async fn internal_routes_are_not_public_and_require_a_signature_on_the_internal_api() {
+async fn internal_routes_are_not_public_and_require_a_signature_at_the_function_url() {
     let stack = Stack::deployed();
     let ada = stack.customer("Ada").await;
     let path = format!("/users/{}/validate", ada.id);
     let body = || Some(json!({ "as_of": 0 }));
     ada.send(Method::POST, &path, body(), &[]).await.expect_problem(404, "no_such_route");
-    let answer = ada.send_to(&stack.internal_api_url, Method::POST, &path, body(), &[]).await;
+    let answer = ada.send_to(&stack.services["users"], Method::POST, &path, body(), &[]).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text);
 }
 

@@ -20,7 +20,7 @@ const BUILD: &str = "target/mutants-build";
 
 /// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
 /// them must fail.
-const RULE_TESTS: [&str; 11] = [
+const RULE_TESTS: [&str; 12] = [
     "--package=orders",
     "--test=saga",
     "--test=users",
@@ -28,6 +28,7 @@ const RULE_TESTS: [&str; 11] = [
     "--test=orders",
     "--test=products",
     "--test=tokens",
+    "--test=internal_callers",
     "--test=concurrency",
     "--test=dependencies",
     "--test=api_document",

@@ -53,7 +53,8 @@ fn image() -> String {
 
 /// Builds the command `sam local start-api` for a template with built functions. Writes the
 /// functions' environment variables into `env_file`, and starts the relays through which
-/// containers reach the emulator and each other.
+/// containers reach the emulator and each other. `sam local` knows no function URLs, so it
+/// gets a copy of the template in which the routes between services are routes of the API.
 pub fn command<'a>(tools: &'a Tools, stack: &Stack, template: &Path, env_file: &Path, port: u16) -> Result<Cmd<'a>> {
     let mut environment = FunctionEnvironment::of(tools, stack, &format!("http://{HOST}:{port}"))?;
     let mut relayed = vec![port];
@@ -62,6 +63,10 @@ pub fn command<'a>(tools: &'a Tools, stack: &Stack, template: &Path, env_file: &
         relayed.push(emulator);
     }
     environment.write_json(env_file)?;
+    // The template itself stays as it is, because it can be deployed.
+    let with_routes = template.with_file_name("sam-local.yaml");
+    quiet(cmd!(tools.offline(), "python xtask/python/add_internal_routes.py {template} {with_routes}"))
+        .context("the routes between services cannot be added to the template")?;
     if let Some(bridge) = bridge(tools, &image())? {
         relayed.into_iter().try_for_each(|port| relay(bridge, port))?;
     }
@@ -69,7 +74,7 @@ pub fn command<'a>(tools: &'a Tools, stack: &Stack, template: &Path, env_file: &
     let start = cmd!(tools.cloud(Some(&stack.emulator_url)), "sam local start-api --port {port} --env-vars {env_file}");
     // samconfig.toml has the other options. Without `--config-file`, SAM would look for it in
     // the template's folder.
-    let start = start.arg("--template-file").arg(template);
+    let start = start.arg("--template-file").arg(with_routes);
     let start = start.arg("--config-file").arg(tools.root().join("samconfig.toml"));
     Ok(start.args(["--parameter-overrides", &parameter]))
 }

@@ -14,6 +14,10 @@ use crate::{
 
 #[derive(Clone)]
 pub(super) struct Call {
+    /// The function that makes the call; `None` if no function makes the call.
+    /// A call that arrives late has its caller still, although the caller no
+    /// longer runs.
+    pub(super) caller: Option<&'static str>,
     pub(super) host: String,
     /// The operation in the header `x-amz-target`, which only calls to DynamoDB
     /// and SQS have; empty for all other calls.
@@ -30,7 +34,8 @@ impl Call {
         let host = parts.uri.host().unwrap_or_default().to_owned();
         let target = parts.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        Ok(Self { host, operation, parts, body })
+        let caller = RunningFunction::current().map(|function| function.name);
+        Ok(Self { caller, host, operation, parts, body })
     }
 
     pub(super) fn is_dynamodb(&self) -> bool {
@@ -57,9 +62,17 @@ impl Call {
                 ["identity/*", "configuration-set/*"].map(|of| ("ses:SendEmail".to_owned(), of.to_owned())).into()
             }
             Some("sns") => vec![("sns:Publish".to_owned(), "*".to_owned())],
+            // The URL requires both actions, and the function then requires that the
+            // template lets the role call the route.
             _ if self.host.ends_with(INTERNAL) => {
+                let service = self.host.strip_suffix(INTERNAL).unwrap_or_default();
+                let alias = format!("{}{}.Alias", service[..1].to_uppercase(), &service[1..]);
                 let route = permissions::route(self.parts.method.as_str(), self.parts.uri.path());
-                vec![("execute-api:Invoke".to_owned(), route)]
+                vec![
+                    ("lambda:InvokeFunctionUrl".to_owned(), alias.clone()),
+                    ("lambda:InvokeFunction".to_owned(), alias),
+                    (permissions::CALL.to_owned(), route),
+                ]
             }
             // Fetching the public keys of the user pool needs no permission.
             _ => Vec::new(),

@@ -4,7 +4,6 @@
 use std::{sync::Mutex, time::Duration};
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::ConnectorError};
-use serde_json::json;
 
 use super::{
     Cloud,
@@ -38,8 +37,9 @@ pub enum HostFault {
     /// Each call takes effect after this delay, even if its caller no longer
     /// waits for the response.
     Slow(Duration),
-    /// The gateway in front of the host rejects every call with status 429.
-    Throttled,
+    /// The function URL answers every call itself, with this status and body, and
+    /// does not invoke the function.
+    Answered(u16, &'static str),
     /// About half of the calls fail. About half of the failed calls take effect
     /// nevertheless.
     Flapping(fastrand::Rng),
@@ -51,7 +51,7 @@ enum HostFaultEffect {
     NoResponse,
     Delayed(Duration),
     ResponseLost,
-    Throttled,
+    Answered(u16, &'static str),
 }
 
 impl HostFault {
@@ -62,7 +62,7 @@ impl HostFault {
             Self::Down => Some(HostFaultEffect::ConnectionRefused),
             Self::Silent => Some(HostFaultEffect::NoResponse),
             Self::Slow(delay) => Some(HostFaultEffect::Delayed(*delay)),
-            Self::Throttled => Some(HostFaultEffect::Throttled),
+            Self::Answered(status, body) => Some(HostFaultEffect::Answered(*status, body)),
             Self::Flapping(random) => match random.u8(0..4) {
                 0 => Some(HostFaultEffect::ConnectionRefused),
                 1 => Some(HostFaultEffect::ResponseLost),
@@ -250,9 +250,7 @@ impl Cloud {
             None => self.execute(call).await,
             Some(HostFaultEffect::ConnectionRefused) => Err(no_connection()),
             Some(HostFaultEffect::NoResponse) => std::future::pending().await,
-            Some(HostFaultEffect::Throttled) => {
-                Ok(json_response((429, json!({ "message": "Too Many Requests" }).to_string())))
-            }
+            Some(HostFaultEffect::Answered(status, body)) => Ok(json_response((status, body.to_owned()))),
             Some(HostFaultEffect::ResponseLost) => {
                 self.execute(call).await?;
                 Err(no_connection())

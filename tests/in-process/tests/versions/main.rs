@@ -228,8 +228,7 @@ async fn the_current_version_is_recorded() {
     let text = |sample: &Value, name: &str| sample[name].as_str().unwrap().to_owned();
     let asked: BTreeSet<_> =
         exchanges.map(|(_, sample)| permissions::route(&text(sample, "method"), &text(sample, "path"))).collect();
-    let routes =
-        GRANTED.iter().filter(|right| right.action == "execute-api:Invoke").map(|right| right.resource.clone());
+    let routes = GRANTED.iter().filter(|right| right.action == permissions::CALL).map(|right| right.resource.clone());
     assert_eq!(asked, routes.collect());
     for event in ["OrderCreated", "OrderCancelled", "PaymentCaptured", "PaymentRefunded", "UserErased"] {
         assert!(recorded.samples(&format!("events/{event}")).next().is_some(), "{event}");
