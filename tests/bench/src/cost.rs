@@ -26,7 +26,7 @@ use crate::{
     original_services,
     prices::{Kind, Prices, Usage},
     report::{BarSeries, Chart, ChartContent, Figure, Limit, Section, Table},
-    table::number,
+    table::{lines_of, number},
     throughput::TIMING,
     virtual_time,
 };
@@ -146,7 +146,7 @@ pub fn of_order(lines: usize) -> Result<OrderUsage> {
 pub fn of_original_flow(lines: usize) -> Result<OrderUsage> {
     virtual_time::run(async {
         let (world, clock, customer, products) = shop(lines).await;
-        original_services::serve(&world).await;
+        original_services::serve(&world, &products).await;
         let flow = OriginalFlow::new(&world, clock).await?;
         let before = world.cloud.ended_invocations().len();
         let internal_before = world.cloud.exchanges().len();
@@ -236,7 +236,7 @@ fn before_and_now(prices: &Prices, orders: &[OrderUsage]) -> Result<Table> {
         let pairs = before.into_iter().zip(orders).flat_map(|(before, order)| [number(before), number(now(order))]);
         [name.to_owned()].into_iter().chain(pairs).collect()
     };
-    let columns = |lines| [format!("{}, before", text(lines)), format!("{}, now", text(lines))];
+    let columns = |lines| [format!("{}, before", lines_of(lines)), format!("{}, now", lines_of(lines))];
     Ok(Table {
         title: format!("Before (commit {}, {}) and now", before.commit, before.date),
         columns: ["quantity".to_owned()].into_iter().chain(LINES.into_iter().flat_map(columns)).collect(),
@@ -257,13 +257,13 @@ pub fn measure() -> Result<Section> {
     let originals = LINES.map(of_original_flow).into_iter().collect::<Result<Vec<_>>>()?;
     let all: Vec<_> = orders.iter().zip(&originals).flat_map(|(order, original)| [order, original]).collect();
     for (((lines, order), original), limit) in LINES.into_iter().zip(&orders).zip(&originals).zip(LIMITS) {
-        let name = format!("a million orders of {}, without messages", text(lines));
+        let name = format!("a million orders of {}, without messages", lines_of(lines));
         let figure = Figure::new(name, MILLION * order.dollars(&prices), "$")
             .compared_with("original flow", MILLION * original.dollars(&prices));
         section.figures.push(figure.within(Limit::RatioAtMost(limit)));
     }
     let columns = |first: &str| {
-        let flows = |lines| [format!("{}, Holdfast", text(lines)), format!("{}, original flow", text(lines))];
+        let flows = |lines| [format!("{}, Holdfast", lines_of(lines)), format!("{}, original flow", lines_of(lines))];
         [first.to_owned()].into_iter().chain(LINES.into_iter().flat_map(flows)).collect()
     };
     let row = |name: &str, value: &dyn Fn(&OrderUsage) -> f64| {
@@ -330,7 +330,7 @@ fn units_of_tables(orders: &[OrderUsage]) -> Table {
         };
         [table.to_owned()].into_iter().chain(orders.iter().flat_map(of_order)).collect()
     };
-    let columns = |lines| ["requests", "write units", "read units"].map(|what| format!("{}: {what}", text(lines)));
+    let columns = |lines| ["requests", "write units", "read units"].map(|what| format!("{}: {what}", lines_of(lines)));
     Table {
         title: "Requests and units of each table, indexes included".into(),
         columns: ["table".to_owned()].into_iter().chain(LINES.into_iter().flat_map(columns)).collect(),
@@ -362,8 +362,4 @@ fn idle_table(prices: &Prices) -> Result<Table> {
         columns: ["what", "quantity", "dollars"].map(Into::into).into(),
         rows,
     })
-}
-
-fn text(lines: usize) -> String {
-    if lines == 1 { "1 line".into() } else { format!("{lines} lines") }
 }

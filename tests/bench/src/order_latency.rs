@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use crate::{
     original_flow::{self, OriginalFlow},
     report::{BarSeries, Chart, ChartContent, Figure, Limit, Section, Table},
+    table::lines_of,
     virtual_time,
 };
 
@@ -84,7 +85,7 @@ pub fn measure() -> Result<Section> {
     let orders = LINES.map(|lines| latency_of_order(lines, "orders"));
     let originals = LINES.map(latency_of_original_flow).into_iter().collect::<Result<Vec<_>>>()?;
     for ((lines, order), original) in LINES.into_iter().zip(orders).zip(&originals) {
-        let figure = Figure::new(format!("phases of POST /orders, {}", text(lines)), phases(order), "calls")
+        let figure = Figure::new(format!("phases of POST /orders, {}", lines_of(lines)), phases(order), "calls")
             .compared_with("original flow", phases(*original));
         section.figures.push(figure.within(Limit::AtMost(4.0)));
     }
@@ -100,7 +101,7 @@ pub fn measure() -> Result<Section> {
     });
     section.tables.push(Table {
         title: "Calls, one after another, that a called service makes before it answers".into(),
-        columns: ["service".to_owned()].into_iter().chain(LINES.map(text)).collect(),
+        columns: ["service".to_owned()].into_iter().chain(LINES.map(lines_of)).collect(),
         rows: rows.into(),
     });
     let series = |name: &str, latencies: &[Duration]| BarSeries {
@@ -113,13 +114,9 @@ pub fn measure() -> Result<Section> {
         content: ChartContent::Bars {
             value_label: "calls".into(),
             stacked: false,
-            groups: LINES.map(text).into(),
+            groups: LINES.map(lines_of).into(),
             series: vec![series("Holdfast", &orders), series("original flow", &originals)],
         },
     });
     Ok(section)
-}
-
-fn text(lines: usize) -> String {
-    if lines == 1 { "1 line".into() } else { format!("{lines} lines") }
 }

@@ -12,8 +12,23 @@ use axum::{
 use in_process_tests::{World, world};
 use serde_json::{Value, json};
 
-/// Replaces the users, products and payments services of `world`.
-pub async fn serve(world: &World) {
+/// The sort key of the items of these services. The shop's own items have other keys.
+const SORT_KEY: &str = "ORIGINAL";
+
+/// Replaces the users, products and payments services of `world`. The products with these
+/// ids each get an item that contains the stock, as in the plain design.
+pub async fn serve(world: &World, products: &[String]) {
+    for id in products {
+        let item = json!({
+            "pk": { "S": format!("PRODUCT#{id}") },
+            "sk": { "S": SORT_KEY },
+            "name": { "S": "Teapot" },
+            "description": { "S": "Short and stout." },
+            "price": { "N": "19.99" },
+            "available": { "N": "100" },
+        });
+        world.cloud.put_item("ProductsTable", item);
+    }
     let client = Client::new(&world::aws(world.cloud.clone()).await.config);
     world.cloud.serve("users", Router::new().route("/users/{id}/validate", post(validate)).with_state(client.clone()));
     let products = Router::new().route("/products/{id}", get(product)).route("/products/reserve", post(reserve));
@@ -40,18 +55,16 @@ async fn validate(State(client): State<Client>, Path(id): Path<String>) -> Answe
 
 async fn product(State(client): State<Client>, Path(id): Path<String>) -> Answer {
     let product = client.get_item().table_name("ProductsTable").key("pk", text(format!("PRODUCT#{id}")));
-    let product = product.key("sk", text("PRODUCT")).send().await.map_err(failed)?;
+    let product = product.key("sk", text(SORT_KEY)).send().await.map_err(failed)?;
     product.item.ok_or(StatusCode::NOT_FOUND)?;
     Ok(Json(json!({ "id": id, "name": "Teapot", "price": 19.99 })))
 }
 
 async fn reserve(State(client): State<Client>, Json(body): Json<Value>) -> Answer {
     let id = body["product_id"].as_str().unwrap_or_default();
-    // In the original design, the stock is part of the product's item. Here that is another item, with which the update
-    // costs as much.
-    let update = client.update_item().table_name("ProductsTable").key("pk", text(format!("STOCK#{id}#0")));
+    let update = client.update_item().table_name("ProductsTable").key("pk", text(format!("PRODUCT#{id}")));
     let update = update
-        .key("sk", text("STOCK"))
+        .key("sk", text(SORT_KEY))
         .update_expression("SET available = available - :quantity")
         .condition_expression("available >= :quantity")
         .expression_attribute_values(":quantity", AttributeValue::N(body["quantity"].to_string()));
@@ -63,7 +76,7 @@ async fn pay(State(client): State<Client>, Json(body): Json<Value>) -> Answer {
     let payment = client.put_item().table_name("PaymentsTable");
     let payment = payment
         .item("pk", text(format!("PAYMENT#{}", body["order_id"].as_str().unwrap_or_default())))
-        .item("sk", text("ORIGINAL"))
+        .item("sk", text(SORT_KEY))
         .item("user_id", text(body["user_id"].as_str().unwrap_or_default()))
         .item("amount", text(body["amount"].to_string()))
         .item("status", text("PAID"));

@@ -266,7 +266,8 @@ fn check(world: &World, confirmed: &[String], products: usize) -> Result<()> {
     let orders = world.stored_orders();
     ensure!(!orders.iter().any(is_open), "an order stays open");
     let done: Vec<_> = orders.iter().filter(|order| order["state"]["S"] == "DONE").collect();
-    let ids: std::collections::BTreeSet<_> = done.iter().filter_map(|order| order["id"]["S"].as_str()).collect();
+    let ids: std::collections::BTreeSet<_> =
+        done.iter().filter_map(|order| order["pk"]["S"].as_str()?.strip_prefix("ORDER#")).collect();
     for id in confirmed {
         ensure!(ids.contains(id.as_str()), "the order {id} was confirmed, and is not done");
     }
@@ -391,7 +392,7 @@ pub fn measure() -> Result<Section> {
 /// as often as it sustains, compared with their latency alone.
 fn isolation(sustained: f64) -> Result<Figure> {
     const OTHERS: f64 = 20.0;
-    let seconds = 8.0;
+    let seconds = 4.0;
     let alone = run(Load { rate: OTHERS, seconds, demand: Demand::Spread(OTHER_PRODUCTS) })?;
     let demand = Demand::BesideHot { shards: 1, others: OTHERS };
     let beside = run(Load { rate: 2.0 * sustained, seconds, demand })?;
