@@ -31,7 +31,7 @@ fn text(text: &str) -> AttributeValue {
 async fn transact(client: &Client, keys: &[&str]) -> Option<String> {
     let put = |key: &&str| {
         let put = Put::builder().table_name("UsersTable").item("pk", text(key)).item("sk", text("S"));
-        TransactWriteItem::builder().put(put.build().unwrap()).build()
+        TransactWriteItem::builder().put(put.build().expect("a put with a table and an item")).build()
     };
     let request = client.transact_write_items().set_transact_items(Some(keys.iter().map(put).collect()));
     request.send().await.err().and_then(|error| error.code().map(str::to_owned))

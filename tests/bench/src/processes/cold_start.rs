@@ -139,7 +139,7 @@ async fn init_times<'a>(all: &[&'a str]) -> Result<BTreeMap<&'a str, Duration>> 
 }
 
 /// The function whose environment a program gets.
-fn function_of<'a>(program: &'a str) -> &'a str {
+fn function_of(program: &str) -> &str {
     if programs::FUNCTIONS.contains(&program) { program } else { "users" }
 }
 

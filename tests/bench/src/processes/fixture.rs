@@ -121,7 +121,7 @@ impl Fixture {
         }
         let exchanges = world.cloud.exchanges();
         let sent = |end: &'static str| exchanges.iter().filter(move |sent| sent.path.ends_with(end));
-        let validate = sent("/validate").last().context("orders validates the customer")?;
+        let validate = sent("/validate").next_back().context("orders validates the customer")?;
         let reserve = LINES.into_iter().map(|count| {
             let mut bodies = sent("/reserve").map(|sent| &sent.request);
             bodies.find(|body| body["lines"].as_array().map_or(1, Vec::len) == count).cloned()
@@ -133,7 +133,7 @@ impl Fixture {
             order: order["id"].as_str().context("an order has an id")?.to_owned(),
             validate: (validate.path.clone(), validate.request.clone()),
             reserve: reserve.collect::<Option<_>>().context("orders reserves the lines of each order")?,
-            authorise: sent("/payments").last().context("orders authorises the payment")?.request.clone(),
+            authorise: sent("/payments").next_back().context("orders authorises the payment")?.request.clone(),
             order_created: order_created.context("orders publishes the order")?,
             customer,
             world,
