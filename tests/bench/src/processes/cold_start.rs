@@ -13,6 +13,7 @@ use super::{
     programs::{self, HELLO_WORLD, SDK_CLIENTS},
     runtime_api::{Process, Start},
     statistics::{median, millis},
+    system_calls,
 };
 use crate::report::{BarSeries, Chart, ChartContent, Figure, Section, Table};
 
@@ -50,6 +51,12 @@ pub fn measure() -> Result<Section> {
             section.figures.push(if is_function { figure.within(limits::INIT_TIME) } else { figure });
         }
 
+        let calls = init_system_calls(&all).await?;
+        for program in compared.iter().filter(|program| calls.contains_key(*program)) {
+            let figure = Figure::new(format!("init of {program}, system calls"), calls[program] as f64, "calls");
+            section.figures.push(figure.compared_with(HELLO_WORLD, calls[HELLO_WORLD] as f64));
+        }
+
         let fixture = Fixture::start().await?;
         let aws = EmulatedAws::serve(fixture.world.cloud.clone()).await?;
         let hello = in_use(HELLO_WORLD, &aws, &vec!["{}".to_owned(); INVOCATIONS]).await?;
@@ -77,11 +84,15 @@ pub fn measure() -> Result<Section> {
             section.figures.push(figure.compared_with(HELLO_WORLD, hello.zip).within(limits::ZIP));
         }
 
-        if counts.is_empty() {
+        let missing = [
+            (counts.is_empty(), instructions::MISSING, "instructions"),
+            (calls.is_empty(), system_calls::MISSING, "system calls"),
+        ];
+        for (_, why, what) in missing.into_iter().filter(|(is_missing, ..)| *is_missing) {
             section.tables.push(Table {
-                title: instructions::MISSING.into(),
+                title: why.into(),
                 columns: vec!["figure".into()],
-                rows: compared.iter().map(|program| vec![format!("init of {program}, instructions")]).collect(),
+                rows: compared.iter().map(|program| vec![format!("init of {program}, {what}")]).collect(),
             });
         }
         section.charts.push(chart(&all, &counts, &times));
@@ -121,6 +132,18 @@ async fn init_instructions<'a>(all: &[&'a str]) -> Result<BTreeMap<&'a str, f64>
         }
     }
     Ok(counts)
+}
+
+/// The system calls until the first request for an event; nothing if they cannot be
+/// counted.
+async fn init_system_calls<'a>(all: &[&'a str]) -> Result<BTreeMap<&'a str, u64>> {
+    let mut calls = BTreeMap::new();
+    if system_calls::can_be_counted() {
+        for program in all {
+            calls.insert(*program, system_calls::count(program, function_of(program)).await?);
+        }
+    }
+    Ok(calls)
 }
 
 /// The median time until the first request for an event.

@@ -5,6 +5,7 @@
 //! - [`emulated_aws`]: answers the programs' calls to AWS
 //! - [`fixture`]: a shop with data, and the events of each measured operation
 //! - [`instructions`]: counts the instructions of a process with valgrind
+//! - [`system_calls`]: counts the system calls of a process with strace
 //! - [`cold_start`] and [`warm_invocation`]: the two sections of the report
 //! - [`limits`]: the limits of their figures
 
@@ -16,6 +17,7 @@ pub mod limits;
 pub mod programs;
 pub mod runtime_api;
 pub mod statistics;
+pub mod system_calls;
 pub mod warm_invocation;
 
 use anyhow::Result;

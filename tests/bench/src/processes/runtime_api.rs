@@ -32,7 +32,7 @@ use super::{emulated_aws, programs};
 
 /// A process that takes longer than this is stuck. Under valgrind a process is fifty
 /// times slower.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The time until the deadline of each invocation. It is long, because a function under
 /// valgrind must not run into its deadline.
 const DEADLINE: Duration = Duration::from_secs(600);
