@@ -33,6 +33,7 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 pub struct EmulatedAws {
     address: SocketAddr,
     work: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
     server: JoinHandle<()>,
 }
 
@@ -41,6 +42,7 @@ struct Front {
     cloud: Cloud,
     /// The time for which the server has worked, in nanoseconds.
     work: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
 }
 
 impl EmulatedAws {
@@ -51,9 +53,10 @@ impl EmulatedAws {
     /// If no port is free.
     pub async fn serve(cloud: Cloud) -> Result<Self> {
         let work = Arc::<AtomicU64>::default();
-        let front = Front { cloud, work: work.clone() };
+        let calls = Arc::<AtomicU64>::default();
+        let front = Front { cloud, work: work.clone(), calls: calls.clone() };
         let (address, server) = serve(Router::new().fallback(answer).with_state(front)).await?;
-        Ok(Self { address, work, server })
+        Ok(Self { address, work, calls, server })
     }
 
     /// The value of the variable `AWS_ENDPOINT_URL` of a program that calls this server.
@@ -64,6 +67,11 @@ impl EmulatedAws {
     /// The time for which the server has worked on its answers until now.
     pub fn work(&self) -> Duration {
         Duration::from_nanos(self.work.load(Ordering::Relaxed))
+    }
+
+    /// The number of calls until now.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 }
 
@@ -92,6 +100,7 @@ pub(super) async fn serve(routes: Router) -> Result<(SocketAddr, JoinHandle<()>)
 }
 
 async fn answer(State(front): State<Front>, request: Request) -> Response {
+    front.calls.fetch_add(1, Ordering::Relaxed);
     let (parts, body) = request.into_parts();
     let body = body::to_bytes(body, MAX_REQUEST).await;
     let began = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
     block_on,
@@ -12,7 +12,10 @@ use super::{
     runtime_api::{Process, Start},
     statistics::{median, millis, quantile},
 };
-use crate::report::{BarSeries, Chart, ChartContent, Figure, Section, Table};
+use crate::{
+    report::{BarSeries, Chart, ChartContent, Figure, Section, Table},
+    table::number,
+};
 
 pub const NAME: &str = "warm-invocation";
 /// How often each program is invoked before its invocations are timed.
@@ -65,14 +68,15 @@ pub fn measure() -> Result<Section> {
             let figure = Figure::new(format!("{}, time", operation.name()), millis(median(&ours.all)), "ms");
             section.figures.push(figure.compared_with(BASELINE, millis(median(&bare.all))));
             for (program, times) in [(operation.function(), ours), (BASELINE, bare)] {
+                let calls = number(times.calls as f64 / TIMED as f64);
                 let times = [median(&times.all), quantile(&times.all, 0.99), median(&times.own)];
                 let times = times.map(|time| format!("{:.2}", millis(time)));
-                rows.push([operation.name(), program.to_owned()].into_iter().chain(times).collect());
+                rows.push([operation.name(), program.to_owned(), calls].into_iter().chain(times).collect());
             }
         }
         section.tables.push(Table {
             title: format!("Time of {TIMED} invocations in ms, from the event to the response"),
-            columns: ["operation", "program", "p50", "p99", "p50 without the work of the emulated AWS"]
+            columns: ["operation", "program", "calls to AWS", "p50", "p99", "p50 without the work of the emulated AWS"]
                 .map(Into::into)
                 .into(),
             rows,
@@ -109,8 +113,17 @@ fn chart(counted: &[(String, f64, f64)]) -> Chart {
 /// their numbers of invocations.
 async fn instructions(program: &str, operation: Operation, fixture: &Fixture, aws: &EmulatedAws) -> Result<f64> {
     let (function, url) = (operation.function(), aws.url());
+    let before = aws.calls();
     let few = instructions::count(program, function, Some(&url), &fixture.events(operation, FEW)).await?;
+    let between = aws.calls();
     let many = instructions::count(program, function, Some(&url), &fixture.events(operation, FEW + COUNTED)).await?;
+    // A process that repeats a call, because the machine was too busy to answer in time, has
+    // more instructions.
+    let (first, second) = (between - before, aws.calls() - between);
+    ensure!(
+        first * (FEW + COUNTED) as u64 == second * FEW as u64,
+        "{program} has repeated calls to AWS; measure again when the machine is less busy"
+    );
     Ok((many as f64 - few as f64) / COUNTED as f64)
 }
 
@@ -120,6 +133,8 @@ struct Times {
     all: Vec<Duration>,
     /// The times without the time for which the emulated AWS has worked.
     own: Vec<Duration>,
+    /// The number of calls to AWS.
+    calls: u64,
 }
 
 /// The times of the function, and of its baseline.
@@ -133,11 +148,12 @@ async fn times(operation: Operation, fixture: &Fixture, aws: &EmulatedAws) -> Re
     for n in 0..WARM_UP + TIMED {
         for (process, times) in processes.iter_mut().zip(&mut times) {
             for event in fixture.events(operation, 1) {
-                let before = aws.work();
+                let (before, calls) = (aws.work(), aws.calls());
                 let time = process.invoke(&event).await?;
                 if n >= WARM_UP {
                     times.all.push(time);
                     times.own.push(time.saturating_sub(aws.work() - before));
+                    times.calls += aws.calls() - calls;
                 }
             }
         }
