@@ -229,7 +229,7 @@ fn an_order_that_is_cancelled_while_it_is_being_confirmed_keeps_no_stock_and_no_
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let placed = world.stored_orders();
                 if let Some(order) = placed.first() {
-                    break world.cancel(&ada, &json!({ "id": order_id(&order) })).await;
+                    break world.cancel(&ada, &json!({ "id": order_id(order) })).await;
                 }
             }
         };

@@ -1087,8 +1087,9 @@ mod races_and_lost_responses {
                     Some(Intervention::ReadBeforeMove { to }) => {
                         let found = connector.cloud.call(request).await?;
                         let mut found: Value = serde_json::from_slice(found.body().bytes().unwrap()).unwrap();
+                        let to = to.to_string();
                         for item in found["Responses"]["ProductsTable"].as_array_mut().unwrap() {
-                            if item["shard"]["N"] == to.to_string() {
+                            if item["shard"]["N"] == to {
                                 item["available"] = json!({ "N": "0" });
                             }
                         }
