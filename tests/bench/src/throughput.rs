@@ -269,7 +269,8 @@ fn check(world: &World, confirmed: &[String], products: usize) -> Result<()> {
     let ids: std::collections::BTreeSet<_> =
         done.iter().filter_map(|order| order["pk"]["S"].as_str()?.strip_prefix("ORDER#")).collect();
     for id in confirmed {
-        ensure!(ids.contains(id.as_str()), "the order {id} was confirmed, and is not done");
+        let stored = || orders.iter().find(|order| order["pk"]["S"] == format!("ORDER#{id}"));
+        ensure!(ids.contains(id.as_str()), "the order {id} was confirmed, and is not done: {:?}", stored());
     }
     let sold = done.len() as i64;
     let initial = i64::from(STOCK) * products as i64;

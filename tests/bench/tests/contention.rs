@@ -94,3 +94,19 @@ fn orders_of_one_product_that_conflict_are_all_confirmed_and_everything_adds_up(
     assert!(outcome.is_sustained() && outcome.orders > 0, "{outcome:?}");
     assert!(outcome.contention.conflicts > 0, "{outcome:?}");
 }
+
+/// A response of DynamoDB has at most 1 MB. The checks after a load must see every order.
+#[test]
+fn all_items_of_a_table_are_found_even_if_they_need_several_pages() {
+    virtual_time::run(async {
+        let world = World::start_in_test_time().await;
+        for n in 0..5 {
+            let payload = "x".repeat(300 * 1024);
+            let item = serde_json::json!({
+                "pk": { "S": n.to_string() }, "sk": { "S": "S" }, "payload": { "S": payload },
+            });
+            world.cloud.put_item("UsersTable", item);
+        }
+        assert_eq!(world.cloud.scan("UsersTable").len(), 5);
+    });
+}

@@ -196,13 +196,23 @@ impl Dynamodb {
         Some(response["Item"].take()).filter(Value::is_object)
     }
 
+    /// All items of a table. A response has at most 1 MB, so a large table needs several
+    /// requests.
     fn scan(&self, table: &str) -> Vec<Value> {
-        let request = serde_json::from_value(json!({ "TableName": table })).expect("a Scan request");
-        let response = self.database.scan(request).expect("a scan");
-        let mut response = serde_json::to_value(response).expect("a response in JSON");
-        match response["Items"].take() {
-            Value::Array(items) => items,
-            other => panic!("the scan returned {other}"),
+        let mut all = Vec::new();
+        let mut request = json!({ "TableName": table });
+        loop {
+            let page = serde_json::from_value(request.clone()).expect("a Scan request");
+            let response = self.database.scan(page).expect("a scan");
+            let mut response = serde_json::to_value(response).expect("a response in JSON");
+            match response["Items"].take() {
+                Value::Array(items) => all.extend(items),
+                other => panic!("the scan returned {other}"),
+            }
+            match response["LastEvaluatedKey"].take() {
+                Value::Null => return all,
+                last => request["ExclusiveStartKey"] = last,
+            }
         }
     }
 
