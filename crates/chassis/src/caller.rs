@@ -223,7 +223,8 @@ impl Authenticator {
         match admitted {
             Some(role) => Ok(Some(Service { role: role.into() })),
             None => {
-                tracing::warn!(identity, "this IAM identity may not call this route");
+                let role = without_session(identity);
+                tracing::warn!(role, "this IAM identity may not call this route");
                 Err(Problem::forbidden("This route is not for this role."))
             }
         }
@@ -402,6 +403,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Internal {
     }
 }
 
+/// Returns an IAM identity without its last part. That part names a session or
+/// a user, and is often a person's e-mail address, which no log may contain.
+fn without_session(identity: &str) -> &str {
+    identity.rsplit_once('/').map_or(identity, |(rest, _)| rest)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -413,6 +420,15 @@ mod tests {
 
     fn claims(value: Value) -> HashMap<String, Value> {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_iam_identity_is_logged_without_the_name_of_its_session() {
+        let without = super::without_session;
+        let person = "arn:aws:sts::123456789012:assumed-role/Support/ada@example.com";
+        assert_eq!(without(person), "arn:aws:sts::123456789012:assumed-role/Support");
+        assert_eq!(without("arn:aws:iam::123456789012:user/ada"), "arn:aws:iam::123456789012:user");
+        assert_eq!(without("arn:aws:iam::123456789012:root"), "arn:aws:iam::123456789012:root");
     }
 
     #[test]
