@@ -7,20 +7,19 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chassis::clock::Clock;
 use http::StatusCode;
 use in_process_tests::{
-    Caller, World,
+    World,
     cloud::{Capacity, MeteredRequest},
     shop::order_request,
     template::Template,
     world::sqs_record,
 };
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
+    fixture::Fixture,
     log_counter,
     original_flow::OriginalFlow,
     original_services,
@@ -78,17 +77,11 @@ impl OrderUsage {
     }
 }
 
-async fn shop(lines: usize) -> (World, Clock, Caller, Vec<String>) {
-    let clock = Clock::tokio(Timestamp::now());
-    let world = World::start_at(clock.clone()).await;
-    let customer = world.customer("Ada").await;
-    let mut products = Vec::new();
-    for _ in 0..lines {
-        products.push(world.product("19.99", 100).await);
-    }
-    world.cloud.start_metering();
-    world.cloud.model_contention(TIMING);
-    (world, clock, customer, products)
+async fn metered_shop(lines: usize) -> Fixture {
+    let fixture = Fixture::start(lines).await;
+    fixture.world.cloud.start_metering();
+    fixture.world.cloud.model_contention(TIMING);
+    fixture
 }
 
 /// Places an order, and lets the worker and the notifier finish it. No other order is
@@ -100,7 +93,7 @@ async fn shop(lines: usize) -> (World, Clock, Caller, Vec<String>) {
 pub fn of_order(lines: usize) -> Result<OrderUsage> {
     let template = Template::read();
     virtual_time::run(async {
-        let (world, _, customer, products) = shop(lines).await;
+        let Fixture { world, customer, products, .. } = metered_shop(lines).await;
         let lines: Vec<_> = products.iter().map(|product| (product.as_str(), 1)).collect();
         let (logged, before) = (log_counter::bytes(), world.cloud.ended_invocations().len());
         let answer = world.place(&customer, order_request(&lines, "tok_accepted"), "the-key").await;
@@ -145,7 +138,7 @@ pub fn of_order(lines: usize) -> Result<OrderUsage> {
 /// If the order cannot be placed.
 pub fn of_original_flow(lines: usize) -> Result<OrderUsage> {
     virtual_time::run(async {
-        let (world, clock, customer, products) = shop(lines).await;
+        let Fixture { world, clock, customer, products } = metered_shop(lines).await;
         original_services::serve(&world, &products).await;
         let flow = OriginalFlow::new(&world, clock).await?;
         let before = world.cloud.ended_invocations().len();

@@ -9,6 +9,7 @@
 pub mod chart;
 pub mod cost;
 pub mod document;
+pub mod fixture;
 pub mod log_counter;
 pub mod order_latency;
 pub mod original_flow;

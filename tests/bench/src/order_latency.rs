@@ -7,12 +7,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use chassis::clock::Clock;
 use http::StatusCode;
-use in_process_tests::{Caller, World, shop::order_request};
-use jiff::Timestamp;
+use in_process_tests::shop::order_request;
 
 use crate::{
+    fixture::Fixture,
     original_flow::{self, OriginalFlow},
     report::{BarSeries, Chart, ChartContent, Figure, Limit, Section, Table},
     table::lines_of,
@@ -26,27 +25,6 @@ const CALL: Duration = Duration::from_millis(20);
 const LINES: [usize; 3] = [1, 10, 50];
 /// The services that the orders function calls.
 const SERVICES: [&str; 3] = ["users", "products", "payments"];
-
-/// A shop with a customer and with some products.
-struct Fixture {
-    world: World,
-    clock: Clock,
-    customer: Caller,
-    products: Vec<String>,
-}
-
-impl Fixture {
-    async fn start(lines: usize) -> Self {
-        let clock = Clock::tokio(Timestamp::now());
-        let world = World::start_at(clock.clone()).await;
-        let customer = world.customer("Ada").await;
-        let mut products = Vec::new();
-        for _ in 0..lines {
-            products.push(world.product("19.99", 100).await);
-        }
-        Self { world, clock, customer, products }
-    }
-}
 
 /// The time until the response to `POST /orders` for an order with this number of lines,
 /// if each call that the function `slow` makes takes [`CALL`].
