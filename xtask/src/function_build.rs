@@ -35,7 +35,7 @@ const LAMBDA_C_LIBRARY: (u32, u32) = (2, 34);
 /// Cargo's profile with which functions are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Compiles in a quarter of the time. The programs are large and slow, which is good
+    /// Compiles much faster than `Release`. The programs are large and slow, which is good
     /// enough on the machine of a developer.
     Dev,
     /// The profile of every program that is deployed to AWS.
