@@ -32,6 +32,12 @@ const LOCAL: &str = "local";
 /// <https://docs.aws.amazon.com/linux/al2023/ug/compare-with-al2.html>
 const LAMBDA_C_LIBRARY: (u32, u32) = (2, 34);
 
+/// The variable that tells the functions the commit from which they are built.
+const COMMIT: &str = "HOLDFAST_COMMIT";
+/// Everything that functions are compiled from.
+const SOURCES: [&str; 6] =
+    ["crates", "functions", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"];
+
 /// Cargo's profile with which functions are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -136,6 +142,7 @@ fn compile_for_this_machine(
     let release = profile.option();
     let format = "--message-format=json-render-diagnostics";
     let command = cmd!(tools, "cargo build --workspace {format} {release...} {names...}");
+    let command = command.env(COMMIT, source_commit(tools.root()));
     let line = command.to_string();
     // Cargo writes its progress to standard error, which the user sees.
     let output = Command::from(command).stderr(Stdio::inherit()).output();
@@ -164,7 +171,8 @@ pub fn compile(tools: &Tools, crates: &[&str], architecture: &str, profile: Prof
     let arm = (architecture == "arm64").then_some("--arm64");
     let release = profile.option();
     let packages = crates.iter().flat_map(|name| ["--package", name]);
-    show(cmd!(tools, "cargo lambda build {release...} {arm...} {packages...}"))?;
+    let build = cmd!(tools, "cargo lambda build {release...} {arm...} {packages...}");
+    show(build.env(COMMIT, source_commit(tools.root())))?;
     step.done("compiled");
     Ok(())
 }
@@ -173,6 +181,7 @@ pub fn compile(tools: &Tools, crates: &[&str], architecture: &str, profile: Prof
 pub fn sam_build<'a>(tools: &'a Tools, environment: &str, architecture: &str, profile: Profile) -> Cmd<'a> {
     let parameter = format!("Architecture={architecture}");
     let build = cmd!(tools.offline(), "sam build --config-env {environment} --parameter-overrides {parameter}");
+    let build = build.env(COMMIT, source_commit(tools.root()));
     // SAM has no option for this.
     if profile == Profile::Dev { build.env("SAM_BUILD_MODE", "debug") } else { build }
 }
@@ -236,11 +245,63 @@ fn check_standard_library(tools: &Tools, architecture: &str) -> Result<()> {
     Ok(())
 }
 
+/// Returns the commit from which the functions are built: the value of `HOLDFAST_COMMIT`
+/// if it is set, or else the last commit that changed a file from which functions are
+/// compiled. So a commit that changes only documents or tests leaves the programs as they
+/// are, byte for byte. The commit of changed files ends in `-modified`. The result is
+/// `unknown` if this is no checkout of Git.
+fn source_commit(root: &Path) -> String {
+    make_variable(COMMIT).or_else(|| commit_of_sources(root)).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn commit_of_sources(root: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(arguments).arg("--").args(SOURCES).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let commit = git(&["log", "-1", "--format=%h", "--abbrev=12"]).filter(|commit| !commit.is_empty())?;
+    let is_modified = !git(&["status", "--porcelain"])?.is_empty();
+    Some(if is_modified { format!("{commit}-modified") } else { commit })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path, process::Command};
 
-    use super::{architecture_of, c_library_version, needed_c_library};
+    use super::{architecture_of, c_library_version, commit_of_sources, needed_c_library};
+
+    #[test]
+    fn the_commit_of_the_functions_is_the_last_one_that_changed_what_they_are_compiled_from() {
+        let folder = std::env::temp_dir().join(format!("holdfast-commit-{}", std::process::id()));
+        let git = |arguments: &[&str]| {
+            let own = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-C"];
+            let output = Command::new("git").args(own).arg(&folder).args(arguments).output().expect("git");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("text").trim().to_owned()
+        };
+        let commit = |file: &str, text: &str| {
+            let file = folder.join(file);
+            fs::create_dir_all(file.parent().unwrap_or(Path::new("/"))).expect("a folder");
+            fs::write(file, text).expect("a file");
+            git(&["add", "."]);
+            git(&["commit", "--quiet", "--message", "a change"]);
+            git(&["rev-parse", "--short=12", "HEAD"])
+        };
+        fs::create_dir_all(&folder).expect("a folder");
+        assert_eq!(commit_of_sources(&folder), None);
+        git(&["init", "--quiet"]);
+        let first = commit("functions/lib.rs", "1");
+        assert_eq!(commit_of_sources(&folder), Some(first.clone()));
+        commit("docs/a.md", "1");
+        assert_eq!(commit_of_sources(&folder), Some(first));
+        let second = commit("functions/lib.rs", "2");
+        fs::write(folder.join("README.md"), "not committed").expect("a file");
+        assert_eq!(commit_of_sources(&folder), Some(second.clone()));
+        fs::write(folder.join("functions/new.rs"), "not committed").expect("a file");
+        assert_eq!(commit_of_sources(&folder), Some(format!("{second}-modified")));
+        fs::remove_dir_all(&folder).expect("the folder can be removed");
+    }
 
     fn program(machine: u16) -> [u8; 64] {
         let mut header = [0; 64];

@@ -87,6 +87,11 @@ impl Breaker {
         };
     }
 
+    /// Returns whether the breaker is open: it refuses calls, or admits only a probe.
+    pub fn is_open(&self) -> bool {
+        matches!(*self.state(), State::Open { .. })
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // A panic in another thread can't leave the state half-written, because
         // each change is a single assignment.

@@ -9,6 +9,7 @@ use crate::{
     http::HttpConfig,
     telemetry::{self, LogFilter},
     token::TokenVerifier,
+    version,
 };
 
 configuration! {
@@ -43,11 +44,13 @@ impl<C: Configuration> Configuration for (FunctionConfig, C) {
 }
 
 /// Starts a function: reads its environment, begins to log, and sets up the SDK.
+/// `commit` is the commit that the function was built from, if the build knew it.
 ///
 /// # Errors
 ///
 /// If a variable is missing or invalid. The error names every such variable.
-pub async fn start<C: Configuration>() -> Result<(C, Aws), ConfigError> {
+pub async fn start<C: Configuration>(commit: Option<&'static str>) -> Result<(C, Aws), ConfigError> {
+    version::remember_commit(commit);
     let (common, own) = <(FunctionConfig, C)>::from_env()?;
     telemetry::init(common.log);
     Ok((own, Aws::from_env(common.endpoint.as_ref()).await))

@@ -1,8 +1,18 @@
-//! `GET /health/{service}`: reports that the service runs and, to
-//! administrators, that the service can read from its table.
+//! `GET /health/{service}`: reports that the service runs, its version and its
+//! commit. With `deep=true`, administrators also see the state of everything that
+//! the service depends on.
+//!
+//! The check without `deep` is for machines: it calls nothing, so that a load
+//! balancer or a monitor takes no service out of use because another one is slow.
+//! The deep check is for people. It answers with 200 even if a dependency fails,
+//! because the answer then says which one.
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{Json, Router, routing::get};
+use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
@@ -15,15 +25,20 @@ use utoipa::{
 
 use crate::{
     caller::{Admin, Caller},
+    deadline::Deadline,
     dynamo::{Key, Table},
     input::{Flag, Input, Parameters, Query, ReadQuery},
     openapi::{ID_TOKEN, ProblemResponses},
     problem::Problem,
+    service_client::ServiceClient,
+    telemetry,
+    trace::TraceContext,
+    version,
 };
 
 #[derive(Debug, IntoParams)]
 struct HealthQuery {
-    /// Whether to read from the service's table, too. Only for administrators.
+    /// Whether to check everything that the service depends on, too. Only for administrators.
     #[param(required = false)]
     deep: bool,
 }
@@ -35,6 +50,9 @@ impl ReadQuery for HealthQuery {
     }
 }
 
+/// The time within which each dependency must answer a deep check.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The health of a service.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
@@ -42,32 +60,138 @@ pub struct Health {
     pub service: &'static str,
     /// The service's version.
     pub version: &'static str,
-    /// Always `ok`. A service that is not healthy responds with a problem document.
-    pub status: &'static str,
-    /// `ok` if the service has read from its table. Missing if `deep` was not requested.
+    /// The commit that the service was built from, or `unknown`.
+    pub commit: &'static str,
+    /// `ok`, or `degraded` if a deep check found a dependency that does not work.
+    #[schema(value_type = String)]
+    pub status: Status,
+    /// The state of everything that the service depends on. Missing if `deep` was not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub table: Option<&'static str>,
+    pub dependencies: Option<Vec<DependencyHealth>>,
 }
 
-/// Returns the health route of `service`.
-pub fn routes(service: &'static str, table: Table) -> Router {
-    let handler = async move |caller: Option<Caller>, Input(Query(query)): Input<Query<HealthQuery>>| {
-        let table_state = match (query.deep, caller) {
-            (false, _) => None,
-            (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
-            (true, Some(caller)) if !caller.admin => {
-                return Err(Problem::forbidden("A deep check is for administrators."));
-            }
-            (true, Some(_)) => {
-                // The table has no item with this key. A response that says so
-                // is enough.
-                table.get::<serde::de::IgnoredAny>(&Key::new("HEALTH", "HEALTH")).await?;
-                Some("ok")
+/// The state of a service as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// The service runs, and so does every dependency that was checked.
+    Ok,
+    /// A dependency does not work.
+    Degraded,
+}
+
+/// The health of something that a service depends on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DependencyHealth {
+    /// The name: `table`, or the name of another service.
+    pub name: &'static str,
+    /// `ok`, or `unavailable` if there was no useful answer within two seconds. The function's log has the reason.
+    #[schema(value_type = String)]
+    pub state: DependencyState,
+    /// The time until the answer, or until the check was given up, in milliseconds.
+    pub milliseconds: u64,
+    /// Whether the circuit breaker for the service is open in the execution environment that answered. Other
+    /// environments have breakers of their own. Missing if there is no breaker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub breaker_open: Option<bool>,
+}
+
+/// The state of something that a service depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyState {
+    /// The dependency answered.
+    Ok,
+    /// The dependency gave no useful answer in time.
+    Unavailable,
+}
+
+type CheckResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// A check of something that a service depends on.
+#[derive(Clone)]
+pub struct Check {
+    name: &'static str,
+    run: Arc<dyn Fn(TraceContext, Deadline) -> BoxFuture<'static, CheckResult> + Send + Sync>,
+    is_breaker_open: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// Checks that a service can read from its table.
+    pub fn of_table(table: Table) -> Self {
+        let run = move |_, _| {
+            let table = table.clone();
+            // The table has no item with this key. A response that says so is enough.
+            let read = async move { table.get::<serde::de::IgnoredAny>(&Key::new("HEALTH", "HEALTH")).await };
+            read.map(|found| found.map(drop).map_err(Into::into)).boxed()
+        };
+        Self { name: "table", run: Arc::new(run), is_breaker_open: None }
+    }
+
+    /// Checks that another service answers this service. `path` is a route of the other service, as
+    /// [`ServiceClient::probe`] needs it.
+    pub fn of_service(client: Arc<ServiceClient>, path: &'static str) -> Self {
+        let called = client.clone();
+        let run = move |trace: TraceContext, deadline| {
+            let client = called.clone();
+            async move { client.probe(path, &trace, deadline).await.map_err(Into::into) }.boxed()
+        };
+        let name = client.service();
+        Self { name, run: Arc::new(run), is_breaker_open: Some(Arc::new(move || client.is_breaker_open())) }
+    }
+
+    async fn result(&self, trace: TraceContext) -> DependencyHealth {
+        let (began, deadline) = (Instant::now(), Deadline::after(PATIENCE));
+        let result = deadline.run((self.run)(trace, deadline)).await;
+        let state = match result.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            Ok(()) => DependencyState::Ok,
+            Err(error) => {
+                let cause = telemetry::chain(error.as_ref());
+                tracing::warn!(dependency = self.name, cause, "a deep check found a dependency that does not work");
+                DependencyState::Unavailable
             }
         };
-        Ok(Json(Health { service, version: env!("CARGO_PKG_VERSION"), status: "ok", table: table_state }))
-    };
+        DependencyHealth {
+            name: self.name,
+            state,
+            milliseconds: began.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+            breaker_open: self.is_breaker_open.as_ref().map(|is_open| is_open()),
+        }
+    }
+}
+
+/// Returns the health route of `service`, which depends only on its table.
+pub fn routes(service: &'static str, table: Table) -> Router {
+    routes_with(service, vec![Check::of_table(table)])
+}
+
+/// Returns the health route of `service`. A deep check runs all `checks` side by side.
+pub fn routes_with(service: &'static str, checks: Vec<Check>) -> Router {
+    let checks: Arc<[Check]> = checks.into();
+    let handler =
+        async move |caller: Option<Caller>, trace: TraceContext, Input(Query(query)): Input<Query<HealthQuery>>| {
+            let dependencies = match (query.deep, caller) {
+                (false, _) => None,
+                (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
+                (true, Some(caller)) if !caller.admin => {
+                    return Err(Problem::forbidden("A deep check is for administrators."));
+                }
+                (true, Some(_)) => {
+                    Some(futures::future::join_all(checks.iter().map(|check| check.result(trace.clone()))).await)
+                }
+            };
+            let works = dependencies.iter().flatten().all(|dependency| dependency.state == DependencyState::Ok);
+            let status = if works { Status::Ok } else { Status::Degraded };
+            Ok(Json(Health { service, version: version::VERSION, commit: version::commit(), status, dependencies }))
+        };
     Router::new().route(&format!("/health/{service}"), get(handler))
 }
 
@@ -89,6 +213,6 @@ pub fn api(service: &str) -> OpenApi {
     let path = PathItem::new(HttpMethod::Get, operation);
     let mut paths = Paths::new();
     paths.paths.insert(format!("/health/{service}"), path);
-    let components = Components::builder().schema_from::<Health>().build();
+    let components = Components::builder().schema_from::<Health>().schema_from::<DependencyHealth>().build();
     OpenApiBuilder::new().info(Info::default()).paths(paths).components(Some(components)).build()
 }

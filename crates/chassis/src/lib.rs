@@ -64,3 +64,5 @@ pub mod telemetry;
 pub mod token;
 #[cfg(feature = "aws")]
 mod trust;
+#[cfg(feature = "aws")]
+pub mod version;

@@ -131,6 +131,37 @@ impl ServiceClient {
         self.call(Method::POST, path, body.into(), trace, deadline).await
     }
 
+    /// Finds out whether the service answers this function, by one POST of an empty
+    /// object to `path`. The route must need more than that, so that the request has
+    /// no effect: the service's refusal shows that the service runs, and that this
+    /// function's role may call the route.
+    ///
+    /// The breaker neither prevents this request nor learns from it: who asks wants to
+    /// know about the service, and must not change how other requests are handled.
+    pub async fn probe(&self, path: &str, trace: &TraceContext, deadline: Deadline) -> Result<(), CallError> {
+        let mut request = self.request(&Method::POST, path, &Bytes::from_static(b"{}"), trace);
+        let response = async {
+            self.signer.sign(&mut request).await?;
+            send(&self.connector, request, deadline.min(Deadline::after(self.attempt_timeout))).await
+        };
+        let response = response.await.map_err(|error| self.unavailable(error))?;
+        match self.interpret(response) {
+            Ok(_) | Err(CallError::Refused { .. } | CallError::Contended { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the name of the service.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// Returns whether this execution environment does not call the service for a while,
+    /// because calls have failed.
+    pub fn is_breaker_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     async fn call<A: DeserializeOwned>(
         &self,
         method: Method,
@@ -169,18 +200,7 @@ impl ServiceClient {
         deadline: Deadline,
     ) -> Result<Bytes, CallError> {
         self.breaker.admit().map_err(|open| self.unavailable(open))?;
-        let mut call = OutgoingRequest {
-            method: method.clone(),
-            url: self.base.join(path),
-            headers: HeaderMap::new(),
-            body: body.clone(),
-        };
-        if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
-            call.headers.insert("traceparent", value);
-        }
-        if !body.is_empty() {
-            call.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
+        let mut call = self.request(method, path, body, trace);
         let is_cut_short = deadline.remaining() < self.attempt_timeout;
         let deadline = deadline.min(Deadline::after(self.attempt_timeout));
         let result = async {
@@ -202,6 +222,22 @@ impl ServiceClient {
             self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
         }
         result
+    }
+
+    fn request(&self, method: &Method, path: &str, body: &Bytes, trace: &TraceContext) -> OutgoingRequest {
+        let mut request = OutgoingRequest {
+            method: method.clone(),
+            url: self.base.join(path),
+            headers: HeaderMap::new(),
+            body: body.clone(),
+        };
+        if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
+            request.headers.insert("traceparent", value);
+        }
+        if !body.is_empty() {
+            request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request
     }
 
     /// Interprets a response that arrived. Contention and throttling are

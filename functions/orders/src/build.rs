@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
-use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher};
+use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher, health::Check};
 
 use crate::{
     clients::Services,
@@ -21,17 +21,22 @@ pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'s
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.saga.table.clone());
     let window = Duration::from_hours(config.cancellation_window_hours.into());
-    let orders = Orders::new(engine(config.saga, aws, clock, sagas), window);
-    config.http.cors.around(router(orders, table, authenticator))
+    let services = services(&config.saga, aws, clock.clone());
+    let checks = [Check::of_table(table.clone())].into_iter().chain(services.checks()).collect();
+    let orders = Orders::new(engine(table, services, sagas, clock), window);
+    config.http.cors.around(router(orders, checks, authenticator))
 }
 
 pub fn build_worker(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Worker {
-    Worker::new(engine(config, aws, clock, sagas))
+    let services = services(&config, aws, clock.clone());
+    Worker::new(engine(Table::open(&aws.config, config.table), services, sagas, clock))
 }
 
-fn engine(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Engine {
-    let events = EventPublisher::open(&aws.config, config.events);
-    let services = Services::new(config.services, events, aws, clock.clone());
-    let repository = DynamoRepository::new(Table::open(&aws.config, config.table));
-    Engine::new(repository, services, sagas, record_answer, clock)
+fn services(config: &SagaConfig, aws: &Aws, clock: Clock) -> Services {
+    let events = EventPublisher::open(&aws.config, config.events.clone());
+    Services::new(config.services.clone(), events, aws, clock)
+}
+
+fn engine(table: Table, services: Services, sagas: &'static [&'static Saga], clock: Clock) -> Engine {
+    Engine::new(DynamoRepository::new(table), services, sagas, record_answer, clock)
 }

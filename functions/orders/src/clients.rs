@@ -1,5 +1,7 @@
 //! Implements the saga's participants: calls the other services over HTTP, and publishes events to the queue.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chassis::{
     aws::Aws,
@@ -8,6 +10,7 @@ use chassis::{
     configuration,
     contact::VerifiedContact,
     events::{Event, EventPublisher},
+    health::Check,
     id::UserId,
     money::Money,
     service_client::{CallError, ServiceClient},
@@ -39,21 +42,30 @@ configuration! {
 
 #[derive(Debug)]
 pub struct Services {
-    users: ServiceClient,
-    products: ServiceClient,
-    payments: ServiceClient,
+    users: Arc<ServiceClient>,
+    products: Arc<ServiceClient>,
+    payments: Arc<ServiceClient>,
     events: EventPublisher,
 }
 
 impl Services {
     pub fn new(addresses: Addresses, events: EventPublisher, aws: &Aws, clock: Clock) -> Self {
-        let client = |name, address, timeout| ServiceClient::new(name, address, timeout, aws, clock.clone());
+        let client = |name, address, timeout| Arc::new(ServiceClient::new(name, address, timeout, aws, clock.clone()));
         Self {
             users: client("users", addresses.users, SERVICE_CALL_TIMEOUT),
             products: client("products", addresses.products, SERVICE_CALL_TIMEOUT),
             payments: client("payments", addresses.payments, PAYMENT_CALL_TIMEOUT),
             events,
         }
+    }
+
+    /// The checks of the services that the saga calls. Each sends a request that the service refuses as invalid.
+    pub fn checks(&self) -> [Check; 3] {
+        [
+            Check::of_service(self.users.clone(), "/users/user_none/validate"),
+            Check::of_service(self.products.clone(), "/products/reserve"),
+            Check::of_service(self.payments.clone(), "/payments"),
+        ]
     }
 
     async fn publish<D: Serialize + Send + Sync>(

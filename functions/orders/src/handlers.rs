@@ -9,8 +9,7 @@ use axum::{
 };
 use chassis::{
     caller::{Authenticator, Caller},
-    dynamo::Table,
-    health,
+    health::{self, Check},
     http::edge,
     idempotency::Key,
     input::{Body, Id, Input, Query},
@@ -32,13 +31,13 @@ use crate::{
 };
 
 /// Builds all routes of the orders API and wraps them in the HTTP edge.
-pub fn router(orders: Orders, table: Table, authenticator: Authenticator) -> Router {
+pub fn router(orders: Orders, checks: Vec<Check>, authenticator: Authenticator) -> Router {
     let routes = Router::new()
         .route("/orders", post(place).get(index))
         .route("/orders/{id}", get(read))
         .route("/orders/{id}/cancel", post(cancel))
         .with_state(orders)
-        .merge(health::routes("orders", table));
+        .merge(health::routes_with("orders", checks));
     edge(routes, authenticator)
 }
 

@@ -646,3 +646,62 @@ mod an_invocation_that_ends_soon {
         fixture.place("the-key").await.answer.expect(StatusCode::CREATED);
     }
 }
+
+mod the_deep_health {
+    use super::*;
+
+    const DEEP: &str = "/health/orders?deep=true";
+
+    /// The name, the state and the breaker of each dependency.
+    fn dependencies<'a>(health: &'a Value) -> Vec<(&'a str, &'a str, Option<bool>)> {
+        let dependencies = health["dependencies"].as_array().unwrap().iter();
+        let parts =
+            |it: &'a Value| (it["name"].as_str().unwrap(), it["state"].as_str().unwrap(), it["breaker_open"].as_bool());
+        dependencies.map(parts).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_orders_names_each_dependency_with_its_state_and_changes_nothing() {
+        let world = Fixture::start().await.world;
+        let health = world.get(&Caller::admin(), DEEP).await.expect(StatusCode::OK);
+        let closed = |name| (name, "ok", Some(false));
+        let expected = [("table", "ok", None), closed("users"), closed("products"), closed("payments")];
+        assert_eq!((&health["status"], dependencies(&health)), (&json!("ok"), expected.to_vec()));
+        assert!(health["dependencies"].as_array().unwrap().iter().all(|it| it["milliseconds"].is_u64()));
+        assert!(world.stored_orders().is_empty() && world.cloud.scan("PaymentsTable").is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_orders_shows_what_does_not_work_and_for_how_long_it_was_waited() {
+        let Fixture { world, .. } = Fixture::start().await;
+        world.cloud.inject_fault("users.internal", HostFault::Slow(Duration::from_secs(60)));
+        world.cloud.inject_fault("products.internal", HostFault::Answered(403, r#"{"Message":"Forbidden"}"#));
+        world.cloud.take_down("dynamodb");
+        let began = Instant::now();
+        let health = world.get(&Caller::admin(), DEEP).await.expect(StatusCode::OK);
+        assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+        let failed = |name| (name, "unavailable", Some(false));
+        // The payments service answers, although its table does not: only its own deep check reads the table.
+        let payments = ("payments", "ok", Some(false));
+        let expected = [("table", "unavailable", None), failed("users"), failed("products"), payments];
+        assert_eq!((&health["status"], dependencies(&health)), (&json!("degraded"), expected.to_vec()));
+        assert_eq!(health["dependencies"][1]["milliseconds"], 2000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_orders_shows_an_open_breaker_and_does_not_open_or_close_it() {
+        let fixture = Fixture::start().await;
+        let breaker = async || {
+            let health = fixture.world.get(&Caller::admin(), DEEP).await.expect(StatusCode::OK);
+            dependencies(&health).into_iter().find(|it| it.0 == "users").map(|it| (it.1.to_owned(), it.2))
+        };
+        fixture.world.cloud.take_down("users.internal");
+        for _ in 0..10 {
+            assert_eq!(breaker().await, Some(("unavailable".into(), Some(false))));
+        }
+        fixture.place_many(5).await;
+        assert_eq!(breaker().await, Some(("unavailable".into(), Some(true))));
+        fixture.world.cloud.bring_back();
+        assert_eq!(breaker().await, Some(("ok".into(), Some(true))));
+    }
+}

@@ -569,12 +569,17 @@ async fn everybody_may_read_the_health_and_administrators_the_deep_health() {
     let world = World::start().await;
     let health = world.get(&Caller::anonymous(), "/health/notifications").await.expect(StatusCode::OK);
     assert_eq!((&health["service"], &health["status"]), (&json!("notifications"), &json!("ok")));
+    assert_eq!((&health["version"], &health["commit"]), (&json!(env!("CARGO_PKG_VERSION")), &json!("unknown")));
     let deep = "/health/notifications?deep=true";
     world.get(&Caller::anonymous(), deep).await.expect_problem(401, "unauthenticated");
     world.get(&Caller::named("Ada"), deep).await.expect_problem(403, "forbidden");
-    assert_eq!(world.get(&Caller::admin(), deep).await.expect(StatusCode::OK)["table"], "ok");
+    assert_eq!(world.get(&Caller::admin(), deep).await.expect(StatusCode::OK)["status"], "ok");
     world.cloud.take_down("dynamodb");
-    world.get(&Caller::admin(), deep).await.expect_problem(503, "unavailable");
+    let degraded = world.get(&Caller::admin(), deep).await.expect(StatusCode::OK);
+    assert_eq!(
+        (&degraded["status"], &degraded["dependencies"][0]["state"]),
+        (&json!("degraded"), &json!("unavailable"))
+    );
     world.get(&Caller::anonymous(), "/health/notifications").await.expect(StatusCode::OK);
     world.get(&Caller::anonymous(), "/notifications").await.expect_problem(404, "no_such_route");
 }

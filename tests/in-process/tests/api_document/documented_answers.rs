@@ -101,8 +101,17 @@ async fn the_services_give_every_documented_answer_and_no_other_answers() {
     bad_requests(&checked).await;
     failing_tables(&checked).await;
     let unseen = checked.checker.unseen();
-    let unseen: Vec<_> = unseen.iter().filter(|(_, _, code)| !NOT_PROVOKED.contains(&code.as_str())).collect();
+    // A health check reports a table that does not answer. Only the gateway answers it with 503.
+    let by_gateway = |id: &str, status: u16| is_health(id) && status == 503;
+    let unseen: Vec<_> = unseen
+        .iter()
+        .filter(|(id, status, code)| !NOT_PROVOKED.contains(&code.as_str()) && !by_gateway(id, *status))
+        .collect();
     assert!(unseen.is_empty(), "documented, but never given: {unseen:?}");
+}
+
+fn is_health(operation: &str) -> bool {
+    operation.ends_with("Health")
 }
 
 async fn users(checked: &CheckedWorld) {
@@ -333,7 +342,7 @@ async fn failing_tables(checked: &CheckedWorld) {
             Some("orders") => operation.path.replace("{id}", order["id"].as_str().unwrap()),
             Some("payments") => operation.path.replace("{id}", order["payment_id"].as_str().unwrap()),
             Some("users") => operation.path.replace("{id}", &user),
-            _ => format!("{}?deep=true", operation.path),
+            _ => operation.path.to_owned(),
         };
         let body = match operation.id {
             "createUser" => json!({ "name": "Grace", "email": admin.email() }),
@@ -348,13 +357,14 @@ async fn failing_tables(checked: &CheckedWorld) {
         let headers = [json, ("if-match", "*"), ("idempotency-key", "of-its-own")];
         checked.send(operation.id, &admin, &path, body.to_string(), &headers).await
     };
+    let operations = || checked.checker.operations().into_iter().filter(|operation| !is_health(operation.id));
     checked.world.cloud.take_down("dynamodb");
-    for operation in checked.checker.operations() {
+    for operation in operations() {
         ask(&operation).await.expect_problem(503, "unavailable");
     }
     checked.world.cloud.bring_back();
     TABLES.iter().for_each(|table| checked.world.cloud.throttle(table, A_DAY));
-    for operation in checked.checker.operations() {
+    for operation in operations() {
         ask(&operation).await.expect_problem(503, "throttled");
     }
     checked.world.cloud.bring_back();
