@@ -6,7 +6,7 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY SECONDS
 
-.PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults bench fuzz mutants openapi record lint
+.PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
 
 help: ## Lists the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -67,6 +67,9 @@ mutants: ## Breaks each rule on which a promise rests, and checks that a test fa
 
 openapi: ## Writes docs/openapi.yaml from the code
 	@$(XTASK) --quiet -- openapi
+
+asyncapi: ## Writes docs/asyncapi.yaml from the code
+	@$(XTASK) --quiet -- asyncapi
 
 record: ## Records what this version's services send and store; once for each new version
 	@$(XTASK) --quiet -- record

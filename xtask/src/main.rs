@@ -113,6 +113,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["fuzz"] => fuzz::run(project),
         ["mutants"] => mutants::run(project),
         ["openapi"] => generated_files::openapi(project),
+        ["asyncapi"] => generated_files::asyncapi(project),
         ["record"] => generated_files::recorded_version(project),
         ["lint"] => lint::run(project),
         _ => bail!("no such task; `make help` lists them"),

@@ -1,11 +1,15 @@
 //! Events: CloudEvents 1.0 in JSON, sent to a queue.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>
 
-use std::{error::Error, str::FromStr};
+use std::{error::Error, fmt, str::FromStr};
 
 use aws_sdk_sqs::Client;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
     config::{BaseUrl, InvalidUrl},
@@ -15,7 +19,7 @@ use crate::{
 
 /// An event. `id` stays the same if the event is sent again, so that a consumer
 /// recognises a repeat.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Event<D> {
     /// Always `1.0`.
     pub specversion: String,
@@ -65,6 +69,39 @@ impl<D> Event<D> {
             traceparent: trace,
             data,
         }
+    }
+}
+
+/// A type of event as its publisher describes it. `docs/asyncapi.yaml` is made of
+/// these descriptions. The schemas come from the types that are serialised.
+#[derive(Clone)]
+pub struct EventType {
+    /// The value of the event's member `source`.
+    pub source: &'static str,
+    /// The value of the event's member `type`.
+    pub kind: &'static str,
+    /// The fact that the event reports, in one sentence.
+    pub summary: &'static str,
+    /// The name of the schema of the whole event.
+    pub schema: String,
+    /// The schema of the whole event, and all schemas to which it refers.
+    pub schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventType").field("kind", &self.kind).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl EventType {
+    /// Describes the events of the type `kind`, whose data is a `D`.
+    pub fn of<D: ToSchema>(source: &'static str, kind: &'static str, summary: &'static str) -> Self {
+        let schema = format!("{}Envelope", D::name());
+        let mut schemas = vec![(schema.clone(), Event::<D>::schema()), (D::name().into(), D::schema())];
+        Event::<D>::schemas(&mut schemas);
+        D::schemas(&mut schemas);
+        Self { source, kind, summary, schema, schemas }
     }
 }
 

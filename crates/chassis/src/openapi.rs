@@ -32,6 +32,7 @@ use crate::{
     page::{Cursor, DEFAULT_LIMIT, Limit, MAX_LIMIT, Page},
     problem::{self, Document, Problem},
     text,
+    trace::TraceContext,
 };
 
 /// The id of the request in the examples.
@@ -148,6 +149,13 @@ schema!(
     Phone,
     "Phone",
     text(PHONE, "+15555550100").description(Some("A phone number in international form (ITU-T E.164)."))
+);
+
+schema!(
+    TraceContext,
+    "TraceContext",
+    text("^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .description(Some("The trace of the request that led to the event (W3C Trace Context)."))
 );
 
 schema!(Limit, "Limit", whole(1, MAX_LIMIT.into()).default(Some(DEFAULT_LIMIT.into())));

@@ -22,13 +22,10 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{CancellationReason, Order, OrderId, OrderLine, OrderState, PaymentMethod, Quote, Recipient},
-    events::{OrderCancelled, OrderCreated},
+    events::{OrderCancelled, OrderCreated, SOURCE},
     responses::OrderLineDocument,
     saga::{Participants, StepContext, StepError},
 };
-
-/// The attribute `source` of all events of the orders service.
-const SOURCE: &str = "/orders";
 
 configuration! {
     /// The base addresses of the services that the orders service calls.

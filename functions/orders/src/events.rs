@@ -1,22 +1,38 @@
 //! The data of the events that the orders service publishes.
 
 use chassis::{
+    events::EventType,
     id::UserId,
     money::{Amount, Currency},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     domain::{OrderId, Recipient},
     responses::OrderLineDocument,
+    schemas::PublishedReason,
 };
 
-#[derive(Serialize)]
+/// The attribute `source` of all events of the orders service.
+pub(crate) const SOURCE: &str = "/orders";
+
+/// The types of events that the orders service publishes.
+pub fn published() -> [EventType; 2] {
+    [
+        EventType::of::<OrderCreated<'_>>(SOURCE, "OrderCreated", "An order was confirmed."),
+        EventType::of::<OrderCancelled<'_>>(SOURCE, "OrderCancelled", "An order was cancelled or refused."),
+    ]
+}
+
+/// The order that was confirmed.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct OrderCreated<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) user_id: UserId,
     /// The recipient is absent once the customer's data is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) recipient: Option<&'a Recipient>,
     pub(crate) lines: Vec<OrderLineDocument>,
     pub(crate) total: Amount,
@@ -26,13 +42,16 @@ pub(crate) struct OrderCreated<'a> {
     pub(crate) paid: bool,
 }
 
-#[derive(Serialize)]
+/// The order that was cancelled or refused.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct OrderCancelled<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) user_id: UserId,
     /// The recipient is absent once the customer's data is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) recipient: Option<&'a Recipient>,
+    #[schema(value_type = PublishedReason)]
     pub(crate) reason: &'static str,
     /// `true` if the order was confirmed, and so `OrderCreated` was published before this event.
     pub(crate) confirmed: bool,
@@ -40,7 +59,9 @@ pub(crate) struct OrderCancelled<'a> {
     /// message.
     pub(crate) customer_told: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) total: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) currency: Option<Currency>,
 }

@@ -37,7 +37,7 @@ pub mod clients;
 #[cfg(feature = "lambda")]
 pub mod config;
 #[cfg(feature = "lambda")]
-mod events;
+pub mod events;
 #[cfg(feature = "lambda")]
 pub mod handlers;
 #[cfg(feature = "lambda")]

@@ -41,6 +41,20 @@ pub(crate) struct ReasonCode;
 
 schema!(ReasonCode, "CancellationReason", one_of(sample_of_each_reason().iter().map(CancellationReason::code)));
 
+/// The code of a [`CancellationReason`] in an event. A consumer must accept codes that it does not know, so the schema
+/// is no list of codes.
+#[derive(Debug)]
+pub(crate) struct PublishedReason;
+
+schema!(
+    PublishedReason,
+    "PublishedReason",
+    text("^[a-z][a-z_]*$", "out_of_stock").description(Some(format!(
+        "The reason for a cancellation. A later version may have more reasons than these: `{}`.",
+        sample_of_each_reason().iter().map(CancellationReason::code).collect::<Vec<_>>().join("`, `")
+    )))
+);
+
 /// Returns a quote with one line at a price of 19.99 USD.
 fn sample_quote(product_id: ProductId) -> Quote {
     let price = Money::from_minor(1999, Currency::USD).unwrap_or(Money::zero(Currency::USD));

@@ -104,14 +104,19 @@ impl fmt::Debug for Name {
 /// The person who is notified about the payment. Each payment event contains the
 /// recipient. The notifications service can therefore send its messages without a call
 /// to another service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PaymentRecipient)]
 pub struct Recipient {
+    /// The customer's name.
+    #[schema(value_type = String)]
     pub name: Name,
     /// Absent if the person has no verified e-mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub email: Option<Email>,
     /// Absent if the person has no verified phone number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub phone: Option<Phone>,
 }
 

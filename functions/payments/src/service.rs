@@ -24,7 +24,7 @@ use chassis::{
     caller::Caller,
     clock::Clock,
     deadline::Deadline,
-    events::{Event, EventPublisher, PublishError},
+    events::{Event, EventPublisher, EventType, PublishError},
     id::UserId,
     money::{Amount, Currency},
     store::{SaveOutcome, StoreError},
@@ -32,6 +32,7 @@ use chassis::{
     trace::TraceContext,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     domain::{InvalidTransition, OrderId, Payment, PaymentId, PaymentRecord, PaymentRequest, Recipient, State},
@@ -90,8 +91,19 @@ pub enum PaymentError {
     Store(#[from] StoreError),
 }
 
+/// The attribute `source` of all events of the payments service.
+const SOURCE: &str = "/payments";
+
+/// The types of events that the payments service publishes.
+pub fn published_events() -> [EventType; 2] {
+    [
+        EventType::of::<PaymentEvent<'_>>(SOURCE, "PaymentCaptured", "The amount of a payment was captured."),
+        EventType::of::<PaymentEvent<'_>>(SOURCE, "PaymentRefunded", "The captured amount of a payment was refunded."),
+    ]
+}
+
 /// The data of the events `PaymentCaptured` and `PaymentRefunded`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PaymentEvent<'a> {
     payment_id: PaymentId,
     order_id: OrderId,
@@ -99,6 +111,7 @@ struct PaymentEvent<'a> {
     /// Absent if the customer's personal data was erased. In this case the notifications
     /// service sends nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     recipient: Option<&'a Recipient>,
     amount: Amount,
     currency: Currency,
@@ -350,7 +363,7 @@ impl Payments {
             amount: payment.amount.amount(),
             currency: payment.amount.currency(),
         };
-        let event = Event::new("/payments", kind, payment.id, payment.updated_at, payment.trace.clone(), data);
+        let event = Event::new(SOURCE, kind, payment.id, payment.updated_at, payment.trace.clone(), data);
         Ok(self.publisher.publish(&event, deadline).await?)
     }
 

@@ -7,13 +7,14 @@ use chassis::{
     clock::Clock,
     contact::{Email, VerifiedContact},
     deadline::Deadline,
-    events::{Event, EventPublisher, PublishError},
+    events::{Event, EventPublisher, EventType, PublishError},
     id::UserId,
     store::StoreError,
     time_limits::USERS_RETRY_RESERVE,
     trace::TraceContext,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     domain::{Name, Profile, User, UserState},
@@ -60,8 +61,16 @@ pub struct ProfileChange {
     pub email: Option<Email>,
 }
 
+/// The attribute `source` of all events of the users service.
+const SOURCE: &str = "/users";
+
+/// The types of events that the users service publishes.
+pub fn published_events() -> [EventType; 1] {
+    [EventType::of::<UserErased>(SOURCE, "UserErased", "A person's data was erased by the users service.")]
+}
+
 /// The data of the event `UserErased`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct UserErased {
     user_id: UserId,
 }
@@ -191,7 +200,7 @@ impl Users {
 
     async fn announce_erasure(&self, user: &User, trace: &TraceContext, deadline: Deadline) -> Result<(), UserError> {
         let data = UserErased { user_id: user.id };
-        let event = Event::new("/users", "UserErased", user.id, user.updated_at, trace.clone(), data);
+        let event = Event::new(SOURCE, "UserErased", user.id, user.updated_at, trace.clone(), data);
         for publisher in self.publishers.iter() {
             publisher.publish(&event, deadline).await?;
         }

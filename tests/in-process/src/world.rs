@@ -159,8 +159,11 @@ pub struct World {
 }
 
 impl Drop for World {
+    /// Every event that a service has sent in a test must be as the AsyncAPI document describes it.
     fn drop(&mut self) {
         self.cloud.close();
+        let undocumented = self.cloud.undocumented_events();
+        assert!(undocumented.is_empty() || std::thread::panicking(), "{undocumented:#?}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::{Cloud, lock};
+use crate::event_document::EventChecker;
 
 /// A message moves to the dead-letter queue after this number of failed
 /// deliveries (`maxReceiveCount`).
@@ -27,6 +28,8 @@ pub(super) struct Queues {
     /// Every order event that was ever sent.
     sent: Mutex<Vec<String>>,
     dead_letters: Mutex<Vec<String>>,
+    /// The differences between the sent events and the AsyncAPI document.
+    undocumented: Mutex<Vec<String>>,
 }
 
 impl Cloud {
@@ -78,6 +81,11 @@ impl Cloud {
         lock(&self.0.queues.sent).clone()
     }
 
+    /// Every difference between the events that were sent and the AsyncAPI document.
+    pub fn undocumented_events(&self) -> Vec<String> {
+        lock(&self.0.queues.undocumented).clone()
+    }
+
     /// The messages in the dead-letter queue.
     pub fn dead_letters(&self) -> Vec<String> {
         lock(&self.0.queues.dead_letters).clone()
@@ -102,6 +110,8 @@ impl Queues {
         if message.contains(['\u{FFFE}', '\u{FFFF}']) {
             return (400, json!({ "__type": "com.amazonaws.sqs#InvalidMessageContents" }).to_string());
         }
+        let event = serde_json::from_str(&message).expect("an event");
+        lock(&self.undocumented).extend(EventChecker::current().errors(&event));
         let queue = if is_user_events_queue(&request) {
             &self.user_events
         } else {

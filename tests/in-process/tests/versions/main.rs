@@ -19,6 +19,7 @@ use http::{Method, Request, StatusCode};
 use in_process_tests::{
     Answer, Caller, World,
     cloud::HostFault,
+    event_document::EventChecker,
     permissions::{self, GRANTED},
     shop::order_id,
     tables,
@@ -27,7 +28,7 @@ use in_process_tests::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::recording::{Recording, kind_of, shape, with_later_attributes, with_later_members};
+use crate::recording::{EVENT_DOCUMENT, Recording, kind_of, shape, with_later_attributes, with_later_members};
 
 /// The problem codes in a service's response to a request that the service cannot read or
 /// cannot handle.
@@ -242,7 +243,7 @@ async fn the_current_version_is_recorded() {
 async fn every_recorded_member_is_still_written_with_its_type() {
     let current = record_current().await;
     for (version, recorded) in Recording::all() {
-        for (kind, sample) in recorded.samples("") {
+        for (kind, sample) in recorded.samples("").filter(|(kind, _)| *kind != EVENT_DOCUMENT) {
             let shapes: Vec<_> =
                 current.samples(kind).filter(|(of, _)| *of == kind).map(|(_, now)| shape(now)).collect();
             assert!(!shapes.is_empty(), "{version}: {kind}: this kind is no longer written");
@@ -352,6 +353,39 @@ async fn a_response_of_another_version_is_understood() {
                 let refusal = sample["answer"]["code"].as_str().filter(is_refusal);
                 assert!(refusal.is_none() || u64::from(plain.status) == status, "{version}: {kind}: {plain:?}");
             }
+        }
+    }
+}
+
+/// A consumer that was built for a recorded version expects what the document of that version
+/// says.
+#[tokio::test(start_paused = true)]
+async fn an_event_of_this_version_is_valid_for_a_consumer_of_each_recorded_version() {
+    let current = record_current().await;
+    for (version, recorded) in Recording::all() {
+        let (_, document) = recorded.samples(EVENT_DOCUMENT).next().unwrap_or_else(|| panic!("{version}: no document"));
+        let consumer = EventChecker::new(document);
+        for (kind, event) in current.samples("events/") {
+            // A consumer is deployed before any service publishes an event of a new type.
+            if consumer.knows(event["type"].as_str().unwrap()) {
+                assert_eq!(consumer.errors(event), [""; 0], "{version}: {kind}");
+                assert_eq!(consumer.errors(&with_later_members(event)), [""; 0], "{version}: {kind}");
+            }
+        }
+    }
+}
+
+/// Events of an earlier version can wait in a queue, or in a dead-letter queue, while this version
+/// is deployed.
+#[test]
+fn an_event_of_each_recorded_version_is_valid_for_a_consumer_of_this_version() {
+    for (version, recorded) in Recording::all() {
+        for (kind, event) in recorded.samples("events/") {
+            assert_eq!(EventChecker::current().errors(event), [""; 0], "{version}: {kind}");
+        }
+        let (_, document) = recorded.samples(EVENT_DOCUMENT).next().unwrap_or_else(|| panic!("{version}: no document"));
+        for kind in document["components"]["messages"].as_object().unwrap().keys() {
+            assert!(EventChecker::current().knows(kind), "{version}: {kind} is no longer described");
         }
     }
 }

@@ -7,13 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use in_process_tests::World;
+use in_process_tests::{World, event_document};
 use serde_json::{Value, json};
 
 /// The samples of one version by their kind. The kind is also the name of the samples' file.
 /// Samples of the same kind differ in their shape.
 #[derive(Debug, Default, PartialEq)]
 pub struct Recording(pub BTreeMap<String, Vec<Value>>);
+
+/// The kind of the AsyncAPI document: what a consumer of the version knows of the events.
+pub const EVENT_DOCUMENT: &str = "documents/events";
 
 /// Returns the folder of all recordings. This folder contains a folder for each version.
 fn folder() -> PathBuf {
@@ -91,7 +94,9 @@ impl Recording {
             }
             recording.add(format!("items/{table} {}", kind_of(&item)), item);
         }
-        recording.without_random_values()
+        let mut recording = recording.without_random_values();
+        recording.0.insert(EVENT_DOCUMENT.to_owned(), vec![event_document::document()]);
+        recording
     }
 
     fn add(&mut self, kind: String, sample: Value) {
