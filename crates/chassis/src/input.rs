@@ -235,6 +235,16 @@ impl Parameters<'_> {
         self.fields.check(name, value)
     }
 
+    /// Reads a parameter that must be given.
+    pub fn required<T: FromStr<Err: fmt::Display>>(&mut self, name: &'static str) -> Option<T> {
+        if !self.query.iter().any(|(other, _)| other == name) {
+            self.asked.push(name);
+            self.fields.reject(name, MISSING);
+            return None;
+        }
+        self.optional(name)
+    }
+
     /// Reads the parameter `cursor` of a list. A later check refuses an invalid
     /// cursor with the code `invalid_cursor`. If the request has other errors,
     /// the request is refused before that check; so an unreadable cursor is then

@@ -34,6 +34,11 @@ impl TraceContext {
         Self::parse(&format!("00-{trace_id}-{parent}-{sampled}"))
     }
 
+    /// Returns the id of the trace, 32 hexadecimal digits.
+    pub fn trace_id(&self) -> &str {
+        self.0.split('-').nth(1).unwrap_or_default()
+    }
+
     /// Starts a new trace, for a request without one.
     pub fn start() -> Self {
         Self(format!("00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..)))

@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Caller},
+    caller::{Admin, Authenticator, Caller},
     health::{self, Check},
     http::edge,
     idempotency::Key,
@@ -23,9 +23,9 @@ use utoipa::{OpenApi, openapi};
 
 use crate::{
     domain::{Answer, Order, OrderId, Purchase},
-    problems::{Cancelling, Listing, Placing, Reading},
+    problems::{Cancelling, Listing, ListingOpen, Placing, Reading},
     repository::OrderList,
-    requests::{ListParameters, NewOrder, NewOrderItem, PlaceHeaders},
+    requests::{ListParameters, NewOrder, NewOrderItem, PlaceHeaders, Paging},
     responses::{OrderDocument, read_answer},
     service::{Orders, PlaceOrder, PlaceOutcome, Viewer},
 };
@@ -36,13 +36,14 @@ pub fn router(orders: Orders, checks: Vec<Check>, authenticator: Authenticator) 
         .route("/orders", post(place).get(index))
         .route("/orders/{id}", get(read))
         .route("/orders/{id}/cancel", post(cancel))
+        .route("/open-orders", get(open))
         .with_state(orders)
         .merge(health::routes_with("orders", checks));
     edge(routes, authenticator)
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(place, index, read, cancel), components(schemas(NewOrderItem)), modifiers(&OnlyKnownMembers))]
+#[openapi(paths(place, index, read, cancel, open), components(schemas(NewOrderItem)), modifiers(&OnlyKnownMembers))]
 struct Api;
 
 /// The OpenAPI document of the routes.
@@ -126,8 +127,8 @@ fn replay(id: OrderId, answer: Answer) -> Result<Response, Problem> {
 
 /// Read an order
 ///
-/// Returns the order with its history. Administrators may read every order; everybody else gets 404 for another
-/// customer's order.
+/// Returns the order with its history. Administrators may read every order, and also get the member `support`;
+/// everybody else gets 404 for another customer's order.
 #[utoipa::path(
     get,
     path = "/orders/{id}",
@@ -144,7 +145,8 @@ async fn read(
     caller: Caller,
     Input(Id(id)): Input<Id<OrderId>>,
 ) -> Result<Json<OrderDocument>, Problem> {
-    Ok(Json((&orders.get(id, viewer(&caller)).await?).into()))
+    let order = orders.get(id, viewer(&caller)).await?;
+    Ok(Json(if caller.admin { OrderDocument::for_support(&order) } else { OrderDocument::from(&order) }))
 }
 
 /// List orders
@@ -173,6 +175,30 @@ async fn index(
     }
     let page = orders.list(&OrderList { user_id, status, limit, cursor }).await?;
     Ok(Json(page.map(|order| (&order).into())))
+}
+
+/// List the open orders
+///
+/// For administrators. Returns one page of the orders of all customers that are neither `DONE` nor `CANCELLED`, the
+/// oldest first. A page may have fewer orders than `limit` although another page follows.
+#[utoipa::path(
+    get,
+    path = "/open-orders",
+    operation_id = "listOpenOrders",
+    tag = "Orders",
+    params(Paging),
+    responses(
+        (status = 200, description = "A page of orders.", body = OrderPage),
+        ProblemResponses<(ListingOpen, Admin, Input<Query<Paging>>)>,
+    ),
+)]
+async fn open(
+    State(orders): State<Orders>,
+    _: Admin,
+    Input(Query(Paging { limit, cursor })): Input<Query<Paging>>,
+) -> Result<Json<OrderPage>, Problem> {
+    let page = orders.list_open(limit, cursor.as_ref()).await?;
+    Ok(Json(page.map(|order| OrderDocument::for_support(&order))))
 }
 
 /// Cancel an order

@@ -107,6 +107,8 @@ problems! {
     Reading: [OrderError::NotFound];
     /// The problems with which `GET /orders` responds.
     Listing: [ListError::Cursor(InvalidCursor), Problem::not_found("user")];
+    /// The problems with which `GET /open-orders` responds.
+    ListingOpen: [ListError::Cursor(InvalidCursor)];
     /// The problems with which `POST /orders/{id}/cancel` responds.
     Cancelling: [OrderError::NotFound, OrderError::CancellationClosed, OrderError::KeepsChanging];
 }

@@ -74,6 +74,42 @@ impl From<&HistoryEntry> for HistoryDocument {
     }
 }
 
+/// What only administrators see of an order.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = OrderSupport)]
+struct SupportDocument {
+    /// The trace of the request that placed the order. The lines of all services about the order have this id.
+    trace_id: String,
+    /// The order's payment. If the payment was never begun, there is none with this id.
+    payment_id: PaymentId,
+    /// The time since which the order has been open: the time at which it was placed or, if it was `DONE`, the time of
+    /// its cancellation. Absent if the order is not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    open_since: Option<Timestamp>,
+    /// The time from which the worker continues the order, if nothing wakes it before. Absent if the order is not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_check: Option<Timestamp>,
+    /// The number of times since the last change of the status that the worker failed to finish the order.
+    failures: u32,
+    /// Whether the customer's personal data was erased, so that no message can be sent any more.
+    customer_erased: bool,
+}
+
+impl From<&Order> for SupportDocument {
+    fn from(order: &Order) -> Self {
+        Self {
+            trace_id: order.trace.trace_id().to_owned(),
+            payment_id: order.id.payment(),
+            open_since: order.state.is_open().then(|| order.open_since()),
+            next_check: order.next_check,
+            failures: order.failures,
+            customer_erased: order.is_erased,
+        }
+    }
+}
+
 /// An order.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Order)]
@@ -101,6 +137,10 @@ pub struct OrderDocument {
     updated_at: Timestamp,
     /// All changes of the status, the oldest first.
     history: Vec<HistoryDocument>,
+    /// Present if an administrator reads one order, or the open orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    support: Option<SupportDocument>,
 }
 
 impl From<&Order> for OrderDocument {
@@ -122,11 +162,17 @@ impl From<&Order> for OrderDocument {
             created_at: order.created_at(),
             updated_at: order.updated_at(),
             history: order.history.iter().map(HistoryDocument::from).collect(),
+            support: None,
         }
     }
 }
 
 impl OrderDocument {
+    /// The order as administrators see it.
+    pub(crate) fn for_support(order: &Order) -> Self {
+        Self { support: Some(order.into()), ..Self::from(order) }
+    }
+
     /// The order as it was when it was confirmed, or `None` if it was never confirmed. Nothing that has happened since
     /// changes this document.
     fn at_confirmation(order: &Order) -> Option<Self> {

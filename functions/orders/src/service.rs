@@ -7,7 +7,7 @@ use chassis::{
     id::UserId,
     idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
     invocation::Invocation,
-    page::{ListError, Page},
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
     telemetry,
     time_limits::{ORDERS_ANSWER_RESERVE, WAKE_RESERVE},
@@ -191,6 +191,11 @@ impl Orders {
     /// Reads a page of a customer's orders, newest first.
     pub async fn list(&self, list: &OrderList) -> Result<Page<Order>, OrderError> {
         Ok(self.engine.repository.list(list).await?)
+    }
+
+    /// Reads a page of the open orders of all customers, the oldest first. Only administrators may list them.
+    pub async fn list_open(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Order>, OrderError> {
+        Ok(self.engine.repository.list_open(limit, cursor).await?)
     }
 
     /// Cancels an order, and undoes the order as far as the request's time allows. Cancelling an order again changes

@@ -8,22 +8,23 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
-    caller::{Authenticator, Caller, Internal},
+    caller::{Admin, Authenticator, Caller, Internal},
     contact::{Email, Phone, VerifiedContact},
     dynamo::Table,
     health,
     http::edge,
     id::UserId,
-    input::{Body, Id, Input, Message, Object, ReadBody, text, whole},
+    input::{Body, Id, Input, Message, Object, Parameters, Query, ReadBody, ReadQuery, text, whole},
     invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses, one_of},
+    page::Page,
     problem::Problem,
     trace::TraceContext,
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::{
-    OpenApi, ToSchema,
+    IntoParams, OpenApi, ToSchema,
     openapi::{self, ObjectBuilder},
 };
 
@@ -37,7 +38,7 @@ use crate::{
 /// Returns all public and internal routes, with the middleware that each service has ([`edge`]).
 pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Router {
     let routes = Router::new()
-        .route("/users", post(create))
+        .route("/users", get(search).post(create))
         .route("/users/{id}", get(read).patch(change).delete(deactivate))
         .route("/users/{id}/validate", post(validate))
         .with_state(users)
@@ -46,7 +47,7 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(create, read, change, deactivate), modifiers(&OnlyKnownMembers))]
+#[openapi(paths(search, create, read, change, deactivate), modifiers(&OnlyKnownMembers))]
 struct Api;
 
 /// The part of the OpenAPI document that describes the public routes of users.
@@ -209,6 +210,46 @@ async fn create(
     let user = users.create(&caller, new.name, new.email, invocation.deadline).await?;
     let location = [(header::LOCATION, format!("users/{}", user.id))];
     Ok((StatusCode::CREATED, location, Json(UserDocument::from(user))).into_response())
+}
+
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct SearchParameters {
+    /// The e-mail address. Upper and lower case make no difference.
+    #[param(value_type = Email)]
+    email: Email,
+}
+
+impl ReadQuery for SearchParameters {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        Some(Self { email: parameters.required("email")? })
+    }
+}
+
+type UserPage = Page<UserDocument>;
+
+/// Find a customer
+///
+/// For administrators. Returns the user who has this e-mail address: one user, or nobody. A deactivated user has no
+/// e-mail address any more, and is not found.
+#[utoipa::path(
+    get,
+    path = "/users",
+    operation_id = "findUser",
+    tag = "Users",
+    params(SearchParameters),
+    responses(
+        (status = 200, description = "The user, or an empty page.", body = UserPage),
+        ProblemResponses<(Admin, Input<Query<SearchParameters>>)>,
+    ),
+)]
+async fn search(
+    State(users): State<Users>,
+    _: Admin,
+    Input(Query(SearchParameters { email })): Input<Query<SearchParameters>>,
+) -> Result<Json<UserPage>, Problem> {
+    let found = users.find_by_email(&email).await?;
+    Ok(Json(Page { items: found.into_iter().map(UserDocument::from).collect(), next_cursor: None }))
 }
 
 /// Read a profile

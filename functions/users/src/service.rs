@@ -132,6 +132,11 @@ impl Users {
         self.repository.find(id).await?.ok_or(UserError::NotFound)
     }
 
+    /// Finds the active user who has this e-mail address. Only administrators may search for users.
+    pub async fn find_by_email(&self, email: &Email) -> Result<Option<User>, UserError> {
+        Ok(self.repository.find_by_email(email).await?)
+    }
+
     /// Changes a profile. If the caller is the profile's owner, the profile also gets the contact details of the
     /// caller's token.
     pub async fn change(

@@ -470,7 +470,7 @@ fn service_of(path: &str) -> &'static str {
     match path.split(['/', '?']).next().unwrap_or_default() {
         "users" => "users",
         "products" | "reservations" => "products",
-        "orders" => "orders",
+        "orders" | "open-orders" => "orders",
         "payments" => "payments",
         "notifications" => "notifications",
         other => panic!("the gateway knows no /{other}"),

@@ -127,6 +127,7 @@ impl Usage {
         for path in ["/orders", "/orders?status=CANCELLED"] {
             self.world.get(&self.ada, path).await.expect(StatusCode::OK);
         }
+        self.world.get(&self.admin, "/open-orders").await.expect(StatusCode::OK);
     }
 
     /// Places an order while one service is down, for each service, so that the worker

@@ -41,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "PutItem orders",
             "UpdateItem orders",
             "Query orders/by_user",
+            "Query orders/open_orders",
             "POST /users/{id}/validate",
             "POST /products/reserve",
             "POST /reservations/{id}/release",

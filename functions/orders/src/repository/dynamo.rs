@@ -1,20 +1,20 @@
 //! Stores orders in DynamoDB. `docs/data-model.md` describes the items and indexes.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use async_trait::async_trait;
 use chassis::{
     dynamo::{self, Filter, List, Table, TransactionOutcome, WriteOutcome, number, string},
     id::UserId,
     idempotency::{InsertOutcome, KeyUse},
-    page::{Cursor, Limit, ListError, Page},
+    page::{self, Cursor, Limit, ListError, Page},
     store::{SaveOutcome, StoreError},
     telemetry::chain,
 };
 use jiff::Timestamp;
 
 use super::{
-    DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository,
+    DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository, SHARDS,
     record::{DueRecord, KeyRecord, ListedRecord, Record, WAKE, order_id, order_key},
 };
 use crate::domain::{Lease, Order, OrderId, OrderState};
@@ -40,6 +40,49 @@ impl DynamoRepository {
         // BatchGetItem returns the items in any order. The id of a newer order is greater.
         orders.sort_unstable_by_key(|order| Reverse(order.id));
         Ok(orders)
+    }
+
+    /// Reads the keys of all open orders of a shard, and returns the `count` oldest of those that are younger than
+    /// `after`.
+    ///
+    /// The index is sorted by `next_check`, which changes. Only the key of an order says how old the order is. An entry
+    /// of the index has some 100 bytes, so this reads some 80 orders per read unit.
+    async fn oldest_open(
+        &self,
+        shard: u8,
+        after: Option<OrderId>,
+        count: usize,
+    ) -> Result<BTreeSet<OrderId>, StoreError> {
+        let (mut oldest, mut start) = (BTreeSet::new(), None);
+        loop {
+            let query = self
+                .table
+                .query()
+                .index_name(OPEN_ORDERS)
+                .key_condition_expression("check_shard = :shard")
+                .expression_attribute_values(":shard", string(shard.to_string()))
+                .set_exclusive_start_key(start);
+            let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
+            for item in output.items.unwrap_or_default() {
+                match DueRecord::read(item) {
+                    Ok(due) if after.is_none_or(|after| due.id > after) => {
+                        oldest.insert(due.id);
+                        if oldest.len() > count {
+                            oldest.pop_last();
+                        }
+                    }
+                    Ok(_) => {}
+                    // An unreadable entry must not hide the readable entries. Each sweep reports it.
+                    Err(error) => {
+                        tracing::warn!(cause = chain(&error), "an entry in the index of open orders cannot be read");
+                    }
+                }
+            }
+            start = output.last_evaluated_key;
+            if start.is_none() {
+                return Ok(oldest);
+            }
+        }
     }
 
     async fn insert_without_key(&self, order: &Order) -> Result<InsertOutcome<Order>, StoreError> {
@@ -150,6 +193,28 @@ impl Repository for DynamoRepository {
             next_cursor = last.map(|key| list.cursor_after(filter, &key)).transpose()?;
         }
         Ok(Page { items: found, next_cursor })
+    }
+
+    async fn list_open(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Order>, ListError> {
+        let after: Option<OrderId> = cursor.map(|cursor| cursor.decode(OPEN_ORDERS)).transpose()?;
+        let wanted = limit.get() as usize;
+        // One order more than the page has shows whether another page follows.
+        let shards = (0..SHARDS).map(|shard| self.oldest_open(shard, after, wanted + 1));
+        let mut ids: Vec<_> = futures::future::try_join_all(shards).await?.into_iter().flatten().collect();
+        ids.sort_unstable();
+        let mut next_cursor = None;
+        if ids.len() > wanted {
+            ids.truncate(wanted);
+            let encode = |id| page::encode(OPEN_ORDERS, id);
+            let encoded = ids.last().map(encode).transpose();
+            next_cursor = encoded.map_err(|error| StoreError::corrupt("orders", error))?;
+        }
+        let records: Vec<Record> = self.table.get_all(ids.into_iter().map(order_key)).await?;
+        let mut orders = records.into_iter().map(Record::order).collect::<Result<Vec<_>, _>>()?;
+        // The index may be a moment behind the table.
+        orders.retain(|order| order.state.is_open());
+        orders.sort_unstable_by_key(|order| order.id);
+        Ok(Page { items: orders, next_cursor })
     }
 
     async fn order_ids(&self, user: UserId, cursor: Option<&Cursor>) -> Result<Page<OrderId>, ListError> {

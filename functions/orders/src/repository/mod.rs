@@ -84,6 +84,10 @@ pub trait Repository: Send + Sync {
     /// Reads a page of a customer's orders, newest first.
     async fn list(&self, list: &OrderList) -> Result<Page<Order>, ListError>;
 
+    /// Reads a page of the open orders of all customers, the oldest first. The page may have fewer orders than `limit`
+    /// although another page follows, because some orders may have been finished meanwhile.
+    async fn list_open(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Order>, ListError>;
+
     /// Reads a page of the ids of a customer's orders, newest first.
     async fn order_ids(&self, user: UserId, cursor: Option<&Cursor>) -> Result<Page<OrderId>, ListError>;
 

@@ -120,6 +120,13 @@ impl Repository for DynamoRepository {
         record.map(User::try_from).transpose()
     }
 
+    async fn find_by_email(&self, email: &Email) -> Result<Option<User>, StoreError> {
+        let owner: Option<EmailOwner> = self.table.get(&email_key(email)).await?;
+        let Some(owner) = owner else { return Ok(None) };
+        // Between the two reads, the address may have got another owner.
+        Ok(self.find(owner.user_id).await?.filter(|user| user.email() == Some(email)))
+    }
+
     async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError> {
         if before.email() != after.email() {
             return self.write(Some(before.version), before.email(), after).await;

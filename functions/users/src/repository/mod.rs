@@ -3,7 +3,7 @@
 mod dynamo;
 
 use async_trait::async_trait;
-use chassis::{id::UserId, store::StoreError};
+use chassis::{contact::Email, id::UserId, store::StoreError};
 
 pub use self::dynamo::DynamoRepository;
 use crate::domain::User;
@@ -30,6 +30,9 @@ pub trait Repository: Send + Sync {
     async fn create(&self, user: &User) -> Result<SaveUserOutcome, StoreError>;
 
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// Finds the active user who has this e-mail address. While the address changes its owner, nobody may be found.
+    async fn find_by_email(&self, email: &Email) -> Result<Option<User>, StoreError>;
 
     /// Writes `after` if the stored version is the version of `before`.
     async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError>;
