@@ -323,6 +323,36 @@ impl List<'_> {
     }
 }
 
+/// The parameters of [`Table::list_section`], which reads one page of a section
+/// of a partition: the items whose sort keys begin with `prefix`, in the order of
+/// these keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Section<'a> {
+    /// The partition key. It must come from the caller's rights, and never from
+    /// a cursor, which a client can forge.
+    pub partition: &'a str,
+    /// The beginning of the sort keys.
+    pub prefix: &'a str,
+    /// The maximum number of entries of the page.
+    pub limit: Limit,
+    /// The cursor that came with the previous page; `None` for the first page.
+    pub cursor: Option<&'a Cursor>,
+}
+
+impl Section<'_> {
+    /// The name of the section in its cursors.
+    fn scope(&self) -> String {
+        format!("{}/{}", self.partition, self.prefix)
+    }
+
+    /// Returns the sort key after which the page begins.
+    fn start(&self) -> Result<Option<String>, InvalidCursor> {
+        let Some(cursor) = self.cursor else { return Ok(None) };
+        let sort_key: String = cursor.decode(&self.scope())?;
+        if sort_key.starts_with(self.prefix) { Ok(Some(sort_key)) } else { Err(InvalidCursor) }
+    }
+}
+
 /// The name of a table, read from a function's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName(String);
@@ -692,6 +722,39 @@ impl Table {
             let last = found.last().cloned().unwrap_or_default();
             let last: Key = from_item(last)?;
             next_cursor = Some(page::encode(&scope, &last).map_err(corrupt)?);
+        }
+        let items = found.into_iter().map(from_item).collect::<Result<_, _>>()?;
+        Ok(Page { items, next_cursor })
+    }
+
+    /// Reads one page of a section of a partition.
+    pub async fn list_section<T: DeserializeOwned>(&self, section: Section<'_>) -> Result<Page<T>, ListError> {
+        let start = section.start()?;
+        let mut start = start.map(|sort_key| Key::new(section.partition, sort_key).attributes());
+        let wanted = section.limit.get() as usize;
+        let mut found: Vec<Item> = Vec::new();
+        loop {
+            // One entry more than the page has shows whether another page follows.
+            let missing = wanted + 1 - found.len();
+            let query = self
+                .query()
+                .key_condition_expression("pk = :partition AND begins_with(sk, :prefix)")
+                .expression_attribute_values(":partition", string(section.partition))
+                .expression_attribute_values(":prefix", string(section.prefix))
+                .limit(i32::try_from(missing).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start);
+            let output = query.send().await.map_err(|error| self.unavailable(error))?;
+            found.extend(output.items.unwrap_or_default());
+            start = output.last_evaluated_key;
+            if start.is_none() || found.len() > wanted {
+                break;
+            }
+        }
+        let mut next_cursor = None;
+        if found.len() > wanted {
+            found.truncate(wanted);
+            let last: Key = from_item(found.last().cloned().unwrap_or_default())?;
+            next_cursor = Some(page::encode(&section.scope(), &last.sk).map_err(corrupt)?);
         }
         let items = found.into_iter().map(from_item).collect::<Result<_, _>>()?;
         Ok(Page { items, next_cursor })

@@ -12,6 +12,7 @@ use utoipa::{
 };
 
 use crate::{
+    audit::ResendId,
     config::{BaseUrl, InvalidUrl},
     deadline::Deadline,
     trace::TraceContext,
@@ -41,8 +42,25 @@ pub struct Event<D> {
     /// event itself has a trace context, because not every queue passes trace
     /// headers on.
     pub traceparent: TraceContext,
+    /// The id of the event whose message is to be sent again. Only an event of
+    /// the type [`RESEND_REQUESTED`] has this extension attribute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub resendof: Option<String>,
     /// The data of this type of event.
     pub data: D,
+}
+
+/// The type of the event with which an administrator has a message sent again.
+///
+/// The message belongs to an earlier event, such as `OrderCreated`. That event
+/// says what has happened, and it happens once, so it is not published again. A
+/// consumer that acts on `OrderCreated` never sees a second one.
+pub const RESEND_REQUESTED: &str = "ResendRequested";
+
+/// Returns the id of the event of the type `kind` about `subject`.
+fn event_id(subject: &str, kind: &str) -> String {
+    format!("{subject}:{kind}")
 }
 
 impl<D> Event<D> {
@@ -60,15 +78,34 @@ impl<D> Event<D> {
         let subject = subject.to_string();
         Self {
             specversion: "1.0".into(),
-            id: format!("{subject}:{kind}"),
+            id: event_id(&subject, kind),
             source: source.into(),
             kind: kind.into(),
             subject,
             time,
             datacontenttype: "application/json".into(),
             traceparent: trace,
+            resendof: None,
             data,
         }
+    }
+
+    /// Returns an event with which the message of the event of the type
+    /// `original_type` about `subject` is sent again. A repeat with the same
+    /// `resend_id` has the same event id, so that the message is sent again only
+    /// once.
+    pub fn resend(
+        source: &str,
+        (subject, original_type): (impl ToString, &str),
+        resend_id: &ResendId,
+        time: Timestamp,
+        trace: TraceContext,
+        data: D,
+    ) -> Self {
+        let subject = subject.to_string();
+        let original = event_id(&subject, original_type);
+        let id = format!("{original}:resend:{resend_id}");
+        Self { id, resendof: Some(original), ..Self::new(source, RESEND_REQUESTED, subject, time, trace, data) }
     }
 }
 

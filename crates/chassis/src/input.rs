@@ -7,7 +7,10 @@
 
 use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr};
 
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::{
+    body::HttpBody,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -67,7 +70,7 @@ impl<S: Send + Sync, T: RequestPart> FromRequest<S> for Message<T> {
 async fn read_request<T: RequestPart>(request: Request, unknown: Unknown) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
     let mut body_text = None;
-    if T::HAS_BODY {
+    if T::HAS_BODY && !(T::BODY_IS_OPTIONAL && body.is_end_stream()) {
         if !is_plain(&head.headers) {
             return Err(unsupported_content_encoding());
         }
@@ -144,6 +147,8 @@ fn unknown_names<'n>(names: impl Iterator<Item = &'n str>, known: &[&'static str
 pub trait RequestPart: Sized + Send {
     /// Whether the part is read from the request's body.
     const HAS_BODY: bool = false;
+    /// Whether a request without a body is valid, too.
+    const BODY_IS_OPTIONAL: bool = false;
 
     /// Reads the part. Returns `None` if errors were added to [`RequestReader::fields`].
     /// Returns a problem if the request is refused at once, without the errors of
@@ -155,6 +160,7 @@ macro_rules! parts {
     ($($part:ident $value:ident),+) => {
         impl<$($part: RequestPart),+> RequestPart for ($($part,)+) {
             const HAS_BODY: bool = $($part::HAS_BODY)||+;
+            const BODY_IS_OPTIONAL: bool = $($part::BODY_IS_OPTIONAL)||+;
 
             async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
                 $(let $value = $part::read(reader).await?;)+
@@ -293,6 +299,28 @@ impl<T: ReadBody + Send> RequestPart for Body<T> {
         let body = reader.body.take().unwrap_or_default();
         let read = read_body(&body, reader.unknown, &mut reader.fields, |body| T::read(body, &context))?;
         Ok(read.map(Self))
+    }
+}
+
+/// A body that may be missing.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionalBody<T>(pub Option<T>);
+
+impl<T: ReadBody + Send> RequestPart for OptionalBody<T> {
+    const HAS_BODY: bool = true;
+    const BODY_IS_OPTIONAL: bool = true;
+
+    async fn read(reader: &mut RequestReader) -> Result<Option<Self>, Problem> {
+        if reader.body.is_none() {
+            return Ok(Some(Self(None)));
+        }
+        Ok(Body::read(reader).await?.map(|Body(body)| Self(Some(body))))
+    }
+}
+
+impl<T> Problems for OptionalBody<T> {
+    fn problems() -> Vec<Problem> {
+        Body::<T>::problems()
     }
 }
 

@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod clock;
 pub mod contact;
 pub mod deadline;

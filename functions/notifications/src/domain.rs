@@ -9,7 +9,8 @@ use chassis::{
     text::{self, InvalidText},
     typed_id,
 };
-use serde::{Deserialize, Deserializer, de};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 typed_id!(
     /// The id of an order.
@@ -44,6 +45,18 @@ impl FromStr for EventId {
         let well_formed = id.len() <= MAX_EVENT_ID && id.bytes().all(allowed);
         let letter_first = id.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
         if well_formed && letter_first { Ok(Self(id.to_owned())) } else { Err(InvalidEventId) }
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -202,6 +215,34 @@ pub enum NotificationContent {
     PaymentRefunded(PaymentRefunded),
 }
 
+impl NotificationContent {
+    /// Returns the id of the order that the notification is about.
+    pub fn order_id(&self) -> OrderId {
+        match self {
+            Self::OrderCreated(OrderCreated { order_id, .. })
+            | Self::OrderCancelled(OrderCancelled { order_id, .. })
+            | Self::PaymentRefunded(PaymentRefunded { order_id, .. }) => *order_id,
+        }
+    }
+
+    /// Returns the kind of the notification: the type of the event that it belongs to.
+    pub fn kind(&self) -> MessageKind {
+        match self {
+            Self::OrderCreated(_) => MessageKind::OrderCreated,
+            Self::OrderCancelled(_) => MessageKind::OrderCancelled,
+            Self::PaymentRefunded(_) => MessageKind::PaymentRefunded,
+        }
+    }
+}
+
+/// The kind of a message: the type of the event that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray)]
+pub enum MessageKind {
+    OrderCreated,
+    OrderCancelled,
+    PaymentRefunded,
+}
+
 /// The action that this service takes for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventAction {
@@ -219,6 +260,9 @@ pub enum EventAction {
 pub struct Notification {
     /// The id of the event, which is the same at each delivery of the event.
     pub event_id: EventId,
+    /// The id of the earlier event whose message is sent again, if an administrator has
+    /// requested that.
+    pub resend_of: Option<EventId>,
     /// The id of the customer whom the recipient's contact details belong to.
     pub user_id: UserId,
     pub recipient: Recipient,
@@ -226,9 +270,53 @@ pub struct Notification {
 }
 
 /// A way to reach a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "UPPERCASE")]
 #[strum(serialize_all = "UPPERCASE")]
 pub enum Channel {
     Email,
     Sms,
+}
+
+/// The state of a message on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum MessageState {
+    /// An attempt is sending the message, or was interrupted while it was sending.
+    Claimed,
+    Sent,
+    /// The message was not sent, and no further attempt is made, because the provider
+    /// refused the recipient permanently.
+    Refused,
+    /// The message was certainly not sent. The next attempt can claim the sending at once.
+    Failed,
+}
+
+/// The record of a message on a channel. It contains no personal data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentMessage {
+    pub event_id: EventId,
+    pub kind: MessageKind,
+    pub resend_of: Option<EventId>,
+    pub channel: Channel,
+    pub state: MessageState,
+    /// The time of the last attempt.
+    pub attempted_at: Timestamp,
+    pub sent_at: Option<Timestamp>,
+    /// The message's id at SES or SNS.
+    pub provider_id: Option<String>,
+    /// The provider's error code, if it refused the recipient permanently.
+    pub refusal: Option<String>,
 }

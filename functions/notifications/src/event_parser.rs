@@ -3,7 +3,7 @@
 //! a value from the event, since the value could be personal data.
 
 use chassis::{
-    events::Event,
+    events::{Event, RESEND_REQUESTED},
     id::UserId,
     money::{Amount, Currency, MoneyError},
     trace::TraceContext,
@@ -43,6 +43,9 @@ pub enum InvalidReason {
     Specversion,
     #[error("the event's type is unknown")]
     Kind,
+    /// The event requests that a message is sent again, but does not say of which event.
+    #[error("the event's attribute resendof is missing or cannot be used")]
+    Resendof,
     /// The event's type is known, but its `data` is malformed.
     #[error("the event's data cannot be used: {0}")]
     Data(String),
@@ -73,7 +76,11 @@ pub fn parse(body: &str) -> Result<ParsedEvent, InvalidEvent> {
     if event.specversion != SPECVERSION {
         return Err(invalid(InvalidReason::Specversion));
     }
-    let action = action(&event_id, &event.kind, event.data.get()).map_err(invalid)?;
+    let action = match event.kind.as_str() {
+        RESEND_REQUESTED => resend(&event_id, event.resendof.as_deref(), event.data.get()),
+        kind => action(&event_id, kind, event.data.get()),
+    };
+    let action = action.map_err(invalid)?;
     // A malformed trace context is replaced by a new trace context, and the event is
     // still accepted (W3C Trace Context, 4.3).
     let trace = TraceContext::parse(&event.traceparent.to_string()).unwrap_or_else(TraceContext::start);
@@ -89,10 +96,25 @@ struct Addressee {
     recipient: Option<Recipient>,
 }
 
+/// Returns the action for an event that requests that a message is sent again. Only the
+/// message of another event can be sent again.
+fn resend(event_id: &EventId, of: Option<&str>, data: &str) -> Result<EventAction, InvalidReason> {
+    let of: EventId = of.and_then(|of| of.parse().ok()).ok_or(InvalidReason::Resendof)?;
+    let original: ResendRequestedData = read(data).map_err(InvalidReason::Data)?;
+    match action(event_id, &original.original_type, original.original_data.get())? {
+        EventAction::Notify(notification) => {
+            Ok(EventAction::Notify(Notification { resend_of: Some(of), ..notification }))
+        }
+        EventAction::Ignore => Ok(EventAction::Ignore),
+        EventAction::EraseUser(_) => Err(InvalidReason::Kind),
+    }
+}
+
 fn action(event_id: &EventId, kind: &str, data: &str) -> Result<EventAction, InvalidReason> {
     let notify = |addressee: Addressee, content| match addressee.recipient {
         Some(recipient) => EventAction::Notify(Notification {
             event_id: event_id.clone(),
+            resend_of: None,
             user_id: addressee.user_id,
             recipient,
             content,
@@ -212,6 +234,12 @@ impl OrderCancelledData {
         };
         Ok(OrderCancelled { order_id: self.order_id, reason: self.reason, confirmed: self.confirmed, total })
     }
+}
+
+#[derive(Deserialize)]
+struct ResendRequestedData {
+    original_type: String,
+    original_data: Box<RawValue>,
 }
 
 #[derive(Deserialize)]

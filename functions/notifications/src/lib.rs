@@ -35,5 +35,6 @@ pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
     let table = Table::open(&aws.config, config.table);
     let sender = MessageSender::new(&aws.config, config.sender);
     let notifications = Notifications::new(DynamoRepository::new(table.clone()), sender, clock);
-    Function::new(notifications, config.http.cors.around(handlers::router(table, authenticator)))
+    let router = handlers::router(notifications.clone(), table, authenticator);
+    Function::new(notifications, config.http.cors.around(router))
 }

@@ -19,7 +19,7 @@ use chassis::{
 use jiff::Timestamp;
 
 use crate::{
-    domain::{Channel, Notification},
+    domain::{Channel, Notification, OrderId, SentMessage},
     email_and_sms::{MessageSender, SendError},
     repository::{Attempt, ClaimOutcome, Repository},
     templates,
@@ -80,6 +80,14 @@ impl Notifications {
         Ok(())
     }
 
+    /// Returns the records of all messages about an order, the oldest attempt first. Only
+    /// administrators may read them. The records of the last 30 days are stored.
+    pub async fn messages(&self, order: OrderId) -> Result<Vec<SentMessage>, StoreError> {
+        let mut messages = self.repository.messages(order).await?;
+        messages.sort_by_key(|message| message.attempted_at);
+        Ok(messages)
+    }
+
     /// Sends `notification` on each channel on which it has not been sent yet,
     /// unless the customer was erased. The channels are independent: if one channel
     /// fails, the next delivery of the event sends on that channel only.
@@ -97,7 +105,14 @@ impl Notifications {
         // The owner is a new id for each delivery of each record. Lambda's request id and
         // SQS's message id are not suitable, because a retried invocation has the same ids.
         let owner = uuid::Uuid::now_v7().to_string();
-        let attempt = |channel| Attempt { event_id: notification.event_id.clone(), channel, owner: owner.clone() };
+        let attempt = |channel| Attempt {
+            order_id: notification.content.order_id(),
+            event_id: notification.event_id.clone(),
+            kind: notification.content.kind(),
+            resend_of: notification.resend_of.clone(),
+            channel,
+            owner: owner.clone(),
+        };
 
         let email = async {
             let Some(address) = &recipient.email else { return true };

@@ -165,7 +165,8 @@ mod tests {
             phone: "+15555550100".parse().ok(),
         };
         let user_id = UserId::generate();
-        render(&Notification { event_id: "e-1".parse().unwrap(), user_id, recipient, content }).unwrap()
+        render(&Notification { event_id: "e-1".parse().unwrap(), resend_of: None, user_id, recipient, content })
+            .unwrap()
     }
 
     fn created() -> NotificationContent {

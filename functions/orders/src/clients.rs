@@ -21,8 +21,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    domain::{CancellationReason, Order, OrderId, OrderLine, OrderState, PaymentMethod, Quote, Recipient},
-    events::{OrderCancelled, OrderCreated, SOURCE},
+    domain::{
+        CancellationReason, Message, Order, OrderId, OrderLine, OrderState, PaymentMethod, Quote, Recipient, Resend,
+    },
+    events::{OrderCancelled, OrderCreated, OriginalData, ResendRequested, SOURCE},
     responses::OrderLineDocument,
     saga::{Participants, StepContext, StepError},
 };
@@ -210,16 +212,7 @@ impl Participants for Services {
     }
 
     async fn publish_order_created(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
-        let quote = output(&order.quote, "quote")?;
-        let data = OrderCreated {
-            order_id: order.id,
-            user_id: order.user_id,
-            recipient: recipient(order)?,
-            lines: quote.lines.iter().map(OrderLineDocument::from).collect(),
-            total: quote.total.amount(),
-            currency: quote.total.currency(),
-            paid: order.state == OrderState::Confirmed,
-        };
+        let data = order_created(order, recipient(order)?)?;
         let at = order.confirmed_at().unwrap_or(order.updated_at());
         self.publish(order, "OrderCreated", at, data, context).await
     }
@@ -230,17 +223,61 @@ impl Participants for Services {
             tracing::info!(order = %order.id, "no event for the cancellation: the order has no recipient");
             return Ok(());
         }
-        let total = order.quote.as_ref().map(|quote| quote.total);
-        let data = OrderCancelled {
-            order_id: order.id,
-            user_id: order.user_id,
-            recipient: order.recipient.as_ref(),
-            reason: output(&order.cancellation_reason, "cancellation reason")?.code(),
-            confirmed: order.confirmed_at().is_some(),
-            customer_told: order.is_refusal_answered,
-            total: total.map(|total| total.amount()),
-            currency: total.map(|total| total.currency()),
-        };
+        let data = order_cancelled(order, order.recipient.as_ref())?;
         self.publish(order, "OrderCancelled", order.updated_at(), data, context).await
     }
+
+    async fn publish_resend(
+        &self,
+        order: &Order,
+        resend: &Resend,
+        recipient: &Recipient,
+        context: StepContext<'_>,
+    ) -> Result<(), StepError> {
+        let original_data = match resend.message {
+            // The order is `DONE`, so the payment is captured.
+            Message::OrderCreated => {
+                OriginalData::Created(OrderCreated { paid: true, ..order_created(order, Some(recipient))? })
+            }
+            // The customer may know of the refusal from a response. The message is sent nevertheless, because an
+            // administrator has asked for it.
+            Message::OrderCancelled => OriginalData::Cancelled(OrderCancelled {
+                customer_told: false,
+                ..order_cancelled(order, Some(recipient))?
+            }),
+        };
+        let data = ResendRequested { original_type: resend.message, original_data };
+        let original = (order.id, resend.message.into());
+        let trace = order.trace.clone();
+        let event = Event::resend(SOURCE, original, &resend.resend_id, resend.requested_at, trace, data);
+        let published = self.events.publish(&event, context.deadline).await;
+        published.map_err(|error| StepError::Unavailable(error.into()))
+    }
+}
+
+fn order_created<'a>(order: &Order, recipient: Option<&'a Recipient>) -> Result<OrderCreated<'a>, StepError> {
+    let quote = output(&order.quote, "quote")?;
+    Ok(OrderCreated {
+        order_id: order.id,
+        user_id: order.user_id,
+        recipient,
+        lines: quote.lines.iter().map(OrderLineDocument::from).collect(),
+        total: quote.total.amount(),
+        currency: quote.total.currency(),
+        paid: order.state == OrderState::Confirmed,
+    })
+}
+
+fn order_cancelled<'a>(order: &Order, recipient: Option<&'a Recipient>) -> Result<OrderCancelled<'a>, StepError> {
+    let total = order.quote.as_ref().map(|quote| quote.total);
+    Ok(OrderCancelled {
+        order_id: order.id,
+        user_id: order.user_id,
+        recipient,
+        reason: output(&order.cancellation_reason, "cancellation reason")?.code(),
+        confirmed: order.confirmed_at().is_some(),
+        customer_told: order.is_refusal_answered,
+        total: total.map(|total| total.amount()),
+        currency: total.map(|total| total.currency()),
+    })
 }

@@ -1,7 +1,7 @@
 //! The data of the events that the orders service publishes.
 
 use chassis::{
-    events::EventType,
+    events::{EventType, RESEND_REQUESTED},
     id::UserId,
     money::{Amount, Currency},
 };
@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{OrderId, Recipient},
+    domain::{Message, OrderId, Recipient},
     responses::OrderLineDocument,
     schemas::PublishedReason,
 };
@@ -18,10 +18,15 @@ use crate::{
 pub(crate) const SOURCE: &str = "/orders";
 
 /// The types of events that the orders service publishes.
-pub fn published() -> [EventType; 2] {
+pub fn published() -> [EventType; 3] {
     [
         EventType::of::<OrderCreated<'_>>(SOURCE, "OrderCreated", "An order was confirmed."),
         EventType::of::<OrderCancelled<'_>>(SOURCE, "OrderCancelled", "An order was cancelled or refused."),
+        EventType::of::<ResendRequested<'_>>(
+            SOURCE,
+            RESEND_REQUESTED,
+            "An administrator has the message of an earlier event sent again; `resendof` is the id of that event.",
+        ),
     ]
 }
 
@@ -64,4 +69,20 @@ pub(crate) struct OrderCancelled<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) currency: Option<Currency>,
+}
+
+/// The message that is to be sent again.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ResendRequested<'a> {
+    /// The type of the event whose message is sent again.
+    pub(crate) original_type: Message,
+    /// What that event says, from what is known now.
+    pub(crate) original_data: OriginalData<'a>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum OriginalData<'a> {
+    Created(OrderCreated<'a>),
+    Cancelled(OrderCancelled<'a>),
 }

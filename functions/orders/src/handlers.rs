@@ -12,21 +12,24 @@ use chassis::{
     health::{self, Check},
     http::edge,
     idempotency::Key,
-    input::{Body, Id, Input, Query},
+    input::{Body, Id, Input, OptionalBody, Query},
     invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses},
     page::Page,
     problem::{self, Problem},
     trace::TraceContext,
 };
-use utoipa::{OpenApi, openapi};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{self, RefOr, Required},
+};
 
 use crate::{
     domain::{Answer, Order, OrderId, Purchase},
-    problems::{Cancelling, Listing, ListingOpen, Placing, Reading},
+    problems::{Cancelling, Listing, ListingForSupport, Placing, Reading, Resending},
     repository::OrderList,
-    requests::{ListParameters, NewOrder, NewOrderItem, PlaceHeaders, Paging},
-    responses::{OrderDocument, read_answer},
+    requests::{CancelRequest, ListParameters, NewOrder, NewOrderItem, Paging, PlaceHeaders, ResendRequest},
+    responses::{OrderDocument, ResendDocument, read_answer},
     service::{Orders, PlaceOrder, PlaceOutcome, Viewer},
 };
 
@@ -36,6 +39,7 @@ pub fn router(orders: Orders, checks: Vec<Check>, authenticator: Authenticator) 
         .route("/orders", post(place).get(index))
         .route("/orders/{id}", get(read))
         .route("/orders/{id}/cancel", post(cancel))
+        .route("/orders/{id}/resends", get(resends).post(resend))
         .route("/open-orders", get(open))
         .with_state(orders)
         .merge(health::routes_with("orders", checks));
@@ -43,12 +47,24 @@ pub fn router(orders: Orders, checks: Vec<Check>, authenticator: Authenticator) 
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(place, index, read, cancel, open), components(schemas(NewOrderItem)), modifiers(&OnlyKnownMembers))]
+#[openapi(paths(place, index, read, cancel, open, resend, resends), components(schemas(NewOrderItem)), modifiers(&OnlyKnownMembers, &OptionalBodies))]
 struct Api;
 
 /// The OpenAPI document of the routes.
 pub fn api() -> openapi::OpenApi {
     Api::openapi().merge_from(health::api("orders"))
+}
+
+/// Marks the bodies of [`OptionalBody`] as optional. utoipa would also allow `null`.
+struct OptionalBodies;
+
+impl Modify for OptionalBodies {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        let cancel = api.paths.paths.get_mut("/orders/{id}/cancel").and_then(|path| path.post.as_mut());
+        if let Some(RefOr::T(body)) = cancel.and_then(|operation| operation.request_body.as_mut()) {
+            body.required = Some(Required::False);
+        }
+    }
 }
 
 type OrderPage = Page<OrderDocument>;
@@ -189,7 +205,7 @@ async fn index(
     params(Paging),
     responses(
         (status = 200, description = "A page of orders.", body = OrderPage),
-        ProblemResponses<(ListingOpen, Admin, Input<Query<Paging>>)>,
+        ProblemResponses<(ListingForSupport, Admin, Input<Query<Paging>>)>,
     ),
 )]
 async fn open(
@@ -201,29 +217,87 @@ async fn open(
     Ok(Json(page.map(|order| OrderDocument::for_support(&order))))
 }
 
+/// Send a message again
+///
+/// For administrators. Sends the message about the order's present state again, on each channel on which the customer
+/// can be reached now. A resend is carried out once for each `resend_id`, and a repeated request gets the first
+/// response. The list of messages shows the outcome.
+#[utoipa::path(
+    post,
+    path = "/orders/{id}/resends",
+    operation_id = "resendMessage",
+    tag = "Orders",
+    params(("id" = OrderId, Path)),
+    request_body = ResendRequest,
+    responses(
+        (status = 202, description = "The message is being sent again.", body = ResendDocument),
+        ProblemResponses<(Resending, Admin, Input<(Id<OrderId>, Body<ResendRequest>)>)>,
+    ),
+)]
+async fn resend(
+    State(orders): State<Orders>,
+    Admin(caller): Admin,
+    trace: TraceContext,
+    invocation: Invocation,
+    Input((Id(id), Body(request))): Input<(Id<OrderId>, Body<ResendRequest>)>,
+) -> Result<Response, Problem> {
+    let resend = orders.resend(id, request.into(), caller.user_id, &trace, &invocation).await?;
+    Ok((StatusCode::ACCEPTED, Json(ResendDocument::of(id, resend))).into_response())
+}
+
+type ResendPage = Page<ResendDocument>;
+
+/// List the resends of an order
+///
+/// For administrators. Returns one page of the messages that administrators have sent again: who, when and why, sorted
+/// by `resend_id`.
+#[utoipa::path(
+    get,
+    path = "/orders/{id}/resends",
+    operation_id = "listResends",
+    tag = "Orders",
+    params(("id" = OrderId, Path), Paging),
+    responses(
+        (status = 200, description = "A page of resends.", body = ResendPage),
+        ProblemResponses<(ListingForSupport, Admin, Input<(Id<OrderId>, Query<Paging>)>)>,
+    ),
+)]
+async fn resends(
+    State(orders): State<Orders>,
+    _: Admin,
+    Input((Id(id), Query(Paging { limit, cursor }))): Input<(Id<OrderId>, Query<Paging>)>,
+) -> Result<Json<ResendPage>, Problem> {
+    let page = orders.resends(id, limit, cursor.as_ref()).await?;
+    Ok(Json(page.map(|resend| ResendDocument::of(id, resend))))
+}
+
 /// Cancel an order
 ///
 /// Releases the stock, and voids or refunds the payment. An order can be cancelled for 24 hours after it was placed,
 /// unless the shop was deployed with another period. Cancelling an order again changes nothing.
+///
+/// An administrator who cancels another person's order must send the reason. Everybody else sends no body.
 #[utoipa::path(
     post,
     path = "/orders/{id}/cancel",
     operation_id = "cancelOrder",
     tag = "Orders",
     params(("id" = OrderId, Path)),
+    request_body = CancelRequest,
     responses(
         (status = 200, description = "The order is cancelled.", body = OrderDocument),
         (status = 202, description = "The cancellation is in progress.", body = OrderDocument),
-        ProblemResponses<(Cancelling, Caller, Input<Id<OrderId>>)>,
+        ProblemResponses<(Cancelling, Caller, Input<(Id<OrderId>, OptionalBody<CancelRequest>)>)>,
     ),
 )]
 async fn cancel(
     State(orders): State<Orders>,
     caller: Caller,
     invocation: Invocation,
-    Input(Id(id)): Input<Id<OrderId>>,
+    Input((Id(id), OptionalBody(request))): Input<(Id<OrderId>, OptionalBody<CancelRequest>)>,
 ) -> Result<Response, Problem> {
-    let order = orders.cancel(id, viewer(&caller), &invocation).await?;
+    let explanation = request.and_then(|request| request.reason);
+    let order = orders.cancel(id, viewer(&caller), explanation, &invocation).await?;
     let status = if order.state.is_open() { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(OrderDocument::from(&order))).into_response())
 }

@@ -12,7 +12,8 @@ use chassis::{
 use serde_json::json;
 
 use crate::{
-    domain::{CancellationReason, InvalidQuantity, OrderId, PricedLine},
+    domain::{CancellationReason, InvalidQuantity, Message, OrderId, PricedLine},
+    saga::StepError,
     schemas::sample_of_each_reason,
     service::OrderError,
 };
@@ -31,6 +32,28 @@ impl From<OrderError> for Problem {
             OrderError::CancellationClosed => {
                 Problem::new(StatusCode::CONFLICT, "cancellation_closed", "It is too late to cancel this order.")
             }
+            OrderError::Explanation(detail) => Problem::invalid_field("reason", detail),
+            OrderError::MessageOutdated { current } => {
+                let problem = Problem::new(
+                    StatusCode::CONFLICT,
+                    "message_outdated",
+                    "Only the message about the order's present state can be sent again; an open order has none.",
+                );
+                match current {
+                    Some(current) => problem.with("current", current.to_string()),
+                    None => problem,
+                }
+            }
+            OrderError::CustomerErased => Problem::new(
+                StatusCode::CONFLICT,
+                "customer_erased",
+                "The customer's data was erased, or the customer never had a profile: nobody can get a message.",
+            ),
+            OrderError::ResendMismatch => {
+                Problem::new(StatusCode::CONFLICT, "resend_mismatch", "Another resend of this order has this id.")
+            }
+            OrderError::Participant(StepError::Contended(_)) => Problem::contended(error),
+            OrderError::Participant(_) => Problem::unavailable(error),
             OrderError::KeepsChanging => Problem::contended(error),
             OrderError::Illegal(_) | OrderError::Fingerprint(_) => Problem::internal(error),
             OrderError::List(error) => error.into(),
@@ -81,7 +104,7 @@ pub(crate) fn refusal(reason: &CancellationReason, order: OrderId) -> Problem {
             "order_timed_out",
             "The order could not be decided in time and was cancelled. Nothing was charged.",
         ),
-        CancellationReason::CustomerRequest | CancellationReason::CancelledByShop => {
+        CancellationReason::CustomerRequest | CancellationReason::CancelledByShop { .. } => {
             Problem::new(StatusCode::CONFLICT, "order_cancelled", "The order was cancelled before it was decided.")
         }
     };
@@ -107,8 +130,13 @@ problems! {
     Reading: [OrderError::NotFound];
     /// The problems with which `GET /orders` responds.
     Listing: [ListError::Cursor(InvalidCursor), Problem::not_found("user")];
-    /// The problems with which `GET /open-orders` responds.
-    ListingOpen: [ListError::Cursor(InvalidCursor)];
+    /// The problems with which `GET /open-orders` and `GET /orders/{id}/resends` respond.
+    ListingForSupport: [ListError::Cursor(InvalidCursor)];
+    /// The problems with which `POST /orders/{id}/resends` responds.
+    Resending: [
+        OrderError::NotFound, OrderError::MessageOutdated { current: Some(Message::OrderCancelled) },
+        OrderError::CustomerErased, OrderError::ResendMismatch, Problem::contended("a sample"),
+    ];
     /// The problems with which `POST /orders/{id}/cancel` responds.
     Cancelling: [OrderError::NotFound, OrderError::CancellationClosed, OrderError::KeepsChanging];
 }

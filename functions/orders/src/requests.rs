@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chassis::{
+    audit::{Reason, ResendId},
     caller::Caller,
     id::UserId,
     idempotency::IdempotencyKey,
@@ -20,9 +21,12 @@ use utoipa::{
     },
 };
 
-use crate::domain::{
-    MAX_LINES, MAX_QUANTITY, OrderLine, OrderLines, OrderState, PaymentMethod, ProductId, Purchase, Quantity,
-    ShownPrices,
+use crate::{
+    domain::{
+        MAX_LINES, MAX_QUANTITY, Message, OrderLine, OrderLines, OrderState, PaymentMethod, ProductId, Purchase,
+        Quantity, ShownPrices,
+    },
+    service::ResendMessage,
 };
 
 #[derive(Debug, ToSchema)]
@@ -157,10 +161,50 @@ impl ReadQuery for ListParameters {
     }
 }
 
+#[derive(Debug, ToSchema)]
+#[schema(as = Cancellation)]
+pub(crate) struct CancelRequest {
+    /// Why the shop cancels the order of another person. The customer does not see it.
+    pub(crate) reason: Option<Reason>,
+}
+
+impl ReadBody for CancelRequest {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        Some(Self { reason: body.optional("reason", text) })
+    }
+}
+
+#[derive(Debug, ToSchema)]
+#[schema(as = NewResend)]
+pub(crate) struct ResendRequest {
+    resend_id: ResendId,
+    message: Message,
+    reason: Reason,
+}
+
+impl ReadBody for ResendRequest {
+    type Context = ();
+
+    fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
+        let (resend_id, message) = (body.required("resend_id", text), body.required("message", text));
+        let reason = body.required("reason", text);
+        Some(Self { resend_id: resend_id?, message: message?, reason: reason? })
+    }
+}
+
+impl From<ResendRequest> for ResendMessage {
+    fn from(request: ResendRequest) -> Self {
+        let ResendRequest { resend_id, message, reason } = request;
+        Self { resend_id, message, reason }
+    }
+}
+
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Paging {
-    /// The maximum number of orders on the page.
+    /// The maximum number of entries on the page.
     #[param(inline, required = false)]
     pub(crate) limit: Limit,
     /// The `next_cursor` of the previous page.

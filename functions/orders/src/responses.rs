@@ -3,6 +3,7 @@
 
 use axum::http::StatusCode;
 use chassis::{
+    audit::{Reason, ResendId},
     id::UserId,
     money::{Amount, Currency},
 };
@@ -12,8 +13,8 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{
-        Answer, CancellationReason, HistoryEntry, Order, OrderId, OrderLine, OrderState, PaymentId, PricedLine,
-        ProductId, Quantity, RecordedAnswer,
+        Answer, CancellationReason, HistoryEntry, Message, Order, OrderId, OrderLine, OrderState, PaymentId,
+        PricedLine, ProductId, Quantity, RecordedAnswer, Resend,
     },
     problems::refusal,
     schemas::ReasonCode,
@@ -93,13 +94,31 @@ struct SupportDocument {
     next_check: Option<Timestamp>,
     /// The number of times since the last change of the status that the worker failed to finish the order.
     failures: u32,
+    /// The person who cancelled the order: the customer or an administrator. Absent if nobody has, so also if a service
+    /// refused the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    cancelled_by: Option<UserId>,
+    /// Why an administrator cancelled the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    explanation: Option<Reason>,
     /// Whether the customer's personal data was erased, so that no message can be sent any more.
     customer_erased: bool,
 }
 
 impl From<&Order> for SupportDocument {
     fn from(order: &Order) -> Self {
+        let (cancelled_by, explanation) = match &order.cancellation_reason {
+            Some(CancellationReason::CustomerRequest) => (Some(order.user_id), None),
+            Some(CancellationReason::CancelledByShop { administrator, explanation }) => {
+                (Some(*administrator), Some(explanation.clone()))
+            }
+            _ => (None, None),
+        };
         Self {
+            cancelled_by,
+            explanation,
             trace_id: order.trace.trace_id().to_owned(),
             payment_id: order.id.payment(),
             open_since: order.state.is_open().then(|| order.open_since()),
@@ -184,6 +203,30 @@ impl OrderDocument {
             history: history.iter().map(HistoryDocument::from).collect(),
             ..Self::from(order)
         })
+    }
+}
+
+/// A message that an administrator has sent again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Resend)]
+pub(crate) struct ResendDocument {
+    resend_id: ResendId,
+    order_id: OrderId,
+    message: Message,
+    /// The event whose message is sent again.
+    resend_of: String,
+    reason: Reason,
+    /// The administrator who has requested it.
+    requested_by: UserId,
+    /// The time of the first request. A repeated request does not change this time.
+    requested_at: Timestamp,
+}
+
+impl ResendDocument {
+    pub(crate) fn of(order_id: OrderId, resend: Resend) -> Self {
+        let resend_of = resend.original_event(order_id);
+        let Resend { resend_id, message, reason, requested_by, requested_at } = resend;
+        Self { resend_id, order_id, message, resend_of, reason, requested_by, requested_at }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The OpenAPI schemas of the domain's types.
 
 use chassis::{
+    audit::Reason,
+    id::UserId,
     money::{Currency, Money},
     openapi::{SAMPLE_ID, one_of, text, whole},
     schema,
@@ -8,8 +10,8 @@ use chassis::{
 use strum::VariantArray;
 
 use crate::domain::{
-    CancellationReason, MAX_QUANTITY, MAX_TOKEN, OrderState, PaymentMethod, PricedLine, ProductId, Quantity, Quote,
-    Shortage,
+    CancellationReason, MAX_QUANTITY, MAX_TOKEN, Message, OrderState, PaymentMethod, PricedLine, ProductId, Quantity,
+    Quote, Shortage,
 };
 
 schema!(
@@ -21,6 +23,15 @@ schema!(
          - `DONE`: the payment is captured\n\
          - `CANCELLING`: the stock is being released, and the payment is being voided or refunded\n\
          - `CANCELLED`: nothing is reserved, authorised or captured any more"
+    ))
+);
+
+schema!(
+    Message,
+    "OrderMessage",
+    one_of(Message::VARIANTS.iter().map(<&str>::from)).description(Some(
+        "A message about an order, named by the event that it belongs to. `OrderCreated` can be sent again while the \
+         order is `DONE`, `OrderCancelled` when it is `CANCELLED`."
     ))
 );
 
@@ -75,7 +86,10 @@ pub(crate) fn sample_of_each_reason() -> Vec<CancellationReason> {
         CancellationReason::UserInactive,
         CancellationReason::TimedOut,
         CancellationReason::CustomerRequest,
-        CancellationReason::CancelledByShop,
+        CancellationReason::CancelledByShop {
+            administrator: UserId::from_uuid(SAMPLE_ID),
+            explanation: Reason::sample(),
+        },
         CancellationReason::CaptureRefused,
     ];
     // This match has no `_` arm, so that the compiler reports a new reason here. A new reason also needs a sample
@@ -92,7 +106,7 @@ pub(crate) fn sample_of_each_reason() -> Vec<CancellationReason> {
             | CancellationReason::UserInactive
             | CancellationReason::TimedOut
             | CancellationReason::CustomerRequest
-            | CancellationReason::CancelledByShop
+            | CancellationReason::CancelledByShop { .. }
             | CancellationReason::CaptureRefused => {}
         })
         .collect()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::{
+    audit::{Reason, ResendId},
     contact::VerifiedContact,
     id::UserId,
     idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
@@ -10,14 +11,17 @@ use chassis::{
     page::{Cursor, Limit, ListError, Page},
     store::StoreError,
     telemetry,
-    time_limits::{ORDERS_ANSWER_RESERVE, WAKE_RESERVE},
+    time_limits::{ORDERS_ANSWER_RESERVE, RECORD_RESERVE, WAKE_RESERVE},
     trace::TraceContext,
 };
 
 use crate::{
-    domain::{CancellationReason, IllegalTransition, Lease, Order, OrderId, OrderState, Purchase},
+    domain::{CancellationReason, IllegalTransition, Lease, Message, Order, OrderId, OrderState, Purchase, Resend},
     repository::{OrderList, Postponed},
-    saga::engine::{Engine, Unfinished},
+    saga::{
+        StepContext, StepError,
+        engine::{Engine, Unfinished},
+    },
 };
 
 /// The maximum number of attempts to cancel an order. An attempt fails if the order makes another transition meanwhile.
@@ -47,9 +51,26 @@ impl Viewer {
         self.is_administrator || self.id == owner
     }
 
-    fn cancellation_reason(self, owner: UserId) -> CancellationReason {
-        if self.id == owner { CancellationReason::CustomerRequest } else { CancellationReason::CancelledByShop }
+    /// Returns the reason for which the order of `owner` is cancelled. Only an administrator who cancels another
+    /// person's order must explain it.
+    fn cancellation_reason(self, owner: UserId, explanation: Option<Reason>) -> Result<CancellationReason, OrderError> {
+        match (self.id == owner, explanation) {
+            (true, None) => Ok(CancellationReason::CustomerRequest),
+            (true, Some(_)) => Err(OrderError::Explanation("is for other persons' orders; leave it out for your own")),
+            (false, Some(explanation)) => {
+                Ok(CancellationReason::CancelledByShop { administrator: self.id, explanation })
+            }
+            (false, None) => Err(OrderError::Explanation("must be given, because this is another person's order")),
+        }
     }
+}
+
+/// A request to send a message about an order again.
+#[derive(Clone, Debug)]
+pub struct ResendMessage {
+    pub resend_id: ResendId,
+    pub message: Message,
+    pub reason: Reason,
 }
 
 /// The result of placing an order.
@@ -79,6 +100,22 @@ pub enum OrderError {
     /// 409: the order made a transition during each attempt.
     #[error("the order keeps changing")]
     KeepsChanging,
+    /// 422: an administrator did not say why another person's order is cancelled, or somebody explained why their own
+    /// order is cancelled.
+    #[error("the explanation {0}")]
+    Explanation(&'static str),
+    /// 409: the message is not about the order's present state.
+    #[error("the message is not about the order's present state")]
+    MessageOutdated { current: Option<Message> },
+    /// 409: the customer's data was erased, or the customer has no profile, so there is nobody to send a message to.
+    #[error("the customer was erased")]
+    CustomerErased,
+    /// 409: another resend of the order has this id.
+    #[error("another resend has this id")]
+    ResendMismatch,
+    /// 409 if a service reports contention, else 503.
+    #[error(transparent)]
+    Participant(StepError),
     /// 500: a bug attempted a transition that is not allowed.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
@@ -198,11 +235,68 @@ impl Orders {
         Ok(self.engine.repository.list_open(limit, cursor).await?)
     }
 
+    /// Has a message about an order's present state sent again, to the addresses that the customer's profile has now.
+    /// A repeated request with the same id and content has no second effect.
+    ///
+    /// The record of the resend is stored before the event is published, so no message is sent again without a record. If
+    /// the event could not be published, a repeat of the request publishes it.
+    pub async fn resend(
+        &self,
+        id: OrderId,
+        request: ResendMessage,
+        administrator: UserId,
+        trace: &TraceContext,
+        invocation: &Invocation,
+    ) -> Result<Resend, OrderError> {
+        let ResendMessage { resend_id, message, reason } = request;
+        let order = self.engine.repository.find(id).await?.ok_or(OrderError::NotFound)?;
+        let current = order.current_message();
+        if current != Some(message) {
+            return Err(OrderError::MessageOutdated { current });
+        }
+        if order.is_erased {
+            return Err(OrderError::CustomerErased);
+        }
+        let context = StepContext { deadline: invocation.deadline.earlier_by(RECORD_RESERVE), trace };
+        // The users service knows of an erasure before the order does.
+        let recipient = self.engine.participants.validate_user(&order, context).await.map_err(|error| match error {
+            StepError::Refused(_) => OrderError::CustomerErased,
+            error => OrderError::Participant(error),
+        })?;
+        let requested_at = self.engine.clock.now();
+        let resend = Resend { resend_id, message, reason, requested_by: administrator, requested_at };
+        let recorded = self.engine.repository.record_resend(id, &resend).await?;
+        if !recorded.is_repeat_of(&resend) {
+            return Err(OrderError::ResendMismatch);
+        }
+        let published = self.engine.participants.publish_resend(&order, &recorded, &recipient, context).await;
+        published.map_err(OrderError::Participant)?;
+        tracing::info!(order = %id, resend = %recorded.resend_id, "a message is sent again");
+        Ok(recorded)
+    }
+
+    /// Reads a page of the resends of an order. Only administrators may list them.
+    pub async fn resends(
+        &self,
+        id: OrderId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<Resend>, OrderError> {
+        Ok(self.engine.repository.resends(id, limit, cursor).await?)
+    }
+
     /// Cancels an order, and undoes the order as far as the request's time allows. Cancelling an order again changes
     /// nothing.
-    pub async fn cancel(&self, id: OrderId, viewer: Viewer, invocation: &Invocation) -> Result<Order, OrderError> {
+    pub async fn cancel(
+        &self,
+        id: OrderId,
+        viewer: Viewer,
+        explanation: Option<Reason>,
+        invocation: &Invocation,
+    ) -> Result<Order, OrderError> {
         for _ in 0..CANCEL_TRIES {
             let order = self.get(id, viewer).await?;
+            let reason = viewer.cancellation_reason(order.user_id, explanation.clone())?;
             let now = self.engine.clock.now();
             match order.state {
                 OrderState::Cancelling | OrderState::Cancelled => return Ok(order),
@@ -211,7 +305,6 @@ impl Orders {
                 }
                 OrderState::Pending | OrderState::Confirmed | OrderState::Done => {}
             }
-            let reason = viewer.cancellation_reason(order.user_id);
             let mut next = self.engine.cancelling(&order, reason, invocation.request_id.as_str())?;
             let lease = Lease::start(now);
             next.next_check = Some(lease.until);

@@ -30,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use orders::{
     domain::{
         Answer, CancellationReason, Lease, Order, OrderId, OrderLine, OrderLines, OrderState, ProductId, Purchase,
-        Quantity, Quote, Recipient, RecordedAnswer, StepOutput,
+        Quantity, Quote, Recipient, RecordedAnswer, Resend, StepOutput,
     },
     repository::{DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository},
     saga::{
@@ -184,6 +184,9 @@ impl Participants for Fakes {
     async fn publish_order_cancelled(&self, _: &Order, _: StepContext<'_>) -> Result<(), StepError> {
         self.call("OrderCancelled")
     }
+    async fn publish_resend(&self, _: &Order, _: &Resend, _: &Recipient, _: StepContext<'_>) -> Result<(), StepError> {
+        self.call("resend")
+    }
 }
 
 #[async_trait]
@@ -232,6 +235,12 @@ impl Repository for Fakes {
     async fn postpone(&self, _: &Order, until: Postponed) -> Result<(), StoreError> {
         self.postponed.lock().unwrap().push(until);
         self.write("postpone")
+    }
+    async fn record_resend(&self, _: OrderId, _: &Resend) -> Result<Resend, StoreError> {
+        unreachable!("no test in this file sends a message again")
+    }
+    async fn resends(&self, _: OrderId, _: Limit, _: Option<&Cursor>) -> Result<Page<Resend>, ListError> {
+        unreachable!("no test in this file lists resends")
     }
     async fn due(&self, shard: u8, _: Timestamp, _: u32) -> Result<DuePage, StoreError> {
         let page = if shard == 0 { self.due_pages.lock().unwrap().pop_front() } else { None };

@@ -11,7 +11,7 @@ use utoipa::openapi::schema::AnyOfBuilder;
 use crate::{
     domain::{
         AdjustmentId, Delta, Description, InvalidDelta, InvalidPrice, MAX_ADJUSTMENT_ID, MAX_DESCRIPTION, MAX_NAME,
-        MAX_PRICE, MAX_REASON, MAX_SHARDS, MAX_UNITS, Name, Price, Reason, ShardCount, Units,
+        MAX_PRICE, MAX_SHARDS, MAX_UNITS, Name, Price, ShardCount, Units,
     },
     service::ProductError,
 };
@@ -61,8 +61,6 @@ schema!(
     ))
 );
 
-schema!(Reason, "AdjustmentReason", line(MAX_REASON, "Delivery", "The reason, in one line of text."));
-
 problems! {
     Listing: [ListError::Cursor(InvalidCursor)];
     Reading: [ProductError::NotFound];
@@ -74,6 +72,7 @@ problems! {
         ProductError::Price(InvalidPrice::Zero), ProductError::NotFound, ProductError::Stale,
         Problem::contended("a sample"),
     ];
+    ListingRecords: [ListError::Cursor(InvalidCursor)];
     Adjusting: [
         Problem::invalid_field("delta", InvalidDelta), ProductError::NotFound, ProductError::AdjustmentMismatch,
         ProductError::InsufficientStock { available: 3 },

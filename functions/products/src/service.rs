@@ -7,6 +7,7 @@ use std::{
 };
 
 use chassis::{
+    audit::{Author, Reason},
     clock::{Clock, is_within},
     dynamo,
     id::UserId,
@@ -21,8 +22,8 @@ use jiff::Timestamp;
 use crate::{
     domain::{
         Adjustment, AdjustmentId, AllocatedLine, Allocation, Delta, Description, Details, InvalidPrice, LinePlan,
-        Lines, Name, NewProduct, OrderId, Price, Product, ProductId, Quote, Reason, Reservation, ReservationRefusal,
-        ShardCount, Shortage, StockedProduct, available, moves_to_spread,
+        Lines, Name, NewProduct, OrderId, Price, Product, ProductId, ProductVersion, Quote, Reservation,
+        ReservationRefusal, ShardCount, Shortage, StockedProduct, available, moves_to_spread,
     },
     repository::{MAX_SHARES, Repository, ReserveOutcome, Stocks},
 };
@@ -163,15 +164,16 @@ impl Products {
         new: NewProduct,
         key: Option<IdempotencyKey>,
     ) -> Result<StockedProduct, ProductError> {
+        let author = Author { id: administrator, reason: new.reason.clone() };
         let now = self.clock.now();
         let product = Product::new(ProductId::generate(), new.clone(), now);
         let stocked = |product: Product| StockedProduct { available: product.initial_stock.get().into(), product };
         let Some(key) = key else {
-            self.repository.create(&product).await?;
+            self.repository.create(&product, &author).await?;
             return Ok(stocked(product));
         };
         let key = KeyUse::new(key, &new, now)?;
-        match self.repository.create_once(&product, &new, administrator, &key).await? {
+        match self.repository.create_once(&product, &new, &author, &key).await? {
             InsertOutcome::Inserted => Ok(stocked(product)),
             InsertOutcome::Repeated(earlier) => Ok(stocked(*earlier)),
             InsertOutcome::KeyMismatch => Err(ProductError::KeyMismatch),
@@ -191,12 +193,33 @@ impl Products {
         self.repository.list(limit, cursor).await
     }
 
-    /// Changes a product if `is_expected` returns `true` for the stored version.
+    /// Reads a page of the versions of a product, the oldest first. Only administrators may list them.
+    pub async fn versions(
+        &self,
+        id: ProductId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<ProductVersion>, ListError> {
+        self.repository.versions(id, limit, cursor).await
+    }
+
+    /// Reads a page of the adjustments of a product, sorted by their ids. Only administrators may list them.
+    pub async fn adjustments(
+        &self,
+        id: ProductId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<Adjustment>, ListError> {
+        self.repository.adjustments(id, limit, cursor).await
+    }
+
+    /// Changes a product if `is_expected` returns `true` for the stored version. `author` is recorded with the change.
     pub async fn change(
         &self,
         id: ProductId,
         is_expected: impl Fn(u64) -> bool,
         change: ProductChange,
+        author: &Author,
     ) -> Result<StockedProduct, ProductError> {
         for attempt in 0..MAX_CHANGE_ATTEMPTS {
             let StockedProduct { product: before, available } = self.get(id).await?;
@@ -210,7 +233,7 @@ impl Products {
             } else {
                 self.repository.add_shards(&before, stock_shards).await?;
                 let after = before.changed_to(details, stock_shards, self.clock.now());
-                if let SaveOutcome::Stale = self.repository.change(&before, &after).await? {
+                if let SaveOutcome::Stale = self.repository.change(&before, &after, author).await? {
                     // Another request has changed the product. The next attempt succeeds if the caller expects the new
                     // version, too (`If-Match: *`).
                     tokio::time::sleep(CHANGE_PAUSE.mul_f64(fastrand::f64() * f64::from(attempt))).await;
@@ -269,8 +292,10 @@ impl Products {
         adjustment_id: AdjustmentId,
         delta: Delta,
         reason: Reason,
+        adjusted_by: UserId,
     ) -> Result<Adjustment, ProductError> {
-        let adjustment = Adjustment { adjustment_id, product_id, delta, reason, applied_at: self.clock.now() };
+        let applied_at = self.clock.now();
+        let adjustment = Adjustment { adjustment_id, product_id, delta, reason, adjusted_by, applied_at };
         let answer_repeat = |applied: Adjustment| match applied.is_repeat_of(&adjustment) {
             true => Ok(applied),
             false => Err(ProductError::AdjustmentMismatch),

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use chassis::{
+    audit::Reason,
     contact::{Email, VerifiedContact},
     id::UserId,
     text::{self, InvalidText},
@@ -121,6 +122,29 @@ impl User {
         let updated_at = if visible(&state) == visible(&self.state) { self.updated_at } else { now };
         Self { state, version: self.version + 1, updated_at, ..self.clone() }
     }
+}
+
+/// What an administrator has done with the profile of another person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum ActionKind {
+    /// The name was changed.
+    Changed,
+    /// The user was deactivated, and the personal data erased.
+    Deactivated,
+}
+
+/// The record of an administrator's action. It contains no personal data of the user, so it outlives the erasure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserAction {
+    /// The version of the user after the action.
+    pub version: u64,
+    pub action: ActionKind,
+    /// The administrator.
+    pub acted_by: UserId,
+    pub reason: Reason,
+    pub acted_at: Timestamp,
 }
 
 #[cfg(test)]

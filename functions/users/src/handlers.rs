@@ -8,6 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use chassis::{
+    audit::Reason,
     caller::{Admin, Authenticator, Caller, Internal},
     contact::{Email, Phone, VerifiedContact},
     dynamo::Table,
@@ -17,7 +18,7 @@ use chassis::{
     input::{Body, Id, Input, Message, Object, Parameters, Query, ReadBody, ReadQuery, text, whole},
     invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses, one_of},
-    page::Page,
+    page::{Cursor, Limit, Page},
     problem::Problem,
     trace::TraceContext,
 };
@@ -29,8 +30,8 @@ use utoipa::{
 };
 
 use crate::{
-    domain::{Name, Profile, User, UserState},
-    openapi::{Changing, Creating, Deactivating, Reading},
+    domain::{ActionKind, Name, Profile, User, UserAction, UserState},
+    openapi::{Changing, Creating, Deactivating, ListingActions, Reading},
     problems::EMAIL_NOT_VERIFIED,
     service::{ProfileChange, Users},
 };
@@ -40,6 +41,7 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
     let routes = Router::new()
         .route("/users", get(search).post(create))
         .route("/users/{id}", get(read).patch(change).delete(deactivate))
+        .route("/users/{id}/actions", get(actions))
         .route("/users/{id}/validate", post(validate))
         .with_state(users)
         .merge(health::routes("users", table));
@@ -47,7 +49,7 @@ pub fn router(users: Users, table: Table, authenticator: Authenticator) -> Route
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(search, create, read, change, deactivate), modifiers(&OnlyKnownMembers))]
+#[openapi(paths(search, create, read, change, deactivate, actions), modifiers(&OnlyKnownMembers))]
 struct Api;
 
 /// The part of the OpenAPI document that describes the public routes of users.
@@ -77,6 +79,8 @@ struct UserChange {
     /// The caller's own verified e-mail address. Administrators cannot change another person's e-mail address.
     email: Option<Email>,
     name: Option<Name>,
+    /// Why an administrator changes another person's profile. Needed then, and refused otherwise.
+    reason: Option<Reason>,
 }
 
 impl ReadBody for UserChange {
@@ -84,8 +88,9 @@ impl ReadBody for UserChange {
 
     fn read(body: &mut Object<'_, '_>, caller: &Caller) -> Option<Self> {
         let (email, name) = (body.optional("email", text), body.optional("name", text));
+        let reason = body.optional("reason", text);
         check_owner(body, email.as_ref(), caller);
-        Some(Self { email, name })
+        Some(Self { email, name, reason })
     }
 }
 
@@ -298,24 +303,25 @@ async fn change(
     invocation: Invocation,
     Input((Id(id), Body(change))): Input<(Id<UserId>, Body<UserChange>)>,
 ) -> Result<Json<UserDocument>, Problem> {
-    let UserChange { name, email } = change;
-    let change = ProfileChange { name, email };
+    let UserChange { name, email, reason } = change;
+    let change = ProfileChange { name, email, reason };
     Ok(Json(users.change(&caller, id, change, invocation.deadline).await?.into()))
 }
 
 /// Delete your profile
 ///
 /// Deactivates the user for good and erases the personal data. The copies in orders and payments are erased soon
-/// afterwards, and the user gets no further messages. A repeated request changes nothing.
+/// afterwards, and the user gets no further messages. A repeated request changes nothing. An administrator may delete
+/// another person's profile.
 #[utoipa::path(
     delete,
     path = "/users/{id}",
     operation_id = "deactivateUser",
     tag = "Users",
-    params(("id" = UserId, Path)),
+    params(("id" = UserId, Path), DeactivationParameters),
     responses(
         (status = 204, description = "The user is deactivated."),
-        ProblemResponses<(Deactivating, Caller, Input<Id<UserId>>)>,
+        ProblemResponses<(Deactivating, Caller, Input<(Id<UserId>, Query<DeactivationParameters>)>)>,
     ),
 )]
 async fn deactivate(
@@ -323,10 +329,83 @@ async fn deactivate(
     caller: Caller,
     trace: TraceContext,
     invocation: Invocation,
-    Input(Id(id)): Input<Id<UserId>>,
+    Input((Id(id), Query(DeactivationParameters { reason }))): Input<(Id<UserId>, Query<DeactivationParameters>)>,
 ) -> Result<StatusCode, Problem> {
-    users.deactivate(&caller, id, &trace, invocation.deadline).await?;
+    users.deactivate(&caller, id, reason, &trace, invocation.deadline).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeactivationParameters {
+    /// Why an administrator deletes another person's profile. Needed then, and refused otherwise.
+    #[param(value_type = Reason, required = false)]
+    reason: Option<Reason>,
+}
+
+impl ReadQuery for DeactivationParameters {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        Some(Self { reason: parameters.optional("reason") })
+    }
+}
+
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Paging {
+    /// The maximum number of entries on the page.
+    #[param(inline, required = false)]
+    limit: Limit,
+    /// The `next_cursor` of the previous page.
+    #[param(value_type = Cursor, required = false)]
+    cursor: Option<Cursor>,
+}
+
+impl ReadQuery for Paging {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        Some(Self { limit: parameters.optional("limit").unwrap_or_default(), cursor: parameters.cursor() })
+    }
+}
+
+/// What an administrator has done with a profile: who, when and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UserAction)]
+struct ActionDocument {
+    action: ActionKind,
+    /// The administrator.
+    acted_by: UserId,
+    reason: Reason,
+    acted_at: Timestamp,
+}
+
+impl From<UserAction> for ActionDocument {
+    fn from(action: UserAction) -> Self {
+        let UserAction { action, acted_by, reason, acted_at, version: _ } = action;
+        Self { action, acted_by, reason, acted_at }
+    }
+}
+
+type ActionPage = Page<ActionDocument>;
+
+/// List what administrators have done with a profile
+///
+/// For administrators. Returns one page, the oldest action first. What users change in their own profiles is not listed.
+#[utoipa::path(
+    get,
+    path = "/users/{id}/actions",
+    operation_id = "listUserActions",
+    tag = "Users",
+    params(("id" = UserId, Path), Paging),
+    responses(
+        (status = 200, description = "A page of actions.", body = ActionPage),
+        ProblemResponses<(ListingActions, Admin, Input<(Id<UserId>, Query<Paging>)>)>,
+    ),
+)]
+async fn actions(
+    State(users): State<Users>,
+    _: Admin,
+    Input((Id(id), Query(Paging { limit, cursor }))): Input<(Id<UserId>, Query<Paging>)>,
+) -> Result<Json<ActionPage>, Problem> {
+    Ok(Json(users.actions(id, limit, cursor.as_ref()).await?.map(ActionDocument::from)))
 }
 
 async fn validate(

@@ -1,9 +1,15 @@
 //! The OpenAPI schemas of this service's values, and the problems with which each public route can respond.
 
-use chassis::{openapi, problem::Problem, problems, schema};
+use chassis::{
+    openapi::{self, one_of},
+    page::{InvalidCursor, ListError},
+    problem::Problem,
+    problems, schema,
+};
+use strum::VariantArray;
 
 use crate::{
-    domain::{MAX_NAME, Name},
+    domain::{ActionKind, MAX_NAME, Name},
     service::UserError,
 };
 
@@ -13,7 +19,10 @@ schema!(
     openapi::line(MAX_NAME, "Ada Lovelace", "The name with which the shop addresses the person: one line of text.")
 );
 
+schema!(ActionKind, "UserActionKind", one_of(ActionKind::VARIANTS.iter().map(<&str>::from)));
+
 problems! {
+    ListingActions: [ListError::Cursor(InvalidCursor)];
     Reading: [UserError::NotFound];
     Creating: [
         UserError::EmailNotVerified, UserError::Exists, UserError::EmailTaken, UserError::Inactive,

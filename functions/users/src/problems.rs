@@ -20,6 +20,7 @@ impl From<UserError> for Problem {
                 "email",
                 "must be the e-mail address that you verified last; your token is older, so sign in again",
             ),
+            UserError::Explanation(detail) => Problem::invalid_field("reason", detail),
             UserError::Contended => Problem::contended(error),
             UserError::Publish(_) => Problem::unavailable(error),
             UserError::Store(error) => error.into(),

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use chassis::{
+    audit::Reason,
     caller::Caller,
     clock::Clock,
     contact::{Email, VerifiedContact},
     deadline::Deadline,
     events::{Event, EventPublisher, EventType, PublishError},
     id::UserId,
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
     time_limits::USERS_RETRY_RESERVE,
     trace::TraceContext,
@@ -17,7 +19,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Name, Profile, User, UserState},
+    domain::{ActionKind, Name, Profile, User, UserAction, UserState},
     repository::{Repository, SaveUserOutcome},
 };
 
@@ -42,6 +44,10 @@ pub enum UserError {
     /// HTTP 422: the caller's token has this e-mail address, but the profile has the e-mail address of a newer token.
     #[error("a newer token has another e-mail address")]
     TokenOutdated,
+    /// HTTP 422: an administrator did not say why another person's profile is changed, or somebody explained why their
+    /// own profile is changed.
+    #[error("the reason {0}")]
+    Explanation(&'static str),
     /// HTTP 409: other requests changed the user before each attempt, until the deadline.
     #[error("other requests changed the user before each attempt to write it")]
     Contended,
@@ -59,6 +65,8 @@ pub struct ProfileChange {
     pub name: Option<Name>,
     /// The new e-mail address, which must be the caller's own verified e-mail address.
     pub email: Option<Email>,
+    /// Why an administrator changes another person's profile.
+    pub reason: Option<Reason>,
 }
 
 /// The attribute `source` of all events of the users service.
@@ -137,6 +145,17 @@ impl Users {
         Ok(self.repository.find_by_email(email).await?)
     }
 
+    /// Reads a page of what administrators have done with a user's profile, the oldest action first. Only administrators
+    /// may list the actions.
+    pub async fn actions(
+        &self,
+        id: UserId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<UserAction>, ListError> {
+        self.repository.actions(id, limit, cursor).await
+    }
+
     /// Changes a profile. If the caller is the profile's owner, the profile also gets the contact details of the
     /// caller's token.
     pub async fn change(
@@ -152,6 +171,7 @@ impl Users {
         }
         for attempt in 0.. {
             let before = self.get(caller, id).await?;
+            let author = author(caller, id, change.reason.clone())?;
             let profile = before.profile().ok_or(UserError::Inactive)?;
             let name = change.name.clone().unwrap_or_else(|| profile.name.clone());
             let current = token_contact.map_or_else(|| profile.clone(), |contact| profile.after_token(contact));
@@ -160,7 +180,7 @@ impl Users {
                 return Err(UserError::TokenOutdated);
             }
             let must_have_email = change.email.is_some();
-            if let Some(user) = self.replace(&before, after, must_have_email).await? {
+            if let Some(user) = self.replace(&before, after, must_have_email, author.as_ref()).await? {
                 return Ok(user);
             }
             if !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
@@ -179,11 +199,13 @@ impl Users {
         &self,
         caller: &Caller,
         id: UserId,
+        reason: Option<Reason>,
         trace: &TraceContext,
         deadline: Deadline,
     ) -> Result<(), UserError> {
         for attempt in 0.. {
             let before = self.get(caller, id).await?;
+            let author = author(caller, id, reason.clone())?;
             let is_announced = match before.state {
                 UserState::Erased { is_announced: true } => return Ok(()),
                 UserState::Erased { is_announced: false } => {
@@ -193,9 +215,11 @@ impl Users {
                 UserState::Active(_) => false,
             };
             let after = before.with_state(UserState::Erased { is_announced }, self.clock.now());
+            // The announcement of an erasure is no action of its own.
+            let action = author.filter(|_| !is_announced).map(|author| author.acting(ActionKind::Deactivated, &after));
             // After a successful write, the next pass of the loop publishes the event or, if that is done, returns.
-            let is_written =
-                stale_if_contended(self.repository.replace(&before, &after).await)? == SaveUserOutcome::Saved;
+            let is_written = stale_if_contended(self.repository.replace(&before, &after, action.as_ref()).await)?
+                == SaveUserOutcome::Saved;
             if !is_written && !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
                 break;
             }
@@ -224,7 +248,7 @@ impl Users {
             let Some(before) = self.repository.find(id).await? else { return Ok(None) };
             let Some(profile) = before.profile() else { return Ok(Some(before.state)) };
             let after = profile.after_token(token_contact);
-            if let Some(user) = self.replace(&before, after, false).await? {
+            if let Some(user) = self.replace(&before, after, false, None).await? {
                 return Ok(Some(user.state));
             }
             if !deadline.earlier_by(USERS_RETRY_RESERVE).pause(attempt).await {
@@ -238,23 +262,54 @@ impl Users {
     ///
     /// If a newer token has given the profile's new e-mail address to another user, the result depends on
     /// `must_have_email`: `true` means the error `EmailTaken`, `false` means that the profile keeps its old address.
-    async fn replace(&self, before: &User, profile: Profile, must_have_email: bool) -> Result<Option<User>, UserError> {
+    async fn replace(
+        &self,
+        before: &User,
+        profile: Profile,
+        must_have_email: bool,
+        author: Option<&Author>,
+    ) -> Result<Option<User>, UserError> {
         let mut state = UserState::Active(profile);
         if state == before.state {
             return Ok(Some(before.clone()));
         }
         let mut after = before.with_state(state.clone(), self.clock.now());
-        let mut saved = stale_if_contended(self.repository.replace(before, &after).await)?;
+        let action = author.map(|author| author.acting(ActionKind::Changed, &after));
+        let mut saved = stale_if_contended(self.repository.replace(before, &after, action.as_ref()).await)?;
         if let (SaveUserOutcome::EmailTaken, false, UserState::Active(profile)) = (saved, must_have_email, &mut state) {
             profile.contact.email = before.email().cloned();
             after = before.with_state(state, self.clock.now());
-            saved = stale_if_contended(self.repository.replace(before, &after).await)?;
+            saved = stale_if_contended(self.repository.replace(before, &after, action.as_ref()).await)?;
         }
         match saved {
             SaveUserOutcome::Saved => Ok(Some(after)),
             SaveUserOutcome::Stale => Ok(None),
             SaveUserOutcome::EmailTaken => Err(UserError::EmailTaken),
         }
+    }
+}
+
+/// An administrator who changes another person's profile, and the reason.
+struct Author {
+    id: UserId,
+    reason: Reason,
+}
+
+impl Author {
+    /// Returns the record of the action after which the user is `after`.
+    fn acting(&self, action: ActionKind, after: &User) -> UserAction {
+        let (acted_by, reason) = (self.id, self.reason.clone());
+        UserAction { version: after.version, action, acted_by, reason, acted_at: after.updated_at }
+    }
+}
+
+/// Returns the author of a change of the user `id`, or `None` if the users themselves change their profile.
+fn author(caller: &Caller, id: UserId, reason: Option<Reason>) -> Result<Option<Author>, UserError> {
+    match (caller.user_id == id, reason) {
+        (true, None) => Ok(None),
+        (true, Some(_)) => Err(UserError::Explanation("is for other persons' profiles; leave it out for your own")),
+        (false, Some(reason)) => Ok(Some(Author { id: caller.user_id, reason })),
+        (false, None) => Err(UserError::Explanation("must be given, because this is another person's profile")),
     }
 }
 

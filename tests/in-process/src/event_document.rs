@@ -18,7 +18,7 @@ const DESCRIPTION: &str = "\
 The events that the services of the shop publish: CloudEvents 1.0 in JSON, each in one message of an SQS queue.
 
 **Delivery.** An event is delivered at least once, and events may arrive in any sequence. A repeated event has the same \
-`id`. Each event of one type happens at most once to its subject.
+`id`. Each event of one type happens at most once to its subject, except `ResendRequested`.
 
 **Evolution.** A consumer ignores members that it does not know. A later version may add members, and types of events; it \
 never removes a member, and never changes a member's type or meaning. An event whose meaning changes gets a new type. \

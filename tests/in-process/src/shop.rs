@@ -73,6 +73,12 @@ impl World {
         self.send(caller, Method::POST, &format!("/orders/{id}/cancel"), None).await
     }
 
+    /// Cancels another person's order as an administrator.
+    pub async fn cancel_for_shop(&self, admin: &Caller, order: &Value, reason: &str) -> Answer {
+        let id = order["id"].as_str().expect("an order");
+        self.post(admin, &format!("/orders/{id}/cancel"), json!({ "reason": reason })).await
+    }
+
     /// Reads an order through the public API.
     pub async fn order(&self, caller: &Caller, id: &Value) -> Value {
         self.get(caller, &format!("/orders/{}", id.as_str().unwrap())).await.expect(StatusCode::OK)

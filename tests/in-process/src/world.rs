@@ -472,7 +472,7 @@ fn service_of(path: &str) -> &'static str {
         "products" | "reservations" => "products",
         "orders" | "open-orders" => "orders",
         "payments" => "payments",
-        "notifications" => "notifications",
+        "notifications" | "messages" => "notifications",
         other => panic!("the gateway knows no /{other}"),
     }
 }

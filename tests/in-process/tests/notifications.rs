@@ -21,7 +21,7 @@ use in_process_tests::{
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::{Context, LambdaEvent};
 use notifications::{
-    domain::Channel,
+    domain::{Channel, MessageKind},
     repository::{Attempt, CLAIM_RETENTION, ClaimOutcome, DynamoRepository, Repository},
 };
 use serde_json::{Value, json};
@@ -77,6 +77,11 @@ fn states(world: &World) -> HashMap<String, String> {
     items.iter().map(|item| (format!("{} {}", text(&item["pk"]), text(&item["sk"])), text(&item["state"]))).collect()
 }
 
+/// The key of a claim, as [`states`] shows it.
+fn claim(event: &str, channel: &str) -> String {
+    format!("ORDER#{ORDER} EVENT#{event}#{channel}")
+}
+
 /// Starts a world with Tokio's clock, so that a test can let a lease end.
 async fn world_with_tokio_clock() -> World {
     World::start_at(Clock::tokio("2026-11-23T08:00:00Z".parse().unwrap())).await
@@ -118,10 +123,7 @@ async fn the_record_of_a_sent_message_has_no_personal_data() {
     world.deliver_messages().await;
     assert_eq!(
         states(&world),
-        HashMap::from([
-            ("EVENT#e-1 CHANNEL#EMAIL".into(), "SENT".into()),
-            ("EVENT#e-1 CHANNEL#SMS".into(), "SENT".into()),
-        ])
+        HashMap::from([(claim("e-1", "EMAIL"), "SENT".into()), (claim("e-1", "SMS"), "SENT".into()),])
     );
     for item in world.cloud.scan("NotificationsTable") {
         let expires_at: i64 = item["expires_at"]["N"].as_str().unwrap().parse().unwrap();
@@ -212,13 +214,13 @@ async fn a_permanently_refused_recipient_is_not_tried_again_on_that_channel() {
         }
         assert_eq!(addressees(&world), [ADA]);
         let states = states(&world);
-        assert_eq!((&*states["EVENT#e-1 CHANNEL#EMAIL"], &*states["EVENT#e-1 CHANNEL#SMS"]), ("SENT", "REFUSED"));
+        assert_eq!((&*states[&*claim("e-1", "EMAIL")], &*states[&*claim("e-1", "SMS")]), ("SENT", "REFUSED"));
     }
     let world = World::start().await;
     world.cloud.answer_mail(|_| Some((400, json!({ "__type": "BadRequestException", "message": "Illegal address" }))));
     world.cloud.put_message(created("e-1", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&[]));
-    assert_eq!((world.cloud.texts().len(), &*states(&world)["EVENT#e-1 CHANNEL#EMAIL"]), (1, "REFUSED"));
+    assert_eq!((world.cloud.texts().len(), &*states(&world)[&*claim("e-1", "EMAIL")]), (1, "REFUSED"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,12 +337,12 @@ async fn a_refused_e_mail_fails_only_its_record_and_is_sent_at_the_next_delivery
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     // The failed record's SMS was sent, and the claim of its e-mail was released at once.
     assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![GRACE.to_owned()], 2));
-    assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "FAILED");
+    assert_eq!(states(&world)[&*claim("e-1", "EMAIL")], "FAILED");
 
     world.cloud.answer_mail(|_| None);
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!((addressees(&world), world.cloud.texts().len()), (vec![ADA.to_owned(), GRACE.to_owned()], 2));
-    assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "SENT");
+    assert_eq!(states(&world)[&*claim("e-1", "EMAIL")], "SENT");
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,7 +379,7 @@ async fn a_message_that_was_certainly_not_sent_is_retried_at_once() {
     world.cloud.put_message(created("e-2", ADA).to_string());
     assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
     assert_eq!(
-        states(&world)["EVENT#e-2 CHANNEL#EMAIL"],
+        states(&world)[&*claim("e-2", "EMAIL")],
         "FAILED",
         "the claim was released, so the next delivery need not wait"
     );
@@ -408,7 +410,7 @@ async fn a_message_that_may_have_been_sent_is_not_retried_in_the_same_delivery()
         });
         world.cloud.put_message(created("e-1", ADA).to_string());
         assert_eq!(world.deliver_messages().await, failures(&["m-0"]));
-        assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "CLAIMED");
+        assert_eq!(states(&world)[&*claim("e-1", "EMAIL")], "CLAIMED");
         assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }
@@ -445,7 +447,7 @@ async fn a_sent_message_counts_as_sent_even_if_the_outcome_cannot_be_recorded() 
     world.cloud.put_message(event.to_string());
     assert_eq!(world.deliver_messages().await, failures(&[]));
     assert_eq!(addressees(&world), [ADA]);
-    assert_eq!(states(&world)["EVENT#e-1 CHANNEL#EMAIL"], "CLAIMED");
+    assert_eq!(states(&world)[&*claim("e-1", "EMAIL")], "CLAIMED");
 }
 
 #[tokio::test]
@@ -471,7 +473,14 @@ async fn nothing_is_sent_if_the_invocation_is_about_to_end() {
 }
 
 fn attempt(owner: &str) -> Attempt {
-    Attempt { event_id: "e-1".parse().unwrap(), channel: Channel::Email, owner: owner.into() }
+    Attempt {
+        order_id: ORDER.parse().unwrap(),
+        event_id: "e-1".parse().unwrap(),
+        kind: MessageKind::OrderCreated,
+        resend_of: None,
+        channel: Channel::Email,
+        owner: owner.into(),
+    }
 }
 
 async fn repository(world: &World) -> DynamoRepository {

@@ -1343,8 +1343,11 @@ mod notifying_the_customer {
             let teapot = world.product("19.99", 5).await;
             let placed = world.confirmed_order(&ada, &[(&teapot, 1)], "k").await;
             settle_and_notify(&world).await;
-            let canceller = if by_admin { Caller::admin() } else { ada.clone() };
-            world.cancel(&canceller, &placed).await.expect(StatusCode::OK);
+            let cancelled = match by_admin {
+                true => world.cancel_for_shop(&Caller::admin(), &placed, "Recalled.").await,
+                false => world.cancel(&ada, &placed).await,
+            };
+            cancelled.expect(StatusCode::OK);
             settle_and_notify(&world).await;
             let order = world.order(&ada, &placed["id"]).await;
             assert_eq!(
@@ -1369,7 +1372,7 @@ mod notifying_the_customer {
         world.delete(&ada, &format!("/users/{}", ada.id())).await.expect(StatusCode::NO_CONTENT);
         world.deliver_messages().await;
         assert_eq!(world.deliver_user_events().await, 0);
-        world.cancel(&Caller::admin(), &placed).await.expect(StatusCode::OK);
+        world.cancel_for_shop(&Caller::admin(), &placed, "Recalled.").await.expect(StatusCode::OK);
         settle_and_notify(&world).await;
         assert_eq!(recipients(&world), before);
         for table in ["OrdersTable", "PaymentsTable"] {

@@ -95,6 +95,7 @@ impl Usage {
         let path = format!("/users/{}", bob.id());
         self.world.patch(&bob, &path, json!({ "name": "Robert" })).await.expect(StatusCode::OK);
         self.world.get(&bob, &path).await.expect(StatusCode::OK);
+        self.world.get(&self.admin, &format!("{path}/actions")).await.expect(StatusCode::OK);
         self.world.delete(&bob, &path).await.expect(StatusCode::NO_CONTENT);
     }
 
@@ -116,6 +117,7 @@ impl Usage {
         let delivery = json!({ "adjustment_id": "delivery", "delta": 5, "reason": "Delivery" });
         self.world.post(&self.admin, &format!("{path}/stock-adjustments"), delivery).await.expect(StatusCode::OK);
         self.world.get(&self.ada, "/products").await.expect(StatusCode::OK);
+        self.world.get(&self.admin, &format!("{path}/versions")).await.expect(StatusCode::OK);
     }
 
     async fn place_and_cancel_orders(&self) {
@@ -128,6 +130,10 @@ impl Usage {
             self.world.get(&self.ada, path).await.expect(StatusCode::OK);
         }
         self.world.get(&self.admin, "/open-orders").await.expect(StatusCode::OK);
+        let resends = format!("/orders/{}/resends", done["id"].as_str().unwrap());
+        self.world.get(&self.admin, &resends).await.expect(StatusCode::OK);
+        let messages = format!("/messages?order_id={}", done["id"].as_str().unwrap());
+        self.world.get(&self.admin, &messages).await.expect(StatusCode::OK);
     }
 
     /// Places an order while one service is down, for each service, so that the worker

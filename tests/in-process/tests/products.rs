@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 use chassis::{
+    audit::Author,
     clock::Clock,
     dynamo::{Key, Table, WriteOutcome, number},
     id::UserId,
@@ -32,6 +33,11 @@ use products::{
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+/// The administrator who changes the catalogue where a test calls the service directly.
+fn author() -> Author {
+    Author { id: UserId::from_uuid(uuid::Uuid::nil()), reason: None }
+}
 
 fn mug() -> Value {
     json!({ "name": "Enamel mug", "description": "Survives being dropped.", "price": 19.99, "stock": 10 })
@@ -284,13 +290,13 @@ mod an_idempotency_key {
     async fn a_key_is_refused_if_any_member_of_the_request_differs() {
         let world = World::start().await;
         let admin = Caller::admin();
-        let full = but(mug(), "currency", "USD");
+        let full = but(but(mug(), "currency", "USD"), "reason", "New.");
         add(&world, &admin, full.clone(), "k1").await.expect(StatusCode::CREATED);
         let document = serde_json::to_value(products::handlers::api()).unwrap();
         let members = document["components"]["schemas"]["NewProduct"]["properties"].as_object().unwrap();
         for member in members.keys() {
             let other = match member.as_str() {
-                "name" | "description" => json!("Another"),
+                "name" | "description" | "reason" => json!("Another"),
                 "price" => json!(20),
                 "currency" => json!("EUR"),
                 "stock" => json!(11),
@@ -637,8 +643,8 @@ mod a_reserve_request {
             ])
         );
         assert_eq!(stored_stock(&world, &enough), Stock { available: 10, reserved: 0 });
-        // Each product has an item for its details, and an item for its stock.
-        assert_eq!(world.cloud.scan("ProductsTable").len(), 6, "a refusal writes nothing");
+        // Each product has an item for its details, an item for its stock, and an item for its first version.
+        assert_eq!(world.cloud.scan("ProductsTable").len(), 9, "a refusal writes nothing");
         // Because nothing is stored, the same order can reserve a smaller quantity.
         reserve(&world, order, &[(&enough, 10), (&few, 2)]).await.expect(StatusCode::OK);
     }
@@ -1176,7 +1182,7 @@ mod races_and_lost_responses {
         let (products, id, price) = (products(world).await, id.parse().unwrap(), price.parse().unwrap());
         Intervention::RunFirst(Box::pin(async move {
             let change = ProductChange { price: Some((price, None)), ..ProductChange::default() };
-            products.change(id, |_| true, change).await.unwrap();
+            products.change(id, |_| true, change, &author()).await.unwrap();
         }))
     }
 
@@ -1250,7 +1256,7 @@ mod races_and_lost_responses {
         let products = products_with(&world, vec![(TRANSACTION, sale)]).await;
         let delta = Delta::try_from(-2).unwrap();
         let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
-        let error = products.adjust(id.parse().unwrap(), breakage, delta, reason).await.unwrap_err();
+        let error = products.adjust(id.parse().unwrap(), breakage, delta, reason, author().id).await.unwrap_err();
         assert!(matches!(error, ProductError::InsufficientStock { available: 1 }), "{error:?}");
         assert_eq!(stored_stock(&world, &id), Stock { available: 1, reserved: 9 });
     }
@@ -1318,13 +1324,18 @@ mod races_and_lost_responses {
 
         let (product, delta) = (id.parse().unwrap(), Delta::try_from(-3).unwrap());
         let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
-        products_with(&world, lose(TRANSACTION)).await.adjust(product, breakage, delta, reason).await.unwrap();
+        products_with(&world, lose(TRANSACTION))
+            .await
+            .adjust(product, breakage, delta, reason, author().id)
+            .await
+            .unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 7, reserved: 0 });
 
         let change = ProductChange { name: Some("Mug".parse().unwrap()), ..ProductChange::default() };
-        let changed = products_with(&world, lose("UpdateItem")).await.change(product, |_| true, change).await.unwrap();
+        let changed =
+            products_with(&world, lose(TRANSACTION)).await.change(product, |_| true, change, &author()).await.unwrap();
         assert_eq!(changed.product.version, 2);
-        let new = NewProduct { details: changed.product.details.clone(), units: 5.try_into().unwrap() };
+        let new = NewProduct { details: changed.product.details.clone(), units: 5.try_into().unwrap(), reason: None };
         let (admin, key) = (UserId::generate(), "k".parse().unwrap());
         for key in [None, Some(key)] {
             let products = products_with(&world, lose(TRANSACTION)).await;
@@ -1384,7 +1395,7 @@ mod races_and_lost_responses {
         let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
         let delta = Delta::try_from(-6).unwrap();
         let products = products_with(&world, torn()[1..].iter().map(again).collect()).await;
-        products.adjust(id.parse().unwrap(), breakage, delta, reason).await.unwrap();
+        products.adjust(id.parse().unwrap(), breakage, delta, reason, author().id).await.unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 4, reserved: 6 });
     }
 
@@ -1399,7 +1410,7 @@ mod races_and_lost_responses {
             Intervention::RunFirst(Box::pin(async move {
                 let change =
                     ProductChange { stock_shards: Some(count.try_into().unwrap()), ..ProductChange::default() };
-                products.change(id, |_| true, change).await.unwrap();
+                products.change(id, |_| true, change, &author()).await.unwrap();
             }))
         };
         let products = products_with(&world, vec![(TRANSACTION, growth().await)]).await;
@@ -1407,7 +1418,10 @@ mod races_and_lost_responses {
         let (breakage, reason) = ("b".parse().unwrap(), "Broken".parse().unwrap());
         let interventions = vec![("BatchGetItem", Intervention::Nothing), ("BatchGetItem", growth().await)];
         let products = products_with(&world, interventions).await;
-        products.adjust(id.parse().unwrap(), breakage, Delta::try_from(-4).unwrap(), reason).await.unwrap();
+        products
+            .adjust(id.parse().unwrap(), breakage, Delta::try_from(-4).unwrap(), reason, author().id)
+            .await
+            .unwrap();
         assert_eq!(stored_stock(&world, &id), Stock { available: 0, reserved: 6 });
     }
 
@@ -1440,7 +1454,7 @@ mod races_and_lost_responses {
         let (products, product) = (products(&world).await, id.parse().unwrap());
         let before = world.cloud.scan("ProductsTable");
         let change = ProductChange { price: Some(("25".parse().unwrap(), None)), ..ProductChange::default() };
-        products.change(product, |_| true, change.clone()).await.unwrap();
+        products.change(product, |_| true, change.clone(), &author()).await.unwrap();
         assert_eq!(versions(), ["4"; 3]);
         for item in before.into_iter().filter(|item| item["sk"]["S"] == "STOCK") {
             world.cloud.put_item("ProductsTable", item);
@@ -1481,14 +1495,15 @@ mod races_and_lost_responses {
     async fn a_change_is_stale_after_a_concurrent_change_unless_it_accepts_any_version() {
         let world = World::start().await;
         let id = create(&world, mug()).await;
-        let products = products_with(&world, vec![("UpdateItem", price_change(&world, &id, "25").await)]).await;
+        let products = products_with(&world, vec![(TRANSACTION, price_change(&world, &id, "25").await)]).await;
         let change = ProductChange { name: Some("Mug".parse().unwrap()), ..ProductChange::default() };
-        let error = products.change(id.parse().unwrap(), |version| version == 1, change.clone()).await.unwrap_err();
+        let error =
+            products.change(id.parse().unwrap(), |version| version == 1, change.clone(), &author()).await.unwrap_err();
         assert!(matches!(error, ProductError::Stale), "{error:?}");
         assert_eq!(read(&world, &id).await.json()["name"], "Enamel mug");
         // A change that accepts any version is applied after the concurrent change.
-        let products = products_with(&world, vec![("UpdateItem", price_change(&world, &id, "26").await)]).await;
-        products.change(id.parse().unwrap(), |_| true, change).await.unwrap();
+        let products = products_with(&world, vec![(TRANSACTION, price_change(&world, &id, "26").await)]).await;
+        products.change(id.parse().unwrap(), |_| true, change, &author()).await.unwrap();
         let product = read(&world, &id).await.json();
         assert_eq!((&product["name"], &product["price"]), (&json!("Mug"), &json!(26.0)));
     }

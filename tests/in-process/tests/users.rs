@@ -109,7 +109,7 @@ async fn an_administrator_can_change_a_name_but_not_an_email() {
     let ada = world.customer("Ada").await;
     let admin = Caller::admin();
     let path = format!("/users/{}", ada.id());
-    let user = world.patch(&admin, &path, json!({ "name": "A." })).await.expect(StatusCode::OK);
+    let user = world.patch(&admin, &path, json!({ "name": "A.", "reason": "Ticket 7." })).await.expect(StatusCode::OK);
     assert_eq!((&user["name"], &user["phone"]), (&json!("A."), &json!(ada.phone())));
     world.patch(&admin, &path, json!({ "email": admin.email() })).await.expect_bad_fields(&["email"]);
 }

@@ -21,7 +21,14 @@ static POLICIES: Mutex<()> = Mutex::const_new(());
 const ALLOWED: [(&str, &[&str]); 6] = [
     (
         "users",
-        &["GetItem users", "PutItem users", "DeleteItem users", "SendMessage order_events", "SendMessage user_events"],
+        &[
+            "GetItem users",
+            "PutItem users",
+            "DeleteItem users",
+            "Query users",
+            "SendMessage order_events",
+            "SendMessage user_events",
+        ],
     ),
     (
         "products",
@@ -30,6 +37,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "BatchGetItem products",
             "PutItem products",
             "UpdateItem products",
+            "Query products",
             "Query products/catalogue",
         ],
     ),
@@ -40,6 +48,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "BatchGetItem orders",
             "PutItem orders",
             "UpdateItem orders",
+            "Query orders",
             "Query orders/by_user",
             "Query orders/open_orders",
             "POST /users/{id}/validate",
@@ -88,6 +97,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "GetItem notifications",
             "PutItem notifications",
             "UpdateItem notifications",
+            "Query notifications",
             "ReceiveMessage order_events",
             "DeleteMessage order_events",
             "GetQueueAttributes order_events",

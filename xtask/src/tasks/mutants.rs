@@ -20,7 +20,7 @@ const BUILD: &str = "target/mutants-build";
 
 /// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
 /// them must fail.
-const RULE_TESTS: [&str; 12] = [
+const RULE_TESTS: [&str; 13] = [
     "--package=orders",
     "--test=saga",
     "--test=users",
@@ -29,6 +29,7 @@ const RULE_TESTS: [&str; 12] = [
     "--test=products",
     "--test=tokens",
     "--test=internal_callers",
+    "--test=support",
     "--test=concurrency",
     "--test=dependencies",
     "--test=api_document",

@@ -1,9 +1,10 @@
 //! Handles the two kinds of invocation: a batch of messages from SQS, and an HTTP
-//! request to the health route.
+//! request.
 
+mod messages;
 mod sqs_batch;
 
-use axum::Router;
+use axum::{Router, routing::get};
 use chassis::{
     caller::Authenticator,
     deadline::Deadline,
@@ -14,19 +15,24 @@ use chassis::{
 };
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
-use utoipa::openapi::OpenApi;
+use utoipa::{OpenApi as _, openapi::OpenApi};
 
 pub use self::sqs_batch::UnnamedFailure;
 use crate::service::Notifications;
 
-/// Returns the router of the HTTP routes. The only routes are those of the health check.
-pub fn router(table: Table, authenticator: Authenticator) -> Router {
-    edge(health::routes("notifications", table), authenticator)
+/// Returns the router of the HTTP routes.
+pub fn router(notifications: Notifications, table: Table, authenticator: Authenticator) -> Router {
+    let routes = Router::new().route("/messages", get(messages::list)).with_state(notifications);
+    edge(routes.merge(health::routes("notifications", table)), authenticator)
 }
+
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(messages::list))]
+struct Api;
 
 /// Returns the OpenAPI document of the HTTP routes.
 pub fn api() -> OpenApi {
-    health::api("notifications")
+    Api::openapi().merge_from(health::api("notifications"))
 }
 
 /// The Lambda function. Each payload shows whether the invocation is a batch from SQS or an

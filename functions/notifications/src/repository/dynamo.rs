@@ -1,5 +1,5 @@
-//! Stores the claims in DynamoDB, one item for each event and channel. See
-//! `docs/data-model.md`.
+//! Stores the claims in DynamoDB, one item for each event and channel. The claims of an
+//! order's messages are in one partition. See `docs/data-model.md`.
 
 use async_trait::async_trait;
 use chassis::{
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, CLAIM_RETENTION, ClaimOutcome, Repository};
+use crate::domain::{EventId, MessageKind, MessageState, OrderId, SentMessage};
 
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -51,23 +52,23 @@ impl Repository for DynamoRepository {
         };
         let Some(before) = read(item)? else { return Ok(ClaimOutcome::HeldByAnother) };
         let possibly_sent = match before.state {
-            ClaimState::Sent => return Ok(ClaimOutcome::AlreadySent),
-            ClaimState::Refused => return Ok(ClaimOutcome::PermanentlyRefused),
+            MessageState::Sent => return Ok(ClaimOutcome::AlreadySent),
+            MessageState::Refused => return Ok(ClaimOutcome::PermanentlyRefused),
             // The stored claim is this attempt's own: the SDK repeated the put, because the
             // response to the first put was lost.
-            ClaimState::Claimed if before.owner == attempt.owner => {
+            MessageState::Claimed if before.owner == attempt.owner => {
                 return Ok(ClaimOutcome::Claimed { possibly_sent: false });
             }
-            ClaimState::Claimed if before.lease_until >= now => return Ok(ClaimOutcome::HeldByAnother),
-            ClaimState::Claimed => true,
-            ClaimState::Failed => false,
+            MessageState::Claimed if before.lease_until >= now => return Ok(ClaimOutcome::HeldByAnother),
+            MessageState::Claimed => true,
+            MessageState::Failed => false,
         };
         match self.replace(&before, &claimed).await? {
             WriteOutcome::Written => Ok(ClaimOutcome::Claimed { possibly_sent }),
             WriteOutcome::ConditionFailed(item) => Ok(match read(item)? {
                 Some(stored) if stored.owner == attempt.owner => ClaimOutcome::Claimed { possibly_sent },
-                Some(ClaimItem { state: ClaimState::Sent, .. }) => ClaimOutcome::AlreadySent,
-                Some(ClaimItem { state: ClaimState::Refused, .. }) => ClaimOutcome::PermanentlyRefused,
+                Some(ClaimItem { state: MessageState::Sent, .. }) => ClaimOutcome::AlreadySent,
+                Some(ClaimItem { state: MessageState::Refused, .. }) => ClaimOutcome::PermanentlyRefused,
                 _ => ClaimOutcome::HeldByAnother,
             }),
         }
@@ -81,7 +82,7 @@ impl Repository for DynamoRepository {
             .condition_expression("#owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":sent", attribute(&ClaimState::Sent)?)
+            .expression_attribute_values(":sent", attribute(&MessageState::Sent)?)
             .expression_attribute_values(":now", attribute(&now)?)
             .expression_attribute_values(":message_id", string(message_id))
             .expression_attribute_values(":owner", string(&attempt.owner));
@@ -96,10 +97,32 @@ impl Repository for DynamoRepository {
             .condition_expression("#owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":refused", attribute(&ClaimState::Refused)?)
+            .expression_attribute_values(":refused", attribute(&MessageState::Refused)?)
             .expression_attribute_values(":code", string(code))
             .expression_attribute_values(":owner", string(&attempt.owner));
         Ok(matches!(self.table.send(update).await?, WriteOutcome::Written))
+    }
+
+    async fn messages(&self, order: OrderId) -> Result<Vec<SentMessage>, StoreError> {
+        let (mut messages, mut start) = (Vec::new(), None);
+        loop {
+            let query = self
+                .table
+                .query()
+                .key_condition_expression("pk = :order AND begins_with(sk, :event)")
+                .expression_attribute_values(":order", string(partition(order)))
+                .expression_attribute_values(":event", string(EVENT_PREFIX))
+                .consistent_read(true)
+                .set_exclusive_start_key(start);
+            let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
+            for item in output.items.unwrap_or_default() {
+                messages.push(dynamo::from_item::<ClaimItem>(item)?.message()?);
+            }
+            start = output.last_evaluated_key;
+            if start.is_none() {
+                return Ok(messages);
+            }
+        }
     }
 
     async fn put_erased_user(&self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
@@ -122,8 +145,8 @@ impl Repository for DynamoRepository {
             .condition_expression("#state = :claimed AND #owner = :owner")
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":failed", attribute(&ClaimState::Failed)?)
-            .expression_attribute_values(":claimed", attribute(&ClaimState::Claimed)?)
+            .expression_attribute_values(":failed", attribute(&MessageState::Failed)?)
+            .expression_attribute_values(":claimed", attribute(&MessageState::Claimed)?)
             .expression_attribute_values(":owner", string(&attempt.owner));
         // If the condition failed, another attempt has taken over the claim, or the SDK
         // repeated an update that had succeeded.
@@ -137,8 +160,15 @@ fn read(item: Option<dynamo::Item>) -> Result<Option<ClaimItem>, StoreError> {
     item.map(dynamo::from_item).transpose()
 }
 
+const EVENT_PREFIX: &str = "EVENT#";
+
+fn partition(order: OrderId) -> String {
+    format!("ORDER#{order}")
+}
+
 fn key(attempt: &Attempt) -> Key {
-    Key::new(format!("EVENT#{}", attempt.event_id), format!("CHANNEL#{}", attempt.channel))
+    let Attempt { order_id, event_id, channel, .. } = attempt;
+    Key::new(partition(*order_id), format!("{EVENT_PREFIX}{event_id}#{channel}"))
 }
 
 fn erased_key(id: UserId) -> Key {
@@ -155,28 +185,24 @@ struct ErasedUser {
     erased_at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum ClaimState {
-    /// An attempt is sending the message, or was interrupted while it was sending.
-    Claimed,
-    Sent,
-    /// The message was not sent, and no further attempt is made, because the provider
-    /// refused the recipient permanently.
-    Refused,
-    /// The message was certainly not sent. The next attempt can claim the sending at once.
-    Failed,
-}
-
-/// The stored item of a claim. `mark_sent` adds `sent_at` and `message_id`. The item
-/// contains no personal data.
+/// The stored item of a claim. `mark_sent` adds `sent_at` and `message_id`, and
+/// `mark_permanently_refused` adds `refusal`. The item contains no personal data.
 #[derive(Debug, Serialize, Deserialize)]
 struct ClaimItem {
     #[serde(flatten)]
     key: Key,
-    state: ClaimState,
+    kind: MessageKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resend_of: Option<EventId>,
+    state: MessageState,
     owner: String,
     lease_until: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
     /// The time after which DynamoDB deletes the item, in seconds since
     /// 1970-01-01T00:00:00Z, the format of DynamoDB's time to live.
     expires_at: i64,
@@ -186,10 +212,35 @@ impl ClaimItem {
     fn claimed(attempt: &Attempt, now: Timestamp) -> Self {
         Self {
             key: key(attempt),
-            state: ClaimState::Claimed,
+            kind: attempt.kind,
+            resend_of: attempt.resend_of.clone(),
+            state: MessageState::Claimed,
             owner: attempt.owner.clone(),
             lease_until: now + NOTIFICATION_LEASE,
+            sent_at: None,
+            message_id: None,
+            refusal: None,
             expires_at: (now + CLAIM_RETENTION).as_second(),
         }
+    }
+
+    /// Returns the message that the item records. The event's id and the channel are only in
+    /// the item's key.
+    fn message(self) -> Result<SentMessage, StoreError> {
+        let of_key = self.key.sk.strip_prefix(EVENT_PREFIX).and_then(|rest| rest.rsplit_once('#'));
+        let of_key = of_key.and_then(|(event_id, channel)| Some((event_id.parse().ok()?, channel.parse().ok()?)));
+        let (event_id, channel) =
+            of_key.ok_or_else(|| StoreError::corrupt("notifications", "a key names no event and channel"))?;
+        Ok(SentMessage {
+            event_id,
+            kind: self.kind,
+            resend_of: self.resend_of,
+            channel,
+            state: self.state,
+            attempted_at: self.lease_until - NOTIFICATION_LEASE,
+            sent_at: self.sent_at,
+            provider_id: self.message_id,
+            refusal: self.refusal,
+        })
     }
 }

@@ -7,7 +7,7 @@ use chassis::{id::UserId, store::StoreError};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Channel, EventId};
+use crate::domain::{Channel, EventId, MessageKind, OrderId, SentMessage};
 
 /// The time that a claim and its outcome are stored. This time is longer than the 28 days
 /// for which an event can be delivered: the dead-letter queue keeps an event for 14 days,
@@ -17,7 +17,13 @@ pub const CLAIM_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// One attempt to send the message about one event on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
+    /// The order that the message is about. An event is always about the same order, so the
+    /// event's id and the channel identify the message.
+    pub order_id: OrderId,
     pub event_id: EventId,
+    pub kind: MessageKind,
+    /// The id of the earlier event whose message is sent again, if this is a resend.
+    pub resend_of: Option<EventId>,
     pub channel: Channel,
     /// The owner of the attempt's claim. Each delivery of each record has a new owner, so
     /// that no attempt mistakes the claim of another attempt for its own.
@@ -56,6 +62,9 @@ pub trait Repository: Send + Sync {
     /// delivery tries again. `code` is the provider's error code. Returns `false` if another
     /// attempt has taken over the claim.
     async fn mark_permanently_refused(&self, attempt: &Attempt, code: &str) -> Result<bool, StoreError>;
+
+    /// Reads the records of all messages about an order, in any sequence.
+    async fn messages(&self, order: OrderId) -> Result<Vec<SentMessage>, StoreError>;
 
     /// Records permanently that a user was erased.
     async fn put_erased_user(&self, id: UserId, now: Timestamp) -> Result<(), StoreError>;

@@ -1,5 +1,6 @@
 //! The reasons why an order is cancelled, and their codes.
 
+use chassis::{audit::Reason, id::UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{ids::ProductId, prices::Quote};
@@ -47,8 +48,11 @@ pub enum CancellationReason {
     TimedOut,
     /// The customer cancelled the order.
     CustomerRequest,
-    /// An administrator cancelled the order.
-    CancelledByShop,
+    /// An administrator cancelled the order of another person.
+    CancelledByShop {
+        administrator: UserId,
+        explanation: Reason,
+    },
 }
 
 impl CancellationReason {

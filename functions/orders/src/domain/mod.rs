@@ -11,6 +11,7 @@ mod payment_method;
 mod prices;
 mod purchase;
 mod recipient;
+mod resend;
 mod state;
 
 pub use self::{
@@ -25,5 +26,6 @@ pub use self::{
     prices::{MixedQuote, PricedLine, Quote, ShownPrices},
     purchase::Purchase,
     recipient::Recipient,
+    resend::{InvalidMessage, Message, Resend},
     state::{IllegalTransition, InvalidState, OrderState},
 };

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 
 use async_trait::async_trait;
 use chassis::{
-    dynamo::{self, Filter, List, Table, TransactionOutcome, WriteOutcome, number, string},
+    dynamo::{self, Filter, List, Section, Table, TransactionOutcome, WriteOutcome, number, string},
     id::UserId,
     idempotency::{InsertOutcome, KeyUse},
     page::{self, Cursor, Limit, ListError, Page},
@@ -15,9 +15,9 @@ use jiff::Timestamp;
 
 use super::{
     DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository, SHARDS,
-    record::{DueRecord, KeyRecord, ListedRecord, Record, WAKE, order_id, order_key},
+    record::{DueRecord, KeyRecord, ListedRecord, RESEND_PREFIX, Record, ResendRecord, WAKE, order_id, order_key},
 };
-use crate::domain::{Lease, Order, OrderId, OrderState};
+use crate::domain::{Lease, Order, OrderId, OrderState, Resend};
 
 const BY_USER: &str = "by_user";
 const OPEN_ORDERS: &str = "open_orders";
@@ -336,6 +336,23 @@ impl Repository for DynamoRepository {
             // there is nothing to postpone.
             WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
         }
+    }
+
+    async fn record_resend(&self, order: OrderId, resend: &Resend) -> Result<Resend, StoreError> {
+        match self.table.send(self.table.put_new(&ResendRecord::of(order, resend))?).await? {
+            WriteOutcome::Written => Ok(resend.clone()),
+            WriteOutcome::ConditionFailed(Some(earlier)) => Ok(dynamo::from_item::<ResendRecord>(earlier)?.resend),
+            WriteOutcome::ConditionFailed(None) => {
+                Err(StoreError::corrupt("orders", "a resend exists already, but the stored resend was not returned"))
+            }
+        }
+    }
+
+    async fn resends(&self, order: OrderId, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Resend>, ListError> {
+        let partition = order_key(order).pk;
+        let section = Section { partition: &partition, prefix: RESEND_PREFIX, limit, cursor };
+        let page: Page<ResendRecord> = self.table.list_section(section).await?;
+        Ok(page.map(|record| record.resend))
     }
 
     async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<DuePage, StoreError> {

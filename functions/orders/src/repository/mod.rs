@@ -14,7 +14,7 @@ use chassis::{
 };
 use jiff::Timestamp;
 
-use crate::domain::{Lease, Order, OrderId, OrderState};
+use crate::domain::{Lease, Order, OrderId, OrderState, Resend};
 
 /// The way in which an unfinished order is left to the worker: the reason, and the time at which the worker continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,13 @@ pub trait Repository: Send + Sync {
     /// Ends the lease of an order that could not be finished, and stores when the worker continues. Does nothing if the
     /// stored order no longer has the lease of `order`.
     async fn postpone(&self, order: &Order, until: Postponed) -> Result<(), StoreError>;
+
+    /// Stores the record of a resend, unless the order has a record with its id. Returns the stored record: `resend`, or
+    /// the earlier record.
+    async fn record_resend(&self, order: OrderId, resend: &Resend) -> Result<Resend, StoreError>;
+
+    /// Reads a page of the resends of an order, sorted by their ids.
+    async fn resends(&self, order: OrderId, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<Resend>, ListError>;
 
     /// Reads at most `limit` due orders of a shard.
     async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<DuePage, StoreError>;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{DueOrder, FoundBy, SHARDS};
 use crate::domain::{
     CancellationReason, History, Lease, Order, OrderId, OrderLine, OrderLines, OrderState, PaymentMethod, PricedLine,
-    ProductId, Quantity, Quote, Recipient, RecordedAnswer, ShownPrices, UnknownMembers,
+    ProductId, Quantity, Quote, Recipient, RecordedAnswer, Resend, ShownPrices, UnknownMembers,
 };
 
 const ORDER_PREFIX: &str = "ORDER#";
@@ -241,6 +241,24 @@ impl DueRecord {
     pub(super) fn read(item: Item) -> Result<DueOrder, StoreError> {
         let Self { key, next_check: since } = dynamo::from_item(item)?;
         Ok(DueOrder { id: order_id(&key)?, since, found: FoundBy::Sweep })
+    }
+}
+
+pub(super) const RESEND_PREFIX: &str = "RESEND#";
+
+/// The record of a resend, beside the order. It is never changed or deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ResendRecord {
+    #[serde(flatten)]
+    key: Key,
+    #[serde(flatten)]
+    pub(super) resend: Resend,
+}
+
+impl ResendRecord {
+    pub(super) fn of(order: OrderId, resend: &Resend) -> Self {
+        let key = Key::new(order_key(order).pk, format!("{RESEND_PREFIX}{}", resend.resend_id));
+        Self { key, resend: resend.clone() }
     }
 }
 

@@ -12,7 +12,7 @@ use std::error::Error;
 use async_trait::async_trait;
 use chassis::{deadline::Deadline, trace::TraceContext};
 
-use crate::domain::{CancellationReason, Order, Quote, Recipient};
+use crate::domain::{CancellationReason, Order, Quote, Recipient, Resend};
 
 /// The reason why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -77,4 +77,14 @@ pub trait Participants: Send + Sync {
 
     /// Publishes the event `OrderCancelled`.
     async fn publish_order_cancelled(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError>;
+
+    /// Publishes an event with which a message about the order is sent again to `recipient`. This is no step of the
+    /// saga. A repeat with the same resend has no second effect.
+    async fn publish_resend(
+        &self,
+        order: &Order,
+        resend: &Resend,
+        recipient: &Recipient,
+        context: StepContext<'_>,
+    ) -> Result<(), StepError>;
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chassis::text::{self, InvalidText};
+use chassis::{audit::Reason, id::UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,6 @@ use super::{product::ProductId, stock::Delta};
 
 /// The maximum length of an adjustment's id, in characters.
 pub const MAX_ADJUSTMENT_ID: usize = 64;
-/// The maximum length of an adjustment's reason, in characters.
-pub const MAX_REASON: usize = 200;
-
 /// The id that the client chooses for an adjustment. An adjustment that is sent again with its id is not applied again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -41,19 +38,6 @@ impl std::fmt::Display for AdjustmentId {
     }
 }
 
-/// The reason for an adjustment: one line of text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Reason(String);
-
-impl FromStr for Reason {
-    type Err = InvalidText;
-
-    fn from_str(reason: &str) -> Result<Self, InvalidText> {
-        text::line(reason, MAX_REASON).map(Self)
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adjustment {
     /// The id, which is unique among the adjustments of the product.
@@ -61,13 +45,16 @@ pub struct Adjustment {
     pub product_id: ProductId,
     pub delta: Delta,
     pub reason: Reason,
+    /// The administrator.
+    pub adjusted_by: UserId,
     pub applied_at: Timestamp,
 }
 
 impl Adjustment {
-    /// Returns `true` if the two adjustments are equal, apart from the time at which they were applied.
+    /// Returns `true` if the two adjustments are equal, apart from the administrator and the time at which they were
+    /// applied.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
-        let Self { adjustment_id, product_id, delta, reason, applied_at: _ } = self;
+        let Self { adjustment_id, product_id, delta, reason, adjusted_by: _, applied_at: _ } = self;
         (adjustment_id, product_id, delta, reason)
             == (&other.adjustment_id, &other.product_id, &other.delta, &other.reason)
     }

@@ -9,11 +9,11 @@ mod shard_count;
 mod stock;
 
 pub use self::{
-    adjustment::{Adjustment, AdjustmentId, InvalidAdjustmentId, MAX_ADJUSTMENT_ID, MAX_REASON, Reason},
+    adjustment::{Adjustment, AdjustmentId, InvalidAdjustmentId, MAX_ADJUSTMENT_ID},
     allocation::{Allocation, Move, Shard, Share, available, moves_to_spread},
     product::{
         Description, Details, InvalidPrice, MAX_DESCRIPTION, MAX_NAME, MAX_PRICE, Name, NewProduct, Price, Product,
-        ProductId, StockedProduct,
+        ProductId, ProductVersion, StockedProduct,
     },
     reservation::{
         AllocatedLine, InvalidLines, Line, LinePlan, Lines, MAX_LINES, OrderId, PricedLine, Quote, Reservation,

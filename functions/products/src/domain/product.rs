@@ -3,6 +3,8 @@
 use std::str::FromStr;
 
 use chassis::{
+    audit::{Author, Reason},
+    id::UserId,
     money::{Amount, Currency, Money, MoneyError},
     text::{self, InvalidText},
     typed_id,
@@ -101,6 +103,30 @@ pub struct Details {
     pub price: Price,
 }
 
+/// What an administrator has made of a product. The first version records who added the product, and each further
+/// version records a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductVersion {
+    pub version: u64,
+    #[serde(flatten)]
+    pub details: Details,
+    pub stock_shards: ShardCount,
+    /// The administrator.
+    pub changed_by: UserId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    pub changed_at: Timestamp,
+}
+
+impl ProductVersion {
+    /// The record of the version that `product` has, which `author` has made.
+    pub fn of(product: &Product, author: &Author) -> Self {
+        let Product { version, details, stock_shards, updated_at, .. } = product.clone();
+        let Author { id: changed_by, reason } = author.clone();
+        Self { version, details, stock_shards, changed_by, reason, changed_at: updated_at }
+    }
+}
+
 /// A product that an administrator adds to the catalogue. An idempotency key may be repeated only with equal values of
 /// all members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +134,9 @@ pub struct NewProduct {
     pub details: Details,
     /// The initial stock.
     pub units: Units,
+    /// Why the product is added, if the administrator says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
 }
 
 /// A product without its stock, which changes much more often and is stored in other items.
@@ -133,7 +162,7 @@ pub struct Product {
 
 impl Product {
     pub fn new(id: ProductId, new: NewProduct, now: Timestamp) -> Self {
-        let NewProduct { details, units } = new;
+        let NewProduct { details, units, reason: _ } = new;
         let stock_shards = ShardCount::ONE;
         Self { id, details, version: 1, stock_shards, initial_stock: units, created_at: now, updated_at: now }
     }

@@ -7,7 +7,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chassis::{
+    audit::{Author, Reason},
     caller::Admin,
+    id::UserId,
     idempotency::{IdempotencyKey, Key},
     input::{Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, text, verbatim, whole},
     money::{Amount, Currency},
@@ -21,8 +23,11 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Description, Details, Name, NewProduct, Price, Product, ProductId, ShardCount, StockedProduct, Units},
-    openapi::{Changing, Creating, Listing, Reading},
+    domain::{
+        Description, Details, Name, NewProduct, Price, Product, ProductId, ProductVersion, ShardCount, StockedProduct,
+        Units,
+    },
+    openapi::{Changing, Creating, Listing, ListingRecords, Reading},
     service::{ProductChange, Products},
 };
 
@@ -37,6 +42,8 @@ pub(super) struct NewProductRequest {
     #[schema(value_type = Option<Currency>)]
     currency: (),
     stock: Units,
+    /// Why the product is added, for the record of its versions.
+    reason: Option<Reason>,
 }
 
 impl ReadBody for NewProductRequest {
@@ -50,8 +57,8 @@ impl ReadBody for NewProductRequest {
             Some(currency) => body.check("price", Price::new(amount, currency)),
             None => body.check("price", Price::check_in_any_currency(amount)).and(None),
         });
-        let stock = body.required("stock", whole);
-        Some(Self { name: name?, description: description?, price: price?, currency: (), stock: stock? })
+        let (stock, reason) = (body.required("stock", whole), body.optional("reason", text));
+        Some(Self { name: name?, description: description?, price: price?, currency: (), stock: stock?, reason })
     }
 }
 
@@ -66,6 +73,8 @@ pub(super) struct ProductChangeRequest {
     /// The currency of the new price. A currency without a price is refused.
     currency: Option<Currency>,
     stock_shards: Option<ShardCount>,
+    /// Why the product is changed, for the record of its versions.
+    reason: Option<Reason>,
 }
 
 impl ReadBody for ProductChangeRequest {
@@ -74,7 +83,7 @@ impl ReadBody for ProductChangeRequest {
     fn read(body: &mut Object<'_, '_>, (): &()) -> Option<Self> {
         let (name, description) = (body.optional("name", text), body.optional("description", text));
         let (price, currency) = (body.optional("price", verbatim), body.optional("currency", text));
-        let stock_shards = body.optional("stock_shards", whole);
+        let (stock_shards, reason) = (body.optional("stock_shards", whole), body.optional("reason", text));
         if body.is_given("currency") && !body.is_given("price") {
             let detail = "must come with a price, because the same number in another currency is a different price";
             body.reject("currency", detail);
@@ -88,7 +97,7 @@ impl ReadBody for ProductChangeRequest {
             };
             body.check("price", checked);
         }
-        Some(Self { name, description, price, currency, stock_shards })
+        Some(Self { name, description, price, currency, stock_shards, reason })
     }
 }
 
@@ -97,10 +106,10 @@ impl ReadBody for ProductChangeRequest {
 pub(super) struct Paging {
     /// The maximum number of products on the page.
     #[param(inline, required = false)]
-    limit: Limit,
+    pub(super) limit: Limit,
     /// The `next_cursor` of the previous page.
     #[param(value_type = Cursor, required = false)]
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
 }
 
 impl ReadQuery for Paging {
@@ -238,8 +247,8 @@ pub(super) async fn create(
     Admin(caller): Admin,
     Input((Key(key), Body(new))): Input<(Key, Body<NewProductRequest>)>,
 ) -> Result<Response, Problem> {
-    let NewProductRequest { name, description, price, currency: (), stock: units } = new;
-    let new = NewProduct { details: Details { name, description, price }, units };
+    let NewProductRequest { name, description, price, currency: (), stock: units, reason } = new;
+    let new = NewProduct { details: Details { name, description, price }, units, reason };
     let created = products.create(caller.user_id, new, key).await?;
     let location = [(header::LOCATION, format!("products/{}", created.product.id))];
     Ok((StatusCode::CREATED, location, with_etag(created)?).into_response())
@@ -318,11 +327,67 @@ pub(super) async fn read(
 )]
 pub(super) async fn change(
     State(products): State<Products>,
-    _: Admin,
+    Admin(caller): Admin,
     expected: IfMatch,
     Input((Id(id), Body(change))): Input<(Id<ProductId>, Body<ProductChangeRequest>)>,
 ) -> Result<Response, Problem> {
-    let ProductChangeRequest { name, description, price, currency, stock_shards } = change;
+    let ProductChangeRequest { name, description, price, currency, stock_shards, reason } = change;
     let change = ProductChange { name, description, price: price.map(|amount| (amount, currency)), stock_shards };
-    with_etag(products.change(id, |version| expected.matches(version), change).await?)
+    let author = Author { id: caller.user_id, reason };
+    with_etag(products.change(id, |version| expected.matches(version), change, &author).await?)
+}
+
+/// A version of a product's details: who has made it, when and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProductVersion)]
+pub(super) struct VersionDocument {
+    /// The number in the product's ETag. Version 1 is the product as it was added.
+    version: u64,
+    name: Name,
+    description: Description,
+    #[schema(value_type = Price)]
+    price: Amount,
+    currency: Currency,
+    stock_shards: ShardCount,
+    /// The administrator who has made the version.
+    changed_by: UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<Reason>,
+    changed_at: Timestamp,
+}
+
+impl From<ProductVersion> for VersionDocument {
+    fn from(version: ProductVersion) -> Self {
+        let ProductVersion { version, details, stock_shards, changed_by, reason, changed_at } = version;
+        let Details { name, description, price } = details;
+        let (price, currency) = (price.money().amount(), price.money().currency());
+        Self { version, name, description, price, currency, stock_shards, changed_by, reason, changed_at }
+    }
+}
+
+type VersionPage = Page<VersionDocument>;
+
+/// List the versions of a product
+///
+/// For administrators. Returns one page of what administrators have made of the product, the oldest version first. A
+/// product that does not exist has no versions.
+#[utoipa::path(
+    get,
+    path = "/products/{id}/versions",
+    operation_id = "listProductVersions",
+    tag = "Products",
+    params(("id" = ProductId, Path), Paging),
+    responses(
+        (status = 200, description = "A page of versions.", body = VersionPage),
+        ProblemResponses<(ListingRecords, Admin, Input<(Id<ProductId>, Query<Paging>)>)>,
+    ),
+)]
+pub(super) async fn versions(
+    State(products): State<Products>,
+    _: Admin,
+    Input((Id(id), Query(Paging { limit, cursor }))): Input<(Id<ProductId>, Query<Paging>)>,
+) -> Result<Json<VersionPage>, Problem> {
+    let page = products.versions(id, limit, cursor.as_ref()).await?;
+    Ok(Json(page.map(VersionDocument::from)))
 }

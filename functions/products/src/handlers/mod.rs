@@ -19,7 +19,8 @@ pub fn router(products: Products, table: Table, authenticator: Authenticator) ->
     let routes = Router::new()
         .route("/products", get(catalogue::list).post(catalogue::create))
         .route("/products/{id}", get(catalogue::read).patch(catalogue::change))
-        .route("/products/{id}/stock-adjustments", post(stock::adjust))
+        .route("/products/{id}/stock-adjustments", get(stock::adjustments).post(stock::adjust))
+        .route("/products/{id}/versions", get(catalogue::versions))
         .route("/products/reserve", post(stock::reserve))
         .route("/reservations/{id}/release", post(stock::release))
         .with_state(products)
@@ -29,7 +30,10 @@ pub fn router(products: Products, table: Table, authenticator: Authenticator) ->
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(catalogue::list, catalogue::read, catalogue::create, catalogue::change, stock::adjust),
+    paths(
+        catalogue::list, catalogue::read, catalogue::create, catalogue::change, catalogue::versions, stock::adjust,
+        stock::adjustments,
+    ),
     modifiers(&PriceFitsCurrency, &OnlyKnownMembers),
 )]
 struct Api;

@@ -2,18 +2,22 @@
 
 use axum::{Json, extract::State};
 use chassis::{
+    audit::Reason,
     caller::{Admin, Internal},
-    input::{Body, Id, Input, Message, Object, ReadBody, list, object, text, whole},
+    id::UserId,
+    input::{Body, Id, Input, Message, Object, Query, ReadBody, list, object, text, whole},
     openapi::ProblemResponses,
+    page::Page,
     problem::Problem,
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::catalogue::Paging;
 use crate::{
-    domain::{Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, OrderId, ProductId, Quote, Reason},
-    openapi::Adjusting,
+    domain::{Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, OrderId, ProductId, Quote},
+    openapi::{Adjusting, ListingRecords},
     service::Products,
 };
 
@@ -42,14 +46,16 @@ pub(super) struct AdjustmentDocument {
     product_id: ProductId,
     delta: Delta,
     reason: Reason,
+    /// The administrator who has adjusted the stock.
+    adjusted_by: UserId,
     /// The time at which the adjustment was applied. A repeated request does not change this time.
     applied_at: Timestamp,
 }
 
 impl From<Adjustment> for AdjustmentDocument {
     fn from(adjustment: Adjustment) -> Self {
-        let Adjustment { adjustment_id, product_id, delta, reason, applied_at } = adjustment;
-        Self { adjustment_id, product_id, delta, reason, applied_at }
+        let Adjustment { adjustment_id, product_id, delta, reason, adjusted_by, applied_at } = adjustment;
+        Self { adjustment_id, product_id, delta, reason, adjusted_by, applied_at }
     }
 }
 
@@ -123,11 +129,36 @@ pub(super) struct ReleaseDocument {
 )]
 pub(super) async fn adjust(
     State(products): State<Products>,
-    _: Admin,
+    Admin(caller): Admin,
     Input((Id(id), Body(request))): Input<(Id<ProductId>, Body<AdjustmentRequest>)>,
 ) -> Result<Json<AdjustmentDocument>, Problem> {
     let AdjustmentRequest { adjustment_id, delta, reason } = request;
-    Ok(Json(products.adjust(id, adjustment_id, delta, reason).await?.into()))
+    Ok(Json(products.adjust(id, adjustment_id, delta, reason, caller.user_id).await?.into()))
+}
+
+type AdjustmentPage = Page<AdjustmentDocument>;
+
+/// List the adjustments of a product's stock
+///
+/// For administrators. Returns one page, sorted by `adjustment_id`. A product that does not exist has no adjustments.
+#[utoipa::path(
+    get,
+    path = "/products/{id}/stock-adjustments",
+    operation_id = "listStockAdjustments",
+    tag = "Products",
+    params(("id" = ProductId, Path), Paging),
+    responses(
+        (status = 200, description = "A page of adjustments.", body = AdjustmentPage),
+        ProblemResponses<(ListingRecords, Admin, Input<(Id<ProductId>, Query<Paging>)>)>,
+    ),
+)]
+pub(super) async fn adjustments(
+    State(products): State<Products>,
+    _: Admin,
+    Input((Id(id), Query(Paging { limit, cursor }))): Input<(Id<ProductId>, Query<Paging>)>,
+) -> Result<Json<AdjustmentPage>, Problem> {
+    let page = products.adjustments(id, limit, cursor.as_ref()).await?;
+    Ok(Json(page.map(AdjustmentDocument::from)))
 }
 
 pub(super) async fn reserve(

@@ -1,16 +1,18 @@
 //! Products in DynamoDB.
 //!
 //! A product's details are one item, and each shard of its stock is an item in a partition of its own: so a sale does
-//! not touch the product's item, and each shard has the write capacity of a partition. Each adjustment is an item in
-//! the product's partition. A reservation is an item in a partition of its own. A change of stock is written in one
+//! not touch the product's item, and each shard has the write capacity of a partition. Each adjustment and each version
+//! of the details is an item in the product's partition. A reservation is an item in a partition of its own. A change of stock is written in one
 //! transaction with its adjustment or its reservation. See `docs/data-model.md`.
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chassis::{
+    audit::Author,
     dynamo::{
-        self, AttemptOutcome, Item, ItemWrite, Key, List, Table, TransactionOutcome, WriteOutcome, attribute, number,
+        self, AttemptOutcome, Item, ItemWrite, Key, List, Section, Table, TransactionOutcome, WriteOutcome, attribute,
+        number,
     },
     id::{InvalidId, UserId},
     idempotency::{InsertOutcome, KeyUse},
@@ -23,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_SHARES, Repository, ReserveOutcome, Snapshot, Stocks};
 use crate::domain::{
     Adjustment, AdjustmentId, AllocatedLine, Allocation, Move, NewProduct, OrderId, PricedLine, Product, ProductId,
-    Quote, Reservation, Shard, ShardCount, ShardNumber, Stock, StockedProduct, available,
+    ProductVersion, Quote, Reservation, Shard, ShardCount, ShardNumber, Stock, StockedProduct, available,
 };
 
 /// The index of all products. The index contains only keys, and a product's keys never change. Therefore a sale, which
@@ -113,9 +115,10 @@ impl DynamoRepository {
 
 #[async_trait]
 impl Repository for DynamoRepository {
-    async fn create(&self, product: &Product) -> Result<(), StoreError> {
+    async fn create(&self, product: &Product, author: &Author) -> Result<(), StoreError> {
         let stock = self.table.put_new(&ShardRecord::first(product))?;
-        match self.table.transact(self.table.put_new(&ProductRecord::new(product))?, [stock]).await? {
+        let version = self.table.put_new(&VersionRecord::new(product, author))?;
+        match self.table.transact(self.table.put_new(&ProductRecord::new(product))?, [stock, version]).await? {
             // The id was generated for this product. If an item with this id exists, an earlier attempt of this write
             // has stored it, and only the response of DynamoDB was lost.
             TransactionOutcome::Written | TransactionOutcome::SubjectConditionFailed(_) => Ok(()),
@@ -129,18 +132,19 @@ impl Repository for DynamoRepository {
         &self,
         product: &Product,
         new: &NewProduct,
-        administrator: UserId,
+        author: &Author,
         key: &KeyUse,
     ) -> Result<InsertOutcome<Product>, StoreError> {
         let use_key = self
             .table
-            .put(&KeyRecord::new(product, new, administrator, key))?
+            .put(&KeyRecord::new(product, new, author.id, key))?
             // The condition checks the expiry, because DynamoDB may delete an item days after it has expired.
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(product.created_at.as_second()));
         let add_product = self.table.put_new(&ProductRecord::new(product))?;
         let add_stock = self.table.put_new(&ShardRecord::first(product))?;
-        let earlier = match self.table.transact(use_key, [add_product, add_stock]).await? {
+        let add_version = self.table.put_new(&VersionRecord::new(product, author))?;
+        let earlier = match self.table.transact(use_key, [add_product, add_stock, add_version]).await? {
             TransactionOutcome::Written => return Ok(InsertOutcome::Inserted),
             TransactionOutcome::SubjectConditionFailed(Some(earlier)) => earlier,
             TransactionOutcome::SubjectConditionFailed(None) | TransactionOutcome::OtherConditionFailed => {
@@ -187,7 +191,7 @@ impl Repository for DynamoRepository {
         Ok(Page { items: products, next_cursor: entries.next_cursor })
     }
 
-    async fn change(&self, before: &Product, after: &Product) -> Result<SaveOutcome, StoreError> {
+    async fn change(&self, before: &Product, after: &Product, author: &Author) -> Result<SaveOutcome, StoreError> {
         let update = self
             .table
             .update(&product_key(before.id))
@@ -204,16 +208,44 @@ impl Repository for DynamoRepository {
             .expression_attribute_values(":version", number(after.version))
             .expression_attribute_values(":now", attribute(&after.updated_at)?)
             .expression_attribute_values(":expected", number(before.version));
-        Ok(match self.table.send(update).await? {
-            WriteOutcome::Written => SaveOutcome::Saved,
-            WriteOutcome::ConditionFailed(None) => SaveOutcome::Stale,
-            WriteOutcome::ConditionFailed(Some(item)) => {
+        let version = self.table.put_new(&VersionRecord::new(after, author))?;
+        Ok(match self.table.transact(update, [version]).await? {
+            TransactionOutcome::Written => SaveOutcome::Saved,
+            TransactionOutcome::SubjectConditionFailed(None) => SaveOutcome::Stale,
+            TransactionOutcome::SubjectConditionFailed(Some(item)) => {
                 let found = dynamo::from_item::<ProductRecord>(item)?.product;
                 // If the stored product equals `after`, an earlier attempt of this write has stored it, and only the
                 // response of DynamoDB was lost.
                 if found == *after { SaveOutcome::Saved } else { SaveOutcome::Stale }
             }
+            TransactionOutcome::OtherConditionFailed => {
+                return Err(StoreError::corrupt(self.table.name(), "the record of a new version exists already"));
+            }
         })
+    }
+
+    async fn versions(
+        &self,
+        of: ProductId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<ProductVersion>, ListError> {
+        let partition = product_key(of).pk;
+        let section = Section { partition: &partition, prefix: VERSION_PREFIX, limit, cursor };
+        let page: Page<VersionRecord> = self.table.list_section(section).await?;
+        Ok(page.map(|record| record.version))
+    }
+
+    async fn adjustments(
+        &self,
+        of: ProductId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<Adjustment>, ListError> {
+        let partition = product_key(of).pk;
+        let section = Section { partition: &partition, prefix: ADJUSTMENT_PREFIX, limit, cursor };
+        let page: Page<AdjustmentRecord> = self.table.list_section(section).await?;
+        Ok(page.map(|record| record.adjustment))
     }
 
     async fn refuse_older_versions(&self, product: &Product) -> Result<(), StoreError> {
@@ -441,6 +473,9 @@ impl Repository for DynamoRepository {
     }
 }
 
+const ADJUSTMENT_PREFIX: &str = "ADJUSTMENT#";
+const VERSION_PREFIX: &str = "VERSION#";
+
 fn product_key(id: ProductId) -> Key {
     Key::new(format!("PRODUCT#{id}"), "PRODUCT")
 }
@@ -451,7 +486,12 @@ fn shard_key(of: ProductId, number: ShardNumber) -> Key {
 }
 
 fn adjustment_key(of: ProductId, id: &AdjustmentId) -> Key {
-    Key::new(format!("PRODUCT#{of}"), format!("ADJUSTMENT#{id}"))
+    Key::new(product_key(of).pk, format!("{ADJUSTMENT_PREFIX}{id}"))
+}
+
+/// The sort key has the number with leading zeros, so that it sorts as a number.
+fn version_key(of: ProductId, version: u64) -> Key {
+    Key::new(product_key(of).pk, format!("{VERSION_PREFIX}{version:010}"))
 }
 
 fn reservation_key(order: OrderId) -> Key {
@@ -579,6 +619,21 @@ impl KeyRecord {
             created_at: product.created_at,
             expires_at: key.expires_at.as_second(),
         }
+    }
+}
+
+/// The item of a version of a product. It is never changed or deleted.
+#[derive(Debug, Serialize, Deserialize)]
+struct VersionRecord {
+    #[serde(flatten)]
+    key: Key,
+    #[serde(flatten)]
+    version: ProductVersion,
+}
+
+impl VersionRecord {
+    fn new(product: &Product, author: &Author) -> Self {
+        Self { key: version_key(product.id, product.version), version: ProductVersion::of(product, author) }
     }
 }
 

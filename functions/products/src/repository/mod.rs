@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chassis::{
-    id::UserId,
+    audit::Author,
     idempotency::{InsertOutcome, KeyUse},
     page::{Cursor, Limit, ListError, Page},
     store::{SaveOutcome, StoreError},
@@ -15,8 +15,8 @@ use jiff::Timestamp;
 
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{
-    Adjustment, AdjustmentId, AllocatedLine, Allocation, Move, NewProduct, OrderId, Product, ProductId, Quote,
-    Reservation, Shard, ShardCount, StockedProduct,
+    Adjustment, AdjustmentId, AllocatedLine, Allocation, Move, NewProduct, OrderId, Product, ProductId, ProductVersion,
+    Quote, Reservation, Shard, ShardCount, StockedProduct,
 };
 
 /// The maximum number of shards from which one reservation can take units: DynamoDB limits a transaction to 100 writes,
@@ -61,14 +61,15 @@ pub struct Snapshot<R> {
 /// changes without an adjustment or a reservation.
 #[async_trait]
 pub trait Repository: Send + Sync {
-    async fn create(&self, product: &Product) -> Result<(), StoreError>;
+    /// Writes a new product, with the record of its first version.
+    async fn create(&self, product: &Product, author: &Author) -> Result<(), StoreError>;
 
     /// Writes a new product together with the administrator's idempotency key, unless the key was used before.
     async fn create_once(
         &self,
         product: &Product,
         new: &NewProduct,
-        administrator: UserId,
+        author: &Author,
         key: &KeyUse,
     ) -> Result<InsertOutcome<Product>, StoreError>;
 
@@ -80,8 +81,25 @@ pub trait Repository: Send + Sync {
     /// Reads a page of all products. The oldest product comes first.
     async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<StockedProduct>, ListError>;
 
-    /// Writes the details and the number of shards of `after` if the stored version is the version of `before`.
-    async fn change(&self, before: &Product, after: &Product) -> Result<SaveOutcome, StoreError>;
+    /// Writes the details and the number of shards of `after` if the stored version is the version of `before`, together
+    /// with the record of the new version.
+    async fn change(&self, before: &Product, after: &Product, author: &Author) -> Result<SaveOutcome, StoreError>;
+
+    /// Reads a page of the versions of a product, the oldest first.
+    async fn versions(
+        &self,
+        of: ProductId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<ProductVersion>, ListError>;
+
+    /// Reads a page of the adjustments of a product, sorted by their ids.
+    async fn adjustments(
+        &self,
+        of: ProductId,
+        limit: Limit,
+        cursor: Option<&Cursor>,
+    ) -> Result<Page<Adjustment>, ListError>;
 
     /// Makes sure that no reservation is stored any more with an older version of `product` than this version.
     async fn refuse_older_versions(&self, product: &Product) -> Result<(), StoreError>;

@@ -6,15 +6,16 @@
 use async_trait::async_trait;
 use chassis::{
     contact::{Email, VerifiedContact},
-    dynamo::{ItemWrite, Key, Table, TransactionOutcome, WriteOutcome, number, string},
+    dynamo::{ItemWrite, Key, Section, Table, TransactionOutcome, WriteOutcome, number, string},
     id::UserId,
+    page::{Cursor, Limit, ListError, Page},
     store::StoreError,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Repository, SaveUserOutcome};
-use crate::domain::{Name, Profile, User, UserState};
+use crate::domain::{Name, Profile, User, UserAction, UserState};
 
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -75,6 +76,11 @@ impl DynamoRepository {
         Ok(Ok(writes))
     }
 
+    fn put_action(&self, id: UserId, action: &UserAction) -> Result<ItemWrite, StoreError> {
+        let key = Key::new(user_key(id).pk, format!("{ACTION_PREFIX}{:010}", action.version));
+        self.table.put_new(&ActionRecord { key, action: action.clone() })
+    }
+
     fn release_email(&self, email: &Email, id: UserId) -> ItemWrite {
         self.table
             .delete(&email_key(email))
@@ -89,6 +95,7 @@ impl DynamoRepository {
         expected: Option<u64>,
         old: Option<&Email>,
         user: &User,
+        action: Option<&UserAction>,
     ) -> Result<SaveUserOutcome, StoreError> {
         let mut email_writes = Vec::new();
         let new = user.email();
@@ -99,6 +106,7 @@ impl DynamoRepository {
             }
         }
         email_writes.extend(old.filter(|_| new != old).map(|email| self.release_email(email, user.id)));
+        email_writes.extend(action.map(|action| self.put_action(user.id, action)).transpose()?);
         match self.table.transact(self.put_if_version(user, expected)?, email_writes).await? {
             TransactionOutcome::Written => Ok(SaveUserOutcome::Saved),
             // Another request has changed the user, or the owner of one of the e-mail addresses.
@@ -112,7 +120,7 @@ impl DynamoRepository {
 #[async_trait]
 impl Repository for DynamoRepository {
     async fn create(&self, user: &User) -> Result<SaveUserOutcome, StoreError> {
-        self.write(None, None, user).await
+        self.write(None, None, user, None).await
     }
 
     async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -127,15 +135,38 @@ impl Repository for DynamoRepository {
         Ok(self.find(owner.user_id).await?.filter(|user| user.email() == Some(email)))
     }
 
-    async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError> {
-        if before.email() != after.email() {
-            return self.write(Some(before.version), before.email(), after).await;
+    async fn replace(
+        &self,
+        before: &User,
+        after: &User,
+        action: Option<&UserAction>,
+    ) -> Result<SaveUserOutcome, StoreError> {
+        if before.email() != after.email() || action.is_some() {
+            return self.write(Some(before.version), before.email(), after, action).await;
         }
         Ok(match self.table.send(self.put_if_version(after, Some(before.version))?).await? {
             WriteOutcome::Written => SaveUserOutcome::Saved,
             WriteOutcome::ConditionFailed(_) => SaveUserOutcome::Stale,
         })
     }
+
+    async fn actions(&self, id: UserId, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<UserAction>, ListError> {
+        let partition = user_key(id).pk;
+        let section = Section { partition: &partition, prefix: ACTION_PREFIX, limit, cursor };
+        let page: Page<ActionRecord> = self.table.list_section(section).await?;
+        Ok(page.map(|record| record.action))
+    }
+}
+
+const ACTION_PREFIX: &str = "ACTION#";
+
+/// The item of an administrator's action, beside the user. It is never changed or deleted.
+#[derive(Debug, Serialize, Deserialize)]
+struct ActionRecord {
+    #[serde(flatten)]
+    key: Key,
+    #[serde(flatten)]
+    action: UserAction,
 }
 
 fn user_key(id: UserId) -> Key {

@@ -3,10 +3,15 @@
 mod dynamo;
 
 use async_trait::async_trait;
-use chassis::{contact::Email, id::UserId, store::StoreError};
+use chassis::{
+    contact::Email,
+    id::UserId,
+    page::{Cursor, Limit, ListError, Page},
+    store::StoreError,
+};
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::User;
+use crate::domain::{User, UserAction};
 
 /// The outcome of writing a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,15 @@ pub trait Repository: Send + Sync {
     /// Finds the active user who has this e-mail address. While the address changes its owner, nobody may be found.
     async fn find_by_email(&self, email: &Email) -> Result<Option<User>, StoreError>;
 
-    /// Writes `after` if the stored version is the version of `before`.
-    async fn replace(&self, before: &User, after: &User) -> Result<SaveUserOutcome, StoreError>;
+    /// Writes `after` if the stored version is the version of `before`. If an administrator has acted, writes the record
+    /// of the action in the same transaction.
+    async fn replace(
+        &self,
+        before: &User,
+        after: &User,
+        action: Option<&UserAction>,
+    ) -> Result<SaveUserOutcome, StoreError>;
+
+    /// Reads a page of what administrators have done with a user's profile, the oldest action first.
+    async fn actions(&self, id: UserId, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<UserAction>, ListError>;
 }

@@ -44,22 +44,23 @@ impl Clients {
         let table = &self.table;
         self.dynamodb.get_item().table_name(table).set_key(Some(erased)).consistent_read(true).send().await?;
         let recipient = |channel: &str| data["recipient"][channel].as_str().ok_or("no recipient");
+        let order = data["order_id"].as_str().ok_or("no order")?;
         let (email, phone) = (recipient("email")?, recipient("phone")?);
         let text = format!("Your order {} is confirmed. The total is {}.", data["order_id"], data["total"]);
         futures::try_join!(
-            self.send_once(id, "EMAIL", self.send_email(email, &text)),
-            self.send_once(id, "SMS", self.send_sms(phone, &text)),
+            self.send_once((order, id), "EMAIL", self.send_email(email, &text)),
+            self.send_once((order, id), "SMS", self.send_sms(phone, &text)),
         )?;
         Ok(())
     }
 
     async fn send_once(
         &self,
-        event: &str,
+        (order, event): (&str, &str),
         channel: &str,
         send: impl Future<Output = Result<Option<String>, Error>>,
     ) -> Result<(), Error> {
-        let claim = key(format!("EVENT#{event}"), &format!("CHANNEL#{channel}"));
+        let claim = key(format!("ORDER#{order}"), &format!("EVENT#{event}#{channel}"));
         let mut item = claim.clone();
         item.insert("state".into(), string("CLAIMED"));
         let put = self.dynamodb.put_item().table_name(&self.table).set_item(Some(item));

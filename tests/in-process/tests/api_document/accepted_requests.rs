@@ -94,13 +94,14 @@ fn the_schemas_of_names_and_descriptions_allow_at_least_what_the_parsers_accept(
     assert_schema::<users::domain::Name>("[ a\u{A0}\u{3000}]{0,5}|[aé ]{95,105}", SchemaAllows::MoreTexts);
     assert_schema::<products::domain::Name>("[ a\u{A0}\u{3000}]{0,5}|[aé ]{95,105}", SchemaAllows::MoreTexts);
     assert_schema::<products::domain::Description>("[ a\n\u{A0}]{0,5}|[a\n]{1995,2005}", SchemaAllows::MoreTexts);
-    assert_schema::<products::domain::Reason>("[ a\u{A0}\u{3000}]{0,5}|[a ]{195,205}", SchemaAllows::MoreTexts);
+    assert_schema::<chassis::audit::Reason>("[ a\u{A0}\u{3000}]{0,5}|[a ]{195,205}", SchemaAllows::MoreTexts);
 }
 
 #[test]
 fn the_schemas_of_tokens_keys_and_codes_allow_what_the_parsers_accept() {
     assert_schema_matches_parser::<orders::domain::PaymentMethod>("[A-Za-z0-9_-]{0,3}|[a-z]{126,130}");
     assert_schema_matches_parser::<chassis::idempotency::IdempotencyKey>("\"?[!-~]{0,4}\"?|\"?[a-z]{253,256}\"?");
+    assert_schema_matches_parser::<chassis::audit::ResendId>("[A-Za-z0-9_-]{0,3}|[a-z]{62,66}");
     assert_schema_matches_parser::<products::domain::AdjustmentId>("[!-~]{0,3}|[#-Z]{62,66}");
     assert_schema_matches_parser::<chassis::contact::Phone>("\\+?[0-9]{6,17}");
     assert_schema_matches_parser::<chassis::money::Currency>("[A-Z]{3}|USD|EUR|JPY|KWD|XAU");
@@ -244,6 +245,8 @@ async fn a_body_is_accepted_if_and_only_if_the_document_allows_it() {
         ("changeProduct", json!({ "price": 5, "currency": "JPY" })),
         ("changeProduct", json!({ "price": 5, "currency": "USD" })),
         ("adjustStock", json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" })),
+        ("cancelOrder", json!({ "reason": "Recalled." })),
+        ("resendMessage", json!({ "resend_id": "a", "message": "OrderCreated", "reason": "Lost." })),
         ("placeOrder", json!({ "items": [line], "user_id": admin.id(), "payment_method": "tok_accepted" })),
     ];
     for operation in checker.operations().iter().filter(|operation| operation.body().is_some()) {
@@ -255,6 +258,9 @@ async fn a_body_is_accepted_if_and_only_if_the_document_allows_it() {
         let validator = checker.validator(operation.body().expect("a body"));
         let path = match operation.path.starts_with("/users") {
             true => operation.path.replace("{id}", &admin.id().to_string()),
+            false if operation.path.starts_with("/orders/") => {
+                operation.path.replace("{id}", &orders::domain::OrderId::generate().to_string())
+            }
             false => operation.path.replace("{id}", &product),
         };
         let values = values(&admin);

@@ -134,6 +134,11 @@ async fn users(checked: &CheckedWorld) {
         checked.call(id, &bob, &path, nobody.clone()).await.expect_problem(404, "not_found");
     }
     checked.call("changeUser", &bob, &path, json!({})).await.expect_problem(404, "not_found");
+    let actions = format!("{path}/actions");
+    checked.call("listUserActions", &Caller::admin(), &actions, nobody.clone()).await.expect(StatusCode::OK);
+    let answer =
+        checked.call("listUserActions", &Caller::admin(), &format!("{actions}?cursor=AAAA"), nobody.clone()).await;
+    answer.expect_problem(400, "invalid_cursor");
     checked.call("deactivateUser", &ada, &path, nobody.clone()).await.expect(StatusCode::NO_CONTENT);
     checked.call("getUser", &ada, &path, nobody).await.expect(StatusCode::OK);
     checked.call("changeUser", &ada, &path, json!({})).await.expect_problem(409, "user_inactive");
@@ -173,6 +178,11 @@ async fn products(checked: &CheckedWorld) {
     let adjust =
         async |path: &str, body| checked.call("adjustStock", &admin, &format!("{path}/stock-adjustments"), body).await;
     adjust(&path, adjustment("a", 1)).await.expect(StatusCode::OK);
+    for (id, list) in [("listStockAdjustments", "stock-adjustments"), ("listProductVersions", "versions")] {
+        checked.call(id, &admin, &format!("{path}/{list}"), Value::Null).await.expect(StatusCode::OK);
+        let answer = checked.call(id, &admin, &format!("{path}/{list}?cursor=AAAA"), Value::Null).await;
+        answer.expect_problem(400, "invalid_cursor");
+    }
     adjust(&path, adjustment("a", 2)).await.expect_problem(409, "adjustment_mismatch");
     adjust(&path, adjustment("b", -100)).await.expect_problem(409, "insufficient_stock");
     adjust(&none, adjustment("c", 1)).await.expect_problem(404, "not_found");
@@ -211,6 +221,9 @@ async fn orders(checked: &CheckedWorld) {
     checked.call("listOpenOrders", &admin, "/open-orders?limit=1", nobody.clone()).await.expect(StatusCode::OK);
     let answer = checked.call("listOpenOrders", &admin, "/open-orders?cursor=AAAA", nobody.clone()).await;
     answer.expect_problem(400, "invalid_cursor");
+    let messages = format!("/messages?order_id={}", id(&placed));
+    checked.call("listMessages", &admin, &messages, nobody.clone()).await.expect(StatusCode::OK);
+    resends(checked, &mug).await;
     checked.call("listOrders", &ada, "/orders?status=LOST", nobody.clone()).await.expect_bad_fields(&["status"]);
     let others = format!("/orders?user_id={}", ada.id());
     checked.call("listOrders", &bob, &others, nobody.clone()).await.expect_problem(404, "not_found");
@@ -219,6 +232,25 @@ async fn orders(checked: &CheckedWorld) {
     checked.call("cancelOrder", &bob, &cancel, nobody.clone()).await.expect_problem(404, "not_found");
     checked.call("cancelOrder", &ada, &cancel, nobody.clone()).await.expect(StatusCode::OK);
     checked.call("getOrder", &ada, &path, nobody).await.expect(StatusCode::OK);
+}
+
+async fn resends(checked: &CheckedWorld, mug: &str) {
+    let (admin, eve) = (Caller::admin(), checked.customer("Eve").await);
+    let body = |message: &str, reason: &str| json!({ "resend_id": "a", "message": message, "reason": reason });
+    let placed = checked.place(&eve, &[(mug, 1)], "tok_accepted", "k").await.expect(StatusCode::CREATED);
+    checked.world.settle().await;
+    let path = format!("/orders/{}/resends", id(&placed));
+    let resend = async |path: &str, body| checked.call("resendMessage", &admin, path, body).await;
+    resend(&path, body("OrderCreated", "Lost.")).await.expect(StatusCode::ACCEPTED);
+    resend(&path, body("OrderCreated", "Again.")).await.expect_problem(409, "resend_mismatch");
+    resend(&path, body("OrderCancelled", "Lost.")).await.expect_problem(409, "message_outdated");
+    let none = format!("/orders/{}/resends", orders::domain::OrderId::generate());
+    resend(&none, body("OrderCreated", "Lost.")).await.expect_problem(404, "not_found");
+    checked.call("listResends", &admin, &path, Value::Null).await.expect(StatusCode::OK);
+    let answer = checked.call("listResends", &admin, &format!("{path}?cursor=AAAA"), Value::Null).await;
+    answer.expect_problem(400, "invalid_cursor");
+    checked.call("deactivateUser", &eve, &format!("/users/{}", eve.id()), Value::Null).await;
+    resend(&path, body("OrderCreated", "Lost.")).await.expect_problem(409, "customer_erased");
 }
 
 async fn delayed_orders(checked: &CheckedWorld) {
@@ -342,14 +374,18 @@ async fn failing_tables(checked: &CheckedWorld) {
     let (admin, ada) = (Caller::admin(), checked.customer("Unlucky Ada").await);
     let mug = checked.product(19.99, "USD", 9).await;
     let order = checked.place(&ada, &[(&mug, 1)], "tok_accepted", "first").await.expect(StatusCode::CREATED);
+    // Only a finished order has a message that can be sent again.
+    checked.world.settle().await;
     let (json, user) = (("content-type", "application/json"), ada.id().to_string());
     let ask = async |operation: &Operation<'_>| {
         let path = match operation.path.split('/').nth(1) {
             Some("users") if operation.id == "findUser" => "/users?email=ada@example.com".to_owned(),
             Some("open-orders") => operation.path.to_owned(),
+            Some("messages") => format!("/messages?order_id={}", order["id"].as_str().unwrap()),
             Some("products") => operation.path.replace("{id}", &mug),
             Some("orders") => operation.path.replace("{id}", order["id"].as_str().unwrap()),
             Some("payments") => operation.path.replace("{id}", order["payment_id"].as_str().unwrap()),
+            Some("users") if operation.id == "deactivateUser" => format!("/users/{user}?reason=Asked"),
             Some("users") => operation.path.replace("{id}", &user),
             _ => operation.path.to_owned(),
         };
@@ -358,7 +394,10 @@ async fn failing_tables(checked: &CheckedWorld) {
             "placeOrder" => json!({ "items": [{ "product_id": mug, "quantity": 1 }] }),
             "createProduct" => json!({ "name": "Mug", "description": "Blue.", "price": 1, "stock": 1 }),
             "adjustStock" => json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" }),
-            "changeUser" | "changeProduct" => json!({ "name": "Another" }),
+            "resendMessage" => json!({ "resend_id": "a", "message": "OrderCreated", "reason": "Lost." }),
+            "cancelOrder" => json!({ "reason": "Recalled." }),
+            "changeUser" => json!({ "name": "Another", "reason": "A typing error." }),
+            "changeProduct" => json!({ "name": "Another" }),
             _ => json!({}),
         };
         // A request that creates something can meet contention only if it has an

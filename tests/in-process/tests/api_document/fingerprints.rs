@@ -36,7 +36,10 @@ async fn a_repeat_under_a_key_is_refused_if_any_member_differs() {
         let (person, whole) = match operation.id {
             "createProduct" => (
                 &admin,
-                json!({ "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": 5 }),
+                json!({
+                    "name": "Mug", "description": "Blue.", "price": 19.99, "currency": "USD", "stock": 5,
+                    "reason": "New",
+                }),
             ),
             "placeOrder" => (
                 &ada,

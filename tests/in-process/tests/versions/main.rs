@@ -124,8 +124,14 @@ async fn record_current() -> Recording {
     settle(&world).await;
     cancel(&world, &ada, &done).await;
     let confirmed = place(&world, &bob, &[(&rope, 1)], None, "confirmed").await;
-    confirmed.expect(StatusCode::CREATED);
-    cancel(&world, &admin(), &confirmed).await;
+    let confirmed = confirmed.expect(StatusCode::CREATED);
+    world.cancel_for_shop(&admin(), &confirmed, "Recalled.").await.expect(StatusCode::OK);
+    settle(&world).await;
+    // An administrator has the message of the cancellation sent again.
+    let body = json!({ "resend_id": "ticket-1", "message": "OrderCancelled", "reason": "It did not arrive." });
+    let path = format!("/orders/{}/resends", confirmed["id"].as_str().unwrap());
+    world.post(&admin(), &path, body).await.expect(StatusCode::ACCEPTED);
+    settle(&world).await;
     // The provider refuses to capture, answers slowly, and fails once.
     for token in ["tok_capture_refused", "tok_slow", "tok_flaky"] {
         place(&world, &ada, &[(&rope, 1)], Some(token), token).await.expect(StatusCode::CREATED);
@@ -195,6 +201,9 @@ async fn record_current() -> Recording {
     let service = Caller::service();
     world.post(&service, &format!("/reservations/{ended}/release"), json!({})).await.expect(StatusCode::OK);
     world.post(&service, &format!("/payments/{}/cancel", ended.replace("ord", "pay")), json!({})).await;
+    // An administrator corrects the name of a customer.
+    let body = json!({ "name": "Bobby", "reason": "A typing error." });
+    world.patch(&admin(), &format!("/users/{}", bob.id()), body).await.expect(StatusCode::OK);
     // One customer changes their e-mail address and name, and another customer is erased.
     world
         .patch(
@@ -231,7 +240,9 @@ async fn the_current_version_is_recorded() {
         exchanges.map(|(_, sample)| permissions::route(&text(sample, "method"), &text(sample, "path"))).collect();
     let routes = GRANTED.iter().filter(|right| right.action == permissions::CALL).map(|right| right.resource.clone());
     assert_eq!(asked, routes.collect());
-    for event in ["OrderCreated", "OrderCancelled", "PaymentCaptured", "PaymentRefunded", "UserErased"] {
+    for event in
+        ["OrderCreated", "OrderCancelled", "PaymentCaptured", "PaymentRefunded", "ResendRequested", "UserErased"]
+    {
         assert!(recorded.samples(&format!("events/{event}")).next().is_some(), "{event}");
     }
 }
@@ -468,6 +479,7 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
     let kind = kind_of(item);
     let what = kind.split(' ').take(2).collect::<Vec<_>>();
     let answer = match (table, what.as_slice()) {
+        ("OrdersTable", ["ORDER", "RESEND"]) => world.get(&admin(), &format!("/orders/{id}/resends")).await,
         ("OrdersTable", ["ORDER", ..]) => world.get(&owner(&text("user_id")), &format!("/orders/{id}")).await,
         ("OrdersTable", ["KEY", ..]) => {
             let key = pk.rsplit('#').next().unwrap();
@@ -483,6 +495,7 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
             let body = json!({ "adjustment_id": name, "delta": 1000, "reason": "Another" });
             world.post(&admin(), &format!("/products/{id}/stock-adjustments"), body).await
         }
+        ("ProductsTable", ["PRODUCT", "VERSION"]) => world.get(&admin(), &format!("/products/{id}/versions")).await,
         ("ProductsTable", ["PRODUCT" | "STOCK"]) => world.get(&service, &format!("/products/{id}")).await,
         ("ProductsTable", ["RESERVATION", ..]) => {
             let unknown = "prod_00000000-0000-7000-8000-00000000ffff";
@@ -493,6 +506,7 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
         ("SandboxLedgerTable", ["CHARGE", ..]) => {
             world.post(&service, &format!("/payments/{id}/cancel"), json!({})).await
         }
+        ("UsersTable", ["USER", "ACTION"]) => world.get(&admin(), &format!("/users/{id}/actions")).await,
         ("UsersTable", ["USER"]) => world.get(&owner(&id), &format!("/users/{id}")).await,
         ("UsersTable", ["EMAIL"]) => {
             let body = json!({ "name": "Another", "email": id });
@@ -508,8 +522,8 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
             assert!(world.cloud.mails().is_empty());
             return (StatusCode::OK, answer);
         }
-        ("NotificationsTable", ["EVENT", ..]) => {
-            let name = pk.trim_start_matches("EVENT#");
+        ("NotificationsTable", ["ORDER", "EVENT"]) => {
+            let name = sk.trim_start_matches("EVENT#").rsplit_once('#').unwrap().0;
             let (_, event) = recorded.samples("events/").find(|(_, event)| event["id"] == name).unwrap_or_else(|| {
                 recorded
                     .samples("events/")
@@ -518,8 +532,11 @@ async fn read_through_service(world: &World, recorded: &Recording, table: &str, 
             });
             let mut event = event.clone();
             event["id"] = name.into();
+            event["data"]["order_id"] = id.clone().into();
             world.cloud.put_message(event.to_string());
             let answer = world.deliver_messages().await;
+            let messages = world.get(&admin(), &format!("/messages?order_id={id}")).await;
+            messages.expect(StatusCode::OK);
             return (StatusCode::OK, json!([answer, world.cloud.mails(), world.cloud.texts().len()]));
         }
         other => panic!("no request is known that reads an item of the kind {other:?}"),
