@@ -75,16 +75,19 @@ impl Breaker {
     }
 
     /// Records the outcome of an admitted call. Contention, and a refusal by a
-    /// healthy dependency (a 409, for example), count as successes.
-    pub fn record(&self, success: bool) {
+    /// healthy dependency (a 409, for example), count as successes. Returns
+    /// whether this outcome has opened the breaker.
+    pub fn record(&self, success: bool) -> bool {
         let since = self.clock.now();
         let mut state = self.state();
+        let was_open = matches!(*state, State::Open { .. });
         *state = match (&*state, success) {
             (_, true) => State::default(),
             (State::Closed { failures }, false) if failures + 1 < THRESHOLD => State::Closed { failures: failures + 1 },
             (State::Closed { .. }, false) => State::Open { since, refused: 0 },
             (State::Open { refused, .. }, false) => State::Open { since, refused: *refused },
         };
+        !was_open && matches!(*state, State::Open { .. })
     }
 
     /// Returns whether the breaker is open: it refuses calls, or admits only a probe.

@@ -7,6 +7,7 @@ use crate::{
     config::{BaseUrl, ConfigError, Configuration, Env},
     configuration,
     http::HttpConfig,
+    metric,
     telemetry::{self, LogFilter},
     token::TokenVerifier,
     version,
@@ -20,6 +21,8 @@ configuration! {
         pub log: LogFilter = default("RUST_LOG", "what to log, such as info or warn,orders=debug", "info"),
         /// The address that stands in for AWS's own addresses.
         pub endpoint: Option<BaseUrl> = optional("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS"),
+        /// The name of the stack, by which the metrics of two stacks are told apart.
+        pub stack: String = default("STACK_NAME", "the name of the stack, which the metrics carry", "local"),
     }
 }
 
@@ -53,6 +56,8 @@ pub async fn start<C: Configuration>(commit: Option<&'static str>) -> Result<(C,
     version::remember_commit(commit);
     let (common, own) = <(FunctionConfig, C)>::from_env()?;
     telemetry::init(common.log);
+    metric::belong_to(&common.stack);
+    metric::write(&metric::Start { cold_starts: 1 });
     Ok((own, Aws::from_env(common.endpoint.as_ref()).await))
 }
 

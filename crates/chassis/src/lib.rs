@@ -19,6 +19,7 @@ pub mod fields;
 pub mod id;
 pub mod idempotency;
 pub mod invocation;
+pub mod metric;
 pub mod money;
 pub mod page;
 pub mod store;
@@ -52,8 +53,6 @@ pub mod http;
 pub mod input;
 #[cfg(feature = "aws")]
 pub mod internal_callers;
-#[cfg(feature = "aws")]
-pub mod metric;
 #[cfg(feature = "aws")]
 pub mod openapi;
 #[cfg(feature = "aws")]

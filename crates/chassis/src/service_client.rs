@@ -32,6 +32,7 @@ use crate::{
     clock::Clock,
     config::BaseUrl,
     deadline::Deadline,
+    metric::{Labelled, Unit},
     problem::{CONTENDED, RemoteProblem, THROTTLED},
     telemetry,
     time_limits::CONTENTION_PATIENCE,
@@ -82,6 +83,18 @@ pub enum CallError {
         /// The reason why there is no usable response.
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+crate::metrics! {
+    /// What went wrong in one call of another service.
+    pub struct CallTrouble {
+        /// Repeats of calls to the service, after a failure or after contention.
+        retries: Option<Labelled<1>> = "CallRetries", Count, ["Stack", "Dependency"];
+        /// Responses in which the service reported contention: concurrent requests wrote the same items.
+        contentions: Option<Labelled<1>> = "CallContentions", Count, ["Stack", "Dependency"];
+        /// Circuit breakers that opened, each in one execution environment.
+        breaker_openings: Option<Labelled<1>> = "BreakerOpenings", Count, ["Stack", "Dependency"];
+    }
 }
 
 /// A client for one service.
@@ -170,16 +183,20 @@ impl ServiceClient {
         trace: &TraceContext,
         deadline: Deadline,
     ) -> Result<A, CallError> {
+        let mut trouble = Unit::<CallTrouble>::new();
         let patience = deadline.min(Deadline::after(CONTENTION_PATIENCE));
         let mut after_failures =
             backoff(Duration::from_millis(50), Duration::from_millis(250)).with_max_times(RETRIES).build();
         let mut while_contended =
             backoff(Duration::from_millis(50), Duration::from_secs(1)).without_max_times().build();
         loop {
-            let error = match self.attempt(&method, path, &body, trace, deadline).await {
+            let error = match self.attempt(&method, path, &body, trace, deadline, &mut trouble).await {
                 Ok(response) => return serde_json::from_slice(&response).map_err(|error| self.unavailable(error)),
                 Err(error) => error,
             };
+            if let CallError::Contended { .. } = error {
+                self.count(&mut trouble.contentions);
+            }
             let (pause, end) = match &error {
                 CallError::Refused { .. } => return Err(error),
                 CallError::Contended { .. } => (while_contended.next(), patience),
@@ -187,8 +204,14 @@ impl ServiceClient {
             };
             let Some(pause) = pause.filter(|pause| *pause < end.remaining()) else { return Err(error) };
             tracing::warn!(reason = telemetry::chain(&error), ?pause, "calling again");
+            self.count(&mut trouble.retries);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    fn count(&self, metric: &mut Option<Labelled<1>>) {
+        let value = 1 + metric.map_or(0, |earlier| earlier.value);
+        *metric = Some(Labelled { labels: [self.service], value });
     }
 
     async fn attempt(
@@ -198,6 +221,7 @@ impl ServiceClient {
         body: &Bytes,
         trace: &TraceContext,
         deadline: Deadline,
+        trouble: &mut CallTrouble,
     ) -> Result<Bytes, CallError> {
         self.breaker.admit().map_err(|open| self.unavailable(open))?;
         let mut call = self.request(method, path, body, trace);
@@ -218,8 +242,8 @@ impl ServiceClient {
             Err(_) => true,
         };
         let result = result.map_err(|error| self.unavailable(error)).and_then(|response| self.interpret(response));
-        if is_conclusive {
-            self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. })));
+        if is_conclusive && self.breaker.record(!matches!(result, Err(CallError::Unavailable { .. }))) {
+            self.count(&mut trouble.breaker_openings);
         }
         result
     }

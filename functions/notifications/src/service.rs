@@ -11,7 +11,7 @@ use chassis::{
     clock::Clock,
     deadline::Deadline,
     id::UserId,
-    metric,
+    metric::{Labelled, Unit},
     store::StoreError,
     telemetry,
     time_limits::{NOTIFY_ANSWER_RESERVE, NOTIFY_RECORD_RESERVE},
@@ -25,11 +25,24 @@ use crate::{
     templates,
 };
 
-/// The metric that counts the messages that a recipient may have received twice.
-const POSSIBLY_REPEATED: &str = "NotificationsPossiblyRepeated";
-/// The metric that counts the messages that SES or SNS refused permanently because of the
-/// recipient.
-const REFUSED: &str = "NotificationsRefused";
+chassis::metrics! {
+    /// One delivery of one message on one channel.
+    pub struct MessageWork {
+        /// Messages, by channel (`email`, `sms`) and result: `sent`, `refused` (for good, because of the recipient) or
+        /// `failed` (the queue delivers the event again, so a message may fail several times before it is sent).
+        message: Option<Labelled<2>> = "Notifications", Count, ["Stack", "Channel", "Result"];
+        /// Messages that a recipient may have received twice.
+        possibly_repeated: u64 = "NotificationsPossiblyRepeated", Count, ["Stack"];
+    }
+}
+
+fn message(channel: Channel, result: &'static str) -> Option<Labelled<2>> {
+    let channel = match channel {
+        Channel::Email => "email",
+        Channel::Sms => "sms",
+    };
+    Some(Labelled { labels: [channel, result], value: 1 })
+}
 
 /// The reason why a notification was not sent on every channel.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +150,8 @@ impl Notifications {
         send: impl Future<Output = Result<String, SendError>>,
     ) -> bool {
         let channel = attempt.channel;
-        match self.claim_and_send(&attempt, deadline, send).await {
+        let mut work = Unit::<MessageWork>::new();
+        match self.claim_and_send(&attempt, deadline, send, &mut work).await {
             Ok(()) => true,
             Err(ChannelError::HeldByAnother) => {
                 // The record fails, so SQS delivers it again later.
@@ -145,6 +159,7 @@ impl Notifications {
                 false
             }
             Err(error) => {
+                work.message = message(channel, "failed");
                 tracing::error!(%channel, cause = telemetry::chain(&error), "the message was not sent");
                 false
             }
@@ -156,6 +171,7 @@ impl Notifications {
         attempt: &Attempt,
         deadline: Deadline,
         send: impl Future<Output = Result<String, SendError>>,
+        work: &mut MessageWork,
     ) -> Result<(), ChannelError> {
         let channel = attempt.channel;
         let send_by = deadline.earlier_by(NOTIFY_RECORD_RESERVE);
@@ -164,7 +180,7 @@ impl Notifications {
             ClaimOutcome::Claimed { possibly_sent: false } => {}
             ClaimOutcome::Claimed { possibly_sent: true } => {
                 tracing::warn!(%channel, "an earlier delivery may have sent the message; sending it again");
-                metric::count(POSSIBLY_REPEATED, 1);
+                work.possibly_repeated += 1;
             }
             ClaimOutcome::AlreadySent => {
                 tracing::info!(%channel, "the message was sent before");
@@ -179,13 +195,16 @@ impl Notifications {
         let sent = send_by.run(send).await;
         match sent.unwrap_or_else(|_| Err(SendError::OutcomeUnknown("no time is left".into()))) {
             Ok(message_id) => {
+                work.message = message(channel, "sent");
                 tracing::info!(%channel, message_id, "the message was sent");
-                self.record_sent(attempt, &message_id, self.clock.now(), deadline).await;
+                if !self.record_sent(attempt, &message_id, self.clock.now(), deadline).await {
+                    work.possibly_repeated += 1;
+                }
                 Ok(())
             }
             Err(SendError::PermanentlyRefused { code }) => {
                 tracing::warn!(%channel, code, "the provider refused the recipient permanently");
-                metric::count(REFUSED, 1);
+                work.message = message(channel, "refused");
                 self.record_permanent_refusal(attempt, &code, deadline).await;
                 Ok(())
             }
@@ -202,18 +221,19 @@ impl Notifications {
     }
 
     /// Records that the message was sent. If the recording fails, this delivery still
-    /// succeeds, but another delivery of the same event may send the message again.
-    async fn record_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp, deadline: Deadline) {
+    /// succeeds, but another delivery of the same event may send the message again. Returns
+    /// whether it was recorded.
+    async fn record_sent(&self, attempt: &Attempt, message_id: &str, now: Timestamp, deadline: Deadline) -> bool {
         let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
         let recorded = until.run(self.repository.mark_sent(attempt, message_id, now)).await;
         let cause = match recorded {
-            Ok(Ok(true)) => return,
+            Ok(Ok(true)) => return true,
             Ok(Ok(false)) => "another delivery took over the claim meanwhile".to_owned(),
             Ok(Err(error)) => telemetry::chain(&error),
             Err(_) => "no time is left".to_owned(),
         };
         tracing::warn!(channel = %attempt.channel, cause, "the message was sent, but that could not be recorded");
-        metric::count(POSSIBLY_REPEATED, 1);
+        false
     }
 
     /// Records that the provider refused the recipient permanently. If the recording fails,

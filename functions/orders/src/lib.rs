@@ -7,6 +7,7 @@
 //! | [`service`] | the use cases of customers: place, read, list and cancel orders |
 //! | [`worker`] | finishes or undoes the orders that requests left open |
 //! | [`erasure`] | the part of the worker that erases the personal data of customers whom the users service has erased |
+//! | [`metrics`] | the metrics of orders, one line for each order that an invocation worked on |
 //! | [`repository`] | the interface to the store of orders; `repository::dynamo` implements it |
 //! | `clients` | implements the saga's participants with calls of the other services and with events |
 //! | `events` | the data of the published events |
@@ -25,6 +26,7 @@
 
 pub mod domain;
 pub mod erasure;
+pub mod metrics;
 pub mod repository;
 pub mod saga;
 pub mod service;

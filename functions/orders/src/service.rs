@@ -17,6 +17,7 @@ use chassis::{
 
 use crate::{
     domain::{CancellationReason, IllegalTransition, Lease, Message, Order, OrderId, OrderState, Purchase, Resend},
+    metrics::{OrderMeter, PlaceTimer},
     repository::{OrderList, Postponed},
     saga::{
         StepContext, StepError,
@@ -144,6 +145,28 @@ impl Orders {
 
     /// Stores a new order, and works on the order until it is decided or the request's time ends.
     pub async fn place(&self, request: PlaceOrder, invocation: &Invocation) -> Result<PlaceOutcome, OrderError> {
+        let (orders, meter) = self.for_one_order();
+        let _timer = PlaceTimer::start(meter.clone());
+        let outcome = orders.place_metered(request, &meter, invocation).await;
+        if let Ok(PlaceOutcome::Decided(_) | PlaceOutcome::Undecided(_)) = outcome {
+            let mut work = meter.work();
+            work.replays += u64::from(work.placed == 0);
+        }
+        outcome
+    }
+
+    /// Returns the use cases for one order, and the meter of the work on that order.
+    fn for_one_order(&self) -> (Self, OrderMeter) {
+        let (engine, meter) = self.engine.for_one_order();
+        (Self { engine, ..self.clone() }, meter)
+    }
+
+    async fn place_metered(
+        &self,
+        request: PlaceOrder,
+        meter: &OrderMeter,
+        invocation: &Invocation,
+    ) -> Result<PlaceOutcome, OrderError> {
         let PlaceOrder { user_id, contact, purchase, key, trace } = request;
         let now = self.engine.clock.now();
         let key = key.map(|key| KeyUse::new(key, &purchase, now)).transpose()?;
@@ -154,7 +177,10 @@ impl Orders {
             StoreError::Contended { .. } => OrderError::InFlight,
             error => error.into(),
         })? {
-            InsertOutcome::Inserted => Ok(self.work_on(order, invocation).await),
+            InsertOutcome::Inserted => {
+                meter.work().placed += 1;
+                Ok(self.work_on(order, invocation).await)
+            }
             InsertOutcome::KeyMismatch => Err(OrderError::KeyMismatch),
             InsertOutcome::Repeated(order) if order.answer.is_some() => Ok(PlaceOutcome::Decided(order)),
             InsertOutcome::Repeated(order) if order.is_leased(now) => Err(OrderError::InFlight),
@@ -288,6 +314,16 @@ impl Orders {
     /// Cancels an order, and undoes the order as far as the request's time allows. Cancelling an order again changes
     /// nothing.
     pub async fn cancel(
+        &self,
+        id: OrderId,
+        viewer: Viewer,
+        explanation: Option<Reason>,
+        invocation: &Invocation,
+    ) -> Result<Order, OrderError> {
+        self.for_one_order().0.cancel_metered(id, viewer, explanation, invocation).await
+    }
+
+    async fn cancel_metered(
         &self,
         id: OrderId,
         viewer: Viewer,

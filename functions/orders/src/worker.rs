@@ -9,6 +9,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use chassis::{
     invocation::Invocation,
+    metric,
     store::StoreError,
     telemetry,
     time_limits::{OVERDUE_AFTER, RECORD_RESERVE, SWEEP_PASS, SWEEP_PAUSE},
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
+    metrics::Sweep,
     repository::{DueOrder, DuePage, FoundBy, Postponed, SHARDS},
     saga::engine::{Engine, Unfinished},
 };
@@ -53,7 +55,7 @@ pub struct WorkSummary {
 impl WorkSummary {
     fn of(results: impl IntoIterator<Item = OrderResult>) -> Self {
         let mut sum = Self::default();
-        for OrderResult { outcome, overdue } in results {
+        for OrderResult { outcome, overdue, open_since: _ } in results {
             match outcome {
                 OrderOutcome::Finished => sum.finished += 1,
                 OrderOutcome::Postponed => sum.postponed += 1,
@@ -76,6 +78,8 @@ enum OrderOutcome {
 struct OrderResult {
     outcome: OrderOutcome,
     overdue: bool,
+    /// The time since which the order is known to have been open, if the worker left it open.
+    open_since: Option<Timestamp>,
 }
 
 impl OrderResult {
@@ -86,7 +90,8 @@ impl OrderResult {
             (OrderOutcome::Finished, OrderOutcome::Skipped) => OrderOutcome::Finished,
             (_, outcome) => outcome,
         };
-        Self { outcome, overdue: self.overdue || later.overdue }
+        let open_since = if outcome == OrderOutcome::Finished { None } else { later.open_since.or(self.open_since) };
+        Self { outcome, overdue: self.overdue || later.overdue, open_since }
     }
 }
 
@@ -156,8 +161,12 @@ impl Worker {
                 results.entry(id).and_modify(|result| *result = result.and_then(later)).or_insert(later);
             }
         }
-        let mut summary = WorkSummary::of(results.into_values());
+        let mut summary = WorkSummary::of(results.values().copied());
         summary.overdue += unreadable;
+        let now = self.engine.clock.now();
+        let oldest = results.values().filter_map(|result| result.open_since).min();
+        let oldest = oldest.map_or(0, |since| u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0));
+        metric::write(&Sweep { overdue: Some(summary.overdue), oldest: Some(oldest) });
         Ok(summary)
     }
 
@@ -196,11 +205,12 @@ impl Worker {
                 }
                 // A corrupt order counts as overdue at once, because only a person can repair the order's record.
                 let is_corrupt = matches!(error, StoreError::Corrupt { .. });
-                OrderResult { outcome: OrderOutcome::Postponed, overdue: is_corrupt || self.is_overdue(since) }
+                let overdue = is_corrupt || self.is_overdue(since);
+                OrderResult { outcome: OrderOutcome::Postponed, overdue, open_since: Some(since) }
             }
             Err(_) => {
                 tracing::error!(%order, "the work on an order panicked");
-                OrderResult { outcome: OrderOutcome::Postponed, overdue: true }
+                OrderResult { outcome: OrderOutcome::Postponed, overdue: true, open_since: Some(since) }
             }
         };
         if result.overdue {
@@ -218,22 +228,31 @@ impl Worker {
         // Too little time is left to work on the order. The order stays due, and a later sweep works on it. If the
         // sweeps never have enough time, the order counts as overdue at last.
         if invocation.deadline.remaining() < RECORD_RESERVE * 2 {
-            return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: self.is_overdue(due.since) });
+            let (overdue, open_since) = (self.is_overdue(due.since), Some(due.since));
+            return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue, open_since });
         }
+        let is_swept = due.found == FoundBy::Sweep;
         let Some(order) = self.engine.repository.acquire(due, Lease::start(now), now).await? else {
-            return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: false });
+            return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: false, open_since: None });
         };
         let overdue = self.is_overdue(order.open_since());
-        let outcome = match self.engine.finish(order.clone(), invocation).await {
-            Ok(_) => OrderOutcome::Finished,
+        // The request that confirms an order hands it over, so the first run of the worker is no recovery.
+        let is_left_open = is_swept || !order.is_handed_over;
+        let (engine, meter) = self.engine.for_one_order();
+        let (outcome, open_since) = match engine.finish(order.clone(), invocation).await {
+            Ok(_) => {
+                let recovered = is_left_open && meter.has_finished();
+                meter.work().recovered += u64::from(recovered);
+                (OrderOutcome::Finished, None)
+            }
             Err(reason) => {
                 if let Err(error) = self.postpone(&order, &reason, invocation).await {
                     tracing::error!(order = %order.id, cause = telemetry::chain(&error), "order not postponed");
                 }
-                OrderOutcome::Postponed
+                (OrderOutcome::Postponed, Some(order.open_since()))
             }
         };
-        Ok(OrderResult { outcome, overdue })
+        Ok(OrderResult { outcome, overdue, open_since })
     }
 
     async fn postpone(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) -> Result<(), StoreError> {

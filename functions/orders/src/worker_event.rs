@@ -6,7 +6,7 @@ use chassis::{
     events::{BatchResponse, Event, ItemFailure},
     id::UserId,
     invocation::Invocation,
-    metric, telemetry,
+    telemetry,
     time_limits::WORKER_FUNCTION,
 };
 use lambda_runtime::{Error, LambdaEvent};
@@ -103,7 +103,6 @@ pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<
         }
         WorkerEvent::Sweep { .. } => {
             let summary = worker.sweep(&invocation).await?;
-            metric::count("OrdersOverdue", summary.overdue);
             log_summary("sweep", summary);
         }
     }

@@ -311,6 +311,19 @@ impl Payment {
         self.state.status()
     }
 
+    /// What the payment provider did last, as the metrics name it.
+    pub fn result(&self) -> &'static str {
+        match &self.state {
+            State::Authorised { capture_refused: Some(_), .. } => "capture_refused",
+            State::Intent { .. } => "intent",
+            State::Authorised { .. } => "authorised",
+            State::Declined { .. } => "declined",
+            State::Captured { .. } => "captured",
+            State::Voided { .. } => "voided",
+            State::Refunded { .. } => "refunded",
+        }
+    }
+
     /// Returns the payment after its transition to `AUTHORISED`. `reference` is the
     /// provider's id of the charge.
     pub fn authorised(&self, reference: String, now: Timestamp) -> Result<Self, InvalidTransition> {

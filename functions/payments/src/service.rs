@@ -26,6 +26,7 @@ use chassis::{
     deadline::Deadline,
     events::{Event, EventPublisher, EventType, PublishError},
     id::UserId,
+    metric::{self, Labelled},
     money::{Amount, Currency},
     store::{SaveOutcome, StoreError},
     time_limits::{PROVIDER_TIMEOUT, RECORD_RESERVE},
@@ -46,6 +47,16 @@ use crate::{
 /// requests a request makes at most three changes, for example from `INTENT` by way of
 /// `AUTHORISED` and `CAPTURED` to `REFUNDED`.
 const MAX_TRANSITIONS: usize = 8;
+
+chassis::metrics! {
+    /// A change of a payment that was stored. Its write has a condition, so of all invocations that repeat the change only
+    /// one counts it. A crash between the write and the line loses the count.
+    pub struct PaymentWork {
+        /// Payments, by what the payment provider did: it authorised, declined, captured, refused the capture, voided or
+        /// refunded.
+        result: Option<Labelled<1>> = "Payments", Count, ["Stack", "Result"];
+    }
+}
 
 /// The reason why a request to this service fails.
 #[derive(Debug, thiserror::Error)]
@@ -348,6 +359,7 @@ impl Payments {
         match self.repository.advance(before, &after).await? {
             SaveOutcome::Saved => {
                 tracing::info!(payment = %after.id, %from, %to, "the payment's state was stored");
+                metric::write(&PaymentWork { result: Some(Labelled { labels: [after.result()], value: 1 }) });
                 Ok(after.into())
             }
             SaveOutcome::Stale => self.find_existing(after.id).await,

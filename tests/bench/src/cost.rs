@@ -7,10 +7,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chassis::metric::Metrics;
 use http::StatusCode;
 use in_process_tests::{
     World,
     cloud::{Capacity, MeteredRequest},
+    cloudwatch::metrics_of,
     shop::order_request,
     template::Template,
     world::sqs_record,
@@ -95,7 +97,7 @@ pub fn of_order(lines: usize) -> Result<OrderUsage> {
     virtual_time::run(async {
         let Fixture { world, customer, products, .. } = metered_shop(lines).await;
         let lines: Vec<_> = products.iter().map(|product| (product.as_str(), 1)).collect();
-        let (logged, before) = (log_counter::bytes(), world.cloud.ended_invocations().len());
+        let (logged, before) = (log_counter::bytes() + metric_bytes(&world), world.cloud.ended_invocations().len());
         let answer = world.place(&customer, order_request(&lines, "tok_accepted"), "the-key").await;
         ensure!(answer.status == StatusCode::CREATED, "the order was answered with {}", answer.text);
         loop {
@@ -123,12 +125,17 @@ pub fn of_order(lines: usize) -> Result<OrderUsage> {
         }
         // Each message is sent, received and deleted by a request of its own.
         usage.add(Kind::QueueRequests, 3.0 * messages.len() as f64);
-        usage.add(Kind::LogBytes, (log_counter::bytes() - logged) as f64);
+        usage.add(Kind::LogBytes, (log_counter::bytes() + metric_bytes(&world) - logged) as f64);
         usage.add(Kind::Emails, world.cloud.mails().len() as f64);
         usage.add(Kind::TextMessages, world.cloud.texts().len() as f64);
         let requests = add_requests(&mut usage, &world);
         Ok(OrderUsage { usage, requests })
     })
+}
+
+/// The bytes of the lines of metrics, which are lines of the log, too.
+fn metric_bytes(world: &World) -> u64 {
+    world.cloud.metric_lines().iter().map(|line| line.text.len() as u64 + 1).sum()
 }
 
 /// What an order of the original design's flow uses.
@@ -207,9 +214,11 @@ fn idle_month(template: &Template) -> Result<Usage> {
     // For each queue, Lambda keeps five long polls of 20 seconds open.
     let queues = template.functions().flat_map(|function| function.events("SQS").collect::<Vec<_>>()).count();
     usage.add(Kind::QueueRequests, queues as f64 * 5.0 * MINUTES * 3.0);
-    usage.add(Kind::Alarms, template.resources("AWS::CloudWatch::Alarm").count() as f64);
-    // Only the metric `OrdersOverdue` is reported all the time.
-    usage.add(Kind::Metrics, 1.0);
+    // An alarm with an expression costs as much as an alarm for each of its metrics.
+    let watched = template.resources("AWS::CloudWatch::Alarm").map(|(_, alarm)| metrics_of(&alarm["Properties"]).len());
+    usage.add(Kind::Alarms, watched.sum::<usize>() as f64);
+    // Only the metrics of the sweep are reported all the time.
+    usage.add(Kind::Metrics, orders::metrics::Sweep::ALL.len() as f64);
     Ok(usage)
 }
 

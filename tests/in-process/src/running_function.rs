@@ -32,13 +32,28 @@ pub struct EndedInvocation {
     pub duration: Duration,
 }
 
-/// All invocations that have ended, in the order in which they ended.
+/// All invocations that have ended, in the order in which they ended, and the lines
+/// of metrics that invocations have written.
 #[derive(Clone, Debug, Default)]
-pub struct InvocationLog(Arc<Mutex<Vec<EndedInvocation>>>);
+pub struct InvocationLog(Arc<Mutex<Vec<EndedInvocation>>>, Arc<Mutex<Vec<MetricLine>>>);
+
+/// A line of metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricLine {
+    /// The function that has written the line.
+    pub function: &'static str,
+    /// The time by Tokio's clock. The line itself has the time of the wall clock.
+    pub at: Instant,
+    pub text: String,
+}
 
 impl InvocationLog {
     pub fn ended(&self) -> Vec<EndedInvocation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn metric_lines(&self) -> Vec<MetricLine> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn add(&self, invocation: EndedInvocation) {
@@ -77,6 +92,14 @@ impl RunningFunction {
     /// in no invocation.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Keeps a line of metrics that the current invocation writes.
+    pub fn keep_metrics(line: &str) {
+        if let Some(Self { name, log, .. }) = Self::current() {
+            let line = MetricLine { function: name, at: Instant::now(), text: line.to_owned() };
+            log.1.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
     }
 
     /// Returns whether `other` is a handle on the same invocation.

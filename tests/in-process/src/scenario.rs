@@ -34,6 +34,7 @@ use strum::VariantArray;
 
 use crate::{
     Answer, Caller, World,
+    cloudwatch::datapoints,
     fault::{FaultKind, FaultPlan, FaultPoint},
     shop::{order_id, order_request},
 };
@@ -380,6 +381,7 @@ impl ScenarioRun<'_> {
         self.check_money(&orders);
         self.check_events(&orders);
         self.check_messages(&points);
+        self.check_metrics(&orders);
         self.check_notified(&answers.placed);
         self.check_erasure(answers.erased.as_ref());
         self.check_answers(&answers.placed, orders.first()).await;
@@ -501,6 +503,27 @@ impl ScenarioRun<'_> {
         let is_allowed = same_end || timed_out || cancellation_lost || erased_before_the_decision;
         if self.plan.is_empty() || !is_allowed {
             self.violate(format!("the order was {states:?} ({reason:?}) instead of {expected:?}"));
+        }
+    }
+
+    /// Checks that the metrics count no transition twice, whatever is repeated, and
+    /// without faults each transition once. With faults, a crash may lose a count.
+    fn check_metrics(&mut self, orders: &[Value]) {
+        let mut counted = BTreeMap::<String, f64>::new();
+        for point in datapoints(&self.world.cloud.metric_lines()) {
+            *counted.entry(point.metric).or_default() += point.value;
+        }
+        let entered = |state| orders.iter().flat_map(history).filter(|entry| *entry == state).count() as f64;
+        for (metric, happened) in [
+            ("OrdersPlaced", orders.len() as f64),
+            ("OrdersConfirmed", entered(OrderState::Confirmed)),
+            ("OrdersDone", entered(OrderState::Done)),
+            ("OrdersCancelled", entered(OrderState::Cancelling)),
+        ] {
+            let counted = counted.get(metric).copied().unwrap_or_default();
+            if counted > happened || (self.plan.is_empty() && counted < happened) {
+                self.violate(format!("{metric} counted {counted} instead of {happened}"));
+            }
         }
     }
 

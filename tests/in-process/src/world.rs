@@ -41,6 +41,7 @@ use crate::{
     caller::Caller,
     cloud::Cloud,
     keys::Key,
+    running_function::RunningFunction,
     template::{ACCOUNT, Template, entries, list},
 };
 
@@ -190,6 +191,7 @@ impl World {
         // RUST_LOG=info cargo test … -- --nocapture
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
         tracing_subscriber::fmt().with_test_writer().with_env_filter(filter).try_init().ok();
+        chassis::metric::redirect(RunningFunction::keep_metrics);
         let cloud = Cloud::start();
         cloud.publish_keys(json!({ "keys": [POOL_KEY.published()] }));
         let aws = aws(cloud.clone()).await;

@@ -14,7 +14,7 @@ pub struct Shortage {
 }
 
 /// The reason why an order is cancelled: a service refused a step, the order timed out, or a person cancelled it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames)]
 #[serde(tag = "code", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum CancellationReason {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     domain::{CancellationReason, IllegalTransition, Order, OrderState, RecordedAnswer},
+    metrics::{OrderMeter, count_transition},
     repository::Repository,
 };
 
@@ -111,6 +112,7 @@ pub struct Engine {
     sagas: &'static [&'static Saga],
     record_answer: RecordAnswer,
     pub clock: Clock,
+    meter: Option<OrderMeter>,
 }
 
 impl Engine {
@@ -122,7 +124,21 @@ impl Engine {
         record_answer: RecordAnswer,
         clock: Clock,
     ) -> Self {
-        Self { repository: Arc::new(repository), participants: Arc::new(participants), sagas, record_answer, clock }
+        Self {
+            repository: Arc::new(repository),
+            participants: Arc::new(participants),
+            sagas,
+            record_answer,
+            clock,
+            meter: None,
+        }
+    }
+
+    /// Returns an engine for the work of one invocation on one order, and the meter that collects the metrics of that
+    /// work.
+    pub fn for_one_order(&self) -> (Self, OrderMeter) {
+        let meter = OrderMeter::default();
+        (Self { meter: Some(meter.clone()), ..self.clone() }, meter)
     }
 
     /// Returns the version of the saga that new orders get: the last version in the list.
@@ -201,6 +217,7 @@ impl Engine {
         match self.repository.transition(from, &next).await? {
             SaveOutcome::Saved => {
                 tracing::info!(order = %next.id, from = %from, to = %next.state, "order transition");
+                count_transition(self.meter.as_ref(), from, &next);
                 Ok(Some(next))
             }
             SaveOutcome::Stale => Ok(None),

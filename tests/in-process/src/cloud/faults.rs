@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     fault::{FaultKind, FaultPlan, FaultPoint},
-    running_function::{EndedInvocation, InvocationLog, KillSwitch, RunningFunction},
+    running_function::{EndedInvocation, InvocationLog, KillSwitch, MetricLine, RunningFunction},
 };
 
 #[derive(Default)]
@@ -189,6 +189,11 @@ impl Cloud {
     /// The invocations that have ended.
     pub fn ended_invocations(&self) -> Vec<EndedInvocation> {
         self.0.faults.invocations.ended()
+    }
+
+    /// The lines of metrics that functions have written, oldest first.
+    pub fn metric_lines(&self) -> Vec<MetricLine> {
+        self.0.faults.invocations.metric_lines()
     }
 
     /// Kills every running function.
