@@ -13,7 +13,7 @@ type Block = (&'static str, &'static str);
 /// The marked blocks. The first defines the functions that all others use.
 fn blocks() -> (Block, Vec<Block>) {
     let mut blocks = Vec::new();
-    for section in RUNBOOK.split("\n#").skip(1) {
+    for section in RUNBOOK.split("\n##").skip(1) {
         let heading = section.lines().next().expect("a heading");
         for rest in section.split("\n```sh emulator\n").skip(1) {
             blocks.push((heading, rest.split("\n```").next().expect("the end of a block")));
