@@ -22,8 +22,8 @@
 pub mod answer;
 pub mod caller;
 pub mod cloud;
-pub mod event_document;
 pub mod cloudwatch;
+pub mod event_document;
 pub mod fault;
 pub mod keys;
 pub mod permissions;
