@@ -148,7 +148,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_pause_is_measured_with_the_wall_clock() {
         let breaker = Breaker::new(Clock::System);
-        (0..THRESHOLD).for_each(|_| breaker.record(false));
+        let opened: Vec<_> = (0..THRESHOLD).map(|_| breaker.record(false)).collect();
+        assert_eq!(opened.iter().filter(|opened| **opened).count(), 1);
         tokio::time::advance(PAUSE * 2).await;
         assert!(breaker.admit().is_err());
     }
