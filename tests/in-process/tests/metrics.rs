@@ -248,7 +248,7 @@ async fn an_order_that_the_worker_finishes_for_a_request_is_recovered_once_and_i
     }
     tokio::time::advance(Duration::from_secs(60)).await;
     shop.world.sweep().await;
-    let oldest = |shop: &Shop| shop.points().into_iter().filter(|it| it.metric == "OldestOpenOrder").next_back();
+    let oldest = |shop: &Shop| shop.points().into_iter().rfind(|it| it.metric == "OldestOpenOrder");
     // The sweep makes several passes, which wait for the dead service.
     assert!((60.0..180.0).contains(&oldest(&shop).unwrap().value), "{:?}", oldest(&shop));
     let sums = shop.expect(&[("OrdersPlaced", 3.0), ("OrdersConfirmed", 0.0), ("OrdersRecovered", 0.0)]);
