@@ -109,7 +109,7 @@ fn is_failure(reason: &CancellationReason) -> bool {
         | CancellationReason::OutOfStock { .. }
         | CancellationReason::PriceChanged { .. }
         | CancellationReason::CustomerRequest
-        | CancellationReason::CancelledByShop => false,
+        | CancellationReason::CancelledByShop { .. } => false,
     }
 }
 
