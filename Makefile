@@ -4,9 +4,9 @@
 # for a build that runs in another window.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY SECONDS
+export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY ORDER OTLP SECONDS
 
-.PHONY: help up watch sam-local build deploy demo token logs redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
+.PHONY: help up watch sam-local build deploy demo token logs trace redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
 
 help: ## Lists the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,8 +32,11 @@ watch: ## Runs the functions over the running stack, and compiles them anew when
 sam-local: ## Runs the functions in Lambda's containers, over the running stack [PORT=3000]
 	@$(XTASK) --quiet -- sam-local
 
-logs: ## Shows the functions' logs as they arrive
+logs: ## Shows the functions' logs as they arrive, or the lines of one order [ORDER=ord_…] [ENV=dev]
 	@$(XTASK) --quiet -- logs
+
+trace: ## Draws the way of one order through all functions: ORDER=ord_… [ENV=dev] [OTLP=http://localhost:4318]
+	@$(XTASK) --quiet -- trace
 
 redrive: ## Moves the events in the dead-letter queues back to their queues
 	@$(XTASK) --quiet -- redrive

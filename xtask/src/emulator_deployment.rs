@@ -19,7 +19,7 @@ pub fn deploy(tools: &Tools, url: &str, template: &Path, parameters: &Parameters
     let mut all = Parameters::from(
         // The emulator loses all data when it stops, so deleting the stack may delete
         // the tables.
-        [("LocalEndpoint", url), ("Architecture", architecture()), ("RetainData", "false")]
+        [("LocalEndpoint", url), ("Architecture", architecture()), ("RetainData", "false"), ("SpanLines", "log")]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
     all.extend(parameters.clone());

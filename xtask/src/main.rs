@@ -7,7 +7,7 @@
 //! | the checkout, and programs that run in the checkout | `project`, `commands`, `tools`, `cargo_tools` |
 //! | building and configuring the functions | `function_build`, `template_parameters`, `deployment_environment` |
 //! | running an emulator, and deploying to it | `emulator`, `process_groups`, `ports`, `emulator_deployment`, `cors_preflights`, `emulator_api`, `inbox` |
-//! | the deployed shop | `stack`, `http`, `service_health`, `demo_users`, `catalogue` |
+//! | the deployed shop | `stack`, `log_reader`, `spans`, `otlp`, `http`, `service_health`, `demo_users`, `catalogue` |
 //! | functions that run outside the emulator | `function_environment`, `container_relay`, `local_servers` |
 //! | the tests | `test_stack`, `openapi_clients` |
 //!
@@ -31,7 +31,9 @@ mod function_environment;
 mod http;
 mod inbox;
 mod local_servers;
+mod log_reader;
 mod openapi_clients;
+mod otlp;
 mod output;
 mod ports;
 mod prelude;
@@ -39,6 +41,7 @@ mod process_groups;
 mod progress;
 mod project;
 mod service_health;
+mod spans;
 mod stack;
 mod template_parameters;
 mod test_stack;
@@ -59,6 +62,7 @@ mod tasks {
     pub mod sam_local;
     pub mod test;
     pub mod token;
+    pub mod trace;
     pub mod up;
     pub mod watch;
 }
@@ -71,7 +75,7 @@ use crate::{output::run_until_reader_is_gone, project::Project, tasks::*};
 
 /// The tasks that only print. If the reader of their output goes away, they have
 /// succeeded. Every other task has failed then, because its work is unfinished.
-const PRINTING_TASKS: [&str; 3] = ["token", "logs", "demo"];
+const PRINTING_TASKS: [&str; 4] = ["token", "logs", "trace", "demo"];
 /// The exit code that a shell reports for a program that wrote into a closed pipe.
 const BROKEN_PIPE: u8 = 141;
 
@@ -102,6 +106,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["watch"] => watch::run(project),
         ["sam-local"] => sam_local::run(project),
         ["logs"] => logs::run(project),
+        ["trace"] => trace::run(project),
         ["redrive"] => redrive::run(project),
         ["down"] => down::run(project),
         ["clean"] => down::clean(project),

@@ -28,10 +28,12 @@ use aws_smithy_runtime_api::client::{
     result::SdkError,
 };
 use jiff::Timestamp;
+use tracing::{Instrument, field};
 
 use crate::{
     clock::{Clock, is_within},
     config::BaseUrl,
+    detail_span, telemetry,
     time_limits::{AWS_ATTEMPT_TIMEOUT, AWS_CONNECT_TIMEOUT},
     trust,
 };
@@ -79,7 +81,7 @@ impl Aws {
         credentials: impl ProvideCredentials + 'static,
         connector: SharedHttpConnector,
     ) -> Self {
-        let shared = connector.clone();
+        let shared = SharedHttpConnector::new(SdkCalls(connector.clone()));
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(region)
@@ -94,6 +96,52 @@ impl Aws {
             );
         config.set_sleep_impl(default_async_sleep()).set_endpoint_url(endpoint.map(|url| url.as_str().to_owned()));
         Self { config: config.build(), connector }
+    }
+}
+
+/// Sends the SDK's requests, each within a span. The SDK repeats a request that failed;
+/// each attempt has a span of its own.
+#[derive(Debug)]
+struct SdkCalls(SharedHttpConnector);
+
+impl HttpConnector for SdkCalls {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let span = detail_span!(
+            "aws",
+            operation = field::Empty,
+            attempt = request.headers().get("amz-sdk-request"),
+            status = field::Empty
+        );
+        if span.is_disabled() {
+            return self.0.call(request);
+        }
+        span.record("operation", operation(&request));
+        let call = span.in_scope(|| self.0.call(request));
+        HttpConnectorFuture::new(async move {
+            let result = call.instrument(span.clone()).await;
+            let outcome = result.as_ref().map_err(ToString::to_string).and_then(|response| {
+                span.record("status", response.status().as_u16());
+                // The response's text may quote the request, and so personal data.
+                if response.status().is_success() { Ok(()) } else { Err("refused".to_owned()) }
+            });
+            telemetry::record_outcome(&span, &outcome);
+            result
+        })
+    }
+}
+
+/// Returns the name of the operation that a request of the SDK calls, such as
+/// `DynamoDB_20120810.GetItem`, `Action=Publish`, or the path of a REST API.
+fn operation(request: &HttpRequest) -> String {
+    if let Some(target) = request.headers().get("x-amz-target") {
+        return target.to_owned();
+    }
+    let body = request.body().bytes().unwrap_or_default();
+    let is_query = body.starts_with(b"Action=");
+    let action = body.split(|byte| *byte == b'&').next().filter(|_| is_query);
+    match action {
+        Some(action) => String::from_utf8_lossy(action).into_owned(),
+        None => request.uri().parse::<http::Uri>().map_or_else(|_| String::new(), |uri| uri.path().to_owned()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{error::Error, fmt, str::FromStr};
 use aws_sdk_sqs::Client;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
@@ -15,6 +16,7 @@ use crate::{
     audit::ResendId,
     config::{BaseUrl, InvalidUrl},
     deadline::Deadline,
+    detail_span, telemetry,
     trace::TraceContext,
 };
 
@@ -106,6 +108,24 @@ impl<D> Event<D> {
         let original = event_id(&subject, original_type);
         let id = format!("{original}:resend:{resend_id}");
         Self { id, resendof: Some(original), ..Self::new(source, RESEND_REQUESTED, subject, time, trace, data) }
+    }
+}
+
+impl<D> Event<D> {
+    /// Returns the same event with the current span as its trace context.
+    fn at_current_span(&self) -> Event<&D> {
+        Event {
+            specversion: self.specversion.clone(),
+            id: self.id.clone(),
+            source: self.source.clone(),
+            kind: self.kind.clone(),
+            subject: self.subject.clone(),
+            time: self.time,
+            datacontenttype: self.datacontenttype.clone(),
+            traceparent: self.traceparent.at_current_span(),
+            resendof: self.resendof.clone(),
+            data: &self.data,
+        }
     }
 }
 
@@ -223,15 +243,22 @@ impl EventPublisher {
 
     /// Sends `event`. Returns when the queue has accepted the event. If the SDK
     /// has to send the event again, the queue may hold the event twice.
+    ///
+    /// The event carries the current span, if that belongs to the event's trace. The
+    /// consumer's span has a link to it.
     pub async fn publish<D: Serialize>(&self, event: &Event<D>, deadline: Deadline) -> Result<(), PublishError> {
+        let span = detail_span!("publish", kind = event.kind);
         let published = async {
-            let body = message(event)?;
+            let body = message(&event.at_current_span())?;
             let send = self.client.send_message().queue_url(&self.queue_url).message_body(body).send();
             deadline.run(send).await??;
             Ok(())
         };
-        published.await.map_err(|source| PublishError { id: event.id.clone(), source })?;
-        tracing::info!(event = event.id, "published");
+        let published = Box::pin(published).instrument(span.clone()).await;
+        let published = published.map_err(|source| PublishError { id: event.id.clone(), source });
+        telemetry::record_outcome(&span, &published);
+        published?;
+        tracing::debug!(event_id = event.id, "published");
         Ok(())
     }
 }

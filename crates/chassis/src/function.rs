@@ -1,15 +1,18 @@
 //! The start of a function, and the settings that all functions have in common.
 
+use tracing::{Span, field};
+
 use crate::{
     aws::Aws,
     caller::{Authenticator, InternalAuth},
     clock::Clock,
     config::{BaseUrl, ConfigError, Configuration, Env},
-    configuration,
+    configuration, context_span,
     http::HttpConfig,
     metric,
-    telemetry::{self, LogFilter},
+    telemetry::{self, TelemetryConfig},
     token::TokenVerifier,
+    trace::TraceContext,
     version,
 };
 
@@ -17,8 +20,8 @@ configuration! {
     /// The settings of every function.
     #[derive(Debug)]
     pub struct FunctionConfig {
-        /// The filter that selects the lines that are logged.
-        pub log: LogFilter = default("RUST_LOG", "what to log, such as info or warn,orders=debug", "info"),
+        /// What the function writes about its work.
+        pub telemetry: TelemetryConfig,
         /// The address that stands in for AWS's own addresses.
         pub endpoint: Option<BaseUrl> = optional("AWS_ENDPOINT_URL", "an emulator's address; missing on AWS"),
         /// The name of the stack, by which the metrics of two stacks are told apart.
@@ -46,19 +49,36 @@ impl<C: Configuration> Configuration for (FunctionConfig, C) {
     }
 }
 
-/// Starts a function: reads its environment, begins to log, and sets up the SDK.
+/// Starts the function `name`: reads its environment, begins to log, and sets up the SDK.
 /// `commit` is the commit that the function was built from, if the build knew it.
 ///
 /// # Errors
 ///
 /// If a variable is missing or invalid. The error names every such variable.
-pub async fn start<C: Configuration>(commit: Option<&'static str>) -> Result<(C, Aws), ConfigError> {
+pub async fn start<C: Configuration>(
+    name: &'static str,
+    commit: Option<&'static str>,
+) -> Result<(C, Aws), ConfigError> {
     version::remember_commit(commit);
     let (common, own) = <(FunctionConfig, C)>::from_env()?;
-    telemetry::init(common.log);
+    telemetry::init(name, common.telemetry);
     metric::belong_to(&common.stack);
     metric::write(&metric::Start { cold_starts: 1 });
     Ok((own, Aws::from_env(common.endpoint.as_ref()).await))
+}
+
+/// Begins the span of an invocation that is not an HTTP request. `source` says what has
+/// started the invocation.
+pub fn invocation_span(source: &str, invocation: &lambda_http::Context) -> Span {
+    let xray = invocation.xray_trace_id.as_deref();
+    context_span!(
+        "invocation",
+        parent = xray.and_then(TraceContext::from_xray).map(field::display),
+        xray,
+        request_id = invocation.request_id,
+        source,
+        outcome = field::Empty
+    )
 }
 
 impl ServiceConfig {

@@ -20,11 +20,11 @@ use lambda_http::{LambdaEvent, lambda_runtime, request::RequestContext, service_
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower::ServiceExt;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 use crate::{
     caller::Authenticator,
-    configuration,
+    configuration, context_span,
     cors::Cors,
     deadline::Deadline,
     gateway::{self, Answer, InvalidEvent, Unroutable},
@@ -112,22 +112,28 @@ fn set_by_the_edge<T: Clone + Send + Sync + 'static>(parts: &Parts) -> Result<T,
 
 async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let (invocation, trace) = (invocation(&request), trace(&request));
+    let (invocation, remote) = (invocation(&request), trace(&request));
     let id = invocation.request_id.clone();
     // The route's pattern is logged, and not the path: by mistake, a client may
     // send an e-mail address or a name in the path.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let method = request.method().clone();
     let service = authenticator.service(&request);
-    let span = tracing::info_span!(
+    let caller = service.as_ref().ok().and_then(|service| Some(service.as_ref()?.role.to_string()));
+    let span = context_span!(
         "request",
+        parent = remote.as_ref().map(field::display),
+        xray = xray(&request),
         request_id = id.as_str(),
-        method = %request.method(),
+        method = %method,
         route,
-        caller = tracing::field::Empty
+        caller,
+        order_id = field::Empty,
+        payment_id = field::Empty,
+        status = field::Empty,
     );
-    if let Ok(Some(service)) = &service {
-        span.record("caller", &*service.role);
-    }
+    let trace = telemetry::context_of(&span).or(remote).unwrap_or_else(TraceContext::start);
     let end = invocation.deadline.earlier_by(EDGE_ANSWER_RESERVE);
     let repeatable = Repeatable::default();
     request.extensions_mut().insert(repeatable.clone());
@@ -164,7 +170,10 @@ async fn at_the_edge(State(authenticator): State<Authenticator>, mut request: Re
         if !repeatable.is_granted() {
             headers.remove(header::RETRY_AFTER);
         }
-        tracing::info!(status = response.status().as_u16(), millis = started.elapsed().as_millis() as u64, "answered");
+        let status = response.status().as_u16();
+        Span::current().record("status", status);
+        let millis = started.elapsed().as_millis() as u64;
+        tracing::info!(%method, route, status, millis, caller, "answered");
         response
     }
     .instrument(span)
@@ -207,14 +216,19 @@ fn invocation(request: &Request) -> Invocation {
     Invocation::new(&id, Deadline::of_invocation(lambda.map_or(0, |context| context.deadline), ORDERS_FUNCTION))
 }
 
-/// Returns the trace context that the request's headers hold. If the headers
-/// hold none, starts a new trace.
-fn trace(request: &Request) -> TraceContext {
-    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    header("traceparent")
-        .and_then(TraceContext::parse)
-        .or_else(|| header("x-amzn-trace-id").and_then(TraceContext::from_xray))
-        .unwrap_or_else(TraceContext::start)
+/// Returns the trace context that came with the request: in W3C's header, or in
+/// X-Ray's.
+fn trace(request: &Request) -> Option<TraceContext> {
+    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    traceparent.and_then(TraceContext::parse).or_else(|| TraceContext::from_xray(xray(request)?))
+}
+
+/// Returns the X-Ray header of the invocation, in which Lambda's segment is the
+/// parent. Outside Lambda, returns the request's header.
+fn xray(request: &Request) -> Option<&str> {
+    let lambda = request.extensions().get::<lambda_http::Context>();
+    let header = || request.headers().get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+    lambda.and_then(|context| context.xray_trace_id.as_deref()).or_else(header)
 }
 
 /// Says whether a client may repeat a request whose outcome is unknown. Most

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::Instrument;
 
 use crate::{
     aws::Aws,
@@ -32,9 +33,10 @@ use crate::{
     clock::Clock,
     config::BaseUrl,
     deadline::Deadline,
+    detail_span,
     metric::{Labelled, Unit},
     problem::{CONTENDED, RemoteProblem, THROTTLED},
-    telemetry,
+    telemetry::{self, xray_header},
     time_limits::CONTENTION_PATIENCE,
     trace::TraceContext,
 };
@@ -94,6 +96,17 @@ crate::metrics! {
         contentions: Option<Labelled<1>> = "CallContentions", Count, ["Stack", "Dependency"];
         /// Circuit breakers that opened, each in one execution environment.
         breaker_openings: Option<Labelled<1>> = "BreakerOpenings", Count, ["Stack", "Dependency"];
+    }
+}
+
+impl CallError {
+    /// What the span of a call or an attempt shows of the error.
+    fn outcome(&self) -> String {
+        match self {
+            Self::Refused { problem, .. } => format!("refused: {}", problem.code),
+            Self::Contended { reason, .. } => format!("contention: {reason}"),
+            Self::Unavailable { source, .. } => format!("no usable response: {}", telemetry::chain(source.as_ref())),
+        }
     }
 }
 
@@ -183,17 +196,34 @@ impl ServiceClient {
         trace: &TraceContext,
         deadline: Deadline,
     ) -> Result<A, CallError> {
+        let span = detail_span!("call", to = self.service, %method, path);
+        let response = Box::pin(self.repeated(&method, path, &body, trace, deadline)).instrument(span.clone()).await;
+        let result = response.and_then(|body| serde_json::from_slice(&body).map_err(|error| self.unavailable(error)));
+        telemetry::record_outcome(&span, &result.as_ref().map_err(CallError::outcome));
+        result
+    }
+
+    async fn repeated(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &Bytes,
+        trace: &TraceContext,
+        deadline: Deadline,
+    ) -> Result<Bytes, CallError> {
         let mut trouble = Unit::<CallTrouble>::new();
         let patience = deadline.min(Deadline::after(CONTENTION_PATIENCE));
         let mut after_failures =
             backoff(Duration::from_millis(50), Duration::from_millis(250)).with_max_times(RETRIES).build();
         let mut while_contended =
             backoff(Duration::from_millis(50), Duration::from_secs(1)).without_max_times().build();
+        let mut attempt: u32 = 1;
         loop {
-            let error = match self.attempt(&method, path, &body, trace, deadline, &mut trouble).await {
-                Ok(response) => return serde_json::from_slice(&response).map_err(|error| self.unavailable(error)),
-                Err(error) => error,
-            };
+            let span = detail_span!("attempt", to = self.service, attempt);
+            let exchange = Box::pin(self.attempt(method, path, body, trace, deadline, &mut trouble));
+            let result = exchange.instrument(span.clone()).await;
+            telemetry::record_outcome(&span, &result.as_ref().map_err(CallError::outcome));
+            let Err(error) = result else { return result };
             if let CallError::Contended { .. } = error {
                 self.count(&mut trouble.contentions);
             }
@@ -206,6 +236,7 @@ impl ServiceClient {
             tracing::warn!(reason = telemetry::chain(&error), ?pause, "calling again");
             self.count(&mut trouble.retries);
             tokio::time::sleep(pause).await;
+            attempt += 1;
         }
     }
 
@@ -255,8 +286,13 @@ impl ServiceClient {
             headers: HeaderMap::new(),
             body: body.clone(),
         };
-        if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
-            request.headers.insert("traceparent", value);
+        // The called service's span becomes a child of the current span, which is an attempt.
+        let trace_headers =
+            [("traceparent", Some(trace.at_current_span().to_string().into())), ("x-amzn-trace-id", xray_header())];
+        for (name, value) in trace_headers {
+            if let Some(value) = value.and_then(|value: Box<str>| HeaderValue::from_str(&value).ok()) {
+                request.headers.insert(name, value);
+            }
         }
         if !body.is_empty() {
             request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -56,6 +56,8 @@ pub enum InvalidReason {
 pub struct ParsedEvent {
     /// The event's id, which is the same at each delivery of the event.
     pub event_id: EventId,
+    /// The order that the event is about, unless it is about a person.
+    pub order_id: Option<OrderId>,
     /// The event's type.
     pub kind: String,
     /// The trace that the event belongs to.
@@ -81,10 +83,8 @@ pub fn parse(body: &str) -> Result<ParsedEvent, InvalidEvent> {
         kind => action(&event_id, kind, event.data.get()),
     };
     let action = action.map_err(invalid)?;
-    // A malformed trace context is replaced by a new trace context, and the event is
-    // still accepted (W3C Trace Context, 4.3).
-    let trace = TraceContext::parse(&event.traceparent.to_string()).unwrap_or_else(TraceContext::start);
-    Ok(ParsedEvent { event_id, kind: event.kind, trace, action })
+    let order_id = order_id_of(event.data.get());
+    Ok(ParsedEvent { event_id, order_id, kind: event.kind, trace: event.traceparent, action })
 }
 
 /// The person whom an event is about. `recipient` is absent if the person's data
@@ -276,6 +276,15 @@ fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
 
 fn not_json(error: &serde_json::Error) -> String {
     format!("not JSON, at line {} column {}", error.line(), error.column())
+}
+
+/// Reads the order's id from an event's data.
+fn order_id_of(data: &str) -> Option<OrderId> {
+    #[derive(Deserialize)]
+    struct Data {
+        order_id: OrderId,
+    }
+    serde_json::from_str::<Data>(data).ok().map(|data| data.order_id)
 }
 
 /// Reads the id of a message that is not a valid event, so that the log can state the id.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chassis::{
     clock::Clock,
     deadline::Deadline,
+    detail_span,
     id::UserId,
     metric::{Labelled, Unit},
     store::StoreError,
@@ -17,6 +18,7 @@ use chassis::{
     time_limits::{NOTIFY_ANSWER_RESERVE, NOTIFY_RECORD_RESERVE},
 };
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use crate::{
     domain::{Channel, Notification, OrderId, SentMessage},
@@ -192,8 +194,11 @@ impl Notifications {
             }
             ClaimOutcome::HeldByAnother => return Err(ChannelError::HeldByAnother),
         }
-        let sent = send_by.run(send).await;
-        match sent.unwrap_or_else(|_| Err(SendError::OutcomeUnknown("no time is left".into()))) {
+        let span = detail_span!("send", %channel);
+        let sent = send_by.run(send).instrument(span.clone()).await;
+        let sent = sent.unwrap_or_else(|_| Err(SendError::OutcomeUnknown("no time is left".into())));
+        telemetry::record_outcome(&span, &sent);
+        match sent {
             Ok(message_id) => {
                 work.message = message(channel, "sent");
                 tracing::info!(%channel, message_id, "the message was sent");

@@ -220,7 +220,7 @@ impl Participants for Services {
     async fn publish_order_cancelled(&self, order: &Order, context: StepContext<'_>) -> Result<(), StepError> {
         if order.recipient.is_none() && !order.is_erased {
             // The customer has no active profile, so there is nobody to notify.
-            tracing::info!(order = %order.id, "no event for the cancellation: the order has no recipient");
+            tracing::info!("no event for the cancellation: the order has no recipient");
             return Ok(());
         }
         let data = order_cancelled(order, order.recipient.as_ref())?;

@@ -119,7 +119,7 @@ impl From<&Order> for SupportDocument {
         Self {
             cancelled_by,
             explanation,
-            trace_id: order.trace.trace_id().to_owned(),
+            trace_id: order.trace.trace_id().to_string(),
             payment_id: order.id.payment(),
             open_since: order.state.is_open().then(|| order.open_since()),
             next_check: order.next_check,

@@ -172,6 +172,10 @@ impl Orders {
         let key = key.map(|key| KeyUse::new(key, &purchase, now)).transpose()?;
         let order = Order::place(user_id, contact, purchase, self.engine.saga_version(), trace, now);
         let inserted = self.engine.repository.insert(&order, key.as_ref(), now).await;
+        telemetry::concerns_order(match &inserted {
+            Ok(InsertOutcome::Repeated(earlier)) => earlier.id,
+            _ => order.id,
+        });
         match inserted.map_err(|error| match error {
             // Only requests with this idempotency key write the key's item: so a repeat of this request is running.
             StoreError::Contended { .. } => OrderError::InFlight,
@@ -231,22 +235,23 @@ impl Orders {
     }
 
     async fn leave_to_worker(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) {
-        tracing::warn!(order = %order.id, cause = telemetry::chain(reason), "left to the worker");
+        tracing::warn!(cause = telemetry::chain(reason), "left to the worker");
         let wake = self.engine.repository.postpone(order, Postponed::AtOnce { now: self.engine.clock.now() });
         let wake_by = invocation.deadline.earlier_by(WAKE_RESERVE);
         // If this write fails, nothing wakes the worker, but a sweep finds the order when the order's lease has ended.
         match wake_by.run(wake).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(order = %order.id, cause = telemetry::chain(&error), "the worker was not woken")
+                tracing::warn!(cause = telemetry::chain(&error), "the worker was not woken")
             }
-            Err(_) => tracing::warn!(order = %order.id, "no time left to wake the worker"),
+            Err(_) => tracing::warn!("no time left to wake the worker"),
         }
     }
 
     /// Reads an order. Only the order's customer and administrators can read the order; for anybody else it is not
     /// found.
     pub async fn get(&self, id: OrderId, viewer: Viewer) -> Result<Order, OrderError> {
+        telemetry::concerns_order(id);
         let order = self.engine.repository.find(id).await?;
         order.filter(|order| viewer.may_see(order.user_id)).ok_or(OrderError::NotFound)
     }
@@ -297,7 +302,8 @@ impl Orders {
         }
         let published = self.engine.participants.publish_resend(&order, &recorded, &recipient, context).await;
         published.map_err(OrderError::Participant)?;
-        tracing::info!(order = %id, resend = %recorded.resend_id, "a message is sent again");
+        telemetry::concerns_order(id);
+        tracing::info!(resend = %recorded.resend_id, "a message is sent again");
         Ok(recorded)
     }
 

@@ -8,6 +8,7 @@
 use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use chassis::{
+    context_span,
     invocation::Invocation,
     metric,
     store::StoreError,
@@ -16,6 +17,7 @@ use chassis::{
 };
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
+use tracing::{Instrument, Span, field};
 
 use crate::{
     domain::{Lease, Order, OrderId, OrderState},
@@ -199,9 +201,9 @@ impl Worker {
             Ok(Err(error)) => {
                 let cause = telemetry::chain(&error);
                 if error.is_contended_or_throttled() {
-                    tracing::info!(%order, cause, "contention; the order is left to the next pass");
+                    tracing::info!(order_id = %order, cause, "contention; the order is left to the next pass");
                 } else {
-                    tracing::error!(%order, cause, "order could not be worked on");
+                    tracing::error!(order_id = %order, cause, "order could not be worked on");
                 }
                 // A corrupt order counts as overdue at once, because only a person can repair the order's record.
                 let is_corrupt = matches!(error, StoreError::Corrupt { .. });
@@ -209,12 +211,12 @@ impl Worker {
                 OrderResult { outcome: OrderOutcome::Postponed, overdue, open_since: Some(since) }
             }
             Err(_) => {
-                tracing::error!(%order, "the work on an order panicked");
+                tracing::error!(order_id = %order, "the work on an order panicked");
                 OrderResult { outcome: OrderOutcome::Postponed, overdue: true, open_since: Some(since) }
             }
         };
         if result.overdue {
-            tracing::error!(%order, outcome = ?result.outcome, "order overdue");
+            tracing::error!(order_id = %order, outcome = ?result.outcome, "order overdue");
         }
         result
     }
@@ -236,23 +238,41 @@ impl Worker {
             return Ok(OrderResult { outcome: OrderOutcome::Skipped, overdue: false, open_since: None });
         };
         let overdue = self.is_overdue(order.open_since());
+        // The request that placed the order does not wait for the worker, so its span has no part in this one: the link
+        // leads to it.
+        let span = context_span!(
+            "order",
+            link = %order.trace,
+            order_id = %order.id,
+            from = %order.state,
+            outcome = field::Empty
+        );
         // The request that confirms an order hands it over, so the first run of the worker is no recovery.
         let is_left_open = is_swept || !order.is_handed_over;
-        let (engine, meter) = self.engine.for_one_order();
-        let (outcome, open_since) = match engine.finish(order.clone(), invocation).await {
-            Ok(_) => {
-                let recovered = is_left_open && meter.has_finished();
-                meter.work().recovered += u64::from(recovered);
-                (OrderOutcome::Finished, None)
-            }
-            Err(reason) => {
-                if let Err(error) = self.postpone(&order, &reason, invocation).await {
-                    tracing::error!(order = %order.id, cause = telemetry::chain(&error), "order not postponed");
-                }
-                (OrderOutcome::Postponed, Some(order.open_since()))
-            }
-        };
+        // The future is large. In a box, it takes no room in the frames of all futures around it.
+        let work = Box::pin(self.finish_or_postpone(&order, is_left_open, invocation));
+        let (outcome, open_since) = work.instrument(span).await;
         Ok(OrderResult { outcome, overdue, open_since })
+    }
+
+    async fn finish_or_postpone(
+        &self,
+        order: &Order,
+        is_left_open: bool,
+        invocation: &Invocation,
+    ) -> (OrderOutcome, Option<Timestamp>) {
+        let (engine, meter) = self.engine.for_one_order();
+        let result = engine.finish(order.clone(), invocation).await;
+        telemetry::record_outcome(&Span::current(), &result);
+        let Err(reason) = result else {
+            let recovered = is_left_open && meter.has_finished();
+            meter.work().recovered += u64::from(recovered);
+            return (OrderOutcome::Finished, None);
+        };
+        if let Err(error) = self.postpone(order, &reason, invocation).await {
+            tracing::error!(cause = telemetry::chain(&error), "order not postponed");
+        }
+        (OrderOutcome::Postponed, Some(order.open_since()))
     }
 
     async fn postpone(&self, order: &Order, reason: &Unfinished, invocation: &Invocation) -> Result<(), StoreError> {
@@ -262,7 +282,7 @@ impl Worker {
         if is_cut_short || matches!(reason, Unfinished::NoTime) {
             // This invocation's time is over. That is no failure of the order, and another invocation continues at
             // once.
-            tracing::info!(order = %order.id, cause, "left to another invocation");
+            tracing::info!(cause, "left to another invocation");
             return self.engine.repository.postpone(order, Postponed::AtOnce { now }).await;
         }
         let pause = if reason.is_contended() { contention_pause() } else { backoff(order.failures) };
@@ -272,10 +292,10 @@ impl Worker {
             next_check = next_check.min(order.decision_deadline());
         }
         if reason.is_contended() {
-            tracing::info!(order = %order.id, cause, ?pause, "order postponed after contention");
+            tracing::info!(cause, ?pause, "order postponed after contention");
             return self.engine.repository.postpone(order, Postponed::Contended { next_check }).await;
         }
-        tracing::warn!(order = %order.id, cause, ?pause, "order postponed after a failure");
+        tracing::warn!(cause, ?pause, "order postponed after a failure");
         self.engine.repository.postpone(order, Postponed::Failed { next_check }).await
     }
 }

@@ -2,8 +2,10 @@
 //! service.
 
 use chassis::{
+    context_span,
     deadline::Deadline,
     events::{BatchResponse, Event, ItemFailure},
+    function::invocation_span,
     id::UserId,
     invocation::Invocation,
     telemetry,
@@ -11,6 +13,7 @@ use chassis::{
 };
 use lambda_runtime::{Error, LambdaEvent};
 use serde::Deserialize;
+use tracing::{Instrument, field};
 
 use crate::{
     domain::OrderId,
@@ -91,18 +94,31 @@ impl Change {
 ///
 /// If a sweep cannot read the due orders.
 pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<BatchResponse, Error> {
-    let deadline = Deadline::of_invocation(event.context.deadline, WORKER_FUNCTION);
-    let invocation = Invocation::new(event.context.request_id.as_str(), deadline);
-    match event.payload {
-        WorkerEvent::Queue { records } => return Ok(erase_customers(worker, records, &invocation).await),
+    let LambdaEvent { payload, context } = event;
+    let deadline = Deadline::of_invocation(context.deadline, WORKER_FUNCTION);
+    let invocation = Invocation::new(context.request_id.as_str(), deadline);
+    let source = match &payload {
+        WorkerEvent::Queue { .. } => "queue",
+        WorkerEvent::Stream { .. } => "stream",
+        WorkerEvent::Sweep { .. } => "sweep",
+    };
+    let span = invocation_span(source, &context);
+    let response = Box::pin(respond(worker, payload, &invocation)).instrument(span.clone()).await;
+    telemetry::record_outcome(&span, &response);
+    response
+}
+
+async fn respond(worker: &Worker, event: WorkerEvent, invocation: &Invocation) -> Result<BatchResponse, Error> {
+    match event {
+        WorkerEvent::Queue { records } => return Ok(erase_customers(worker, records, invocation).await),
         WorkerEvent::Stream { records } => {
             let mut ids: Vec<_> = records.iter().filter_map(Change::order_id).collect();
             ids.sort_unstable();
             ids.dedup();
-            log_summary("stream", worker.work(ids, &invocation).await);
+            log_summary("stream", worker.work(ids, invocation).await);
         }
         WorkerEvent::Sweep { .. } => {
-            let summary = worker.sweep(&invocation).await?;
+            let summary = worker.sweep(invocation).await?;
             log_summary("sweep", summary);
         }
     }
@@ -114,16 +130,22 @@ pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<
 async fn erase_customers(worker: &Worker, messages: Vec<Message>, invocation: &Invocation) -> BatchResponse {
     let mut response = BatchResponse::default();
     for Message { id, body } in messages {
-        if let Err(error) = erase_customer(worker, &body, invocation).await {
-            tracing::warn!(message_id = id, cause = telemetry::chain(error.as_ref()), "customer not erased yet");
+        let event: Result<Event<UserErased>, _> = serde_json::from_str(&body);
+        let link = event.as_ref().ok().map(|event| field::display(&event.traceparent));
+        let span = context_span!("message", link, message_id = id, outcome = field::Empty);
+        let erased =
+            Box::pin(async { erase_customer(worker, event?, invocation).await }).instrument(span.clone()).await;
+        telemetry::record_outcome(&span, &erased);
+        if let Err(error) = erased {
+            let cause = telemetry::chain(error.as_ref());
+            span.in_scope(|| tracing::warn!(message_id = id, cause, "customer not erased yet"));
             response.batch_item_failures.push(ItemFailure { item_identifier: id });
         }
     }
     response
 }
 
-async fn erase_customer(worker: &Worker, body: &str, invocation: &Invocation) -> Result<(), Error> {
-    let event: Event<UserErased> = serde_json::from_str(body)?;
+async fn erase_customer(worker: &Worker, event: Event<UserErased>, invocation: &Invocation) -> Result<(), Error> {
     if event.kind != "UserErased" {
         return Err("the event is not UserErased".into());
     }
@@ -132,7 +154,12 @@ async fn erase_customer(worker: &Worker, body: &str, invocation: &Invocation) ->
     Ok(())
 }
 
+/// Logs what became of the orders. That an order is finished is in a line of its own.
 fn log_summary(source: &str, summary: WorkSummary) {
     let WorkSummary { finished, postponed, skipped, overdue } = summary;
-    tracing::info!(source, finished, postponed, skipped, overdue, "worked");
+    if postponed + skipped + overdue > 0 {
+        tracing::info!(source, finished, postponed, skipped, overdue, "worked");
+    } else {
+        tracing::debug!(source, finished, "worked");
+    }
 }

@@ -24,15 +24,18 @@ use chassis::{
     caller::Caller,
     clock::Clock,
     deadline::Deadline,
+    detail_span,
     events::{Event, EventPublisher, EventType, PublishError},
     id::UserId,
     metric::{self, Labelled},
     money::{Amount, Currency},
     store::{SaveOutcome, StoreError},
+    telemetry,
     time_limits::{PROVIDER_TIMEOUT, RECORD_RESERVE},
     trace::TraceContext,
 };
 use serde::Serialize;
+use tracing::Instrument;
 use utoipa::ToSchema;
 
 use crate::{
@@ -158,6 +161,7 @@ impl Payments {
     ) -> Result<Payment, PaymentError> {
         let intent = Payment::intent(request, trace, self.clock.now());
         let (id, fingerprint) = (intent.id, intent.fingerprint.clone());
+        telemetry::concerns_payment(id);
         let intent = PaymentRecord::from(intent);
         let mut record = match self.repository.create(&intent).await? {
             SaveOutcome::Saved => intent,
@@ -194,6 +198,7 @@ impl Payments {
 
     /// Captures an authorised payment.
     pub async fn capture(&self, id: PaymentId, deadline: Deadline) -> Result<Payment, PaymentError> {
+        telemetry::concerns_payment(id);
         let mut record = self.repository.find(id).await?.ok_or(PaymentError::NotFound)?;
         for _ in 0..MAX_TRANSITIONS {
             let payment = match record {
@@ -217,6 +222,7 @@ impl Payments {
     /// is needed. If the payment does not exist yet, stores a tombstone, so that a later
     /// authorisation is refused. Returns the stored record.
     pub async fn cancel(&self, id: PaymentId, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
+        telemetry::concerns_payment(id);
         let record = match self.repository.find(id).await? {
             Some(record) => record,
             None => {
@@ -232,11 +238,13 @@ impl Payments {
 
     /// Removes the customer's name and contact details from a payment.
     pub async fn erase_recipient(&self, id: PaymentId) -> Result<(), PaymentError> {
+        telemetry::concerns_payment(id);
         Ok(self.repository.erase_recipient(id).await?)
     }
 
     /// Reads a payment. The caller must be the customer who pays, or an administrator.
     pub async fn get(&self, caller: &Caller, id: PaymentId) -> Result<PaymentRecord, PaymentError> {
+        telemetry::concerns_payment(id);
         match self.repository.find(id).await? {
             Some(PaymentRecord::Payment(payment)) if caller.may_act_for(payment.user_id) => {
                 Ok(PaymentRecord::Payment(payment))
@@ -291,7 +299,7 @@ impl Payments {
     /// outcome.
     async fn capture_hold(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
-        match self.call_provider(deadline, self.provider.capture(&key)).await? {
+        match self.call_provider("capture", deadline, self.provider.capture(&key)).await? {
             CaptureOutcome::Captured => self.record_capture(payment, deadline).await,
             CaptureOutcome::Refused { reason } => {
                 self.save(payment, payment.with_capture_refused(reason, self.clock.now())?).await
@@ -327,12 +335,12 @@ impl Payments {
     /// `PaymentRefunded`, then stores the state `REFUNDED`.
     async fn refund_capture(&self, payment: &Payment, deadline: Deadline) -> Result<PaymentRecord, PaymentError> {
         let key = ProviderKey::from(payment.id);
-        match self.call_provider(deadline, self.provider.refund(&key)).await? {
+        match self.call_provider("refund", deadline, self.provider.refund(&key)).await? {
             RefundOutcome::Refunded => {}
             RefundOutcome::NothingToRefund => {
                 // Our record says that the amount was captured, but the provider knows of no
                 // capture. The provider may still hold the amount, so the hold is voided.
-                tracing::error!(payment = %payment.id, "the provider knows of no capture; voiding any hold");
+                tracing::error!("the provider knows of no capture; voiding any hold");
                 if self.void_at_provider(payment, deadline).await? == VoidOutcome::AlreadyCaptured {
                     return Ok(payment.clone().into());
                 }
@@ -358,7 +366,7 @@ impl Payments {
         }
         match self.repository.advance(before, &after).await? {
             SaveOutcome::Saved => {
-                tracing::info!(payment = %after.id, %from, %to, "the payment's state was stored");
+                tracing::info!(%from, %to, "the payment's state was stored");
                 metric::write(&PaymentWork { result: Some(Labelled { labels: [after.result()], value: 1 }) });
                 Ok(after.into())
             }
@@ -386,17 +394,18 @@ impl Payments {
     ) -> Result<AuthoriseOutcome, PaymentError> {
         let State::Intent { method } = &payment.state else { return Err(PaymentError::NotAuthorised) };
         let key = ProviderKey::from(payment.id);
-        self.call_provider(deadline, self.provider.authorise(&key, payment.amount, method.as_ref())).await
+        self.call_provider("authorise", deadline, self.provider.authorise(&key, payment.amount, method.as_ref())).await
     }
 
     async fn void_at_provider(&self, payment: &Payment, deadline: Deadline) -> Result<VoidOutcome, PaymentError> {
-        self.call_provider(deadline, self.provider.void(&ProviderKey::from(payment.id))).await
+        self.call_provider("void", deadline, self.provider.void(&ProviderKey::from(payment.id))).await
     }
 
     /// Waits for a call to the provider, at most for `PROVIDER_TIMEOUT` and only as long as
     /// enough time is left to store the outcome.
     async fn call_provider<T>(
         &self,
+        operation: &'static str,
         deadline: Deadline,
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, PaymentError> {
@@ -404,7 +413,11 @@ impl Payments {
         if end.remaining().is_zero() {
             return Err(ProviderError::Unavailable("no time is left for a call".into()).into());
         }
-        let answer = end.run(call).await;
-        Ok(answer.unwrap_or_else(|_| Err(ProviderError::Unavailable("the provider did not answer in time".into())))?)
+        let span = detail_span!("provider", operation);
+        let answer = end.run(call).instrument(span.clone()).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(ProviderError::Unavailable("the provider did not answer in time".into())));
+        telemetry::record_outcome(&span, &answer);
+        Ok(answer?)
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::Instant};
+use tracing::{Dispatch, instrument::WithSubscriber};
 
 tokio::task_local! {
     static CURRENT: RunningFunction;
@@ -22,6 +23,8 @@ pub struct RunningFunction {
     pub name: &'static str,
     killed: Arc<Notify>,
     log: InvocationLog,
+    /// Takes the lines that the invocation writes.
+    lines: Option<Dispatch>,
 }
 
 /// An invocation that has ended.
@@ -79,9 +82,9 @@ impl KillSwitch {
 
 impl RunningFunction {
     /// A handle on an invocation that is about to start. When the invocation has
-    /// ended, it is added to `log`.
-    pub fn new(name: &'static str, log: InvocationLog) -> Self {
-        Self { name, killed: Arc::default(), log }
+    /// ended, it is added to `log`. Its lines go to `lines`.
+    pub fn new(name: &'static str, log: InvocationLog, lines: Option<Dispatch>) -> Self {
+        Self { name, killed: Arc::default(), log, lines }
     }
 
     pub fn kill_switch(&self) -> KillSwitch {
@@ -123,6 +126,7 @@ impl RunningFunction {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, FunctionKilled> {
         let (killed, log, function) = (self.killed.clone(), self.log.clone(), self.name);
+        let lines = self.lines.clone();
         let began = Instant::now();
         let task = CURRENT.scope(self, async move {
             tokio::select! {
@@ -131,7 +135,11 @@ impl RunningFunction {
                 answer = work => Ok(answer),
             }
         });
-        let ended = tokio::spawn(task).await;
+        // On Lambda, each function is a process of its own, and so are its spans.
+        let ended = match lines {
+            Some(lines) => tokio::spawn(task.with_subscriber(lines)).await,
+            None => tokio::spawn(task).await,
+        };
         log.add(EndedInvocation { function, duration: began.elapsed() });
         match ended {
             Ok(result) => result,

@@ -16,8 +16,8 @@ use in_process_tests::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The permissions that Lambda itself uses with the function's role, to write logs,
-/// and to read the stream or queue whose records Lambda passes to the function.
+/// The permissions that Lambda itself uses with the function's role, to write logs and
+/// X-Ray's segments, and to read the stream or queue whose records Lambda passes to the function.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>
 fn used_by_lambda() -> BTreeSet<Permission> {
     let logs = [
@@ -31,6 +31,10 @@ fn used_by_lambda() -> BTreeSet<Permission> {
     let logs = logs.into_iter().flat_map(|(function, group)| {
         ["logs:CreateLogStream", "logs:PutLogEvents"].map(|action| Permission::new(function, action, group))
     });
+    let segments = ["users", "products", "orders", "order-worker", "payments", "notifications"];
+    let segments = segments.into_iter().flat_map(|function| {
+        ["xray:PutTraceSegments", "xray:PutTelemetryRecords"].map(|action| Permission::new(function, action, "*"))
+    });
     let stream = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
         .map(|action| Permission::new("order-worker", &format!("dynamodb:{action}"), "OrdersTable.StreamArn"));
     let queue = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"].map(|action| format!("sqs:{action}"));
@@ -38,7 +42,7 @@ fn used_by_lambda() -> BTreeSet<Permission> {
         [("notifications", "OrderEventsQueue"), ("order-worker", "UserEventsQueue")]
             .map(|(function, queue)| Permission::new(function, &action, queue))
     });
-    logs.chain(stream).chain(queue).collect()
+    logs.chain(segments).chain(stream).chain(queue).collect()
 }
 
 #[tokio::test]

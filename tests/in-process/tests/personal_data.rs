@@ -4,60 +4,42 @@
 //! work and while one of them fails. The services' own code logs at the most
 //! detailed level.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
+use chassis::{
+    config::Configuration,
+    telemetry::{self, TelemetryConfig},
+};
 use http::{Method, Request, StatusCode};
 use in_process_tests::{Caller, World, shop::order_request, world::sqs_record};
 use serde_json::{Value, json};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// The services' own code logs at all levels. All other code, such as the SDK, logs at
 /// the level `info` and above.
 const LEVELS: &str = "info,chassis=trace,users=trace,products=trace,orders=trace,payments=trace,notifications=trace";
 
-/// Collects all log lines.
+/// Collects all log lines and the lines about spans.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    /// Starts logging in the format of the functions, but into memory.
+    /// Starts to write as the functions do, but into memory.
     fn start() -> Self {
         let log = Self::default();
-        tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_env_filter(EnvFilter::new(LEVELS))
-            .with_writer(log.clone())
-            .init();
+        let config = TelemetryConfig::from_variables(&|name| match name {
+            "RUST_LOG" => Some(LEVELS.to_owned()),
+            "TRACE_SPANS" => Some("log".to_owned()),
+            _ => None,
+        });
+        let lines = log.clone();
+        let sink = move |line: &str| lines.0.lock().unwrap().push_str(line);
+        tracing::dispatcher::set_global_default(telemetry::dispatch("users", config.unwrap(), sink)).unwrap();
         log
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
+        self.0.lock().unwrap().clone()
     }
 }
 
@@ -202,8 +184,16 @@ async fn no_log_line_contains_a_name_an_email_a_phone_number_a_token_or_a_paymen
     exercise.world.send_raw(&exercise.ada, gone).await.expect(StatusCode::NO_CONTENT);
 
     let text = log.text();
-    for line in ["answered", "order transition", "request refused", "request failed", "not sent", "left to the worker"]
-    {
+    for line in [
+        "answered",
+        "order transition",
+        "begin",
+        "PutItem",
+        "request refused",
+        "request failed",
+        "not sent",
+        "left to the worker",
+    ] {
         assert!(text.contains(line), "no log line contains \"{line}\": not every route was called");
     }
     let secrets = [NAME, "Quillfeather", exercise.ada.email(), exercise.ada.phone(), "mallory@example.org", BEARER];

@@ -599,7 +599,8 @@ mod a_role {
         for statement in Template::read().statements().filter(|statement| statement.allows) {
             for resource in &statement.resources {
                 let is_any = *resource == "*";
-                let has_no_names = ["sns:Publish", "ses:SendEmail"].contains(&statement.actions[0]);
+                let unnamed = ["sns:Publish", "ses:SendEmail", "xray:PutTraceSegments", "xray:PutTelemetryRecords"];
+                let has_no_names = statement.actions.iter().all(|action| unnamed.contains(action));
                 assert!(!is_any || has_no_names, "{statement:?}");
             }
         }
@@ -1034,7 +1035,15 @@ mod a_parameter {
                 tried.insert(parameter.to_owned());
             }
         }
-        let expected = ["CancellationWindowHours", "CorsOrigin", "EmailSender", "LocalEndpoint", "LogLevel"];
+        let expected = [
+            "CancellationWindowHours",
+            "CorsOrigin",
+            "DebugLogShare",
+            "EmailSender",
+            "LocalEndpoint",
+            "LogLevel",
+            "SpanLines",
+        ];
         assert_eq!(tried, expected.map(String::from).into());
     }
 
@@ -1074,13 +1083,14 @@ mod a_parameter {
         let template = Template::read();
         let label = "a".repeat(63);
         let long_domain = format!("orders@{label}a.example");
-        let examples: [(&str, &[&str], &[&str]); 11] = [
+        let examples: [(&str, &[&str], &[&str]); 12] = [
             ("CancellationWindowHours", &["0", "24", "720"], &["", "0.5", "-1", "721", "1000"]),
             (
                 "LogLevel",
                 &["", "info", "warn,orders=debug", "chassis::http=trace"],
                 &["in fo", "'info'", "[a{b=c}]=info", "orders=loud", "a=b=c", "info,", "=info", "a:b=info", "99999"],
             ),
+            ("DebugLogShare", &["0", "1", "0.05", "0.5"], &["", "2", "1.5", "0.", ".5", "0.001", "-0.1", "0,5"]),
             (
                 "EmailSender",
                 &["orders@holdfast.example", "no-reply+eu@mail.shop.co.uk", "o.rders@xn--mnchen-3ya.example"],

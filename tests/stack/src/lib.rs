@@ -214,6 +214,21 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
     }
 }
 
+/// Runs a make task on the stack of `HOLDFAST_STACK`, as a user would. Returns its output.
+pub async fn make(arguments: &[&str]) -> String {
+    let mut make = Command::new("make");
+    make.arg("--silent").args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    // Cargo has set these variables for this test. If `make` passed them on to
+    // another Cargo, that Cargo would compile everything again.
+    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+    for (name, _) in std::env::vars().filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
+        make.env_remove(name);
+    }
+    let output = make.output().await.expect("make runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a text")
+}
+
 /// A user of the public API.
 #[derive(Clone, Debug)]
 pub struct Person {

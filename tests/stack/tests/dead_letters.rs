@@ -1,12 +1,12 @@
 //! Messages that cannot be handled reach the dead-letter queue, without the other
 //! messages of their batch. `make redrive` sends dead letters again.
 
-use std::{panic::AssertUnwindSafe, path::Path, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
 use serde_json::json;
-use stack_tests::{Person, Stack, eventually, queue::Queue};
-use tokio::{process::Command, sync::Mutex};
+use stack_tests::{Person, Stack, eventually, make, queue::Queue};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 /// The tests hold this lock, so that they run one after the other: each test changes
@@ -57,18 +57,7 @@ async fn is_not_in(queue: &Queue, body: &str) -> Option<()> {
 
 /// Runs `make redrive` on this stack. Returns its output.
 async fn redrive() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut make = Command::new("make");
-    make.args(["--silent", "redrive"]).current_dir(root);
-    // Cargo has set these variables for this test. If `make` passed them on to
-    // another Cargo, that Cargo would compile everything again.
-    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_"];
-    for (name, _) in std::env::vars().filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
-        make.env_remove(name);
-    }
-    let output = make.output().await.expect("make runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("a text")
+    make(&["redrive"]).await
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use stack_tests::shop::Shop;
+use stack_tests::{eventually, make, shop::Shop};
 
 const FUNCTIONS: [&str; 6] = ["users", "products", "orders", "order-worker", "payments", "notifications"];
 
@@ -40,5 +40,54 @@ async fn no_log_line_contains_a_name_an_e_mail_address_a_phone_number_a_token_or
             let line = lines.iter().find(|line| line.as_str().is_some_and(|line| line.contains(secret)));
             assert!(line.is_none(), "{function} has logged {secret:?}: {line:?}");
         }
+    }
+}
+
+/// Runs a task for an order of this stack, as a user would. Returns its output.
+async fn run(task: &str, order: &str) -> String {
+    make(&[task, &format!("ORDER={order}")]).await
+}
+
+#[tokio::test]
+async fn with_only_its_id_the_traces_and_logs_of_an_order_say_why_it_was_cancelled_and_where_it_went() {
+    let shop = Shop::open().await;
+    let customer = shop.stack.customer("Ada").await;
+    let product = shop.product("19.99", 5).await;
+
+    let refused = customer.place(&[(&product, 1)], "tok_declined").await.expect_problem(402, "payment_declined");
+    let refused = refused["order_id"].as_str().unwrap();
+    let drawn = run("trace", refused).await;
+    let reason = "CANCELLED, because the payment provider declined the payment (payment_declined)";
+    assert!(drawn.contains(reason), "{drawn}");
+    assert!(drawn.contains("step: authorise payment") && drawn.contains("✗ refused: payment_declined"), "{drawn}");
+    let logged = run("logs", refused).await;
+    assert!(logged.contains("order transition") && logged.contains("reason=payment_declined"), "{logged}");
+
+    let placed = customer.place(&[(&product, 1)], "tok_accepted").await.expect(StatusCode::CREATED);
+    let placed = placed["id"].as_str().unwrap();
+    customer.order_with_status(placed, "DONE").await;
+    let parts = [
+        "POST /orders",
+        "step: reserve stock",
+        "users",
+        "products",
+        "payments",
+        "TransactWriteItems",
+        "order-worker,",
+        "step: capture payment",
+        "publish OrderCreated",
+        "notifications,",
+        "message OrderCreated",
+        "send email",
+    ];
+    // The notifier works after the order is done.
+    eventually("all parts of the order's way are drawn", || async {
+        let drawn = run("trace", placed).await;
+        (drawn.contains("DONE") && parts.iter().all(|part| drawn.contains(part)) && !drawn.contains('✗')).then_some(())
+    })
+    .await;
+    let logged = run("logs", placed).await;
+    for function in FUNCTIONS {
+        assert!(logged.contains(&format!(" {function} ")), "no line of {function}:\n{logged}");
     }
 }

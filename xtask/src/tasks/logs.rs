@@ -1,68 +1,77 @@
-//! `make logs`: follows the logs of all functions until the user interrupts it. The code
-//! is home-made, because `aws logs tail` can follow only one log group.
+//! `make logs`: follows the logs of all functions until the user interrupts it, or shows
+//! the lines of one order. The code is home-made, because `aws logs tail` can follow only
+//! one log group.
 
 use std::{collections::HashSet, thread, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::{emulator_api::LOGS, emulator_deployment::STACK, inbox::plain, prelude::*};
+use crate::{
+    inbox::plain,
+    log_reader::{Line, LogSource, OrderId},
+    prelude::*,
+};
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// The pause between two queries of AWS, which allows few queries per second.
+const PAUSE_ON_AWS: Duration = Duration::from_secs(5);
 /// How many milliseconds of the past each query covers. Lines may arrive late and out of
 /// order, so two successive queries overlap.
 const OVERLAP: i64 = 10_000;
+/// `OVERLAP` on AWS, where lines arrive later.
+const OVERLAP_ON_AWS: i64 = 60_000;
 /// How many milliseconds of the past the first query covers.
 const PAST: i64 = 300_000;
 
 pub fn run(project: &Project) -> Result<()> {
-    let stack = Stack::running(project)?;
-    let prefix = format!("/aws/lambda/{STACK}/");
+    let order = make_variable("ORDER").map(|text| OrderId::parse(&text)).transpose()?;
+    let source = LogSource::wanted(project)?;
+    match order {
+        Some(order) => show_order(&source, &order),
+        None => follow(&source),
+    }
+}
+
+fn show_order(source: &LogSource, order: &OrderId) -> Result<()> {
+    let lines = source.lines_of(order)?;
+    ensure!(!lines.is_empty(), "no function has written a line about {}", order.as_str());
+    for text in lines.iter().filter_map(shown) {
+        say!("{text}");
+    }
+    Ok(())
+}
+
+fn follow(source: &LogSource) -> Result<()> {
+    let (pause, overlap) = match source {
+        LogSource::Emulator(_) => (PAUSE, OVERLAP),
+        LogSource::Aws { .. } => (PAUSE_ON_AWS, OVERLAP_ON_AWS),
+    };
     let mut seen = HashSet::new();
     let mut from = now() - PAST;
     complain!("The logs of the last five minutes, and new lines as they arrive. Ctrl-C ends it.");
     loop {
-        let mut lines = Vec::new();
-        let groups = LOGS.call(&stack, "DescribeLogGroups", &json!({ "logGroupNamePrefix": prefix }))?;
-        for group in groups["logGroups"].as_array().into_iter().flatten() {
-            let group = group["logGroupName"].as_str().context("a log group has no name")?;
-            let function = group.trim_start_matches(&prefix);
-            for event in events(&stack, group, from)? {
-                let time = event["timestamp"].as_i64().unwrap_or_default();
-                if seen.insert((time, event.to_string()))
-                    && let Some(text) = event["message"].as_str().and_then(readable)
-                {
-                    lines.push((time, format!("{} {function:<13} {text}", clock(time))));
-                }
+        for line in source.lines(from, None)? {
+            let text = shown(&line);
+            if seen.insert((line.time, line.function, line.text))
+                && let Some(text) = text
+            {
+                say!("{text}");
             }
         }
-        lines.sort_by_key(|(time, _)| *time);
-        for (_, line) in lines {
-            say!("{line}");
-        }
-        from = now() - OVERLAP;
-        seen.retain(|(time, _)| *time >= from);
-        thread::sleep(PAUSE);
+        from = now() - overlap;
+        seen.retain(|(time, ..)| *time >= from);
+        thread::sleep(pause);
     }
 }
 
-fn events(stack: &Stack, group: &str, from: i64) -> Result<Vec<Value>> {
-    let mut events = Vec::new();
-    let mut request = json!({ "logGroupName": group, "startTime": from });
-    loop {
-        let mut page = LOGS.call(stack, "FilterLogEvents", &request)?;
-        if let Some(found) = page["events"].as_array_mut() {
-            events.append(found);
-        }
-        match page["nextToken"].take() {
-            Value::Null => return Ok(events),
-            token => request["nextToken"] = token,
-        }
-    }
+fn shown(line: &Line) -> Option<String> {
+    readable(&line.text).map(|text| format!("{} {:<13} {text}", clock(line.time), line.function))
 }
 
 /// Formats a log line, which is JSON if the function wrote it. Returns `None` for the
-/// lines that Lambda adds at the start and the end of each invocation.
+/// lines that Lambda adds at the start and the end of each invocation, and for the lines
+/// about spans, which `make trace` draws.
 fn readable(message: &str) -> Option<String> {
     let message = message.trim_end();
     if ["START RequestId", "END RequestId", "REPORT RequestId"].iter().any(|start| message.starts_with(start)) {
@@ -70,20 +79,19 @@ fn readable(message: &str) -> Option<String> {
     }
     let Ok(Value::Object(mut fields)) = serde_json::from_str(message) else { return Some(message.to_owned()) };
     let mut take = |name: &str| fields.remove(name).as_ref().map(plain).unwrap_or_default();
-    // `run` prints the time of the log event.
-    take("timestamp");
+    if !take("span").is_empty() {
+        return None;
+    }
+    // `shown` prints the time of the log event and the function's name.
+    for known in ["timestamp", "service", "version", "trace_id", "span_id"] {
+        take(known);
+    }
     let is_metric = !take("_aws").is_empty();
     if is_metric {
-        // `run` prints the function's name before each line.
         take("FunctionName");
     }
     let (level, text) = if is_metric { ("count".to_owned(), String::new()) } else { (take("level"), take("message")) };
-    let span = match fields.remove("span") {
-        Some(Value::Object(span)) => span,
-        _ => Map::new(),
-    };
-    let rest = fields.iter().chain(span.iter().filter(|(name, _)| *name != "name"));
-    let rest: String = rest.map(|(name, value)| format!(" {name}={}", bare(value))).collect();
+    let rest: String = fields.iter().map(|(name, value)| format!(" {name}={}", bare(value))).collect();
     Some(format!("{level:<5} {text}{rest}"))
 }
 
@@ -111,9 +119,14 @@ mod tests {
 
     #[test]
     fn a_json_line_becomes_its_message_and_fields() {
-        let line = r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","message":"answered","status":201,
-                       "span":{"name":"request","path":"/orders","note":"two words"}}"#;
-        assert_eq!(readable(line).as_deref(), Some(r#"INFO  answered status=201 note="two words" path=/orders"#));
+        let line = r#"{"timestamp":"2026-01-31T12:00:00.000Z","level":"INFO","message":"answered","service":"orders",
+                       "version":"0.1.0","trace_id":"t","span_id":"s","note":"two words","status":201}"#;
+        assert_eq!(readable(line).as_deref(), Some(r#"INFO  answered note="two words" status=201"#));
+    }
+
+    #[test]
+    fn a_line_about_a_span_is_left_out() {
+        assert_eq!(readable(r#"{"span":"begin","name":"request","at":1}"#), None);
     }
 
     #[test]

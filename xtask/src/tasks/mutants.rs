@@ -20,7 +20,7 @@ const BUILD: &str = "target/mutants-build";
 
 /// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
 /// them must fail.
-const RULE_TESTS: [&str; 13] = [
+const RULE_TESTS: [&str; 14] = [
     "--package=orders",
     "--test=saga",
     "--test=users",
@@ -33,6 +33,7 @@ const RULE_TESTS: [&str; 13] = [
     "--test=concurrency",
     "--test=dependencies",
     "--test=api_document",
+    "--test=telemetry",
     "--test=faults",
 ];
 

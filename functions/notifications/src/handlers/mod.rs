@@ -9,12 +9,15 @@ use chassis::{
     caller::Authenticator,
     deadline::Deadline,
     dynamo::Table,
+    function::invocation_span,
     health,
     http::{answer, edge},
+    telemetry,
     time_limits::NOTIFICATIONS_FUNCTION,
 };
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::{Value, value::RawValue};
+use tracing::Instrument;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 
 pub use self::sqs_batch::UnnamedFailure;
@@ -57,8 +60,11 @@ impl Function {
         match sqs_batch::records(payload.get()) {
             Some(records) => {
                 let deadline = Deadline::of_invocation(context.deadline, NOTIFICATIONS_FUNCTION);
-                let response = sqs_batch::handle(&self.notifications, &records, deadline).await?;
-                Ok(serde_json::to_value(response)?)
+                let span = invocation_span("queue", &context);
+                let response =
+                    Box::pin(sqs_batch::handle(&self.notifications, &records, deadline)).instrument(span.clone()).await;
+                telemetry::record_outcome(&span, &response);
+                Ok(serde_json::to_value(response?)?)
             }
             None => {
                 let response = answer(self.router.clone(), payload.get(), context).await?;

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use chassis::{
+    context_span,
     deadline::Deadline,
     events::{BatchResponse, ItemFailure},
     telemetry,
@@ -16,7 +17,7 @@ use tracing::{Instrument, Span, field};
 
 use crate::{
     domain::EventAction,
-    event_parser,
+    event_parser::{self, InvalidEvent, ParsedEvent},
     service::{Notifications, NotifyError},
 };
 
@@ -93,19 +94,29 @@ async fn handle_record(
     message_id: Option<&str>,
     deadline: Deadline,
 ) -> bool {
-    let span = tracing::info_span!(
-        "record",
+    let event = event_parser::parse(record["body"].as_str().unwrap_or_default());
+    let valid = event.as_ref().ok();
+    let event_id = match &event {
+        Ok(event) => Some(&event.event_id),
+        Err(error) => error.event_id.as_ref(),
+    };
+    // The service that sent the event does not wait for this one. So this span has a link to
+    // the sender's span, which is not its parent.
+    let span = context_span!(
+        "message",
+        link = valid.map(|event| field::display(&event.trace)),
         message_id,
-        event_id = field::Empty,
-        kind = field::Empty,
-        traceparent = field::Empty,
+        event_id = event_id.map(field::display),
+        order_id = valid.and_then(|event| event.order_id).map(field::display),
+        kind = valid.map(|event| &*event.kind),
+        outcome = field::Empty,
     );
     async {
         if deadline.earlier_by(NOTIFY_RECORD_RESERVE).remaining().is_zero() {
             tracing::warn!("no time is left for this record");
             return false;
         }
-        let done = AssertUnwindSafe(act_on(notifications, record, deadline)).catch_unwind().await;
+        let done = AssertUnwindSafe(act_on(notifications, event, deadline)).catch_unwind().await;
         // The panic's message is not logged, since the message may quote personal data.
         done.unwrap_or_else(|_| {
             tracing::error!("the handling of the record panicked; SQS will deliver the record again");
@@ -116,26 +127,21 @@ async fn handle_record(
     .await
 }
 
-async fn act_on(notifications: &Notifications, record: &Value, deadline: Deadline) -> bool {
-    let event = match event_parser::parse(record["body"].as_str().unwrap_or_default()) {
+async fn act_on(notifications: &Notifications, event: Result<ParsedEvent, InvalidEvent>, deadline: Deadline) -> bool {
+    let event = match event {
         Ok(event) => event,
         Err(error) => {
-            if let Some(event_id) = &error.event_id {
-                Span::current().record("event_id", field::display(event_id));
-            }
+            Span::current().record("outcome", "not a valid event");
             tracing::error!(cause = telemetry::chain(&error), "the message is not a valid event");
             return false;
         }
     };
-    Span::current()
-        .record("event_id", field::display(&event.event_id))
-        .record("kind", &event.kind)
-        .record("traceparent", field::display(&event.trace));
     let done = match event.action {
         EventAction::Ignore => Ok(()),
         EventAction::Notify(notification) => notifications.notify(&notification, deadline).await,
         EventAction::EraseUser(user_id) => notifications.erase_user(user_id).await.map_err(NotifyError::from),
     };
+    telemetry::record_outcome(&Span::current(), &done);
     done.inspect_err(|error| {
         tracing::warn!(cause = telemetry::chain(error), "the record failed; SQS will deliver it again")
     })

@@ -9,7 +9,7 @@ use orders::{
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let (config, aws) = function::start(option_env!("HOLDFAST_COMMIT")).await?;
+    let (config, aws) = function::start(env!("CARGO_BIN_NAME"), option_env!("HOLDFAST_COMMIT")).await?;
     let worker = orders::build_worker(config, &aws, Clock::System, SAGAS);
     lambda_runtime::run(service_fn(|event: LambdaEvent<WorkerEvent>| handle(&worker, event))).await
 }

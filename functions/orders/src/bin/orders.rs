@@ -5,6 +5,6 @@ use orders::saga::steps::SAGAS;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let (config, aws) = function::start(option_env!("HOLDFAST_COMMIT")).await?;
+    let (config, aws) = function::start(env!("CARGO_BIN_NAME"), option_env!("HOLDFAST_COMMIT")).await?;
     http::run(orders::build(config, &aws, Clock::System, SAGAS)).await
 }

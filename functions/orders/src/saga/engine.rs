@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use chassis::{
     clock::Clock,
+    detail_span,
     invocation::Invocation,
     store::{SaveOutcome, StoreError},
     telemetry,
     time_limits::{MINIMUM_STEP_TIME, RECORD_RESERVE},
 };
 use futures::future::join_all;
+use tracing::Instrument;
 
 use super::{
     Participants, StepContext, StepError,
@@ -216,7 +218,8 @@ impl Engine {
         self.saga_of(&next)?;
         match self.repository.transition(from, &next).await? {
             SaveOutcome::Saved => {
-                tracing::info!(order = %next.id, from = %from, to = %next.state, "order transition");
+                let reason = next.cancellation_reason.as_ref().map(CancellationReason::code);
+                tracing::info!(from = %from, to = %next.state, reason, "order transition");
                 count_transition(self.meter.as_ref(), from, &next);
                 Ok(Some(next))
             }
@@ -335,7 +338,6 @@ impl Engine {
             .inspect_err(|error| {
                 let cause = telemetry::chain(error);
                 tracing::warn!(
-                    order = %order.id,
                     cause,
                     "cannot store that the response reports the refusal; the customer also gets a message"
                 );
@@ -359,8 +361,12 @@ impl Engine {
         let context = StepContext { deadline, trace: &trace };
         let results = {
             let order = &*order;
-            let actions = actions
-                .map(|(step, action)| async move { (step, action(self.participants.as_ref(), order, context).await) });
+            let actions = actions.map(|(step, action)| async move {
+                let span = detail_span!("step", step);
+                let result = action(self.participants.as_ref(), order, context).instrument(span.clone()).await;
+                telemetry::record_outcome(&span, &result);
+                (step, result)
+            });
             join_all(actions).await
         };
         let mut errors = Vec::new();
@@ -377,9 +383,9 @@ impl Engine {
         for error in errors {
             let cause = telemetry::chain(&error);
             if error.is_contended() {
-                tracing::info!(order = %order.id, cause, "another step of the stage met contention");
+                tracing::info!(cause, "another step of the stage met contention");
             } else {
-                tracing::warn!(order = %order.id, cause, "another step of the stage failed, too");
+                tracing::warn!(cause, "another step of the stage failed, too");
             }
         }
         first.map_or(Ok(()), Err)

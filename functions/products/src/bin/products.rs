@@ -4,6 +4,6 @@ use chassis::{clock::Clock, function, http};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let (config, aws) = function::start(option_env!("HOLDFAST_COMMIT")).await?;
+    let (config, aws) = function::start(env!("CARGO_BIN_NAME"), option_env!("HOLDFAST_COMMIT")).await?;
     http::run(products::build(config, &aws, Clock::System)).await
 }

@@ -9,6 +9,7 @@ use chassis::{
     openapi::ProblemResponses,
     page::Page,
     problem::Problem,
+    telemetry,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -167,6 +168,7 @@ pub(super) async fn reserve(
     Message(Body(request)): Message<Body<ReserveRequest>>,
 ) -> Result<Json<ReservationDocument>, Problem> {
     let ReserveRequest { order_id, lines } = request;
+    telemetry::concerns_order(order_id);
     let quote = products.reserve(order_id, &lines).await?;
     Ok(Json(ReservationDocument { order_id, quote }))
 }
@@ -176,6 +178,7 @@ pub(super) async fn release(
     _: Internal,
     Message(Id(order_id)): Message<Id<OrderId>>,
 ) -> Result<Json<ReleaseDocument>, Problem> {
+    telemetry::concerns_order(order_id);
     products.release(order_id).await?;
     Ok(Json(ReleaseDocument { order_id, status: "RELEASED" }))
 }

@@ -181,7 +181,7 @@ impl Cloud {
     /// A handle on a new invocation of a function, which [`Cloud::kill_all`]
     /// can kill.
     pub fn start_function(&self, name: &'static str) -> RunningFunction {
-        let function = RunningFunction::new(name, self.0.faults.invocations.clone());
+        let function = RunningFunction::new(name, self.0.faults.invocations.clone(), self.0.lines.of(name));
         lock(&self.0.faults.running).push(function.kill_switch());
         function
     }

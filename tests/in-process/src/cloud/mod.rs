@@ -8,6 +8,7 @@ mod capacity;
 mod contention;
 mod dynamodb;
 mod faults;
+mod lines;
 mod mail;
 mod queue;
 
@@ -37,7 +38,9 @@ pub use queue::Message;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use self::{call::Call, contention::Contention, dynamodb::Dynamodb, faults::Faults, mail::Mail, queue::Queues};
+use self::{
+    call::Call, contention::Contention, dynamodb::Dynamodb, faults::Faults, lines::Lines, mail::Mail, queue::Queues,
+};
 use crate::{
     permissions::{GRANTED, Permission},
     world,
@@ -63,6 +66,7 @@ struct Inner {
     /// The permissions that calls have needed so far.
     permissions: Mutex<BTreeSet<Permission>>,
     exchanges: Mutex<Vec<Exchange>>,
+    lines: Lines,
     /// The host of each connection that its caller has given up.
     abandoned: Mutex<Vec<String>>,
 }
@@ -104,6 +108,7 @@ impl Cloud {
             keys: Mutex::default(),
             permissions: Mutex::default(),
             exchanges: Mutex::default(),
+            lines: Lines::default(),
             abandoned: Mutex::default(),
         }))
     }
