@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -19,8 +20,13 @@ use elf::{
     endian::AnyEndian,
 };
 use serde_json::Value;
+use xshell::Shell;
 
-use crate::{deployment_environment::DeploymentEnvironment, prelude::*, tools::architecture};
+use crate::{
+    deployment_environment::DeploymentEnvironment,
+    prelude::*,
+    tools::{architecture, without_own_variables},
+};
 
 /// The crates that contain functions.
 const CRATES: [&str; 5] = ["users", "products", "orders", "payments", "notifications"];
@@ -85,10 +91,15 @@ pub fn build_for_sam_local(tools: &Tools) -> Result<PathBuf> {
 /// Builds all functions for this machine. Returns the template, and the path of each
 /// program.
 fn build_for_this_machine(tools: &Tools) -> Result<(PathBuf, BTreeMap<String, PathBuf>)> {
-    let profile = Profile::wanted()?;
-    let environment = DeploymentEnvironment::read(tools, LOCAL)?;
-    let built = compile_for_this_machine(tools, &environment.programs, profile)?;
+    let built = compile_for_this_machine(&tools.project)?;
+    let template = package_for_own_emulator(tools, &built)?;
+    Ok((template, built))
+}
 
+/// Packages the programs that [`compile_for_this_machine`] has compiled. Returns the
+/// template in which each function has its program.
+pub fn package_for_own_emulator(tools: &Tools, built: &BTreeMap<String, PathBuf>) -> Result<PathBuf> {
+    let environment = DeploymentEnvironment::read(tools, LOCAL)?;
     let step = Step::begin("Functions: package");
     let folder = tools.project.local().join("functions");
     let mut programs = Vec::new();
@@ -98,7 +109,7 @@ fn build_for_this_machine(tools: &Tools) -> Result<(PathBuf, BTreeMap<String, Pa
     }
     quiet(cmd!(tools.offline(), "python xtask/python/package_programs.py {folder} {programs...}"))?;
     step.done(format!("in .local/functions: {} programs", built.len()));
-    Ok((folder.join("template.yaml"), built))
+    Ok(folder.join("template.yaml"))
 }
 
 /// Builds all functions for emulators that run functions in containers. Returns the template in which each function has its program.
@@ -128,21 +139,22 @@ fn build(tools: &Tools, environment: &str, architecture: &str, profile: Profile)
     Ok(tools.root().join(BUILT).join("template.yaml"))
 }
 
-/// Compiles the programs for this machine. Returns the path of each compiled program.
+/// Compiles the programs of all functions for this machine. Returns the path of each
+/// program by its name. Needs none of the Python tools.
 ///
 /// `--workspace` makes Cargo select the same features as for the tests. With `--package`,
 /// Cargo would select fewer features and compile the libraries again.
-fn compile_for_this_machine(
-    tools: &Tools,
-    programs: &BTreeMap<String, String>,
-    profile: Profile,
-) -> Result<BTreeMap<String, PathBuf>> {
+pub fn compile_for_this_machine(project: &Project) -> Result<BTreeMap<String, PathBuf>> {
+    let profile = Profile::wanted()?;
     let step = Step::begin("Functions: compile (minutes the first time)");
-    let names = programs.values().flat_map(|name| ["--bin", name]);
+    let names = names_of_programs(project)?;
+    let names = names.iter().flat_map(|name| ["--bin", name]);
     let release = profile.option();
     let format = "--message-format=json-render-diagnostics";
-    let command = cmd!(tools, "cargo build --workspace {format} {release...} {names...}");
-    let command = command.env(COMMIT, source_commit(tools.root()));
+    let shell = Shell::new()?;
+    shell.change_dir(project.root());
+    let command = without_own_variables(cmd!(shell, "cargo build --workspace {format} {release...} {names...}"));
+    let command = command.env(COMMIT, source_commit(project.root()));
     let line = command.to_string();
     // Cargo writes its progress to standard error, which the user sees.
     let output = Command::from(command).stderr(Stdio::inherit()).output();
@@ -155,8 +167,22 @@ fn compile_for_this_machine(
             built.insert(name.to_owned(), PathBuf::from(path));
         }
     }
-    step.done("compiled");
+    step.done("the functions are compiled");
     Ok(built)
+}
+
+/// The names of the functions' programs: each file in a function's folder `src/bin` is a
+/// program.
+fn names_of_programs(project: &Project) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for function in CRATES {
+        let folder = project.root().join("functions").join(function).join("src/bin");
+        for file in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = file?.path();
+            names.extend(path.file_stem().and_then(OsStr::to_str).map(str::to_owned));
+        }
+    }
+    Ok(names)
 }
 
 /// Compiles several functions at once for Lambda's Linux, before `sam build` packages them.

@@ -56,17 +56,7 @@ impl Tools {
     /// Builds a command that runs in the root of the checkout, with the installed tools
     /// on its PATH. The macro `cmd!` calls this method.
     pub fn cmd(&self, program: impl AsRef<Path>) -> Cmd<'_> {
-        // `cargo run` sets variables such as CARGO_MANIFEST_DIR for this process. Some
-        // build scripts read these variables, so a Cargo that inherits them would
-        // compile their crates again.
-        let own_variables = env::vars_os().map(|(name, _)| name).filter(|name| {
-            name.to_str().is_some_and(|name| {
-                name.starts_with("CARGO_PKG_")
-                    || name.starts_with("CARGO_MANIFEST_")
-                    || ["CARGO", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"].contains(&name)
-            })
-        });
-        own_variables.fold(self.shell.cmd(program), Cmd::env_remove)
+        without_own_variables(self.shell.cmd(program))
     }
 
     /// Configures the tools for the emulator at `endpoint`, or for AWS if `endpoint` is
@@ -107,6 +97,20 @@ impl<'a> CloudTools<'a, '_> {
             .into_iter()
             .fold(command, Cmd::env_remove)
     }
+}
+
+/// Removes the variables that `cargo run` has set for this process, such as
+/// `CARGO_MANIFEST_DIR`, from a command. Some build scripts read these variables, so a
+/// Cargo that inherits them would compile their crates again.
+pub fn without_own_variables(command: Cmd<'_>) -> Cmd<'_> {
+    let own_variables = env::vars_os().map(|(name, _)| name).filter(|name| {
+        name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || ["CARGO", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"].contains(&name)
+        })
+    });
+    own_variables.fold(command, Cmd::env_remove)
 }
 
 /// Installs the Python programs of a requirements file into the folder `name` of

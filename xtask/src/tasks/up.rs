@@ -1,14 +1,14 @@
 //! `make up`: builds the shop, starts an emulator, deploys the shop to the emulator, and
 //! places an order.
 
-use std::{path::Path, time::Instant};
+use std::{panic::resume_unwind, path::Path, thread, time::Instant};
 
 use crate::{
     catalogue::{add_products, products},
     demo_users::create_users,
     emulator::{Emulator, Lifetime},
     emulator_deployment::deploy,
-    function_build::{build_for_containers, build_for_own_emulator},
+    function_build::{build_for_containers, compile_for_this_machine, package_for_own_emulator},
     http,
     inbox::Inbox,
     ports::{check_port, local_url, wanted_port},
@@ -56,9 +56,17 @@ fn on_own_emulator(project: &Project) -> Result<()> {
         emulator.stop()?;
         check_port(port)?;
     }
-    let tools = Tools::install(project)?;
+    // The first time, both take minutes. The tools wait for the network most of the time,
+    // and the compiler does not.
+    let (tools, programs) = thread::scope(|scope| {
+        let programs = scope.spawn(|| compile_for_this_machine(project));
+        let tools = Tools::install(project);
+        (tools, programs.join())
+    });
+    let tools = tools?;
+    let programs = programs.unwrap_or_else(|panic| resume_unwind(panic))?;
     let parameters = wanted_parameters(&tools)?;
-    let template = build_for_own_emulator(&tools)?;
+    let template = package_for_own_emulator(&tools, &programs)?;
 
     let step = Step::begin(format!("Emulator: {}", local_url(port)));
     let started = emulator.start(&tools, port, Lifetime::Background)?;
