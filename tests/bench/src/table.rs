@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table as Terminal, presets};
 use crate::report::{Figure, Limit, Section, Table};
 
 /// The columns of the table of a section's figures.
-const COLUMNS: [&str; 5] = ["figure", "value", "compared with", "ratio", "limit"];
+const COLUMNS: [&str; 6] = ["figure", "value", "compared with", "ratio", "target", "limit"];
 
 /// A section's figures and tables, as they are printed to the terminal.
 pub fn for_terminal(section: &Section) -> String {
@@ -51,16 +51,24 @@ fn row(figure: &Figure) -> Vec<String> {
         format!("{} {unit}", number(figure.value)),
         baseline.map_or_else(String::new, |baseline| format!("{}: {} {unit}", baseline.name, number(baseline.value))),
         figure.ratio().map_or_else(String::new, |ratio| format!("{} ×", number(ratio))),
+        figure.target.map_or_else(String::new, |target| {
+            let text = bound(target, unit);
+            if figure.has_reached_target() { text } else { format!("{text}: not reached") }
+        }),
         figure.limit.map_or_else(String::new, |limit| {
-            let text = match limit {
-                Limit::AtMost(most) => format!("≤ {} {unit}", number(most)),
-                Limit::AtLeast(least) => format!("≥ {} {unit}", number(least)),
-                Limit::RatioAtMost(most) => format!("≤ {} ×", number(most)),
-                Limit::RatioAtLeast(least) => format!("≥ {} ×", number(least)),
-            };
+            let text = bound(limit, unit);
             if figure.is_within_limit() { text } else { format!("{text}: PAST THE LIMIT") }
         }),
     ]
+}
+
+fn bound(bound: Limit, unit: &str) -> String {
+    match bound {
+        Limit::AtMost(most) => format!("≤ {} {unit}", number(most)),
+        Limit::AtLeast(least) => format!("≥ {} {unit}", number(least)),
+        Limit::RatioAtMost(most) => format!("≤ {} ×", number(most)),
+        Limit::RatioAtLeast(least) => format!("≥ {} ×", number(least)),
+    }
 }
 
 /// A number with three significant digits, and with all digits before the decimal point.

@@ -292,8 +292,10 @@ struct Before {
     orders_per_second: f64,
 }
 
-/// The lowest rate that is tried for one product with one shard.
-const SLOWEST: f64 = 32.0;
+/// The rate that is tried first for one product, for each of its shards.
+const FIRST_RATE: f64 = 64.0;
+/// The lowest rate that is tried.
+const SLOWEST: f64 = 4.0;
 /// The highest rate that is tried. A higher rate would take this machine too long, because
 /// it really executes each order.
 const FASTEST: f64 = 1024.0;
@@ -306,13 +308,11 @@ fn seconds(rate: f64) -> f64 {
     (1500.0 / rate).clamp(3.0, 6.0)
 }
 
-/// Doubles the rate, beginning with `slowest`, until it is no longer sustained, and then
-/// tries a rate in the middle. Returns the highest sustained rate, and all outcomes, the
-/// lowest rate first.
-fn highest_sustained(name: &str, demand: Demand, slowest: f64) -> Result<(f64, Vec<(f64, Outcome)>)> {
+/// Tries the rate `first`. Doubles the rate until it is no longer sustained, or halves it
+/// until it is sustained, and then tries a rate in the middle. Returns the highest
+/// sustained rate, and all outcomes, the lowest rate first.
+fn highest_sustained(name: &str, demand: Demand, first: f64) -> Result<(f64, Vec<(f64, Outcome)>)> {
     let mut outcomes = Vec::new();
-    let mut sustained = 0.0;
-    let mut rate = slowest;
     let mut attempt = |rate: f64| -> Result<bool> {
         let outcome = run(Load { rate, seconds: seconds(rate), demand })?;
         let is_sustained = outcome.is_sustained();
@@ -321,11 +321,24 @@ fn highest_sustained(name: &str, demand: Demand, slowest: f64) -> Result<(f64, V
         outcomes.push((rate, outcome));
         Ok(is_sustained)
     };
-    while rate <= FASTEST && attempt(rate)? {
-        sustained = rate;
-        rate *= 2.0;
+    let mut rate = first;
+    let mut sustained = 0.0;
+    while sustained == 0.0 && rate >= SLOWEST {
+        if attempt(rate)? {
+            sustained = rate;
+        } else {
+            rate /= 2.0;
+        }
     }
-    if sustained > 0.0 && rate <= FASTEST {
+    // If a lower rate than the first is sustained, its double is not.
+    while sustained >= first && rate < FASTEST {
+        rate *= 2.0;
+        if !attempt(rate)? {
+            break;
+        }
+        sustained = rate;
+    }
+    if (SLOWEST..FASTEST).contains(&sustained) {
         let middle = sustained * std::f64::consts::SQRT_2;
         if attempt(middle)? {
             sustained = middle;
@@ -345,21 +358,18 @@ pub fn measure() -> Result<Section> {
     let before: Before = serde_json::from_str(include_str!("../before/throughput.json"))?;
     let mut section = Section::new(NAME, "Throughput and contention");
     let mut attempts = Vec::new();
-    let mut measured = |name: &str, demand: Demand, slowest: f64| -> Result<f64> {
-        let (sustained, outcomes) = highest_sustained(name, demand, slowest)?;
+    let mut measured = |name: &str, demand: Demand, first: f64| -> Result<f64> {
+        let (sustained, outcomes) = highest_sustained(name, demand, first)?;
         attempts.extend(outcomes.iter().map(|(rate, outcome)| attempt_row(name, *rate, outcome)));
         Ok(sustained)
     };
-    let spread = measured("100 products", Demand::Spread(100), FASTEST / 4.0)?;
+    let spread = measured("100 products", Demand::Spread(100), FASTEST)?;
     section.figures.push(Figure::new("100 products", spread, unit(spread)));
     let mut points = Vec::new();
-    let mut slowest = SLOWEST;
     for shards in SHARDS {
         let name = format!("one hot product, {shards} stock {}", if shards == 1 { "shard" } else { "shards" });
-        let sustained = measured(&name, Demand::Hot { shards }, slowest)?;
-        // More shards sustain no lower rate. Each rate is a power of two, so that the
-        // highest rate is tried, too.
-        slowest = slowest.max(sustained.log2().floor().exp2());
+        let first = FASTEST.min(FIRST_RATE * f64::from(shards));
+        let sustained = measured(&name, Demand::Hot { shards }, first)?;
         let figure = Figure::new(name, sustained, unit(sustained))
             .compared_with(format!("before stock had shards ({})", before.commit), before.orders_per_second);
         let is_last = Some(&shards) == SHARDS.last();
