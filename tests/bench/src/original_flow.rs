@@ -70,12 +70,16 @@ impl OriginalFlow {
         let validated =
             self.post(&self.users, &format!("/users/{user}/validate"), &json!(VerifiedContact::UNKNOWN)).await?;
         ensure!(validated["valid"] == true, "the user is not valid: {validated}");
-        let mut items = Vec::new();
+        let (mut items, mut lines) = (Vec::new(), Vec::new());
         for id in products {
             let (path, trace) = (format!("/products/{id}"), TraceContext::start());
             let product: Value = self.products.get(&path, &trace, Deadline::after(ORDERS_FUNCTION)).await?;
             items.push(json!({
                 "product_id": id, "name": product["name"], "quantity": 1, "unit_price": product["price"],
+            }));
+            lines.push(json!({
+                "product_id": id, "name": product["name"], "quantity": 1, "unit_price": product["price"],
+                "line_total": product["price"],
             }));
         }
         let mut total = 0;
@@ -100,10 +104,14 @@ impl OriginalFlow {
             "id": order_id, "user_id": user, "items": items, "total_minor": total, "currency": "USD",
             "status": "CONFIRMED", "created_at": now, "updated_at": now,
         });
-        let item = OrderItem { key: Key::new(format!("ORDER#{order_id}"), "ORIGINAL"), order: order.clone() };
+        let item = OrderItem { key: Key::new(format!("ORDER#{order_id}"), "ORIGINAL"), order };
         let written = self.orders.send(self.orders.put(&item)?).await?;
         ensure!(written == chassis::dynamo::WriteOutcome::Written, "the order was not written");
-        let event = Event::new("/orders", "OrderCreated", &order_id, now, TraceContext::start(), order);
+        let announced = json!({
+            "order_id": order_id, "user_id": user, "recipient": validated["recipient"], "lines": lines,
+            "total": total as f64 / 100.0, "currency": "USD", "paid": true,
+        });
+        let event = Event::new("/orders", "OrderCreated", &order_id, now, TraceContext::start(), announced);
         self.events.publish(&event, Deadline::after(ORDERS_FUNCTION)).await?;
         Ok(())
     }
