@@ -11,6 +11,9 @@ use crate::{
     deployment_environment::DeploymentEnvironment, emulator_api::LOGS, emulator_deployment::STACK, prelude::*,
 };
 
+/// How often an emulator is asked again if it fails.
+const ATTEMPTS: usize = 4;
+
 /// An order's lines begin at most this number of milliseconds before the time in the
 /// order's id. Clocks differ, and the request is older than its order.
 const BEFORE_ORDER: i64 = 60_000;
@@ -103,7 +106,12 @@ impl LogSource {
 
     fn call(&self, action: &str, request: &Value) -> Result<Value> {
         match self {
-            Self::Emulator(stack) => LOGS.call(stack, action, request),
+            Self::Emulator(stack) => {
+                // MiniStack fails if a function begins to log while its logs are read.
+                let mut answers = (0..ATTEMPTS).map(|_| LOGS.call(stack, action, request));
+                let first = answers.find(Result::is_ok);
+                first.unwrap_or_else(|| LOGS.call(stack, action, request))
+            }
             Self::Aws { tools, .. } => {
                 let cloud = tools.cloud(None);
                 let arguments = cli_arguments(action, request);
