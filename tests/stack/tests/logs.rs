@@ -78,7 +78,7 @@ async fn with_only_its_id_the_traces_and_logs_of_an_order_say_why_it_was_cancell
         "publish OrderCreated",
         "notifications,",
         "message OrderCreated",
-        "send email",
+        "send EMAIL",
     ];
     // The notifier works after the order is done.
     eventually("all parts of the order's way are drawn", || async {
