@@ -51,6 +51,23 @@ fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Store
     StoreError::corrupt("DynamoDB", source)
 }
 
+/// Makes a page of at most `wanted` entries. One entry more than that shows that another
+/// page follows; `encode` writes its cursor from the key of the page's last entry.
+fn page_of<T: DeserializeOwned>(
+    mut found: Vec<Item>,
+    wanted: usize,
+    encode: impl FnOnce(&Key) -> Result<String, serde_json::Error>,
+) -> Result<Page<T>, ListError> {
+    let mut next_cursor = None;
+    if found.len() > wanted {
+        found.truncate(wanted);
+        let last: Key = from_item(found.last().cloned().unwrap_or_default())?;
+        next_cursor = Some(encode(&last).map_err(corrupt)?);
+    }
+    let items = found.into_iter().map(from_item).collect::<Result<_, _>>()?;
+    Ok(Page { items, next_cursor })
+}
+
 impl From<BuildError> for StoreError {
     /// Converts the SDK's error for a request that lacks a field. Such a
     /// request was never sent.
@@ -716,15 +733,7 @@ impl Table {
                 break;
             }
         }
-        let mut next_cursor = None;
-        if found.len() > wanted {
-            found.truncate(wanted);
-            let last = found.last().cloned().unwrap_or_default();
-            let last: Key = from_item(last)?;
-            next_cursor = Some(page::encode(&scope, &last).map_err(corrupt)?);
-        }
-        let items = found.into_iter().map(from_item).collect::<Result<_, _>>()?;
-        Ok(Page { items, next_cursor })
+        page_of(found, wanted, |last| page::encode(&scope, last))
     }
 
     /// Reads one page of a section of a partition.
@@ -750,14 +759,7 @@ impl Table {
                 break;
             }
         }
-        let mut next_cursor = None;
-        if found.len() > wanted {
-            found.truncate(wanted);
-            let last: Key = from_item(found.last().cloned().unwrap_or_default())?;
-            next_cursor = Some(page::encode(&section.scope(), &last.sk).map_err(corrupt)?);
-        }
-        let items = found.into_iter().map(from_item).collect::<Result<_, _>>()?;
-        Ok(Page { items, next_cursor })
+        page_of(found, wanted, |last| page::encode(&section.scope(), &last.sk))
     }
 
     /// Converts the error of a request to a store error: contention and

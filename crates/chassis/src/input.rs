@@ -20,12 +20,13 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
 use crate::{
     fields::Fields,
     http::{MAX_BODY, no_such_route},
     openapi::Problems,
-    page::{self, InvalidCursor},
+    page::{self, Cursor, InvalidCursor, Limit},
     problem::Problem,
 };
 
@@ -204,6 +205,24 @@ pub trait ReadQuery: Sized {
     /// but only after it has read all parameters: a parameter that is not read
     /// counts as unknown.
     fn read(parameters: &mut Parameters<'_>) -> Option<Self>;
+}
+
+/// The parameters of a list: which page is wanted.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// The maximum number of entries on the page.
+    #[param(inline, required = false)]
+    pub limit: Limit,
+    /// The `next_cursor` of the previous page.
+    #[param(value_type = Cursor, required = false)]
+    pub cursor: Option<Cursor>,
+}
+
+impl ReadQuery for Paging {
+    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
+        Some(Self { limit: parameters.optional("limit").unwrap_or_default(), cursor: parameters.cursor() })
+    }
 }
 
 impl<T: ReadQuery + Send> RequestPart for Query<T> {

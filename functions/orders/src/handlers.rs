@@ -12,7 +12,7 @@ use chassis::{
     health::{self, Check},
     http::edge,
     idempotency::Key,
-    input::{Body, Id, Input, OptionalBody, Query},
+    input::{Body, Id, Input, OptionalBody, Paging, Query},
     invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses},
     page::Page,
@@ -28,7 +28,7 @@ use crate::{
     domain::{Answer, Order, OrderId, Purchase},
     problems::{Cancelling, Listing, ListingForSupport, Placing, Reading, Resending},
     repository::OrderList,
-    requests::{CancelRequest, ListParameters, NewOrder, NewOrderItem, Paging, PlaceHeaders, ResendRequest},
+    requests::{CancelRequest, ListParameters, NewOrder, NewOrderItem, PlaceHeaders, ResendRequest},
     responses::{OrderDocument, ResendDocument, read_answer},
     service::{Orders, PlaceOrder, PlaceOutcome, Viewer},
 };

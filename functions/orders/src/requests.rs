@@ -201,23 +201,6 @@ impl From<ResendRequest> for ResendMessage {
     }
 }
 
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Paging {
-    /// The maximum number of entries on the page.
-    #[param(inline, required = false)]
-    pub(crate) limit: Limit,
-    /// The `next_cursor` of the previous page.
-    #[param(value_type = Cursor, required = false)]
-    pub(crate) cursor: Option<Cursor>,
-}
-
-impl ReadQuery for Paging {
-    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
-        Some(Self { limit: parameters.optional("limit").unwrap_or_default(), cursor: parameters.cursor() })
-    }
-}
-
 /// The headers of `POST /orders`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

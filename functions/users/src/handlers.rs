@@ -15,10 +15,10 @@ use chassis::{
     health,
     http::edge,
     id::UserId,
-    input::{Body, Id, Input, Message, Object, Parameters, Query, ReadBody, ReadQuery, text, whole},
+    input::{Body, Id, Input, Message, Object, Paging, Parameters, Query, ReadBody, ReadQuery, text, whole},
     invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses, one_of},
-    page::{Cursor, Limit, Page},
+    page::Page,
     problem::Problem,
     trace::TraceContext,
 };
@@ -346,23 +346,6 @@ struct DeactivationParameters {
 impl ReadQuery for DeactivationParameters {
     fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
         Some(Self { reason: parameters.optional("reason") })
-    }
-}
-
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Paging {
-    /// The maximum number of entries on the page.
-    #[param(inline, required = false)]
-    limit: Limit,
-    /// The `next_cursor` of the previous page.
-    #[param(value_type = Cursor, required = false)]
-    cursor: Option<Cursor>,
-}
-
-impl ReadQuery for Paging {
-    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
-        Some(Self { limit: parameters.optional("limit").unwrap_or_default(), cursor: parameters.cursor() })
     }
 }
 

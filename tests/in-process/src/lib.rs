@@ -25,6 +25,7 @@ pub mod cloud;
 pub mod cloudwatch;
 pub mod event_document;
 pub mod fault;
+pub mod generated_region;
 pub mod keys;
 pub mod permissions;
 pub mod running_function;

@@ -3,7 +3,7 @@
 //!
 //! The alarms on the shop's own metrics are evaluated on the lines that the functions
 //! write while the situation is played. The alarms on AWS's metrics get datapoints as
-//! AWS would report them. `tests/stack/tests/alarms.rs` fires on the emulator all alarms
+//! AWS would report them. `tests/stack/tests/deployed_alarms.rs` fires on the emulator all alarms
 //! that the emulator supports.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -96,7 +96,7 @@ fn an_expression_needs_what_emulators_do_not_have_and_so_its_alarm_exists_only_o
     }
 }
 
-/// Every alarm has a test: here, or in `tests/stack/tests/alarms.rs`, which fires all
+/// Every alarm has a test: here, or in `tests/stack/tests/deployed_alarms.rs`, which fires all
 /// alarms with a single metric.
 #[test]
 fn every_alarm_with_an_expression_is_evaluated_by_a_test_of_this_file() {

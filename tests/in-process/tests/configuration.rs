@@ -1,16 +1,16 @@
 //! The environment variables of the functions: `docs/configuration.md` lists the
 //! variables that the code reads, and `template.yaml` sets them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::{
     config::{Configuration, Presence, Variable},
     function::FunctionConfig,
 };
-use in_process_tests::template::{Template, entries, list};
+use in_process_tests::{
+    generated_region,
+    template::{Template, entries, list},
+};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
 /// The lines of the document around the table that this test writes.
@@ -65,18 +65,7 @@ fn table() -> String {
 
 #[test]
 fn the_document_lists_the_variables_that_the_code_reads() {
-    let document = fs::read_to_string(DOCUMENT).unwrap();
-    let (before, rest) = document.split_once(BEGIN).expect("the line before the table");
-    let (written, after) = rest.split_once(END).expect("the line after the table");
-    if std::env::var_os("HOLDFAST_UPDATE").is_some() {
-        fs::write(DOCUMENT, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
-    } else {
-        assert_eq!(
-            written,
-            table(),
-            "HOLDFAST_UPDATE=1 cargo test -p in-process-tests --test configuration writes the table"
-        );
-    }
+    generated_region::check(DOCUMENT, (BEGIN, END), &table(), "configuration");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     time::Duration,
 };
 
@@ -17,6 +16,7 @@ use in_process_tests::{
     Caller, World,
     cloud::HostFault,
     cloudwatch::{Datapoint, datapoints},
+    generated_region,
     shop::order_request,
 };
 use jiff::Timestamp;
@@ -108,18 +108,7 @@ fn table() -> String {
 
 #[test]
 fn the_document_lists_the_metrics_that_the_code_declares() {
-    let document = fs::read_to_string(DOCUMENT).unwrap();
-    let (before, rest) = document.split_once(BEGIN).expect("the line before the table");
-    let (written, after) = rest.split_once(END).expect("the line after the table");
-    if std::env::var_os("HOLDFAST_UPDATE").is_some() {
-        fs::write(DOCUMENT, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
-    } else {
-        assert_eq!(
-            written,
-            table(),
-            "HOLDFAST_UPDATE=1 cargo test -p in-process-tests --test metrics writes the table"
-        );
-    }
+    generated_region::check(DOCUMENT, (BEGIN, END), &table(), "metrics");
 }
 
 #[test]

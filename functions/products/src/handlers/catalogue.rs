@@ -11,10 +11,10 @@ use chassis::{
     caller::Admin,
     id::UserId,
     idempotency::{IdempotencyKey, Key},
-    input::{Body, Id, Input, Object, Parameters, Query, ReadBody, ReadQuery, text, verbatim, whole},
+    input::{Body, Id, Input, Object, Paging, Query, ReadBody, text, verbatim, whole},
     money::{Amount, Currency},
     openapi::{self, Location, ProblemResponses, Problems},
-    page::{Cursor, Limit, Page},
+    page::Page,
     problem::Problem,
     schema,
 };
@@ -98,23 +98,6 @@ impl ReadBody for ProductChangeRequest {
             body.check("price", checked);
         }
         Some(Self { name, description, price, currency, stock_shards, reason })
-    }
-}
-
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Paging {
-    /// The maximum number of products on the page.
-    #[param(inline, required = false)]
-    pub(super) limit: Limit,
-    /// The `next_cursor` of the previous page.
-    #[param(value_type = Cursor, required = false)]
-    pub(super) cursor: Option<Cursor>,
-}
-
-impl ReadQuery for Paging {
-    fn read(parameters: &mut Parameters<'_>) -> Option<Self> {
-        Some(Self { limit: parameters.optional("limit").unwrap_or_default(), cursor: parameters.cursor() })
     }
 }
 

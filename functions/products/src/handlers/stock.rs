@@ -5,7 +5,7 @@ use chassis::{
     audit::Reason,
     caller::{Admin, Internal},
     id::UserId,
-    input::{Body, Id, Input, Message, Object, Query, ReadBody, list, object, text, whole},
+    input::{Body, Id, Input, Message, Object, Paging, Query, ReadBody, list, object, text, whole},
     openapi::ProblemResponses,
     page::Page,
     problem::Problem,
@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::catalogue::Paging;
 use crate::{
     domain::{Adjustment, AdjustmentId, Delta, Line, Lines, MAX_LINES, OrderId, ProductId, Quote},
     openapi::{Adjusting, ListingRecords},
