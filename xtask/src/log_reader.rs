@@ -11,8 +11,8 @@ use crate::{
     deployment_environment::DeploymentEnvironment, emulator_api::LOGS, emulator_deployment::STACK, prelude::*,
 };
 
-/// How often an emulator is asked again if it fails.
-const ATTEMPTS: usize = 4;
+/// How often an emulator is asked until it answers.
+const ATTEMPTS: usize = 5;
 
 /// An order's lines begin at most this number of milliseconds before the time in the
 /// order's id. Clocks differ, and the request is older than its order.
@@ -107,10 +107,15 @@ impl LogSource {
     fn call(&self, action: &str, request: &Value) -> Result<Value> {
         match self {
             Self::Emulator(stack) => {
+                let mut answer = LOGS.call(stack, action, request);
                 // MiniStack fails if a function begins to log while its logs are read.
-                let mut answers = (0..ATTEMPTS).map(|_| LOGS.call(stack, action, request));
-                let first = answers.find(Result::is_ok);
-                first.unwrap_or_else(|| LOGS.call(stack, action, request))
+                for _ in 1..ATTEMPTS {
+                    if answer.is_ok() {
+                        break;
+                    }
+                    answer = LOGS.call(stack, action, request);
+                }
+                answer
             }
             Self::Aws { tools, .. } => {
                 let cloud = tools.cloud(None);
