@@ -48,6 +48,10 @@ pub fn measure() -> Result<Section> {
                 figure
             });
         }
+        if let Some(hello) = counts.get(HELLO_WORLD) {
+            let figure = Figure::new("telemetry's share of an init, instructions", telemetry()? / 1e6, "million");
+            section.figures.push(figure.compared_with(HELLO_WORLD, hello / 1e6).within(limits::TELEMETRY_INIT));
+        }
         for program in compared {
             let figure = Figure::new(format!("init of {program}, time"), millis(times[program]), "ms")
                 .compared_with(HELLO_WORLD, millis(times[HELLO_WORLD]));
@@ -141,6 +145,13 @@ async fn init_instructions<'a>(all: &[&'a str]) -> Result<BTreeMap<&'a str, f64>
         }
     }
     Ok(counts)
+}
+
+/// The instructions that telemetry adds to an init.
+fn telemetry() -> Result<f64> {
+    let [with, without] =
+        ["off", "none"].map(|mode| instructions::count_program(programs::TELEMETRY_COST, &[mode, "0"]));
+    Ok(with? as f64 - without? as f64)
 }
 
 /// The system calls until the first request for an event; nothing if they cannot be

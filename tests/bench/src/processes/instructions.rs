@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::runtime_api::{Observer, Process, Start};
+use super::{
+    programs,
+    runtime_api::{Observer, Process, Start},
+};
 
 /// Why instructions are not counted.
 pub const MISSING: &str = "Not measured, because valgrind is not installed";
@@ -27,16 +30,8 @@ pub fn can_be_counted() -> bool {
 ///
 /// If the process fails.
 pub async fn count(program: &str, function: &str, endpoint: Option<&str>, events: &[String]) -> Result<u64> {
-    let counts =
-        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench")).join(format!("{program}.counts"));
-    let observer = Observer {
-        program: "valgrind",
-        arguments: vec![
-            "--tool=callgrind".into(),
-            format!("--callgrind-out-file={}", counts.display()),
-            format!("--log-file={}.log", counts.display()),
-        ],
-    };
+    let counts = counts_file(program);
+    let observer = Observer { program: "valgrind", arguments: callgrind(&counts) };
     let how = Start { endpoint: endpoint.map(Into::into), observer: Some(observer) };
     let mut process = Process::start(program, function, &how).await?;
     for event in events {
@@ -44,6 +39,34 @@ pub async fn count(program: &str, function: &str, endpoint: Option<&str>, events
     }
     process.end().await?;
     total(&counts)
+}
+
+/// The instructions of a program that is no function, from its start to its end.
+///
+/// # Errors
+///
+/// If the program fails.
+pub fn count_program(program: &str, arguments: &[&str]) -> Result<u64> {
+    let counts = counts_file(program);
+    let mut command = Command::new("valgrind");
+    command.args(callgrind(&counts)).arg(programs::file(program)?).args(arguments);
+    let status = command.status().context("valgrind does not start")?;
+    ensure!(status.success(), "{program} has failed below valgrind: {status}");
+    total(&counts)
+}
+
+/// The file into which callgrind writes the counts of a program.
+fn counts_file(program: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench")).join(format!("{program}.counts"))
+}
+
+/// The arguments with which valgrind counts a program's instructions.
+fn callgrind(counts: &Path) -> Vec<String> {
+    vec![
+        "--tool=callgrind".into(),
+        format!("--callgrind-out-file={}", counts.display()),
+        format!("--log-file={}.log", counts.display()),
+    ]
 }
 
 /// The sum in a file of callgrind.

@@ -19,3 +19,8 @@ pub const ZIP_TARGET: Limit = Limit::AtMost(2.5);
 pub const ZIP: Limit = Limit::AtMost(3.2);
 /// The instructions of GET product over those of the bare handler.
 pub const GET_PRODUCT: Limit = Limit::RatioAtMost(1.2);
+/// The instructions of a request's telemetry over those of the whole GET product.
+pub const TELEMETRY: Limit = Limit::RatioAtMost(0.1);
+/// The instructions that telemetry adds to the init, over those of the bare hello-world.
+/// hello-world takes some 10 ms, so a tenth of it is 1 ms.
+pub const TELEMETRY_INIT: Limit = Limit::RatioAtMost(0.1);

@@ -13,6 +13,8 @@ pub const FUNCTIONS: [&str; 6] = ["users", "products", "orders", "order-worker",
 pub const HELLO_WORLD: &str = "hello-world";
 /// A function that builds clients of the SDK, and does nothing else.
 pub const SDK_CLIENTS: &str = "sdk-clients";
+/// A program that does what the telemetry of requests does. It is no function.
+pub const TELEMETRY_COST: &str = "telemetry-cost";
 
 /// The folder of the programs, if it is not `target/release`.
 const FOLDER: &str = "BENCH_PROGRAMS";

@@ -28,6 +28,8 @@ const TIMED: usize = 300;
 const FEW: usize = 10;
 /// By how many invocations the second run is longer.
 const COUNTED: usize = 30;
+/// The number of requests by which the second run of this program is longer.
+const TELEMETRY_REQUESTS: usize = 1000;
 /// What an operation of a function is compared with.
 const BASELINE: &str = "bare handler";
 
@@ -60,6 +62,11 @@ pub fn measure() -> Result<Section> {
             let is_limited = *operation == Operation::GetProduct;
             section.figures.push(if is_limited { figure.within(limits::GET_PRODUCT) } else { figure });
             counted.push((operation.name(), ours / 1e3, bare / 1e3));
+        }
+
+        let get_product = counted.iter().find(|(name, ..)| *name == Operation::GetProduct.name());
+        if let Some((name, ours, _)) = get_product {
+            section.figures.extend(telemetry(name, *ours)?);
         }
 
         let mut rows = Vec::new();
@@ -125,6 +132,27 @@ async fn instructions(program: &str, operation: Operation, fixture: &Fixture, aw
         "{program} has repeated calls to AWS; measure again when the machine is less busy"
     );
     Ok((many as f64 - few as f64) / COUNTED as f64)
+}
+
+/// What telemetry adds to an invocation of `operation`, which takes `invocation` thousand
+/// instructions: without the lines of spans, as on AWS by default, and with them.
+fn telemetry(operation: &str, invocation: f64) -> Result<[Figure; 2]> {
+    let of_a_request = |mode: &str| -> Result<f64> {
+        let few = instructions::count_program(programs::TELEMETRY_COST, &[mode, &FEW.to_string()])?;
+        let many =
+            instructions::count_program(programs::TELEMETRY_COST, &[mode, &(FEW + TELEMETRY_REQUESTS).to_string()])?;
+        Ok((many as f64 - few as f64) / TELEMETRY_REQUESTS as f64)
+    };
+    // What the program does without a subscriber is no telemetry.
+    let none = of_a_request("none")?;
+    let figure = |name: &str, mode: &str| -> Result<Figure> {
+        let thousands = (of_a_request(mode)? - none) / 1e3;
+        Ok(Figure::new(name, thousands, "thousand").compared_with(operation, invocation))
+    };
+    Ok([
+        figure("telemetry of a request, instructions", "off")?.within(limits::TELEMETRY),
+        figure("telemetry of a request with the lines of spans, instructions", "log")?.within(limits::TELEMETRY),
+    ])
 }
 
 /// The times of the timed invocations of one program.

@@ -1,6 +1,6 @@
 //! Does what the telemetry of requests does, and nothing else: `telemetry-cost <mode>
-//! <requests>`, where the mode is `none`, `off` or `log`. `docs/observability.md` shows how
-//! its instructions are counted.
+//! <requests>`, where the mode is `none`, `off` or `log`. `make bench` counts its
+//! instructions.
 
 use std::{env, hint::black_box};
 
