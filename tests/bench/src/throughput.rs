@@ -170,7 +170,8 @@ async fn plan(world: &World, load: Load) -> (Vec<Planned>, usize) {
     let mut orders = Vec::new();
     for (products, rate, is_counted) in groups.into_iter().flatten() {
         for (n, at) in arrivals(rate, load.seconds).into_iter().enumerate() {
-            let customer = world.customer(&format!("Customer {n}")).await;
+            // Both groups have customers of their own.
+            let customer = world.customer(&format!("Customer {}", orders.len())).await;
             orders.push(Planned { at, customer, product: products[n % products.len()].clone(), is_counted });
         }
     }
