@@ -1,7 +1,7 @@
 //! Events: CloudEvents 1.0 in JSON, sent to a queue.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>
 
-use std::{error::Error, fmt, str::FromStr};
+use std::{error::Error, fmt, str::FromStr, time::Duration};
 
 use aws_sdk_sqs::Client;
 use jiff::Timestamp;
@@ -260,6 +260,28 @@ impl EventPublisher {
         published?;
         tracing::debug!(event_id = event.id, "published");
         Ok(())
+    }
+
+    /// Sends the body of a message that was received from this queue once more, unchanged,
+    /// so that the queue delivers it after `delay`, at most 15 minutes. A consumer that
+    /// cannot act on a message yet does this, and then lets the queue delete the received
+    /// message: a delivery that fails would count towards the dead-letter queue.
+    ///
+    /// If the consumer ends in between, the queue has the message twice.
+    pub async fn send_later(
+        &self,
+        id: &str,
+        body: &str,
+        delay: Duration,
+        deadline: Deadline,
+    ) -> Result<(), PublishError> {
+        let sent = async {
+            let seconds = i32::try_from(delay.as_secs())?;
+            let send = self.client.send_message().queue_url(&self.queue_url).message_body(body).delay_seconds(seconds);
+            deadline.run(send.send()).await??;
+            Ok(())
+        };
+        Box::pin(sent).await.map_err(|source| PublishError { id: id.to_owned(), source })
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     dynamo::{Key, Table},
     input::{Flag, Input, Parameters, Query, ReadQuery},
     openapi::{ID_TOKEN, ProblemResponses},
+    pause::PauseSwitch,
     problem::Problem,
     service_client::ServiceClient,
     telemetry,
@@ -69,6 +70,11 @@ pub struct Health {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub dependencies: Option<Vec<DependencyHealth>>,
+    /// Whether administrators have paused this part of the shop. Missing if `deep` was not requested, if the service
+    /// has no switch, or if the switch cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub paused: Option<bool>,
 }
 
 /// The state of a service as a whole.
@@ -168,30 +174,42 @@ impl Check {
     }
 }
 
-/// Returns the health route of `service`, which depends only on its table.
+/// Returns the health route of `service`, which depends only on its table, and has no
+/// switch.
 pub fn routes(service: &'static str, table: Table) -> Router {
-    routes_with(service, vec![Check::of_table(table)])
+    routes_with(service, vec![Check::of_table(table)], None)
 }
 
-/// Returns the health route of `service`. A deep check runs all `checks` side by side.
-pub fn routes_with(service: &'static str, checks: Vec<Check>) -> Router {
+/// Returns the health route of `service`. A deep check runs all `checks` side by side,
+/// and says whether the service is paused.
+pub fn routes_with(service: &'static str, checks: Vec<Check>, pause: Option<PauseSwitch>) -> Router {
     let checks: Arc<[Check]> = checks.into();
-    let handler =
-        async move |caller: Option<Caller>, trace: TraceContext, Input(Query(query)): Input<Query<HealthQuery>>| {
-            let dependencies = match (query.deep, caller) {
-                (false, _) => None,
-                (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
-                (true, Some(caller)) if !caller.admin => {
-                    return Err(Problem::forbidden("A deep check is for administrators."));
-                }
-                (true, Some(_)) => {
-                    Some(futures::future::join_all(checks.iter().map(|check| check.result(trace.clone()))).await)
-                }
-            };
-            let works = dependencies.iter().flatten().all(|dependency| dependency.state == DependencyState::Ok);
-            let status = if works { Status::Ok } else { Status::Degraded };
-            Ok(Json(Health { service, version: version::VERSION, commit: version::commit(), status, dependencies }))
+    let handler = async move |caller: Option<Caller>,
+                              trace: TraceContext,
+                              Input(Query(query)): Input<Query<HealthQuery>>| {
+        let pause = pause.clone().filter(|_| query.deep);
+        let dependencies = match (query.deep, caller) {
+            (false, _) => None,
+            (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
+            (true, Some(caller)) if !caller.admin => {
+                return Err(Problem::forbidden("A deep check is for administrators."));
+            }
+            (true, Some(_)) => {
+                Some(futures::future::join_all(checks.iter().map(|check| check.result(trace.clone()))).await)
+            }
         };
+        let paused = match pause {
+            None => None,
+            Some(pause) => {
+                let read = pause.is_paused_now().await;
+                read.inspect_err(|error| tracing::warn!(cause = telemetry::chain(error), "the switch cannot be read"))
+                    .ok()
+            }
+        };
+        let works = dependencies.iter().flatten().all(|dependency| dependency.state == DependencyState::Ok);
+        let status = if works { Status::Ok } else { Status::Degraded };
+        Ok(Json(Health { service, version: version::VERSION, commit: version::commit(), status, dependencies, paused }))
+    };
     Router::new().route(&format!("/health/{service}"), get(handler))
 }
 

@@ -174,6 +174,19 @@ macro_rules! parts {
 parts!(A a, B b);
 parts!(A a, B b, C c);
 
+/// A request without a parameter in its path, without a query and without a body.
+impl RequestPart for () {
+    async fn read(_: &mut RequestReader) -> Result<Option<Self>, Problem> {
+        Ok(Some(()))
+    }
+}
+
+impl Problems for () {
+    fn problems() -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
 /// The parameter `{id}` of the route.
 #[derive(Clone, Copy, Debug)]
 pub struct Id<T>(pub T);

@@ -56,6 +56,8 @@ pub mod internal_callers;
 #[cfg(feature = "aws")]
 pub mod openapi;
 #[cfg(feature = "aws")]
+pub mod pause;
+#[cfg(feature = "aws")]
 pub mod problem;
 #[cfg(feature = "aws")]
 pub mod service_client;

@@ -1,6 +1,6 @@
 //! The configuration of the notifications function.
 
-use chassis::{configuration, contact::Email, dynamo::TableName, http::HttpConfig};
+use chassis::{configuration, contact::Email, dynamo::TableName, events::QueueUrl, http::HttpConfig};
 
 configuration! {
     /// The environment of the notifications function.
@@ -9,6 +9,8 @@ configuration! {
         pub http: HttpConfig,
         /// The table of claims and erased users.
         pub table: TableName = required("NOTIFICATIONS_TABLE", TableName::EXPECTED),
+        /// The queue that this function consumes. While messages are paused, the function sends the events back to it.
+        pub events: QueueUrl = required(QueueUrl::OF_ORDER_EVENTS, QueueUrl::EXPECTED),
         pub sender: Email = required("EMAIL_SENDER", "the address that e-mails come from"),
     }
 }

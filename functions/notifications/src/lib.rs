@@ -5,6 +5,7 @@
 //! - [`domain`]: the content of notifications, without any technology
 //! - [`event_parser`]: parses the events in the queue's messages
 //! - [`templates`]: renders the texts; the template files are in `templates/`
+//! - [`message_holder`]: keeps messages in the queue while they are paused
 //! - [`service`]: makes sure that the message about each event is sent once on each channel
 //! - [`repository`]: stores which messages were sent, and which users were erased
 //! - [`email_and_sms`]: sends e-mails with SES and text messages with SNS
@@ -17,15 +18,16 @@ pub mod domain;
 pub mod email_and_sms;
 pub mod event_parser;
 pub mod handlers;
+pub mod message_holder;
 pub mod repository;
 pub mod service;
 pub mod templates;
 
-use chassis::{aws::Aws, clock::Clock, dynamo::Table};
+use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher, pause::PauseSwitch};
 
 use crate::{
-    config::Config, email_and_sms::MessageSender, handlers::Function, repository::DynamoRepository,
-    service::Notifications,
+    config::Config, email_and_sms::MessageSender, handlers::Function, message_holder::MessageHolder,
+    repository::DynamoRepository, service::Notifications,
 };
 
 /// Builds the notifications function from its configuration: the queue's consumer and
@@ -34,7 +36,9 @@ pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);
     let sender = MessageSender::new(&aws.config, config.sender);
+    let pause = PauseSwitch::new(handlers::PAUSED_PART, table.clone(), clock.clone());
     let notifications = Notifications::new(DynamoRepository::new(table.clone()), sender, clock);
-    let router = handlers::router(notifications.clone(), table, authenticator);
-    Function::new(notifications, config.http.cors.around(router))
+    let router = handlers::router(notifications.clone(), table, pause.clone(), authenticator);
+    let holder = MessageHolder::new(pause, EventPublisher::open(&aws.config, config.events));
+    Function::new(notifications, holder, config.http.cors.around(router))
 }

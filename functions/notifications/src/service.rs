@@ -23,6 +23,7 @@ use tracing::Instrument;
 use crate::{
     domain::{Channel, Notification, OrderId, SentMessage},
     email_and_sms::{MessageSender, SendError},
+    message_holder::HoldError,
     repository::{Attempt, ClaimOutcome, Repository},
     templates,
 };
@@ -54,6 +55,9 @@ pub enum NotifyError {
     /// The repository could not read, or could not store, that the customer was erased.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Messages are paused, and the event could not be sent back to the queue, or whether they are paused is not known.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
     /// The invocation is about to end.
     #[error("no time is left")]
     NoTime,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use axum::Router;
-use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher, health::Check};
+use chassis::{aws::Aws, clock::Clock, dynamo::Table, events::EventPublisher, health::Check, pause::PauseSwitch};
 
 use crate::{
     clients::Services,
     config::{OrdersConfig, SagaConfig},
-    handlers::router,
+    handlers::{PAUSED_PART, router},
     repository::dynamo::DynamoRepository,
     responses::record_answer,
     saga::{engine::Engine, steps::Saga},
@@ -23,8 +23,9 @@ pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'s
     let window = Duration::from_hours(config.cancellation_window_hours.into());
     let services = services(&config.saga, aws, clock.clone());
     let checks = [Check::of_table(table.clone())].into_iter().chain(services.checks()).collect();
-    let orders = Orders::new(engine(table, services, sagas, clock), window);
-    config.http.cors.around(router(orders, checks, authenticator))
+    let pause = PauseSwitch::new(PAUSED_PART, table.clone(), clock.clone());
+    let orders = Orders::new(engine(table, services, sagas, clock), pause.clone(), window);
+    config.http.cors.around(router(orders, checks, pause, authenticator))
 }
 
 pub fn build_worker(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Worker {

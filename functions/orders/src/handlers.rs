@@ -16,6 +16,7 @@ use chassis::{
     invocation::Invocation,
     openapi::{Location, OnlyKnownMembers, ProblemResponses},
     page::Page,
+    pause::{self, PauseSwitch},
     problem::{self, Problem},
     trace::TraceContext,
 };
@@ -34,7 +35,7 @@ use crate::{
 };
 
 /// Builds all routes of the orders API and wraps them in the HTTP edge.
-pub fn router(orders: Orders, checks: Vec<Check>, authenticator: Authenticator) -> Router {
+pub fn router(orders: Orders, checks: Vec<Check>, pause: PauseSwitch, authenticator: Authenticator) -> Router {
     let routes = Router::new()
         .route("/orders", post(place).get(index))
         .route("/orders/{id}", get(read))
@@ -42,7 +43,8 @@ pub fn router(orders: Orders, checks: Vec<Check>, authenticator: Authenticator) 
         .route("/orders/{id}/resends", get(resends).post(resend))
         .route("/open-orders", get(open))
         .with_state(orders)
-        .merge(health::routes_with("orders", checks));
+        .merge(pause::routes(pause.clone()))
+        .merge(health::routes_with("orders", checks, Some(pause)));
     edge(routes, authenticator)
 }
 
@@ -52,7 +54,9 @@ struct Api;
 
 /// The OpenAPI document of the routes.
 pub fn api() -> openapi::OpenApi {
-    Api::openapi().merge_from(health::api("orders"))
+    let effect = "While orders are paused, a new order gets 503 `orders_paused` and is not stored. Everything else goes on: a \
+                  repeated request gets the response of its order, and orders that are open are finished or undone.";
+    Api::openapi().merge_from(pause::api(PAUSED_PART, effect)).merge_from(health::api("orders"))
 }
 
 /// Marks the bodies of [`OptionalBody`] as optional. utoipa would also allow `null`.
@@ -66,6 +70,9 @@ impl Modify for OptionalBodies {
         }
     }
 }
+
+/// What the switch of this service pauses.
+pub(crate) const PAUSED_PART: &str = "orders";
 
 type OrderPage = Page<OrderDocument>;
 

@@ -16,6 +16,8 @@ chassis::metrics! {
     pub struct OrderWork {
         /// Orders that were placed.
         placed: u64 = "OrdersPlaced", Count, ["Stack"];
+        /// Requests that placed no order, because administrators have paused new orders.
+        paused: u64 = "OrdersPaused", Count, ["Stack"];
         /// Requests that repeated an earlier request with the same idempotency key, and got its order.
         replays: u64 = "OrderReplays", Count, ["Stack"];
         /// How long `POST /orders` took, for a request that placed an order.

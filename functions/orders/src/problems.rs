@@ -28,6 +28,12 @@ impl From<OrderError> for Problem {
                 "The same request is being worked on at this moment. Repeat it in a second.",
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            OrderError::Paused => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "orders_paused",
+                "The shop takes no new orders at this moment. Nothing was placed. Repeat the request later.",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("60")),
             OrderError::KeyMismatch => idempotency::mismatch(),
             OrderError::CancellationClosed => {
                 Problem::new(StatusCode::CONFLICT, "cancellation_closed", "It is too late to cancel this order.")
@@ -121,7 +127,7 @@ impl Problems for Placing {
         let reasons =
             sample_of_each_reason().into_iter().filter(|reason| *reason != CancellationReason::CaptureRefused);
         let refusals = reasons.map(|reason| refusal(&reason, OrderId::from_uuid(SAMPLE_ID)));
-        [invalid].into_iter().chain(refusals).chain([OrderError::InFlight.into()]).collect()
+        [invalid].into_iter().chain(refusals).chain([OrderError::InFlight.into(), OrderError::Paused.into()]).collect()
     }
 }
 

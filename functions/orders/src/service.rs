@@ -9,6 +9,7 @@ use chassis::{
     idempotency::{IdempotencyKey, InsertOutcome, KeyUse},
     invocation::Invocation,
     page::{Cursor, Limit, ListError, Page},
+    pause::PauseSwitch,
     store::StoreError,
     telemetry,
     time_limits::{ORDERS_ANSWER_RESERVE, RECORD_RESERVE, WAKE_RESERVE},
@@ -92,6 +93,9 @@ pub enum OrderError {
     /// 409: another invocation is working on a request with the same idempotency key.
     #[error("the same request is being worked on")]
     InFlight,
+    /// 503: administrators have paused new orders.
+    #[error("new orders are paused")]
+    Paused,
     /// 422: the idempotency key was used for a request with another content.
     #[error("the key was used for another request")]
     KeyMismatch,
@@ -134,13 +138,15 @@ pub enum OrderError {
 #[derive(Clone)]
 pub struct Orders {
     engine: Engine,
+    pause: PauseSwitch,
     cancellation_window: Duration,
 }
 
 impl Orders {
-    /// A confirmed order can be cancelled until `cancellation_window` has passed since the order was placed.
-    pub fn new(engine: Engine, cancellation_window: Duration) -> Self {
-        Self { engine, cancellation_window }
+    /// A confirmed order can be cancelled until `cancellation_window` has passed since the order was placed. While
+    /// `pause` is on, no new order is stored.
+    pub fn new(engine: Engine, pause: PauseSwitch, cancellation_window: Duration) -> Self {
+        Self { engine, pause, cancellation_window }
     }
 
     /// Stores a new order, and works on the order until it is decided or the request's time ends.
@@ -171,7 +177,17 @@ impl Orders {
         let now = self.engine.clock.now();
         let key = key.map(|key| KeyUse::new(key, &purchase, now)).transpose()?;
         let order = Order::place(user_id, contact, purchase, self.engine.saga_version(), trace, now);
-        let inserted = self.engine.repository.insert(&order, key.as_ref(), now).await;
+        let inserted = if self.pause.is_paused().await? {
+            // A request that placed its order before the pause is repeated: it gets the response of that order.
+            let earlier = match &key {
+                Some(key) => self.engine.repository.find_earlier(user_id, key, now).await?,
+                None => None,
+            };
+            meter.work().paused += u64::from(earlier.is_none());
+            Ok(earlier.ok_or(OrderError::Paused)?)
+        } else {
+            self.engine.repository.insert(&order, key.as_ref(), now).await
+        };
         telemetry::concerns_order(match &inserted {
             Ok(InsertOutcome::Repeated(earlier)) => earlier.id,
             _ => order.id,

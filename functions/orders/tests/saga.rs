@@ -200,6 +200,14 @@ impl Repository for Fakes {
         self.store(order);
         Ok(InsertOutcome::Inserted)
     }
+    async fn find_earlier(
+        &self,
+        _: UserId,
+        _: &KeyUse,
+        _: Timestamp,
+    ) -> Result<Option<InsertOutcome<Order>>, StoreError> {
+        unreachable!("no test in this file pauses orders")
+    }
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         Ok(self.orders.lock().unwrap().get(&id).cloned())
     }

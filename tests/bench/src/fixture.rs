@@ -22,6 +22,7 @@ impl Fixture {
         for _ in 0..lines {
             products.push(world.product("19.99", 100).await);
         }
+        world.read_switches().await;
         Self { world, clock, customer, products }
     }
 }

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use chassis::{clock::Clock, time_limits::DECIDE_WITHIN};
+use chassis::{clock::Clock, pause::EFFECTIVE_WITHIN, time_limits::DECIDE_WITHIN};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use orders::{domain::OrderState, saga::steps::Saga};
@@ -84,6 +84,9 @@ pub enum ScenarioKind {
     /// An administrator gives each product more shards after the order was
     /// placed. Then the customer cancels.
     ShardsAdded,
+    /// An administrator pauses new orders and messages as soon as the order is
+    /// placed, and resumes both after the stream and the queue were delivered.
+    Paused,
 }
 
 /// The outcome of a scenario in which no fault occurs.
@@ -110,7 +113,9 @@ impl ScenarioKind {
     pub fn expected(self) -> ExpectedOutcome {
         use OrderState::{Cancelled, Cancelling, Confirmed, Done, Pending};
         let (states, cancellation_reason, status): (&[_], _, _) = match self {
-            Self::Confirmed | Self::Erased | Self::SeveralShards => (&[Pending, Confirmed, Done], None, 201),
+            Self::Confirmed | Self::Erased | Self::SeveralShards | Self::Paused => {
+                (&[Pending, Confirmed, Done], None, 201)
+            }
             Self::Declined => (&[Pending, Cancelling, Cancelled], Some("payment_declined"), 402),
             Self::OutOfStock => (&[Pending, Cancelling, Cancelled], Some("out_of_stock"), 409),
             Self::UnknownUser => (&[Pending, Cancelling, Cancelled], Some("user_not_found"), 422),
@@ -205,7 +210,8 @@ pub async fn play(scenario: Scenario, plan: &FaultPlan, sagas: &'static [&'stati
         products.push(product);
     }
 
-    let mut run = ScenarioRun { scenario, plan, world: &world, customer: &customer, products, violations: Vec::new() };
+    let (customer, admin) = (&customer, Caller::admin());
+    let mut run = ScenarioRun { scenario, plan, world: &world, customer, admin, products, violations: Vec::new() };
     world.cloud.begin_trial(plan.clone());
     let answers = run.act().await;
     let sweeps = run.recover().await;
@@ -231,6 +237,7 @@ struct ScenarioRun<'a> {
     plan: &'a FaultPlan,
     world: &'a World,
     customer: &'a Caller,
+    admin: Caller,
     products: Vec<String>,
     violations: Vec<String>,
 }
@@ -280,6 +287,17 @@ impl ScenarioRun<'_> {
         retry(|answer| answer.status.is_server_error(), || self.world.delete(self.customer, &path)).await
     }
 
+    /// Pauses or resumes new orders and messages, and waits until that has an effect
+    /// everywhere.
+    async fn pause_everything(&self, paused: bool) {
+        for part in ["orders", "messages"] {
+            let body = json!({ "paused": paused, "reason": "A trial." });
+            let path = format!("/pauses/{part}");
+            retry(is_to_be_repeated, || self.world.post(&self.admin, &path, body.clone())).await;
+        }
+        tokio::time::advance(EFFECTIVE_WITHIN).await;
+    }
+
     /// Sends the requests that the customer of this scenario sends.
     async fn act(&self) -> ClientAnswers {
         match self.scenario.kind {
@@ -305,6 +323,14 @@ impl ScenarioRun<'_> {
                     retry(is_to_be_repeated, || self.world.give_shards(product, 3)).await;
                 }
                 ClientAnswers { placed, cancelled: self.cancel().await, erased: None }
+            }
+            ScenarioKind::Paused => {
+                let mut placed = vec![self.place().await];
+                self.pause_everything(true).await;
+                placed.push(self.place_once().await);
+                self.deliver().await;
+                self.pause_everything(false).await;
+                ClientAnswers { placed, cancelled: None, erased: None }
             }
             ScenarioKind::Erased => {
                 let placed = vec![self.place().await];
@@ -554,7 +580,9 @@ impl ScenarioRun<'_> {
                 // consumers recognise a repeated event by its id and ignore it.
                 // Without faults, each event must be sent once.
                 let sent = events.iter().filter(matches).count();
-                if self.plan.is_empty() && sent > 1 {
+                // While messages are paused, the notifier sends the event back to its queue.
+                let is_held = self.scenario.kind == ScenarioKind::Paused;
+                if self.plan.is_empty() && sent > 1 && !is_held {
                     self.violate(format!("{kind} was sent {sent} times without a fault"));
                 }
             }

@@ -102,6 +102,15 @@ impl World {
         }
     }
 
+    /// Lets the orders function and the notifier read their switches, which they then
+    /// need not read for some seconds. So the next order makes the requests that all
+    /// orders make.
+    pub async fn read_switches(&self) {
+        for part in ["orders", "messages"] {
+            self.get(&Caller::admin(), &format!("/pauses/{part}")).await.expect(StatusCode::OK);
+        }
+    }
+
     /// Takes the events out of the queue of order events, oldest first.
     pub fn take_events(&self) -> Vec<Value> {
         self.cloud.take_messages().iter().map(|text| serde_json::from_str(text).expect("an event")).collect()

@@ -468,7 +468,7 @@ pub fn sqs_record(message_id: &str, body: &str) -> Value {
 /// The service to which the gateway routes a path.
 fn service_of(path: &str) -> &'static str {
     let path = path.trim_start_matches('/');
-    let path = path.strip_prefix("health/").unwrap_or(path);
+    let path = path.strip_prefix("health/").or(path.strip_prefix("pauses/")).unwrap_or(path);
     match path.split(['/', '?']).next().unwrap_or_default() {
         "users" => "users",
         "products" | "reservations" => "products",

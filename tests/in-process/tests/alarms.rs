@@ -22,14 +22,14 @@ use in_process_tests::{
     template::{Template, list},
 };
 use jiff::Timestamp;
-use notifications::service::MessageWork;
+use notifications::{message_holder::HeldMessage, service::MessageWork};
 use orders::metrics::{OrderWork, Sweep};
 use payments::service::PaymentWork;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-const OWN: [&[Metric]; 6] =
-    [OrderWork::ALL, Sweep::ALL, PaymentWork::ALL, MessageWork::ALL, CallTrouble::ALL, Start::ALL];
+const OWN: [&[Metric]; 7] =
+    [OrderWork::ALL, Sweep::ALL, PaymentWork::ALL, MessageWork::ALL, HeldMessage::ALL, CallTrouble::ALL, Start::ALL];
 
 /// The metrics of AWS that the template uses, each with the sets of dimensions under
 /// which AWS reports it.

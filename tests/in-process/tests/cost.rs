@@ -25,6 +25,7 @@ async fn finished_order(lines: usize) -> World {
         products.push(world.product("19.99", 100).await);
     }
     let lines: Vec<_> = products.iter().map(|product| (product.as_str(), 1)).collect();
+    world.read_switches().await;
     world.cloud.start_metering();
     world.place(&ada, order_request(&lines, "tok_accepted"), "key-1").await.expect(StatusCode::CREATED);
     world.settle().await;

@@ -20,12 +20,13 @@ use in_process_tests::{
     shop::order_request,
 };
 use jiff::Timestamp;
-use notifications::service::MessageWork;
+use notifications::{message_holder::HeldMessage, service::MessageWork};
 use orders::{
     domain::CancellationReason,
     metrics::{OrderWork, Sweep},
 };
 use payments::service::PaymentWork;
+use serde_json::json;
 use strum::VariantNames;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
@@ -36,11 +37,12 @@ const END: &str = "\n<!-- The generated table ends here. -->\n";
 const CENTS: usize = 30;
 
 /// All units of work, each with the functions that write it.
-const UNITS: [(&[Metric], &[&str]); 6] = [
+const UNITS: [(&[Metric], &[&str]); 7] = [
     (OrderWork::ALL, &["orders", "order-worker"]),
     (Sweep::ALL, &["order-worker"]),
     (PaymentWork::ALL, &["payments"]),
     (MessageWork::ALL, &["notifications"]),
+    (HeldMessage::ALL, &["notifications"]),
     (CallTrouble::ALL, &["orders", "order-worker"]),
     (Start::ALL, &["users", "products", "orders", "order-worker", "payments", "notifications"]),
 ];
@@ -299,6 +301,18 @@ async fn every_declared_metric_is_written_by_its_functions_and_nothing_else_is_w
     shop.world.pass_minutes(1).await;
     shop.world.cloud.bring_back();
     shop.world.pass_minutes(3).await;
+    lines.extend(shop.world.cloud.metric_lines());
+
+    // Everything is paused.
+    let shop = Shop::open().await;
+    shop.place("tok_accepted", 1, "key-1").await.expect(StatusCode::CREATED);
+    shop.world.settle().await;
+    for part in ["orders", "messages"] {
+        let body = json!({ "paused": true, "reason": "A trial." });
+        shop.world.post(&Caller::admin(), &format!("/pauses/{part}"), body).await.expect(StatusCode::OK);
+    }
+    shop.place("tok_accepted", 1, "key-2").await.expect_problem(503, "orders_paused");
+    shop.world.deliver_messages().await;
     lines.extend(shop.world.cloud.metric_lines());
 
     let declared: BTreeMap<_, _> = declared().map(|(metric, functions)| (metric.name, (metric, functions))).collect();

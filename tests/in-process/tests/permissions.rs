@@ -67,6 +67,7 @@ async fn every_permission_of_every_role_is_used() {
     usage.let_the_worker_carry_out_each_step().await;
     usage.fail_to_send_mail().await;
     usage.check_health().await;
+    usage.pause_messages().await;
     usage.erase_a_customer().await;
 
     // The template grants this permission only on an emulator, which has no ARN for the
@@ -171,6 +172,15 @@ impl Usage {
         self.world.cloud.answer_mail(|_| Some((400, json!({ "__type": "MessageRejected", "message": "no" }))));
         self.order("tok_accepted").await;
         self.settle().await;
+    }
+
+    async fn pause_messages(&self) {
+        for paused in [true, false] {
+            let body = json!({ "paused": paused, "reason": "A trial." });
+            self.world.post(&self.admin, "/pauses/messages", body).await.expect(StatusCode::OK);
+            self.order("tok_accepted").await;
+            self.settle().await;
+        }
     }
 
     async fn check_health(&self) {

@@ -20,7 +20,7 @@ const BUILD: &str = "target/mutants-build";
 
 /// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
 /// them must fail.
-const RULE_TESTS: [&str; 14] = [
+const RULE_TESTS: [&str; 15] = [
     "--package=orders",
     "--test=saga",
     "--test=users",
@@ -29,6 +29,7 @@ const RULE_TESTS: [&str; 14] = [
     "--test=products",
     "--test=tokens",
     "--test=internal_callers",
+    "--test=pauses",
     "--test=support",
     "--test=concurrency",
     "--test=dependencies",

@@ -18,6 +18,7 @@ use tracing::{Instrument, Span, field};
 use crate::{
     domain::EventAction,
     event_parser::{self, InvalidEvent, ParsedEvent},
+    message_holder::MessageHolder,
     service::{Notifications, NotifyError},
 };
 
@@ -52,6 +53,7 @@ pub(super) fn records(payload: &str) -> Option<Vec<Value>> {
 /// Handles all `records`. The response lists the records that SQS must deliver again.
 pub(super) async fn handle(
     notifications: &Notifications,
+    holder: &MessageHolder,
     records: &[Value],
     deadline: Deadline,
 ) -> Result<BatchResponse, UnnamedFailure> {
@@ -64,7 +66,7 @@ pub(super) async fn handle(
         for record in part {
             let handled = async move {
                 let message_id = record["messageId"].as_str().filter(|id| !id.is_empty());
-                (message_id, handle_record(notifications, record, message_id, deadline).await)
+                (message_id, handle_record(notifications, holder, record, message_id, deadline).await)
             };
             work.push(handled);
         }
@@ -90,11 +92,13 @@ fn is_erasure(record: &Value) -> bool {
 /// Returns `true` if SQS need not deliver the record again.
 async fn handle_record(
     notifications: &Notifications,
+    holder: &MessageHolder,
     record: &Value,
     message_id: Option<&str>,
     deadline: Deadline,
 ) -> bool {
-    let event = event_parser::parse(record["body"].as_str().unwrap_or_default());
+    let body = record["body"].as_str().unwrap_or_default();
+    let event = event_parser::parse(body);
     let valid = event.as_ref().ok();
     let event_id = match &event {
         Ok(event) => Some(&event.event_id),
@@ -116,7 +120,7 @@ async fn handle_record(
             tracing::warn!("no time is left for this record");
             return false;
         }
-        let done = AssertUnwindSafe(act_on(notifications, event, deadline)).catch_unwind().await;
+        let done = AssertUnwindSafe(act_on(notifications, holder, body, event, deadline)).catch_unwind().await;
         // The panic's message is not logged, since the message may quote personal data.
         done.unwrap_or_else(|_| {
             tracing::error!("the handling of the record panicked; SQS will deliver the record again");
@@ -127,7 +131,13 @@ async fn handle_record(
     .await
 }
 
-async fn act_on(notifications: &Notifications, event: Result<ParsedEvent, InvalidEvent>, deadline: Deadline) -> bool {
+async fn act_on(
+    notifications: &Notifications,
+    holder: &MessageHolder,
+    body: &str,
+    event: Result<ParsedEvent, InvalidEvent>,
+    deadline: Deadline,
+) -> bool {
     let event = match event {
         Ok(event) => event,
         Err(error) => {
@@ -138,7 +148,11 @@ async fn act_on(notifications: &Notifications, event: Result<ParsedEvent, Invali
     };
     let done = match event.action {
         EventAction::Ignore => Ok(()),
-        EventAction::Notify(notification) => notifications.notify(&notification, deadline).await,
+        EventAction::Notify(notification) => match holder.hold(&event.event_id, body, deadline).await {
+            Ok(true) => Ok(()),
+            Ok(false) => notifications.notify(&notification, deadline).await,
+            Err(error) => Err(error.into()),
+        },
         EventAction::EraseUser(user_id) => notifications.erase_user(user_id).await.map_err(NotifyError::from),
     };
     telemetry::record_outcome(&Span::current(), &done);

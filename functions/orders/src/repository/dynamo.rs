@@ -93,6 +93,26 @@ impl DynamoRepository {
             WriteOutcome::ConditionFailed(_) => Ok(InsertOutcome::Inserted),
         }
     }
+
+    /// The outcome for a request whose idempotency key an earlier request has used.
+    async fn repeated(&self, earlier: KeyRecord, key: &KeyUse) -> Result<InsertOutcome<Order>, StoreError> {
+        if earlier.fingerprint != key.fingerprint {
+            return Ok(InsertOutcome::KeyMismatch);
+        }
+        let order = match self.find(earlier.order_id).await? {
+            // A plain read may find no order while the transaction that wrote the key is still writing the order.
+            // TransactGetItems waits until that transaction has finished.
+            None => {
+                let record: Option<Record> = self.table.transact_get(&order_key(earlier.order_id)).await?;
+                record.map(Record::order).transpose()?
+            }
+            found => found,
+        };
+        match order {
+            Some(order) => Ok(InsertOutcome::Repeated(Box::new(order))),
+            None => Err(StoreError::corrupt("orders", "a key names an order that does not exist")),
+        }
+    }
 }
 
 /// All orders of a customer, the newest first.
@@ -139,21 +159,19 @@ impl Repository for DynamoRepository {
         if earlier.order_id == order.id {
             return Ok(InsertOutcome::Inserted);
         }
-        if earlier.fingerprint != key.fingerprint {
-            return Ok(InsertOutcome::KeyMismatch);
-        }
-        let order = match self.find(earlier.order_id).await? {
-            // A plain read may find no order while the transaction that wrote the key is still writing the order.
-            // TransactGetItems waits until that transaction has finished.
-            None => {
-                let record: Option<Record> = self.table.transact_get(&order_key(earlier.order_id)).await?;
-                record.map(Record::order).transpose()?
-            }
-            found => found,
-        };
-        match order {
-            Some(order) => Ok(InsertOutcome::Repeated(Box::new(order))),
-            None => Err(StoreError::corrupt("orders", "a key names an order that does not exist")),
+        self.repeated(earlier, key).await
+    }
+
+    async fn find_earlier(
+        &self,
+        user: UserId,
+        key: &KeyUse,
+        now: Timestamp,
+    ) -> Result<Option<InsertOutcome<Order>>, StoreError> {
+        let earlier: Option<KeyRecord> = self.table.get(&KeyRecord::key_of(user, key)).await?;
+        match earlier.filter(|earlier| earlier.expires_at > now.as_second()) {
+            Some(earlier) => self.repeated(earlier, key).await.map(Some),
+            None => Ok(None),
         }
     }
 

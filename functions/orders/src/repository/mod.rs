@@ -79,6 +79,15 @@ pub trait Repository: Send + Sync {
         now: Timestamp,
     ) -> Result<InsertOutcome<Order>, StoreError>;
 
+    /// Looks for an earlier request of `user` with this idempotency key. Returns what [`Repository::insert`] would
+    /// return for a repeat of that request, and stores nothing.
+    async fn find_earlier(
+        &self,
+        user: UserId,
+        key: &KeyUse,
+        now: Timestamp,
+    ) -> Result<Option<InsertOutcome<Order>>, StoreError>;
+
     async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError>;
 
     /// Reads a page of a customer's orders, newest first.

@@ -271,16 +271,20 @@ pub(super) struct KeyRecord {
     pub(super) fingerprint: String,
     pub(super) order_id: OrderId,
     /// The time of expiry in epoch seconds, as DynamoDB's TTL requires.
-    expires_at: i64,
+    pub(super) expires_at: i64,
 }
 
 impl KeyRecord {
     pub(super) fn of(order: &Order, used: &KeyUse) -> Self {
         Self {
-            key: Key::new(format!("KEY#{}#POST/orders#{}", order.user_id, used.key.as_str()), "KEY"),
+            key: Self::key_of(order.user_id, used),
             fingerprint: used.fingerprint.clone(),
             order_id: order.id,
             expires_at: used.expires_at.as_second(),
         }
+    }
+
+    pub(super) fn key_of(user: UserId, used: &KeyUse) -> Key {
+        Key::new(format!("KEY#{user}#POST/orders#{}", used.key.as_str()), "KEY")
     }
 }

@@ -246,6 +246,8 @@ async fn a_body_is_accepted_if_and_only_if_the_document_allows_it() {
         ("changeProduct", json!({ "price": 5, "currency": "USD" })),
         ("adjustStock", json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" })),
         ("cancelOrder", json!({ "reason": "Recalled." })),
+        ("setOrdersPause", json!({ "paused": false, "reason": "Over." })),
+        ("setMessagesPause", json!({ "paused": false, "reason": "Over." })),
         ("resendMessage", json!({ "resend_id": "a", "message": "OrderCreated", "reason": "Lost." })),
         ("placeOrder", json!({ "items": [line], "user_id": admin.id(), "payment_method": "tok_accepted" })),
     ];

@@ -224,6 +224,7 @@ async fn orders(checked: &CheckedWorld) {
     let messages = format!("/messages?order_id={}", id(&placed));
     checked.call("listMessages", &admin, &messages, nobody.clone()).await.expect(StatusCode::OK);
     resends(checked, &mug).await;
+    pauses(checked, &mug).await;
     checked.call("listOrders", &ada, "/orders?status=LOST", nobody.clone()).await.expect_bad_fields(&["status"]);
     let others = format!("/orders?user_id={}", ada.id());
     checked.call("listOrders", &bob, &others, nobody.clone()).await.expect_problem(404, "not_found");
@@ -232,6 +233,28 @@ async fn orders(checked: &CheckedWorld) {
     checked.call("cancelOrder", &bob, &cancel, nobody.clone()).await.expect_problem(404, "not_found");
     checked.call("cancelOrder", &ada, &cancel, nobody.clone()).await.expect(StatusCode::OK);
     checked.call("getOrder", &ada, &path, nobody).await.expect(StatusCode::OK);
+}
+
+async fn pauses(checked: &CheckedWorld, mug: &str) {
+    let (admin, zoe) = (Caller::admin(), checked.customer("Zoe").await);
+    for part in ["Orders", "Messages"] {
+        let path = format!("/pauses/{}", part.to_lowercase());
+        let turn = async |paused| {
+            let body = json!({ "paused": paused, "reason": "A trial." });
+            checked.call(&format!("set{part}Pause"), &admin, &path, body).await.expect(StatusCode::OK);
+        };
+        turn(true).await;
+        checked.call(&format!("get{part}Pause"), &admin, &path, Value::Null).await.expect(StatusCode::OK);
+        if part == "Orders" {
+            let refused = checked.place(&zoe, &[(mug, 1)], "tok_accepted", "paused").await;
+            refused.expect_problem(503, "orders_paused");
+        }
+        turn(false).await;
+        let (list, changes) = (format!("list{part}PauseChanges"), format!("{path}/changes"));
+        checked.call(&list, &admin, &changes, Value::Null).await.expect(StatusCode::OK);
+        let answer = checked.call(&list, &admin, &format!("{changes}?cursor=AAAA"), Value::Null).await;
+        answer.expect_problem(400, "invalid_cursor");
+    }
 }
 
 async fn resends(checked: &CheckedWorld, mug: &str) {
@@ -396,6 +419,7 @@ async fn failing_tables(checked: &CheckedWorld) {
             "adjustStock" => json!({ "adjustment_id": "a", "delta": 1, "reason": "Count" }),
             "resendMessage" => json!({ "resend_id": "a", "message": "OrderCreated", "reason": "Lost." }),
             "cancelOrder" => json!({ "reason": "Recalled." }),
+            "setOrdersPause" | "setMessagesPause" => json!({ "paused": true, "reason": "A trial." }),
             "changeUser" => json!({ "name": "Another", "reason": "A typing error." }),
             "changeProduct" => json!({ "name": "Another" }),
             _ => json!({}),
