@@ -11,6 +11,7 @@ use chassis::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use sha2::{Digest, Sha256};
 
 typed_id!(
     /// The id of an order.
@@ -250,8 +251,11 @@ pub enum EventAction {
     Notify(Notification),
     /// Record that the user was erased, and send nothing to this user from now on.
     EraseUser(UserId),
+    /// Record what became of an e-mail that SES had accepted.
+    RecordFeedback(EmailFeedback),
     /// Do nothing: the customer already has the information, or gets it from another
-    /// message, or the customer's personal data was erased.
+    /// message, or the customer's personal data was erased. Or SES reports no complaint,
+    /// but its opposite.
     Ignore,
 }
 
@@ -302,6 +306,59 @@ pub enum MessageState {
     Refused,
     /// The message was certainly not sent. The next attempt can claim the sending at once.
     Failed,
+    /// The message was not sent, because the address is suppressed.
+    Suppressed,
+}
+
+/// What became of an e-mail that SES had accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum Feedback {
+    /// The recipient's mail server refused the e-mail permanently: a hard bounce.
+    Bounced,
+    /// The recipient's mail server did not accept the e-mail, but may accept the next one.
+    TransientlyBounced,
+    /// The recipient marked the e-mail as unwanted.
+    Complained,
+}
+
+impl Feedback {
+    /// Returns whether the address must not be written to again.
+    pub fn suppresses(self) -> bool {
+        matches!(self, Self::Bounced | Self::Complained)
+    }
+}
+
+/// What SES reports about an e-mail to a customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmailFeedback {
+    pub user_id: UserId,
+    /// The order that the e-mail is about.
+    pub order_id: OrderId,
+    /// The id of the e-mail at SES.
+    pub provider_id: String,
+    /// The address that the e-mail was sent to.
+    pub address: Email,
+    pub feedback: Feedback,
+}
+
+/// A digest of a customer's e-mail address. It shows whether an address is a suppressed
+/// one, and the address cannot be read from it. The customer's id is part of what is
+/// digested, so equal digests never show that two customers have one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressDigest(String);
+
+impl AddressDigest {
+    pub fn of(user_id: UserId, address: &Email) -> Self {
+        let digest = Sha256::digest(format!("{user_id} {}", address.expose()));
+        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Returns the digest as hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The record of a message on a channel. It contains no personal data.
@@ -319,4 +376,6 @@ pub struct SentMessage {
     pub provider_id: Option<String>,
     /// The provider's error code, if it refused the recipient permanently.
     pub refusal: Option<String>,
+    /// What SES reported after it had accepted the e-mail.
+    pub feedback: Option<Feedback>,
 }

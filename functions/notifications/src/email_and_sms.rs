@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sesv2::{
     error::{BuildError, ProvideErrorMetadata, SdkError},
-    types::{Body, Content, Destination, EmailContent, Message},
+    types::{Body, Content, Destination, EmailContent, Message, MessageTag},
 };
 use aws_sdk_sns::types::MessageAttributeValue;
 use backon::{ExponentialBuilder, Retryable};
@@ -39,6 +39,7 @@ pub struct MessageSender {
     ses: aws_sdk_sesv2::Client,
     sns: aws_sdk_sns::Client,
     sender: Email,
+    configuration_set: String,
 }
 
 /// The reason why a message was not sent, or may not have been sent.
@@ -74,8 +75,9 @@ pub enum SendError {
 
 impl MessageSender {
     /// Creates the clients from the SDK's shared configuration. `sender` is the e-mail
-    /// address that the e-mails are sent from.
-    pub fn new(config: &SdkConfig, sender: Email) -> Self {
+    /// address that the e-mails are sent from. With `configuration_set`, SES reports bounces
+    /// and complaints.
+    pub fn new(config: &SdkConfig, sender: Email, configuration_set: String) -> Self {
         // SES and SNS cannot distinguish a retry from a second message. The SDK's retries
         // are therefore disabled. `send_email` and `send_sms` retry only a message that was
         // certainly not sent. A message that may have been sent is sent again only at the
@@ -87,16 +89,27 @@ impl MessageSender {
             .timeout_config(timeouts.clone())
             .build();
         let sns = aws_sdk_sns::config::Builder::from(config).retry_config(retries).timeout_config(timeouts).build();
-        Self { ses: aws_sdk_sesv2::Client::from_conf(ses), sns: aws_sdk_sns::Client::from_conf(sns), sender }
+        let (ses, sns) = (aws_sdk_sesv2::Client::from_conf(ses), aws_sdk_sns::Client::from_conf(sns));
+        Self { ses, sns, sender, configuration_set }
     }
 
-    /// Sends an e-mail. Returns the message's id at SES.
-    pub async fn send_email(&self, to: &Email, email: &templates::Email) -> Result<String, SendError> {
+    /// Sends an e-mail. Returns the message's id at SES. If the e-mail bounces, SES reports
+    /// it with the tags, each of which has a name and a value.
+    pub async fn send_email(
+        &self,
+        to: &Email,
+        email: &templates::Email,
+        tags: [(&str, String); 2],
+    ) -> Result<String, SendError> {
         let body = Body::builder().text(utf8(&email.text)?).html(utf8(&email.html)?).build();
         let message = Message::builder().subject(utf8(&email.subject)?).body(body).build();
+        let tag = |(name, value): (&str, String)| MessageTag::builder().name(name).value(value).build();
+        let tags = tags.into_iter().map(tag).collect::<Result<Vec<_>, _>>().map_err(unbuildable)?;
         let request = self
             .ses
             .send_email()
+            .configuration_set_name(&self.configuration_set)
+            .set_email_tags(Some(tags))
             .from_email_address(self.sender.expose())
             .destination(Destination::builder().to_addresses(to.expose()).build())
             .content(EmailContent::builder().simple(message).build());

@@ -106,7 +106,7 @@ fn resend(event_id: &EventId, of: Option<&str>, data: &str) -> Result<EventActio
             Ok(EventAction::Notify(Notification { resend_of: Some(of), ..notification }))
         }
         EventAction::Ignore => Ok(EventAction::Ignore),
-        EventAction::EraseUser(_) => Err(InvalidReason::Kind),
+        EventAction::EraseUser(_) | EventAction::RecordFeedback(_) => Err(InvalidReason::Kind),
     }
 }
 
@@ -254,7 +254,7 @@ struct PaymentData {
 
 /// Reads JSON. The error names the member that is wrong, but does not quote the member's
 /// value, since the value could be personal data.
-fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

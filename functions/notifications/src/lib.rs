@@ -4,10 +4,12 @@
 //!
 //! - [`domain`]: the content of notifications, without any technology
 //! - [`event_parser`]: parses the events in the queue's messages
+//! - [`email_feedback_parser`]: parses the bounces and complaints that SES reports through the same queue
 //! - [`templates`]: renders the texts; the template files are in `templates/`
 //! - [`message_holder`]: keeps messages in the queue while they are paused
 //! - [`service`]: makes sure that the message about each event is sent once on each channel
-//! - [`repository`]: stores which messages were sent, and which users were erased
+//! - [`repository`]: stores which messages were sent, which users were erased, and which
+//!   addresses are suppressed
 //! - [`email_and_sms`]: sends e-mails with SES and text messages with SNS
 //! - [`handlers`]: handles the two kinds of invocation, a batch from SQS (`sqs_batch`)
 //!   and an HTTP request
@@ -16,6 +18,7 @@
 pub mod config;
 pub mod domain;
 pub mod email_and_sms;
+pub mod email_feedback_parser;
 pub mod event_parser;
 pub mod handlers;
 pub mod message_holder;
@@ -35,7 +38,7 @@ use crate::{
 pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
     let authenticator = config.http.public_authenticator(aws, clock.clone());
     let table = Table::open(&aws.config, config.table);
-    let sender = MessageSender::new(&aws.config, config.sender);
+    let sender = MessageSender::new(&aws.config, config.sender, config.email_configuration_set);
     let pause = PauseSwitch::new(handlers::PAUSED_PART, table.clone(), clock.clone());
     let notifications = Notifications::new(DynamoRepository::new(table.clone()), sender, clock);
     let router = handlers::router(notifications.clone(), table, pause.clone(), authenticator);

@@ -21,8 +21,9 @@ use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::{
-    domain::{Channel, Notification, OrderId, SentMessage},
+    domain::{AddressDigest, Channel, EmailFeedback, Feedback, Notification, OrderId, SentMessage},
     email_and_sms::{MessageSender, SendError},
+    email_feedback_parser::{ORDER_TAG, USER_TAG},
     message_holder::HoldError,
     repository::{Attempt, ClaimOutcome, Repository},
     templates,
@@ -36,6 +37,18 @@ chassis::metrics! {
         message: Option<Labelled<2>> = "Notifications", Count, ["Stack", "Channel", "Result"];
         /// Messages that a recipient may have received twice.
         possibly_repeated: u64 = "NotificationsPossiblyRepeated", Count, ["Stack"];
+        /// E-mails that were not sent, because an earlier e-mail to the address bounced or brought a complaint.
+        suppressed: u64 = "EmailsSuppressed", Count, ["Stack"];
+    }
+}
+
+chassis::metrics! {
+    /// What SES reported about one e-mail.
+    pub struct FeedbackWork {
+        /// E-mails that SES could not deliver, by bounce: `permanent` or `transient`.
+        bounced: Option<Labelled<1>> = "EmailsBounced", Count, ["Stack", "Bounce"];
+        /// E-mails whose recipients complained.
+        complained: u64 = "EmailsComplained", Count, ["Stack"];
     }
 }
 
@@ -79,7 +92,7 @@ enum ChannelError {
     Send(#[from] SendError),
 }
 
-/// The use cases: to send a notification, and to stop sending to an erased user.
+/// The use cases: to send a notification, and to stop sending to an erased user or to a dead address.
 #[derive(Clone)]
 pub struct Notifications {
     repository: Arc<dyn Repository>,
@@ -95,7 +108,40 @@ impl Notifications {
     /// Records that the user was erased, so that no message is sent to this user from now on.
     pub async fn erase_user(&self, id: UserId) -> Result<(), StoreError> {
         self.repository.put_erased_user(id, self.clock.now()).await?;
+        // After the user is recorded as erased: `suppress` relies on this order.
+        self.repository.forget_addresses(id).await?;
         tracing::info!(user = %id, "nothing is sent to this user from now on");
+        Ok(())
+    }
+
+    /// Records what SES reported about an e-mail. After a permanent bounce and after a
+    /// complaint, nothing is sent to the address any more.
+    pub async fn record_feedback(&self, email: &EmailFeedback) -> Result<(), StoreError> {
+        if email.feedback.suppresses() {
+            self.suppress(email).await?;
+        }
+        let is_shown = self.repository.record_feedback(email).await?;
+        let mut work = Unit::<FeedbackWork>::new();
+        let bounce = |kind| Some(Labelled { labels: [kind], value: 1 });
+        match email.feedback {
+            Feedback::Bounced => work.bounced = bounce("permanent"),
+            Feedback::TransientlyBounced => work.bounced = bounce("transient"),
+            Feedback::Complained => work.complained = 1,
+        }
+        let (user, feedback) = (email.user_id, email.feedback);
+        tracing::warn!(%user, message_id = email.provider_id, ?feedback, is_shown, "an e-mail was not welcome");
+        Ok(())
+    }
+
+    /// Stores a digest of the address, unless the user was erased. The user may be erased
+    /// at the same time, so this method writes before it reads, as `erase_user` does.
+    /// Whichever of the two reads last sees both writes, and deletes the digest.
+    async fn suppress(&self, email: &EmailFeedback) -> Result<(), StoreError> {
+        let address = AddressDigest::of(email.user_id, &email.address);
+        self.repository.suppress(email.user_id, &address, self.clock.now()).await?;
+        if self.repository.is_user_erased(email.user_id).await? {
+            self.repository.forget_addresses(email.user_id).await?;
+        }
         Ok(())
     }
 
@@ -116,8 +162,14 @@ impl Notifications {
         let message = templates::render(notification)?;
         let recipient = &notification.recipient;
         let send_by = deadline.earlier_by(NOTIFY_RECORD_RESERVE);
-        let is_erased = send_by.run(self.repository.is_user_erased(notification.user_id)).await;
-        if is_erased.map_err(|_| NotifyError::NoTime)?? {
+        let user = notification.user_id;
+        let is_suppressed = async {
+            let Some(address) = &recipient.email else { return Ok(false) };
+            self.repository.is_suppressed(user, &AddressDigest::of(user, address)).await
+        };
+        let checks = async { futures::try_join!(self.repository.is_user_erased(user), is_suppressed) };
+        let (is_erased, is_suppressed) = send_by.run(checks).await.map_err(|_| NotifyError::NoTime)??;
+        if is_erased {
             tracing::info!("nothing is sent, because the customer was erased");
             return Ok(());
         }
@@ -135,7 +187,12 @@ impl Notifications {
 
         let email = async {
             let Some(address) = &recipient.email else { return true };
-            self.send_once(attempt(Channel::Email), deadline, self.sender.send_email(address, &message.email)).await
+            if is_suppressed {
+                return self.skip_suppressed(&attempt(Channel::Email), deadline).await;
+            }
+            let tags = [(USER_TAG, user.to_string()), (ORDER_TAG, notification.content.order_id().to_string())];
+            let send = self.sender.send_email(address, &message.email, tags);
+            self.send_once(attempt(Channel::Email), deadline, send).await
         };
         let sms = async {
             let Some(phone) = &recipient.phone else { return true };
@@ -145,6 +202,24 @@ impl Notifications {
             (true, true) => Ok(()),
             _ => Err(NotifyError::Channel),
         }
+    }
+
+    /// Records that the message is not sent, because the address is suppressed. Returns
+    /// `true` if the event need not be delivered again for this channel.
+    async fn skip_suppressed(&self, attempt: &Attempt, deadline: Deadline) -> bool {
+        let until = deadline.earlier_by(NOTIFY_ANSWER_RESERVE);
+        let cause = match until.run(self.repository.record_suppressed(attempt, self.clock.now())).await {
+            Ok(Ok(is_new)) => {
+                let mut work = Unit::<MessageWork>::new();
+                work.suppressed += u64::from(is_new);
+                tracing::info!(channel = %attempt.channel, "nothing is sent, because the address is suppressed");
+                return true;
+            }
+            Ok(Err(error)) => telemetry::chain(&error),
+            Err(_) => "no time is left".to_owned(),
+        };
+        tracing::warn!(channel = %attempt.channel, cause, "the suppression could not be recorded");
+        false
     }
 
     /// Runs `send`, unless an earlier delivery of the event has sent the message. Returns

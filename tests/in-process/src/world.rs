@@ -59,6 +59,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("AUTH_ISSUER", ISSUER),
     ("AUTH_JWKS_URL", "http://pool.test/keys"),
     ("CANCELLATION_WINDOW_HOURS", "24"),
+    ("EMAIL_CONFIGURATION_SET", "holdfast-email"),
     ("EMAIL_SENDER", "orders@holdfast.example"),
     ("INTERNAL_AUTH", "iam"),
     ("NOTIFICATIONS_TABLE", "NotificationsTable"),
@@ -76,6 +77,28 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// The variable whose value differs between the functions.
 const CALLERS: &str = "INTERNAL_CALLERS";
+
+/// What EventBridge puts into the queue of order events when SES reports that `mail`, a
+/// request to SES, has bounced permanently or has brought a complaint. The e-mail has an
+/// id that no stored message has.
+pub fn email_feedback(kind: &str, mail: &Value) -> Value {
+    let tags = list(&mail["EmailTags"]).map(|tag| {
+        let name = tag["Name"].as_str().expect("a tag's name");
+        (name.to_owned(), json!([tag["Value"]]))
+    });
+    json!({
+        "version": "0", "id": uuid::Uuid::new_v4(), "detail-type": kind, "source": "aws.ses",
+        "account": "000000000000", "time": "2026-11-23T08:00:00Z", "region": "us-east-1", "resources": [],
+        "detail": {
+            "mail": {
+                "messageId": uuid::Uuid::new_v4(), "destination": mail["Destination"]["ToAddresses"],
+                "tags": tags.collect::<serde_json::Map<_, _>>(),
+            },
+            "bounce": { "bounceType": "Permanent", "bounceSubType": "General" },
+            "complaint": { "complaintFeedbackType": "abuse" },
+        },
+    })
+}
 
 /// The environment variables that the template gives to a function. The variables that may
 /// be missing or empty are left out.

@@ -22,14 +22,25 @@ use in_process_tests::{
     template::{Template, list},
 };
 use jiff::Timestamp;
-use notifications::{message_holder::HeldMessage, service::MessageWork};
+use notifications::{
+    message_holder::HeldMessage,
+    service::{FeedbackWork, MessageWork},
+};
 use orders::metrics::{OrderWork, Sweep};
 use payments::service::PaymentWork;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-const OWN: [&[Metric]; 7] =
-    [OrderWork::ALL, Sweep::ALL, PaymentWork::ALL, MessageWork::ALL, HeldMessage::ALL, CallTrouble::ALL, Start::ALL];
+const OWN: [&[Metric]; 8] = [
+    OrderWork::ALL,
+    Sweep::ALL,
+    PaymentWork::ALL,
+    MessageWork::ALL,
+    HeldMessage::ALL,
+    FeedbackWork::ALL,
+    CallTrouble::ALL,
+    Start::ALL,
+];
 
 /// The metrics of AWS that the template uses, each with the sets of dimensions under
 /// which AWS reports it.
@@ -37,6 +48,7 @@ const OWN: [&[Metric]; 7] =
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html>
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html>
+/// <https://docs.aws.amazon.com/ses/latest/dg/reputationdashboard-cloudwatch-alarm.html>
 const OF_AWS: &[(&str, &str, &[&[&str]])] = &[
     ("AWS/ApiGateway", "4XXError", &[&["ApiName"]]),
     ("AWS/ApiGateway", "5XXError", &[&["ApiName"]]),
@@ -50,6 +62,8 @@ const OF_AWS: &[(&str, &str, &[&[&str]])] = &[
     ("AWS/Lambda", "IteratorAge", &[&["FunctionName"], &["FunctionName", "Resource"]]),
     ("AWS/Lambda", "Throttles", &[&["FunctionName"], &["FunctionName", "Resource"]]),
     ("AWS/Lambda", "Url5xxCount", &[&["FunctionName"], &["FunctionName", "Resource"]]),
+    ("AWS/SES", "Reputation.BounceRate", &[&[]]),
+    ("AWS/SES", "Reputation.ComplaintRate", &[&[]]),
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", &[&["QueueName"]]),
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", &[&["QueueName"]]),
 ];
@@ -239,14 +253,19 @@ async fn the_alarms_on_metrics_of_aws_ring_above_what_is_normal() {
             "ApproximateNumberOfMessagesVisible" => (0.0, 1.0),
             "IteratorAge" => (500.0, 45_000.0),
             "Throttles" => (2.0, 3.0),
+            // The rates from which SES reviews an account, see the template.
+            "Reputation.BounceRate" => (0.049, 0.05),
+            "Reputation.ComplaintRate" => (0.0009, 0.001),
             _ => continue,
         };
-        let ring = |value| rings(alarm, &each_minute(metric, began, 10, value), began, began + MINUTE * 10);
+        let ring = |value| rings(alarm, &each_minute(metric, began, 60, value), began, began + MINUTE * 60);
         assert_eq!((ring(normal), ring(bad)), (false, true), "{id}");
-        assert!(!rings(alarm, &[], began, began + MINUTE * 10), "{id} rings without data");
+        assert!(!rings(alarm, &[], began, began + MINUTE * 60), "{id} rings without data");
         seen.insert(id);
     }
-    assert!(seen.contains("ThrottlesAlarm") && seen.contains("StreamBehindAlarm"), "{seen:?}");
+    for id in ["ThrottlesAlarm", "StreamBehindAlarm", "EmailBounceRateAlarm", "EmailComplaintRateAlarm"] {
+        assert!(seen.contains(id), "{id}: {seen:?}");
+    }
     // Each function counts in the sum of the throttled calls.
     let throttles = &template.get("Resources.ThrottlesAlarm.Properties");
     let functions: BTreeSet<_> =

@@ -70,7 +70,7 @@ async fn a_confirmed_order_with_one_line_costs_exactly_the_documented_units() {
     assert_costs(
         &world,
         &[
-            ("NotificationsTable", 5, 4.0, 1.0),
+            ("NotificationsTable", 6, 4.0, 2.0),
             ("OrdersTable", 4, 10.0, 1.0),
             ("PaymentsTable", 4, 3.0, 1.0),
             ("ProductsTable", 2, 4.0, 1.0),
@@ -86,7 +86,7 @@ async fn a_confirmed_order_with_ten_lines_costs_exactly_the_documented_units() {
     assert_costs(
         &world,
         &[
-            ("NotificationsTable", 5, 4.0, 1.0),
+            ("NotificationsTable", 6, 4.0, 2.0),
             ("OrdersTable", 4, 12.0, 1.0),
             ("PaymentsTable", 4, 3.0, 1.0),
             ("ProductsTable", 2, 24.0, 10.0),

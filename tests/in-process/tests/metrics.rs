@@ -18,9 +18,13 @@ use in_process_tests::{
     cloudwatch::{Datapoint, datapoints},
     generated_region,
     shop::order_request,
+    world::email_feedback,
 };
 use jiff::Timestamp;
-use notifications::{message_holder::HeldMessage, service::MessageWork};
+use notifications::{
+    message_holder::HeldMessage,
+    service::{FeedbackWork, MessageWork},
+};
 use orders::{
     domain::CancellationReason,
     metrics::{OrderWork, Sweep},
@@ -37,12 +41,13 @@ const END: &str = "\n<!-- The generated table ends here. -->\n";
 const CENTS: usize = 30;
 
 /// All units of work, each with the functions that write it.
-const UNITS: [(&[Metric], &[&str]); 7] = [
+const UNITS: [(&[Metric], &[&str]); 8] = [
     (OrderWork::ALL, &["orders", "order-worker"]),
     (Sweep::ALL, &["order-worker"]),
     (PaymentWork::ALL, &["payments"]),
     (MessageWork::ALL, &["notifications"]),
     (HeldMessage::ALL, &["notifications"]),
+    (FeedbackWork::ALL, &["notifications"]),
     (CallTrouble::ALL, &["orders", "order-worker"]),
     (Start::ALL, &["users", "products", "orders", "order-worker", "payments", "notifications"]),
 ];
@@ -56,6 +61,7 @@ fn values_of(dimension: &str) -> &'static [&'static str] {
         "Currency" => &["USD"],
         "Result" => &["authorised", "declined", "captured", "capture_refused", "voided", "refunded"],
         "Channel" => &["email", "sms"],
+        "Bounce" => &["permanent", "transient"],
         "Dependency" => &["users", "products", "payments"],
         "FunctionName" => &["users", "products", "orders", "order-worker", "payments", "notifications"],
         other => panic!("{other} is not a known dimension"),
@@ -281,6 +287,17 @@ async fn every_declared_metric_is_written_by_its_functions_and_nothing_else_is_w
     shop.world.settle().await;
     shop.world.cancel(&shop.ada, &order).await.expect(StatusCode::OK);
     shop.world.cloud.refuse_texts("InvalidParameter");
+    shop.world.deliver_messages().await;
+    // SES reports that the e-mails were not welcome. The next one is not sent.
+    for report in [
+        email_feedback("Email Bounced", &shop.world.cloud.mails()[0]),
+        email_feedback("Email Complaint Received", &shop.world.cloud.mails()[0]),
+    ] {
+        shop.world.cloud.put_message(report.to_string());
+    }
+    shop.world.deliver_messages().await;
+    shop.place("tok_accepted", 1, "key-4").await.expect(StatusCode::CREATED);
+    shop.world.settle().await;
     shop.world.deliver_messages().await;
     lines.extend(shop.world.cloud.metric_lines());
 

@@ -16,7 +16,7 @@ use in_process_tests::{
     Caller, World,
     cloud::HostFault,
     fault::{FaultKind, FaultPlan},
-    world::{self, sqs_record},
+    world::{self, email_feedback, sqs_record},
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::{Context, LambdaEvent};
@@ -598,5 +598,150 @@ async fn a_payload_that_is_neither_a_batch_nor_a_request_is_an_error() {
     let world = World::start().await;
     for payload in [json!({}), json!([]), json!({ "Records": [{ "eventSource": "aws:s3" }] }), json!("text")] {
         assert!(world.invoke_notifications(&payload).await.is_err(), "{payload}");
+    }
+}
+
+mod bounces_and_complaints {
+    use super::*;
+
+    const USER: &str = "user_0195a8e0-0000-7000-8000-000000000002";
+
+    async fn deliver(world: &World, event: &Value) {
+        world.cloud.put_message(event.to_string());
+        assert_eq!(world.deliver_messages().await, failures(&[]));
+    }
+
+    /// Sends Ada an e-mail, and reports what became of it.
+    async fn after(kind: &str, change: impl Fn(&mut Value)) -> World {
+        let world = World::start().await;
+        deliver(&world, &created("e-1", ADA)).await;
+        let mut report = email_feedback(kind, &world.cloud.mails()[0]);
+        change(&mut report["detail"]);
+        deliver(&world, &report).await;
+        world
+    }
+
+    async fn after_a_bounce() -> World {
+        after("Email Bounced", |_| ()).await
+    }
+
+    fn suppressed(world: &World) -> usize {
+        states(world).keys().filter(|key| key.starts_with("SUPPRESSED#")).count()
+    }
+
+    fn erased() -> Value {
+        let mut erased = event(&format!("{USER}:UserErased"), "UserErased", ADA);
+        erased["data"] = json!({ "user_id": USER });
+        erased
+    }
+
+    #[tokio::test]
+    async fn an_e_mail_is_sent_so_that_ses_reports_about_it_and_names_the_customer_and_the_order() {
+        let world = World::start().await;
+        deliver(&world, &created("e-1", ADA)).await;
+        let mail = &world.cloud.mails()[0];
+        assert_eq!(mail["ConfigurationSetName"], "holdfast-email");
+        let tags = json!([{ "Name": "user", "Value": USER }, { "Name": "order", "Value": ORDER }]);
+        assert_eq!(mail["EmailTags"], tags);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_an_address_that_bounced_or_complained_and_the_text_message_is_sent() {
+        for kind in ["Email Bounced", "Email Complaint Received"] {
+            let world = after(kind, |_| ()).await;
+            for id in ["e-2", "e-2", "e-3"] {
+                deliver(&world, &event(id, "OrderCancelled", ADA)).await;
+            }
+            assert_eq!((world.cloud.mails().len(), world.cloud.texts().len()), (1, 3), "{kind}");
+            let states = states(&world);
+            for (id, state) in [("e-1", "SENT"), ("e-2", "SUPPRESSED"), ("e-3", "SUPPRESSED")] {
+                assert_eq!(states[&*claim(id, "EMAIL")], state, "{kind}: {id}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transient_bounce_and_a_report_that_an_e_mail_is_wanted_suppress_nothing() {
+        let transient = |detail: &mut Value| detail["bounce"]["bounceType"] = "Transient".into();
+        let wanted = |detail: &mut Value| detail["complaint"]["complaintFeedbackType"] = "not-spam".into();
+        let worlds = [after("Email Bounced", transient).await, after("Email Complaint Received", wanted).await];
+        for world in worlds {
+            deliver(&world, &created("e-2", ADA)).await;
+            assert_eq!((world.cloud.mails().len(), suppressed(&world)), (2, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn another_address_of_the_customer_gets_e_mails_and_so_does_another_customer_with_the_address() {
+        let world = after_a_bounce().await;
+        deliver(&world, &created("e-2", GRACE)).await;
+        let mut other = created("e-3", ADA);
+        other["data"]["user_id"] = "user_0195a8e0-0000-7000-8000-000000000003".into();
+        deliver(&world, &other).await;
+        assert_eq!(addressees(&world), [ADA, ADA, GRACE]);
+        // An older event still has the address that bounced.
+        deliver(&world, &created("e-4", ADA)).await;
+        assert_eq!(states(&world)[&*claim("e-4", "EMAIL")], "SUPPRESSED");
+    }
+
+    #[tokio::test]
+    async fn an_address_is_stored_only_as_a_digest_and_until_the_customer_is_erased() {
+        let world = after_a_bounce().await;
+        assert_eq!(suppressed(&world), 1);
+        let stored = json!(world.cloud.scan("NotificationsTable")).to_string();
+        assert!(!stored.contains("ada") && !stored.contains("example.com"), "{stored}");
+        deliver(&world, &erased()).await;
+        assert_eq!(suppressed(&world), 0);
+        // SES reports a bounce after the erasure.
+        deliver(&world, &email_feedback("Email Bounced", &world.cloud.mails()[0])).await;
+        assert_eq!(suppressed(&world), 0);
+    }
+
+    #[tokio::test]
+    async fn administrators_see_which_e_mail_bounced_and_which_was_not_sent() {
+        let world = World::start().await;
+        deliver(&world, &created("e-1", ADA)).await;
+        let list = async || {
+            let path = format!("/messages?order_id={ORDER}");
+            let page = world.get(&Caller::admin(), &path).await.expect(StatusCode::OK);
+            let items = page["items"].as_array().unwrap().iter().filter(|it| it["channel"] == "EMAIL");
+            items.cloned().collect::<Vec<_>>()
+        };
+        let mut report = email_feedback("Email Bounced", &world.cloud.mails()[0]);
+        report["detail"]["mail"]["messageId"] = list().await[0]["provider_id"].clone();
+        deliver(&world, &report).await;
+        deliver(&world, &created("e-2", ADA)).await;
+        let shown: Vec<_> =
+            list().await.iter().map(|it| json!([it["event_id"], it["status"], it["feedback"]])).collect();
+        assert_eq!(shown, [json!(["e-1", "SENT", "BOUNCED"]), json!(["e-2", "SUPPRESSED", null])]);
+    }
+
+    #[tokio::test]
+    async fn a_report_without_the_customer_fails_alone() {
+        let world = World::start().await;
+        deliver(&world, &created("e-1", ADA)).await;
+        let mut report = email_feedback("Email Bounced", &world.cloud.mails()[0]);
+        report["detail"]["mail"]["tags"] = json!({});
+        let bodies = [report.to_string(), created("e-2", GRACE).to_string()];
+        assert_eq!(world.invoke_notifications(&batch(&bodies)).await.unwrap(), failures(&["m-0"]));
+        assert_eq!(addressees(&world), [ADA, GRACE]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bounce_is_recorded_although_a_call_of_the_notifier_fails_or_the_notifier_crashes() {
+        for kind in [FaultKind::Outage, FaultKind::ResponseLost, FaultKind::CrashBefore, FaultKind::CrashAfter] {
+            for call in 0..4 {
+                let world = world_with_tokio_clock().await;
+                deliver(&world, &created("e-1", ADA)).await;
+                let report = email_feedback("Email Bounced", &world.cloud.mails()[0]);
+                world.cloud.put_message(report.to_string());
+                world.cloud.begin_trial(FaultPlan::none().and(call, kind));
+                world.deliver_messages().await;
+                world.cloud.end_trial();
+                world.deliver_messages().await;
+                deliver(&world, &created("e-2", ADA)).await;
+                assert_eq!((world.cloud.mails().len(), suppressed(&world)), (1, 1), "{kind:?} at call {call}");
+            }
+        }
     }
 }

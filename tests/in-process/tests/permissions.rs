@@ -11,7 +11,7 @@ use in_process_tests::{
     cloud::{Cloud, HostFault},
     permissions::{GRANTED, Permission},
     shop::order_request,
-    world,
+    world::{self, email_feedback},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -65,6 +65,7 @@ async fn every_permission_of_every_role_is_used() {
     usage.manage_the_catalogue().await;
     usage.place_and_cancel_orders().await;
     usage.let_the_worker_carry_out_each_step().await;
+    usage.report_a_bounce().await;
     usage.fail_to_send_mail().await;
     usage.check_health().await;
     usage.pause_messages().await;
@@ -111,6 +112,17 @@ impl Usage {
         self.settle().await;
         self.world.delete(&self.ada, &format!("/users/{}", self.ada.id())).await.expect(StatusCode::NO_CONTENT);
         assert_eq!(self.world.deliver_user_events().await, 0);
+        self.world.deliver_messages().await;
+    }
+
+    /// Reports that Ada's e-mails bounce, so that the notifier stores a digest of her address, and
+    /// deletes it when she is erased.
+    async fn report_a_bounce(&self) {
+        let mails = self.world.cloud.mails();
+        let mail = mails.iter().rfind(|mail| mail["Destination"]["ToAddresses"][0] == self.ada.email());
+        let report = email_feedback("Email Bounced", mail.expect("an e-mail to Ada"));
+        self.world.cloud.put_message(report.to_string());
+        self.world.deliver_messages().await;
     }
 
     async fn manage_the_catalogue(&self) {

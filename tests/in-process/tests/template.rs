@@ -694,6 +694,10 @@ mod the_role_for_ci {
             ("logs:GetDataProtectionPolicy", "log-group:/aws/lambda/holdfast-${Environment}/*"),
             ("s3:TagResource", "arn:${AWS::Partition}:s3:::aws-sam-cli-managed-default-*"),
             ("sns:GetDataProtectionPolicy", "holdfast-${Environment}-*"),
+            ("events:DescribeRule", "rule/holdfast-${Environment}-*"),
+            ("events:ListTargetsByRule", "rule/holdfast-${Environment}-*"),
+            ("ses:GetConfigurationSet", "configuration-set/holdfast-${Environment}-*"),
+            ("ses:GetConfigurationSetEventDestinations", "configuration-set/holdfast-${Environment}-*"),
             // AWS accepts no narrower resource for the following two actions.
             ("cloudwatch:DescribeAlarms", "*"),
             ("logs:DescribeResourcePolicies", "*"),
@@ -805,16 +809,46 @@ mod data {
     #[test]
     fn in_queues_is_never_sent_over_plain_http() {
         let template = Template::read();
-        let policy = template.get("Resources.QueuesRefusePlainHttp");
-        assert_eq!(policy["Condition"], "IsAws");
-        // One policy serves all queues. SQS refuses a policy that names another
-        // queue, so the policy names none.
-        assert_eq!(policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"], "*");
-        let covered: BTreeSet<_> = list(&policy["Properties"]["Queues"]).map(logical_id).collect();
-        assert_eq!(covered, template.resources("AWS::SQS::Queue").map(|(id, _)| id).collect());
-        let statement = list(&policy["Properties"]["PolicyDocument"]["Statement"]).next().unwrap();
-        assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Deny"), &json!("sqs:*")));
-        assert_eq!(statement["Condition"], json!({ "Bool": { "aws:SecureTransport": "false" } }));
+        let mut covered = Vec::new();
+        for (id, policy) in template.resources("AWS::SQS::QueuePolicy") {
+            assert_eq!(policy["Condition"], "IsAws", "{id}");
+            covered.extend(list(&policy["Properties"]["Queues"]).map(logical_id));
+            let statement = list(&policy["Properties"]["PolicyDocument"]["Statement"]).next().unwrap();
+            // SQS refuses a policy that names another queue, so the statement names none.
+            assert_eq!(statement["Resource"], "*", "{id}");
+            assert_eq!((&statement["Effect"], &statement["Action"]), (&json!("Deny"), &json!("sqs:*")), "{id}");
+            assert_eq!(statement["Condition"], json!({ "Bool": { "aws:SecureTransport": "false" } }), "{id}");
+        }
+        // SQS keeps only one policy of a queue, so no queue may have two.
+        covered.sort_unstable();
+        let mut queues: Vec<_> = template.resources("AWS::SQS::Queue").map(|(id, _)| id).collect();
+        queues.sort_unstable();
+        assert_eq!(covered, queues);
+    }
+
+    #[test]
+    fn in_queues_is_put_there_from_outside_only_by_the_rule_for_bounces_and_complaints() {
+        let template = Template::read();
+        let mut allowed = Vec::new();
+        for (id, policy) in template.resources("AWS::SQS::QueuePolicy") {
+            let statements = list(&policy["Properties"]["PolicyDocument"]["Statement"]);
+            allowed.extend(statements.filter(|it| it["Effect"] == "Allow").map(|it| (id, it)));
+        }
+        let [(id, statement)] = allowed[..] else { panic!("{allowed:?}") };
+        assert_eq!(id, "OrderEventsQueuePolicy");
+        let expected = json!({
+            "Effect": "Allow", "Principal": { "Service": "events.amazonaws.com" }, "Action": "sqs:SendMessage",
+            "Resource": { "Fn::GetAtt": "OrderEventsQueue.Arn" },
+            "Condition": { "ArnEquals": { "aws:SourceArn": { "Fn::GetAtt": "EmailFeedbackRule.Arn" } } },
+        });
+        assert_eq!(statement, &expected);
+        // The rule passes on only what concerns the e-mails of this stack.
+        let rule = template.get("Resources.EmailFeedbackRule.Properties.EventPattern");
+        let set = json!([{ "Ref": "EmailConfigurationSet" }]);
+        assert_eq!(
+            (&rule["source"], &rule["detail"]["mail"]["tags"]["ses:configuration-set"]),
+            (&json!(["aws.ses"]), &set)
+        );
     }
 }
 
@@ -855,8 +889,10 @@ mod an_alarm {
                 assert_eq!(metric["Dimensions"], stack, "{id}");
                 own += 1;
             }
-            // Without dimensions the alarm would count the metrics of the whole account.
-            assert!(list(&metric["Dimensions"]).next().is_some(), "{id}");
+            // Without dimensions the alarm counts the metrics of the whole account. SES judges
+            // the whole account.
+            let is_of_account = metric["Namespace"] == "AWS/SES";
+            assert_eq!(list(&metric["Dimensions"]).next().is_none(), is_of_account, "{id}");
         }
         assert!(own > 0);
     }
@@ -887,6 +923,23 @@ mod a_sender {
         let resources: Vec<_> = on_aws.resources.iter().map(|resource| resource["Fn::Sub"].as_str().unwrap()).collect();
         assert_eq!(resources, [arn("identity"), arn("configuration-set")]);
         assert_eq!(on_aws.condition, &json!({ "StringEquals": { "ses:FromAddress": { "Ref": "EmailSender" } } }));
+    }
+
+    #[test]
+    fn sends_each_e_mail_with_the_configuration_set_that_reports_bounces_and_complaints() {
+        let template = Template::read();
+        let name = json!({ "Fn::Sub": "${AWS::StackName}-email" });
+        assert_eq!(template.get("Resources.EmailConfigurationSet.Properties.Name"), &name);
+        let notifications = template.get("Resources.Notifications");
+        assert_eq!(notifications["Properties"]["Environment"]["Variables"]["EMAIL_CONFIGURATION_SET"], name);
+        assert_eq!(notifications["DependsOn"], "EmailConfigurationSet");
+        let feedback = template.get("Resources.EmailFeedback.Properties");
+        assert_eq!(feedback["ConfigurationSetName"], json!({ "Ref": "EmailConfigurationSet" }));
+        let destination = &feedback["EventDestination"];
+        assert_eq!(
+            (&destination["Enabled"], &destination["MatchingEventTypes"]),
+            (&json!(true), &json!(["bounce", "complaint"]))
+        );
     }
 
     #[test]

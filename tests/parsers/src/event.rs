@@ -1,10 +1,11 @@
 //! A message from the queue of order events: the notifications service either
-//! understands the message, or refuses it with an error that quotes no part of the
+//! understands the message, which may also be a report of SES, or refuses it with an error that quotes no part of the
 //! message.
 
 use notifications::{
     domain::{EventAction, Notification, NotificationContent},
-    event_parser::{ParsedEvent, parse},
+    email_feedback_parser,
+    event_parser::{self, ParsedEvent},
     templates::render,
 };
 
@@ -14,7 +15,7 @@ const SMS_LENGTH: usize = 160;
 
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(body) = std::str::from_utf8(bytes) else { return };
-    match parse(body) {
+    match email_feedback_parser::parse(body).unwrap_or_else(|| event_parser::parse(body)) {
         Ok(ParsedEvent { action: EventAction::Notify(notification), .. }) => {
             let message = render(&notification).expect("words");
             let subject = &message.email.subject;
@@ -25,7 +26,10 @@ pub(crate) fn check(bytes: &[u8]) {
             let sms = message.sms;
             assert!(sms.is_ascii() && sms.len() <= SMS_LENGTH, "{sms:?}");
         }
-        Ok(ParsedEvent { action: EventAction::EraseUser(_) | EventAction::Ignore, .. }) => {}
+        Ok(ParsedEvent {
+            action: EventAction::EraseUser(_) | EventAction::RecordFeedback(_) | EventAction::Ignore,
+            ..
+        }) => {}
         Err(error) => {
             let error = error.to_string();
             // The error fits into one log line and contains no e-mail address.

@@ -97,6 +97,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "GetItem notifications",
             "PutItem notifications",
             "UpdateItem notifications",
+            "DeleteItem notifications",
             "Query notifications",
             "ReceiveMessage order_events",
             "DeleteMessage order_events",

@@ -15,7 +15,7 @@ use strum::VariantArray;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    domain::{Channel, MessageKind, MessageState, OrderId, SentMessage},
+    domain::{Channel, Feedback, MessageKind, MessageState, OrderId, SentMessage},
     service::Notifications,
 };
 
@@ -36,7 +36,17 @@ schema!(
          been sent\n\
          - `SENT`: SES or SNS has accepted the message\n\
          - `REFUSED`: SES or SNS refused the recipient for good; no further attempt is made\n\
-         - `FAILED`: certainly not sent; the next delivery of the event tries again"
+         - `FAILED`: certainly not sent; the next delivery of the event tries again\n\
+         - `SUPPRESSED`: not sent, because an earlier e-mail to the address bounced, or its recipient complained"
+    ))
+);
+
+schema!(
+    Feedback,
+    "MessageFeedback",
+    one_of(Feedback::VARIANTS.iter().map(<&str>::from)).description(Some(
+        "What SES reported after it had accepted the e-mail. After `BOUNCED` and `COMPLAINED`, nothing is sent to the \
+         address any more."
     ))
 );
 
@@ -80,12 +90,25 @@ pub(super) struct MessageDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    feedback: Option<Feedback>,
 }
 
 impl From<SentMessage> for MessageDocument {
     fn from(message: SentMessage) -> Self {
-        let SentMessage { event_id, kind, resend_of, channel, state, attempted_at, sent_at, provider_id, refusal } =
-            message;
+        let SentMessage {
+            event_id,
+            kind,
+            resend_of,
+            channel,
+            state,
+            attempted_at,
+            sent_at,
+            provider_id,
+            refusal,
+            feedback,
+        } = message;
         Self {
             event_id: event_id.to_string(),
             message: kind,
@@ -96,6 +119,7 @@ impl From<SentMessage> for MessageDocument {
             sent_at,
             provider_id,
             refusal,
+            feedback,
         }
     }
 }

@@ -17,6 +17,7 @@ use tracing::{Instrument, Span, field};
 
 use crate::{
     domain::EventAction,
+    email_feedback_parser,
     event_parser::{self, InvalidEvent, ParsedEvent},
     message_holder::MessageHolder,
     service::{Notifications, NotifyError},
@@ -85,8 +86,13 @@ pub(super) async fn handle(
 }
 
 fn is_erasure(record: &Value) -> bool {
-    let event = event_parser::parse(record["body"].as_str().unwrap_or_default());
-    event.is_ok_and(|event| matches!(event.action, EventAction::EraseUser(_)))
+    parse(record["body"].as_str().unwrap_or_default())
+        .is_ok_and(|event| matches!(event.action, EventAction::EraseUser(_)))
+}
+
+/// Parses the body of a record: an event of a service of the shop, or what SES reports.
+fn parse(body: &str) -> Result<ParsedEvent, InvalidEvent> {
+    email_feedback_parser::parse(body).unwrap_or_else(|| event_parser::parse(body))
 }
 
 /// Returns `true` if SQS need not deliver the record again.
@@ -98,7 +104,7 @@ async fn handle_record(
     deadline: Deadline,
 ) -> bool {
     let body = record["body"].as_str().unwrap_or_default();
-    let event = event_parser::parse(body);
+    let event = parse(body);
     let valid = event.as_ref().ok();
     let event_id = match &event {
         Ok(event) => Some(&event.event_id),
@@ -154,6 +160,9 @@ async fn act_on(
             Err(error) => Err(error.into()),
         },
         EventAction::EraseUser(user_id) => notifications.erase_user(user_id).await.map_err(NotifyError::from),
+        EventAction::RecordFeedback(feedback) => {
+            notifications.record_feedback(&feedback).await.map_err(NotifyError::from)
+        }
     };
     telemetry::record_outcome(&Span::current(), &done);
     done.inspect_err(|error| {

@@ -9,10 +9,10 @@ use chassis::{
     time_limits::NOTIFICATION_LEASE,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attempt, CLAIM_RETENTION, ClaimOutcome, Repository};
-use crate::domain::{EventId, MessageKind, MessageState, OrderId, SentMessage};
+use crate::domain::{AddressDigest, EmailFeedback, EventId, Feedback, MessageKind, MessageState, OrderId, SentMessage};
 
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -41,6 +41,28 @@ impl DynamoRepository {
             .expression_attribute_values(":owner", string(&before.owner));
         self.table.send(put).await
     }
+
+    /// Reads all items of a partition.
+    async fn partition<T: DeserializeOwned>(&self, partition: &str) -> Result<Vec<T>, StoreError> {
+        let (mut items, mut start) = (Vec::new(), None);
+        loop {
+            let query = self
+                .table
+                .query()
+                .key_condition_expression("pk = :partition")
+                .expression_attribute_values(":partition", string(partition))
+                .consistent_read(true)
+                .set_exclusive_start_key(start);
+            let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
+            for item in output.items.unwrap_or_default() {
+                items.push(dynamo::from_item(item)?);
+            }
+            start = output.last_evaluated_key;
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -61,7 +83,7 @@ impl Repository for DynamoRepository {
             }
             MessageState::Claimed if before.lease_until >= now => return Ok(ClaimOutcome::HeldByAnother),
             MessageState::Claimed => true,
-            MessageState::Failed => false,
+            MessageState::Failed | MessageState::Suppressed => false,
         };
         match self.replace(&before, &claimed).await? {
             WriteOutcome::Written => Ok(ClaimOutcome::Claimed { possibly_sent }),
@@ -104,25 +126,7 @@ impl Repository for DynamoRepository {
     }
 
     async fn messages(&self, order: OrderId) -> Result<Vec<SentMessage>, StoreError> {
-        let (mut messages, mut start) = (Vec::new(), None);
-        loop {
-            let query = self
-                .table
-                .query()
-                .key_condition_expression("pk = :order AND begins_with(sk, :event)")
-                .expression_attribute_values(":order", string(partition(order)))
-                .expression_attribute_values(":event", string(EVENT_PREFIX))
-                .consistent_read(true)
-                .set_exclusive_start_key(start);
-            let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
-            for item in output.items.unwrap_or_default() {
-                messages.push(dynamo::from_item::<ClaimItem>(item)?.message()?);
-            }
-            start = output.last_evaluated_key;
-            if start.is_none() {
-                return Ok(messages);
-            }
-        }
+        self.partition::<ClaimItem>(&partition(order)).await?.into_iter().map(ClaimItem::message).collect()
     }
 
     async fn put_erased_user(&self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
@@ -135,6 +139,58 @@ impl Repository for DynamoRepository {
     async fn is_user_erased(&self, id: UserId) -> Result<bool, StoreError> {
         let erased: Option<ErasedUser> = self.table.get(&erased_key(id)).await?;
         Ok(erased.is_some())
+    }
+
+    async fn suppress(&self, user: UserId, address: &AddressDigest, now: Timestamp) -> Result<(), StoreError> {
+        let put = self.table.put(&SuppressedAddress { key: suppressed_key(user, address), suppressed_at: now })?;
+        match self.table.send(put).await? {
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
+        }
+    }
+
+    async fn is_suppressed(&self, user: UserId, address: &AddressDigest) -> Result<bool, StoreError> {
+        let suppressed: Option<SuppressedAddress> = self.table.get(&suppressed_key(user, address)).await?;
+        Ok(suppressed.is_some())
+    }
+
+    async fn forget_addresses(&self, user: UserId) -> Result<(), StoreError> {
+        for SuppressedAddress { key, .. } in self.partition(&suppressed_partition(user)).await? {
+            match self.table.send(self.table.delete(&key)).await? {
+                WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_suppressed(&self, attempt: &Attempt, now: Timestamp) -> Result<bool, StoreError> {
+        let item = ClaimItem { state: MessageState::Suppressed, ..ClaimItem::claimed(attempt, now) };
+        let put = self
+            .table
+            .put(&item)?
+            .condition_expression("attribute_not_exists(pk) OR #state = :failed")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":failed", attribute(&MessageState::Failed)?);
+        Ok(match self.table.send(put).await? {
+            WriteOutcome::Written => true,
+            // The SDK repeated the put, because the response to the first put was lost.
+            WriteOutcome::ConditionFailed(item) => read(item)?.is_some_and(|stored| stored.owner == attempt.owner),
+        })
+    }
+
+    async fn record_feedback(&self, feedback: &EmailFeedback) -> Result<bool, StoreError> {
+        let EmailFeedback { order_id, provider_id, feedback, .. } = feedback;
+        let claims: Vec<ClaimItem> = self.partition(&partition(*order_id)).await?;
+        let Some(claim) = claims.into_iter().find(|claim| claim.message_id.as_ref() == Some(provider_id)) else {
+            return Ok(false);
+        };
+        let update = self
+            .table
+            .update(&claim.key)
+            .update_expression("SET feedback = :feedback")
+            .condition_expression("message_id = :message_id")
+            .expression_attribute_values(":feedback", attribute(feedback)?)
+            .expression_attribute_values(":message_id", string(provider_id));
+        Ok(matches!(self.table.send(update).await?, WriteOutcome::Written))
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
@@ -185,8 +241,25 @@ struct ErasedUser {
     erased_at: Timestamp,
 }
 
-/// The stored item of a claim. `mark_sent` adds `sent_at` and `message_id`, and
-/// `mark_permanently_refused` adds `refusal`. The item contains no personal data.
+fn suppressed_partition(user: UserId) -> String {
+    format!("SUPPRESSED#{user}")
+}
+
+fn suppressed_key(user: UserId, address: &AddressDigest) -> Key {
+    Key::new(suppressed_partition(user), address.as_str())
+}
+
+/// The stored item of an address that must not be written to. The key has a digest of the
+/// address. The item never expires, because a dead address stays dead.
+#[derive(Debug, Serialize, Deserialize)]
+struct SuppressedAddress {
+    #[serde(flatten)]
+    key: Key,
+    suppressed_at: Timestamp,
+}
+
+/// The stored item of a claim. `mark_sent` adds `sent_at` and `message_id`,
+/// `mark_permanently_refused` adds `refusal`, and `record_feedback` adds `feedback`. The item contains no personal data.
 #[derive(Debug, Serialize, Deserialize)]
 struct ClaimItem {
     #[serde(flatten)]
@@ -203,6 +276,8 @@ struct ClaimItem {
     message_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refusal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    feedback: Option<Feedback>,
     /// The time after which DynamoDB deletes the item, in seconds since
     /// 1970-01-01T00:00:00Z, the format of DynamoDB's time to live.
     expires_at: i64,
@@ -220,6 +295,7 @@ impl ClaimItem {
             sent_at: None,
             message_id: None,
             refusal: None,
+            feedback: None,
             expires_at: (now + CLAIM_RETENTION).as_second(),
         }
     }
@@ -241,6 +317,7 @@ impl ClaimItem {
             sent_at: self.sent_at,
             provider_id: self.message_id,
             refusal: self.refusal,
+            feedback: self.feedback,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Stores which messages were claimed and sent, and which users were erased.
+//! Stores which messages were claimed and sent, which users were erased, and which addresses
+//! are suppressed.
 
 mod dynamo;
 
@@ -7,7 +8,7 @@ use chassis::{id::UserId, store::StoreError};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::dynamo::DynamoRepository;
-use crate::domain::{Channel, EventId, MessageKind, OrderId, SentMessage};
+use crate::domain::{AddressDigest, Channel, EmailFeedback, EventId, MessageKind, OrderId, SentMessage};
 
 /// The time that a claim and its outcome are stored. This time is longer than the 28 days
 /// for which an event can be delivered: the dead-letter queue keeps an event for 14 days,
@@ -48,7 +49,7 @@ pub enum ClaimOutcome {
     HeldByAnother,
 }
 
-/// Stores the claims with their outcomes, and the erased users.
+/// Stores the claims with their outcomes, the erased users and the suppressed addresses.
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Claims the sending of a message, before the message is sent.
@@ -71,6 +72,24 @@ pub trait Repository: Send + Sync {
 
     /// Returns `true` if the user was erased.
     async fn is_user_erased(&self, id: UserId) -> Result<bool, StoreError>;
+
+    /// Records permanently that this address of the user must not be written to.
+    async fn suppress(&self, user: UserId, address: &AddressDigest, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns `true` if this address of the user must not be written to.
+    async fn is_suppressed(&self, user: UserId, address: &AddressDigest) -> Result<bool, StoreError>;
+
+    /// Deletes the digests of all addresses of the user.
+    async fn forget_addresses(&self, user: UserId) -> Result<(), StoreError>;
+
+    /// Records that the message was not sent, because the address is suppressed. Returns
+    /// `false` and changes nothing if the message was sent, may have been sent, or is
+    /// already recorded as not sent for good.
+    async fn record_suppressed(&self, attempt: &Attempt, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Records what SES has reported about an e-mail, beside the e-mail's claim. Returns
+    /// `false` if no claim records that this e-mail was sent.
+    async fn record_feedback(&self, feedback: &EmailFeedback) -> Result<bool, StoreError>;
 
     /// Releases the claim after a failure that shows that nothing was sent. The next
     /// attempt then need not wait for the end of the lease, and does not count as a
