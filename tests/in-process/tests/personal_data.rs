@@ -12,7 +12,11 @@ use chassis::{
     telemetry::{self, TelemetryConfig},
 };
 use http::{Method, Request, StatusCode};
-use in_process_tests::{Caller, World, shop::order_request, world::sqs_record};
+use in_process_tests::{
+    Caller, World,
+    shop::order_request,
+    world::{email_feedback, sqs_record},
+};
 use serde_json::{Value, json};
 
 /// The services' own code logs at all levels. All other code, such as the SDK, logs at
@@ -143,6 +147,17 @@ impl Exercise {
             self.world.invoke_notifications(&payload).await.unwrap();
         }
     }
+
+    /// SES reports a bounce, once with and once without what identifies the customer.
+    async fn bounces(&self) {
+        let report = email_feedback("Email Bounced", self.world.cloud.mails().first().expect("an e-mail"));
+        let mut broken = report.clone();
+        broken["detail"]["mail"]["tags"] = json!({ "user": [self.ada.email()], "order": self.ada.email() });
+        for report in [report, broken] {
+            let payload = json!({ "Records": [sqs_record("m-1", &report.to_string())] });
+            self.world.invoke_notifications(&payload).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -180,6 +195,7 @@ async fn no_log_line_contains_a_name_an_email_a_phone_number_a_token_or_a_paymen
     });
     exercise.order(product, "tok_accepted").await;
     exercise.run_background_work().await;
+    exercise.bounces().await;
     let gone = Request::delete(format!("/users/{}", exercise.ada.id())).body(Body::empty()).unwrap();
     exercise.world.send_raw(&exercise.ada, gone).await.expect(StatusCode::NO_CONTENT);
 
@@ -192,6 +208,7 @@ async fn no_log_line_contains_a_name_an_email_a_phone_number_a_token_or_a_paymen
         "request refused",
         "request failed",
         "not sent",
+        "not welcome",
         "left to the worker",
     ] {
         assert!(text.contains(line), "no log line contains \"{line}\": not every route was called");
