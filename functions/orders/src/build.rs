@@ -9,11 +9,13 @@ use crate::{
     clients::Services,
     config::{OrdersConfig, SagaConfig},
     handlers::{PAUSED_PART, router},
+    reconciliation::Reconciler,
     repository::dynamo::DynamoRepository,
     responses::record_answer,
     saga::{engine::Engine, steps::Saga},
     service::Orders,
     worker::Worker,
+    worker_event::WorkerFunction,
 };
 
 /// Builds the routes of the orders function. New orders get the last saga of `sagas`.
@@ -28,9 +30,11 @@ pub fn build(config: OrdersConfig, aws: &Aws, clock: Clock, sagas: &'static [&'s
     config.http.cors.around(router(orders, checks, pause, authenticator))
 }
 
-pub fn build_worker(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> Worker {
+pub fn build_worker(config: SagaConfig, aws: &Aws, clock: Clock, sagas: &'static [&'static Saga]) -> WorkerFunction {
     let services = services(&config, aws, clock.clone());
-    Worker::new(engine(Table::open(&aws.config, config.table), services, sagas, clock))
+    let table = Table::open(&aws.config, config.table);
+    let reconciler = Reconciler::new(DynamoRepository::new(table.clone()), services.accounts(), clock.clone());
+    WorkerFunction { worker: Worker::new(engine(table, services, sagas, clock)), reconciler }
 }
 
 fn services(config: &SagaConfig, aws: &Aws, clock: Clock) -> Services {

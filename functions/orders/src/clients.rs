@@ -25,6 +25,7 @@ use crate::{
         CancellationReason, Message, Order, OrderId, OrderLine, OrderState, PaymentMethod, Quote, Recipient, Resend,
     },
     events::{OrderCancelled, OrderCreated, OriginalData, ResendRequested, SOURCE},
+    reconciliation::calls::ServiceAccounts,
     responses::OrderLineDocument,
     saga::{Participants, StepContext, StepError},
 };
@@ -65,6 +66,11 @@ impl Services {
             Check::of_service(self.products.clone(), "/products/reserve"),
             Check::of_service(self.payments.clone(), "/payments"),
         ]
+    }
+
+    /// The clients of the services that reconciliation asks.
+    pub fn accounts(&self) -> ServiceAccounts {
+        ServiceAccounts { products: self.products.clone(), payments: self.payments.clone() }
     }
 
     async fn publish<D: Serialize + Send + Sync>(

@@ -7,6 +7,7 @@
 //! | [`service`] | the use cases of customers: place, read, list and cancel orders |
 //! | [`worker`] | finishes or undoes the orders that requests left open |
 //! | [`erasure`] | the part of the worker that erases the personal data of customers whom the users service has erased |
+//! | [`reconciliation`] | compares what the services have stored, and reports mismatches |
 //! | [`metrics`] | the metrics of orders, one line for each order that an invocation worked on |
 //! | [`repository`] | the interface to the store of orders; `repository::dynamo` implements it |
 //! | `clients` | implements the saga's participants with calls of the other services and with events |
@@ -21,12 +22,14 @@
 //! | `build` | builds the orders function and the order worker from their configuration |
 //!
 //! Each module of the chain `handlers` → `service` → [`saga`] → [`domain`] imports only modules to its right. The
-//! modules `domain`, `saga`, `service`, `worker`, `erasure` and `repository` use neither the AWS SDK nor HTTP. All
+//! modules `domain`, `saga`, `service`, `worker`, `erasure`, `reconciliation` (without `calls`) and `repository` use
+//! neither the AWS SDK nor HTTP. All
 //! other modules, and `repository::dynamo`, need the feature `lambda`.
 
 pub mod domain;
 pub mod erasure;
 pub mod metrics;
+pub mod reconciliation;
 pub mod repository;
 pub mod saga;
 pub mod service;

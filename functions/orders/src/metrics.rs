@@ -58,6 +58,22 @@ chassis::metrics! {
     }
 }
 
+chassis::metrics! {
+    /// What an invocation that reconciled has found. Each writes the metric, also as zero.
+    pub struct FoundMismatches {
+        /// Mismatches between orders, stock, payments and the provider.
+        found: Option<u64> = "Mismatches", Count, ["Stack"];
+    }
+}
+
+chassis::metrics! {
+    /// The mismatches of one kind that an invocation has found.
+    pub struct MismatchesOfKind {
+        /// Mismatches, by kind. They are also in `Mismatches`.
+        found: Option<Labelled<1>> = "MismatchesByKind", Count, ["Stack", "Kind"];
+    }
+}
+
 impl OrderWork {
     /// Counts a transition that was stored. `next` is the order after the transition.
     fn count(&mut self, from: OrderState, next: &Order) {

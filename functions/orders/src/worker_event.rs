@@ -1,5 +1,5 @@
-//! The events that start the order worker: changes of the orders table, the schedule, and messages of the users
-//! service.
+//! The events that start the order worker: changes of the orders table, the schedules, messages of the users service, and
+//! the request of a person to reconcile.
 
 use chassis::{
     context_span,
@@ -12,11 +12,12 @@ use chassis::{
     time_limits::WORKER_FUNCTION,
 };
 use lambda_runtime::{Error, LambdaEvent};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::{Instrument, field};
 
 use crate::{
     domain::OrderId,
+    reconciliation::{Reconciler, ReconciliationReport, ReconciliationRequest},
     worker::{WorkSummary, Worker},
 };
 
@@ -38,6 +39,24 @@ pub enum WorkerEvent {
         /// Always `true`. This member distinguishes the schedule's event from the events of the queue and the stream.
         sweep: bool,
     },
+    /// The event that the schedule sends each hour, or with which `make reconcile` invokes the function.
+    Reconcile { reconcile: ReconciliationRequest },
+}
+
+/// The response to an event.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum WorkerResponse {
+    /// Which messages of the queue are not handled yet. Lambda ignores it after the other events.
+    Batch(BatchResponse),
+    Reconciliation(Box<ReconciliationReport>),
+}
+
+/// The order worker's function.
+#[derive(Clone)]
+pub struct WorkerFunction {
+    pub worker: Worker,
+    pub reconciler: Reconciler,
 }
 
 /// A message of the queue of the users service.
@@ -84,45 +103,54 @@ impl Change {
     }
 }
 
-/// Handles one event.
-///
-/// A batch of the stream is always acknowledged, because a sweep works again on each order that failed. So a failing
-/// order never blocks its shard of the stream. A slow order delays only its own batch, because the stream delivers
-/// several batches of a shard side by side.
-///
-/// # Errors
-///
-/// If a sweep cannot read the due orders.
-pub async fn handle(worker: &Worker, event: LambdaEvent<WorkerEvent>) -> Result<BatchResponse, Error> {
-    let LambdaEvent { payload, context } = event;
-    let deadline = Deadline::of_invocation(context.deadline, WORKER_FUNCTION);
-    let invocation = Invocation::new(context.request_id.as_str(), deadline);
-    let source = match &payload {
-        WorkerEvent::Queue { .. } => "queue",
-        WorkerEvent::Stream { .. } => "stream",
-        WorkerEvent::Sweep { .. } => "sweep",
-    };
-    let span = invocation_span(source, &context);
-    let response = Box::pin(respond(worker, payload, &invocation)).instrument(span.clone()).await;
-    telemetry::record_outcome(&span, &response);
-    response
-}
-
-async fn respond(worker: &Worker, event: WorkerEvent, invocation: &Invocation) -> Result<BatchResponse, Error> {
-    match event {
-        WorkerEvent::Queue { records } => return Ok(erase_customers(worker, records, invocation).await),
-        WorkerEvent::Stream { records } => {
-            let mut ids: Vec<_> = records.iter().filter_map(Change::order_id).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            log_summary("stream", worker.work(ids, invocation).await);
-        }
-        WorkerEvent::Sweep { .. } => {
-            let summary = worker.sweep(invocation).await?;
-            log_summary("sweep", summary);
-        }
+impl WorkerFunction {
+    /// Handles one event.
+    ///
+    /// A batch of the stream is always acknowledged, because a sweep works again on each order that failed. So a failing
+    /// order never blocks its shard of the stream. A slow order delays only its own batch, because the stream delivers
+    /// several batches of a shard side by side.
+    ///
+    /// # Errors
+    ///
+    /// If a sweep cannot read the due orders, or if a reconciliation cannot continue.
+    pub async fn handle(&self, event: LambdaEvent<WorkerEvent>) -> Result<WorkerResponse, Error> {
+        let LambdaEvent { payload, context } = event;
+        let deadline = Deadline::of_invocation(context.deadline, WORKER_FUNCTION);
+        let invocation = Invocation::new(context.request_id.as_str(), deadline);
+        let source = match &payload {
+            WorkerEvent::Queue { .. } => "queue",
+            WorkerEvent::Stream { .. } => "stream",
+            WorkerEvent::Sweep { .. } => "sweep",
+            WorkerEvent::Reconcile { .. } => "reconciliation",
+        };
+        let span = invocation_span(source, &context);
+        let response = Box::pin(self.respond(payload, &invocation)).instrument(span.clone()).await;
+        telemetry::record_outcome(&span, &response);
+        response
     }
-    Ok(BatchResponse::default())
+
+    async fn respond(&self, event: WorkerEvent, invocation: &Invocation) -> Result<WorkerResponse, Error> {
+        let Self { worker, reconciler } = self;
+        let mut batch = BatchResponse::default();
+        match event {
+            WorkerEvent::Queue { records } => batch = erase_customers(worker, records, invocation).await,
+            WorkerEvent::Stream { records } => {
+                let mut ids: Vec<_> = records.iter().filter_map(Change::order_id).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                log_summary("stream", worker.work(ids, invocation).await);
+            }
+            WorkerEvent::Sweep { .. } => {
+                let summary = worker.sweep(invocation).await?;
+                log_summary("sweep", summary);
+            }
+            WorkerEvent::Reconcile { reconcile } => {
+                let report = reconciler.reconcile(reconcile, invocation.deadline).await?;
+                return Ok(WorkerResponse::Reconciliation(Box::new(report)));
+            }
+        }
+        Ok(WorkerResponse::Batch(batch))
+    }
 }
 
 /// Handles messages of the queue of the users service, one after another. The queue delivers a message again if its

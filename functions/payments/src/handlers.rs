@@ -28,6 +28,7 @@ use crate::{
     domain::{OrderId, Payment, PaymentId, PaymentRecord, PaymentRequest, PaymentStatus, Recipient},
     openapi::Reading,
     provider::ProviderError,
+    reconciliation,
     service::{PaymentError, Payments},
 };
 
@@ -39,6 +40,8 @@ pub fn router(payments: Payments, table: Table, authenticator: Authenticator) ->
         .route("/payments/{id}/capture", post(capture))
         .route("/payments/{id}/cancel", post(cancel))
         .route("/payments/{id}/erase-recipient", post(erase_recipient))
+        .route("/payments/accounts", post(reconciliation::accounts))
+        .route("/payments/charges", post(reconciliation::charges))
         .with_state(payments)
         .merge(health::routes("payments", table));
     edge(routes, authenticator)

@@ -7,6 +7,8 @@
 //! - [`repository`]: stores payments, and tombstones of payments that were cancelled before
 //!   they were authorised
 //! - [`handlers`]: the HTTP routes
+//! - `reconciliation`: the routes that tell the orders service what is stored of payments
+//!   and charges
 //! - `openapi`: the schemas and problem responses in the OpenAPI document
 //! - [`config`]: reads the configuration
 
@@ -15,6 +17,7 @@ pub mod domain;
 pub mod handlers;
 mod openapi;
 pub mod provider;
+mod reconciliation;
 pub mod repository;
 pub mod service;
 

@@ -28,20 +28,24 @@ use chassis::{
     events::{Event, EventPublisher, EventType, PublishError},
     id::UserId,
     metric::{self, Labelled},
-    money::{Amount, Currency},
+    money::{Amount, Currency, Money},
     store::{SaveOutcome, StoreError},
     telemetry,
     time_limits::{PROVIDER_TIMEOUT, RECORD_RESERVE},
     trace::TraceContext,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tracing::Instrument;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{InvalidTransition, OrderId, Payment, PaymentId, PaymentRecord, PaymentRequest, Recipient, State},
+    domain::{
+        InvalidTransition, OrderId, Payment, PaymentId, PaymentRecord, PaymentRequest, PaymentStatus, Recipient, State,
+    },
     provider::{
-        AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, VoidOutcome,
+        AuthoriseOutcome, CaptureOutcome, ChargeReport, PaymentProvider, ProviderError, ProviderKey, RefundOutcome,
+        VoidOutcome,
     },
     repository::Repository,
 };
@@ -50,6 +54,9 @@ use crate::{
 /// requests a request makes at most three changes, for example from `INTENT` by way of
 /// `AUTHORISED` and `CAPTURED` to `REFUNDED`.
 const MAX_TRANSITIONS: usize = 8;
+
+/// The number of payments that are read side by side for reconciliation.
+const READS_AT_ONCE: usize = 8;
 
 chassis::metrics! {
     /// A change of a payment that was stored. Its write has a condition, so of all invocations that repeat the change only
@@ -129,6 +136,26 @@ struct PaymentEvent<'a> {
     recipient: Option<&'a Recipient>,
     amount: Amount,
     currency: Currency,
+}
+
+/// What is stored of a payment, and what the provider says of its charge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PaymentAccount {
+    payment_id: PaymentId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<PaymentStatus>,
+    /// Absent in a tombstone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charge: Option<ChargeReport>,
+}
+
+/// Some charges of the provider, by the payments that they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChargeList {
+    payment_ids: Vec<PaymentId>,
+    has_more: bool,
 }
 
 #[derive(Clone)]
@@ -253,6 +280,41 @@ impl Payments {
             // is a tombstone, which no person sees.
             _ => Err(PaymentError::NotFound),
         }
+    }
+
+    /// Reads what is stored of these payments and what the provider says of their charges,
+    /// for reconciliation.
+    pub async fn accounts(&self, ids: &[PaymentId], deadline: Deadline) -> Result<Vec<PaymentAccount>, PaymentError> {
+        let read = ids.iter().copied().map(|id| self.account(id, deadline));
+        stream::iter(read).buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    async fn account(&self, payment_id: PaymentId, deadline: Deadline) -> Result<PaymentAccount, PaymentError> {
+        let record = self.repository.find(payment_id).await?;
+        let (status, amount) = match record {
+            Some(PaymentRecord::Payment(payment)) => (Some(payment.status()), Some(payment.amount)),
+            Some(PaymentRecord::Tombstone { .. }) => (Some(PaymentStatus::Cancelled), None),
+            None => (None, None),
+        };
+        let key = ProviderKey::from(payment_id);
+        let charge = self.call_provider("charge", deadline, self.provider.charge(&key)).await?;
+        Ok(PaymentAccount { payment_id, status, amount, charge })
+    }
+
+    /// Lists the first `limit` charges of the provider from one key to another, both
+    /// included, for reconciliation.
+    pub async fn charges(
+        &self,
+        from: PaymentId,
+        to: PaymentId,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<ChargeList, PaymentError> {
+        let (from, to) = (ProviderKey::from(from), ProviderKey::from(to));
+        let keys = self.call_provider("charges", deadline, self.provider.charges(&from, &to, limit)).await?;
+        // A key between two payment ids that is none cannot belong to an order.
+        let payment_ids = keys.iter().filter_map(|key| key.as_str().parse().ok()).collect();
+        Ok(ChargeList { payment_ids, has_more: keys.len() == limit })
     }
 
     /// Brings a payment from any state into a state in which the provider holds

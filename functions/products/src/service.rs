@@ -23,7 +23,8 @@ use crate::{
     domain::{
         Adjustment, AdjustmentId, AllocatedLine, Allocation, Delta, Description, Details, InvalidPrice, LinePlan,
         Lines, Name, NewProduct, OrderId, Price, Product, ProductId, ProductVersion, Quote, Reservation,
-        ReservationRefusal, ShardCount, Shortage, StockedProduct, available, moves_to_spread,
+        ReservationAccount, ReservationRefusal, ShardCount, Shortage, StockAccount, StockedProduct, available,
+        moves_to_spread,
     },
     repository::{MAX_SHARES, Repository, ReserveOutcome, Stocks},
 };
@@ -466,6 +467,16 @@ impl Products {
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+
+    /// Reads what is stored of the reservations of these orders, for reconciliation.
+    pub async fn reservation_accounts(&self, orders: &[OrderId]) -> Result<Vec<ReservationAccount>, ProductError> {
+        Ok(self.repository.reservation_accounts(orders).await?)
+    }
+
+    /// Reads a page of the stock accounts of all products, for reconciliation.
+    pub async fn stock_accounts(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<StockAccount>, ListError> {
+        self.repository.stock_accounts(limit, cursor).await
     }
 
     /// Releases an order's reservation for good. If the order has no reservation, stores a tombstone, so that `reserve`

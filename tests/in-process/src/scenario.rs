@@ -412,6 +412,9 @@ impl ScenarioRun<'_> {
         self.check_erasure(answers.erased.as_ref());
         self.check_answers(&answers.placed, orders.first()).await;
         self.check_cancellation(answers.cancelled.as_ref()).await;
+        for (kind, subject) in self.world.reconcile().await {
+            self.violate(format!("reconciliation reports {kind} of {subject}"));
+        }
         let only_crash_all = self.plan.faults().map(|(_, fault)| fault).eq([FaultKind::CrashAll]);
         if only_crash_all && sweeps > 1 {
             self.violate(format!("recovery from a crash of all functions took {sweeps} sweeps"));

@@ -28,9 +28,10 @@ use lambda_http::{
 };
 use orders::{
     domain::OrderId,
+    reconciliation::{ReconciliationReport, ReconciliationRequest},
     saga::steps::{SAGAS, Saga},
-    worker::{WorkSummary, Worker},
-    worker_event::{self, WorkerEvent},
+    worker::WorkSummary,
+    worker_event::{WorkerEvent, WorkerFunction},
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -176,7 +177,7 @@ pub(crate) static POOL_KEY: LazyLock<Key> = LazyLock::new(|| Key::generate("pool
 /// All services, and the cloud that they run on.
 pub struct World {
     pub cloud: Cloud,
-    worker: Worker,
+    worker: WorkerFunction,
     pub notifications: notifications::handlers::Function,
     /// The versions of order items that the stream has delivered, as JSON.
     streamed: Mutex<BTreeSet<String>>,
@@ -246,8 +247,7 @@ impl World {
         let event: WorkerEvent = serde_json::from_value(json!({ "Records": records })).expect("a stream's event");
         let worker = self.worker.clone();
         let event = LambdaEvent::new(event, lambda_context("order-worker"));
-        let handled =
-            self.cloud.start_function("order-worker").run(async move { worker_event::handle(&worker, event).await });
+        let handled = self.cloud.start_function("order-worker").run(async move { worker.handle(event).await });
         if let Ok(answer) = handled.await {
             answer.expect("the worker acknowledges every record of the stream");
         }
@@ -263,7 +263,7 @@ impl World {
     /// Makes the worker process these orders, as if the stream had delivered a
     /// record of each order.
     pub async fn work(&self, ids: Vec<OrderId>) -> WorkSummary {
-        let worker = self.worker.clone();
+        let worker = self.worker.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(Duration::from_secs(60)));
         let run = async move { worker.work(ids, &invocation).await };
         self.cloud.start_function("order-worker").run(run).await.unwrap_or_default()
@@ -271,7 +271,7 @@ impl World {
 
     /// Runs a sweep in an invocation that ends after `time`.
     pub async fn sweep_within(&self, time: Duration) -> WorkSummary {
-        let worker = self.worker.clone();
+        let worker = self.worker.worker.clone();
         let invocation = Invocation::new("worker", Deadline::after(time));
         let run = async move { invocation.deadline.run(worker.sweep(&invocation)).await };
         match self.cloud.start_function("order-worker").run(run).await {
@@ -298,7 +298,7 @@ impl World {
                 let worker = self.worker.clone();
                 running
                     .run(async move {
-                        let answer = worker_event::handle(&worker, LambdaEvent::new(event, context)).await?;
+                        let answer = worker.handle(LambdaEvent::new(event, context)).await?;
                         Ok(serde_json::to_value(answer)?)
                     })
                     .await
@@ -315,6 +315,32 @@ impl World {
             }
         };
         answer.unwrap_or_else(|_| Err("the invocation was killed".into()))
+    }
+
+    /// Reconciles everything, as `make reconcile` does. Returns the kinds of the mismatches, and what each is about.
+    pub async fn reconcile(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut request = json!("all");
+        loop {
+            let event = json!({ "reconcile": request }).to_string();
+            let report = self.invoke("order-worker", &event).await.expect("a report");
+            for mismatch in list(&report["mismatches"]) {
+                let text = |name: &str| mismatch[name].as_str().expect("a text").to_owned();
+                found.push((text("kind"), text("subject")));
+            }
+            if report["next"].is_null() {
+                return found;
+            }
+            request = json!({ "continue": report["next"] });
+        }
+    }
+
+    /// Continues or begins a reconciliation in an invocation that ends after `time`.
+    pub async fn reconcile_within(&self, request: ReconciliationRequest, time: Duration) -> ReconciliationReport {
+        let reconciler = self.worker.reconciler.clone();
+        let run = async move { reconciler.reconcile(request, Deadline::after(time)).await };
+        let report = self.cloud.start_function("order-worker").run(run).await;
+        report.expect("nobody kills the invocation").expect("a report")
     }
 
     /// Acts as the queue of order events: delivers its messages to the
@@ -494,7 +520,7 @@ fn service_of(path: &str) -> &'static str {
     let path = path.strip_prefix("health/").or(path.strip_prefix("pauses/")).unwrap_or(path);
     match path.split(['/', '?']).next().unwrap_or_default() {
         "users" => "users",
-        "products" | "reservations" => "products",
+        "products" | "reservations" | "stock" => "products",
         "orders" | "open-orders" => "orders",
         "payments" => "payments",
         "notifications" | "messages" => "notifications",

@@ -26,7 +26,7 @@ use notifications::{
     message_holder::HeldMessage,
     service::{FeedbackWork, MessageWork},
 };
-use orders::metrics::{OrderWork, Sweep};
+use orders::metrics::{FoundMismatches, MismatchesOfKind, OrderWork, Sweep};
 use payments::service::PaymentWork;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ use tokio::time::Instant;
 const OWN: [&[Metric]; 8] = [
     OrderWork::ALL,
     Sweep::ALL,
+    FoundMismatches::ALL,
+    MismatchesOfKind::ALL,
     PaymentWork::ALL,
     MessageWork::ALL,
     HeldMessage::ALL,
@@ -221,6 +223,28 @@ async fn the_alarm_on_overdue_orders_rings_if_an_order_stays_open_and_if_no_swee
     // The schedule has stopped: no sweep runs.
     tokio::time::advance(MINUTE * 11).await;
     assert!(shop.rings("OrdersOverdueAlarm"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_alarm_on_mismatches_rings_if_one_reconciliation_of_a_day_has_found_one() {
+    for is_wrong in [false, true] {
+        let mut shop = Shop::open().await;
+        shop.pass(2, &["tok_accepted"]).await;
+        for hour in 0..25 {
+            let shards = shop.world.cloud.scan("ProductsTable").into_iter().filter(|item| item["sk"]["S"] == "STOCK");
+            let right: Vec<_> = shards.collect();
+            if is_wrong && hour == 5 {
+                let mut wrong = right[0].clone();
+                wrong["available"] = json!({ "N": "1" });
+                shop.world.cloud.put_item("ProductsTable", wrong);
+            }
+            let report = shop.world.invoke("order-worker", r#"{"reconcile":"recent"}"#).await.unwrap();
+            assert_eq!(list(&report["mismatches"]).count(), usize::from(is_wrong && hour == 5));
+            shop.world.cloud.put_item("ProductsTable", right[0].clone());
+            tokio::time::advance(MINUTE * 60).await;
+        }
+        assert_eq!(shop.rings("MismatchesAlarm"), is_wrong);
+    }
 }
 
 /// Datapoints of a metric of AWS: one each minute, with this value.

@@ -71,10 +71,10 @@ async fn a_confirmed_order_with_one_line_costs_exactly_the_documented_units() {
         &world,
         &[
             ("NotificationsTable", 6, 4.0, 2.0),
-            ("OrdersTable", 4, 10.0, 1.0),
+            ("OrdersTable", 4, 11.0, 1.0),
             ("PaymentsTable", 4, 3.0, 1.0),
             ("ProductsTable", 2, 4.0, 1.0),
-            ("SandboxLedgerTable", 4, 2.0, 2.0),
+            ("SandboxLedgerTable", 4, 3.0, 2.0),
             ("UsersTable", 1, 0.0, 1.0),
         ],
     );
@@ -87,10 +87,10 @@ async fn a_confirmed_order_with_ten_lines_costs_exactly_the_documented_units() {
         &world,
         &[
             ("NotificationsTable", 6, 4.0, 2.0),
-            ("OrdersTable", 4, 12.0, 1.0),
+            ("OrdersTable", 4, 13.0, 1.0),
             ("PaymentsTable", 4, 3.0, 1.0),
             ("ProductsTable", 2, 24.0, 10.0),
-            ("SandboxLedgerTable", 4, 2.0, 2.0),
+            ("SandboxLedgerTable", 4, 3.0, 2.0),
             ("UsersTable", 1, 0.0, 1.0),
         ],
     );

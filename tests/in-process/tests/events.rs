@@ -211,6 +211,10 @@ async fn assert_effect(function: &str, name: &str) {
             assert_eq!(answer, json!({ "batchItemFailures": [] }));
             assert_eq!(shop.status(&order).await, "DONE");
         }
+        ("order-worker", "schedule-reconcile") => {
+            let report = shop.invoke("order-worker", &text("order-worker", name)).await;
+            assert_eq!((&report["mismatches"], &report["products"]), (&json!([]), &json!(1)));
+        }
         ("order-worker", "sqs-user-erased") => {
             let order = shop.order().await;
             shop.world.deliver_stream().await;

@@ -27,7 +27,8 @@ use notifications::{
 };
 use orders::{
     domain::CancellationReason,
-    metrics::{OrderWork, Sweep},
+    metrics::{FoundMismatches, MismatchesOfKind, OrderWork, Sweep},
+    reconciliation::mismatch::MismatchKind,
 };
 use payments::service::PaymentWork;
 use serde_json::json;
@@ -44,6 +45,8 @@ const CENTS: usize = 30;
 const UNITS: [(&[Metric], &[&str]); 8] = [
     (OrderWork::ALL, &["orders", "order-worker"]),
     (Sweep::ALL, &["order-worker"]),
+    (FoundMismatches::ALL, &["order-worker"]),
+    (MismatchesOfKind::ALL, &["order-worker"]),
     (PaymentWork::ALL, &["payments"]),
     (MessageWork::ALL, &["notifications"]),
     (HeldMessage::ALL, &["notifications"]),
@@ -60,6 +63,7 @@ fn values_of(dimension: &str) -> &'static [&'static str] {
         // Each currency in which the shop has prices. The document counts one.
         "Currency" => &["USD"],
         "Result" => &["authorised", "declined", "captured", "capture_refused", "voided", "refunded"],
+        "Kind" => MismatchKind::VARIANTS,
         "Channel" => &["email", "sms"],
         "Bounce" => &["permanent", "transient"],
         "Dependency" => &["users", "products", "payments"],
@@ -318,6 +322,12 @@ async fn every_declared_metric_is_written_by_its_functions_and_nothing_else_is_w
     shop.world.pass_minutes(1).await;
     shop.world.cloud.bring_back();
     shop.world.pass_minutes(3).await;
+    // A product whose stock does not add up.
+    let shard = shop.world.cloud.scan("ProductsTable").into_iter().find(|item| item["sk"]["S"] == "STOCK");
+    let mut wrong = shard.expect("stock");
+    wrong["available"] = serde_json::json!({ "N": "1" });
+    shop.world.cloud.put_item("ProductsTable", wrong);
+    shop.world.reconcile().await;
     lines.extend(shop.world.cloud.metric_lines());
 
     // Everything is paused.

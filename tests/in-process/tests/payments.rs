@@ -26,8 +26,8 @@ use in_process_tests::{Answer, Caller, World, world};
 use payments::{
     domain::{Payment, PaymentId, PaymentMethod, PaymentRecord},
     provider::{
-        AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, SandboxProvider,
-        VoidOutcome,
+        AuthoriseOutcome, CaptureOutcome, ChargeReport, PaymentProvider, ProviderError, ProviderKey, RefundOutcome,
+        SandboxProvider, VoidOutcome,
     },
     repository::{DynamoRepository, Repository},
     service::Payments,
@@ -275,6 +275,19 @@ impl PaymentProvider for WithInterference<SandboxProvider> {
 
     async fn refund(&self, key: &ProviderKey) -> Result<RefundOutcome, ProviderError> {
         self.call("refund", provider_unavailable, self.inner.refund(key)).await
+    }
+
+    async fn charge(&self, key: &ProviderKey) -> Result<Option<ChargeReport>, ProviderError> {
+        self.inner.charge(key).await
+    }
+
+    async fn charges(
+        &self,
+        from: &ProviderKey,
+        to: &ProviderKey,
+        limit: usize,
+    ) -> Result<Vec<ProviderKey>, ProviderError> {
+        self.inner.charges(from, to, limit).await
     }
 }
 

@@ -66,6 +66,7 @@ async fn every_permission_of_every_role_is_used() {
     usage.place_and_cancel_orders().await;
     usage.let_the_worker_carry_out_each_step().await;
     usage.report_a_bounce().await;
+    usage.world.reconcile().await;
     usage.fail_to_send_mail().await;
     usage.check_health().await;
     usage.pause_messages().await;

@@ -63,17 +63,23 @@ const ALLOWED: [(&str, &[&str]); 6] = [
         "order_worker",
         &[
             "GetItem orders",
+            "BatchGetItem orders",
             "PutItem orders",
             "UpdateItem orders",
             "Query orders/open_orders",
             "Query orders/by_user",
+            "Query orders/by_age",
             "POST /users/{id}/validate",
             "POST /products/reserve",
             "POST /reservations/{id}/release",
+            "POST /reservations/accounts",
+            "POST /stock/accounts",
             "POST /payments",
             "POST /payments/{id}/capture",
             "POST /payments/{id}/cancel",
             "POST /payments/{id}/erase-recipient",
+            "POST /payments/accounts",
+            "POST /payments/charges",
             "SendMessage order_events",
             "ReceiveMessage user_events",
             "DeleteMessage user_events",
@@ -88,6 +94,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "UpdateItem payments",
             "GetItem sandbox_ledger",
             "PutItem sandbox_ledger",
+            "Query sandbox_ledger/by_age",
             "SendMessage order_events",
         ],
     ),
@@ -149,7 +156,13 @@ async fn is_allowed(role: &Signer, request: &UnsignedRequest) -> bool {
 /// so the emulator refuses such requests to every role.
 async fn attempts(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
     let mut attempts = Vec::new();
-    let indexes = [("products", "catalogue"), ("orders", "by_user"), ("orders", "open_orders")];
+    let indexes = [
+        ("products", "catalogue"),
+        ("orders", "by_user"),
+        ("orders", "open_orders"),
+        ("orders", "by_age"),
+        ("sandbox_ledger", "by_age"),
+    ];
     for (name, table) in &stack.tables {
         let of_table =
             on_table(table).into_iter().map(|(operation, body)| (format!("{operation} {name}"), operation, body));
@@ -225,6 +238,10 @@ fn internal_routes(stack: &Stack) -> Vec<(String, UnsignedRequest)> {
         ("POST", "/payments/{id}/capture"),
         ("POST", "/payments/{id}/cancel"),
         ("POST", "/payments/{id}/erase-recipient"),
+        ("POST", "/reservations/accounts"),
+        ("POST", "/stock/accounts"),
+        ("POST", "/payments/accounts"),
+        ("POST", "/payments/charges"),
         ("GET", "/payments/{id}"),
         ("GET", "/users/{id}"),
         ("POST", "/users"),

@@ -14,13 +14,17 @@ use chassis::{
 use jiff::Timestamp;
 
 use super::{
-    DueOrder, DuePage, FoundBy, OrderList, Postponed, Repository, SHARDS,
-    record::{DueRecord, KeyRecord, ListedRecord, RESEND_PREFIX, Record, ResendRecord, WAKE, order_id, order_key},
+    DueOrder, DuePage, FoundBy, OrderList, PlacedOrders, PlacedPage, Postponed, Repository, SHARDS,
+    record::{
+        DueRecord, KeyRecord, ListedRecord, ProgressRecord, RESEND_PREFIX, Record, ResendRecord, WAKE, order_id,
+        order_key,
+    },
 };
 use crate::domain::{Lease, Order, OrderId, OrderState, Resend};
 
 const BY_USER: &str = "by_user";
 const OPEN_ORDERS: &str = "open_orders";
+const BY_AGE: &str = "by_age";
 
 #[derive(Clone, Debug)]
 pub struct DynamoRepository {
@@ -395,5 +399,48 @@ impl Repository for DynamoRepository {
             }
         }
         Ok(page)
+    }
+}
+
+#[async_trait]
+impl PlacedOrders for DynamoRepository {
+    async fn placed(&self, shard: u8, from: OrderId, to: OrderId, limit: u32) -> Result<PlacedPage, StoreError> {
+        // DynamoDB refuses a range that ends before it begins.
+        if from > to {
+            return Ok(PlacedPage::default());
+        }
+        let query = self
+            .table
+            .query()
+            .index_name(BY_AGE)
+            .key_condition_expression("age_shard = :shard AND pk BETWEEN :from AND :to")
+            .expression_attribute_values(":shard", string(shard.to_string()))
+            .expression_attribute_values(":from", string(order_key(from).pk))
+            .expression_attribute_values(":to", string(order_key(to).pk))
+            .limit(limit as i32);
+        let output = query.send().await.map_err(|error| self.table.unavailable(error))?;
+        let has_more = output.last_evaluated_key.is_some();
+        let id = |item| order_id(&dynamo::from_item::<ListedRecord>(item)?.key);
+        Ok(PlacedPage {
+            ids: output.items.unwrap_or_default().into_iter().map(id).collect::<Result<_, _>>()?,
+            has_more,
+        })
+    }
+
+    async fn read_all(&self, ids: &[OrderId]) -> Result<Vec<Order>, StoreError> {
+        let records: Vec<Record> = self.table.get_all(ids.iter().copied().map(order_key)).await?;
+        records.into_iter().map(Record::order).collect()
+    }
+
+    async fn reconciliation_progress(&self) -> Result<Option<String>, StoreError> {
+        let record: Option<ProgressRecord> = self.table.get(&ProgressRecord::key()).await?;
+        Ok(record.map(|record| record.progress))
+    }
+
+    async fn save_reconciliation_progress(&self, progress: &str) -> Result<(), StoreError> {
+        match self.table.send(self.table.put(&ProgressRecord::of(progress))?).await? {
+            // The write has no condition.
+            WriteOutcome::Written | WriteOutcome::ConditionFailed(_) => Ok(()),
+        }
     }
 }

@@ -140,6 +140,31 @@ pub trait Repository: Send + Sync {
     async fn due(&self, shard: u8, now: Timestamp, limit: u32) -> Result<DuePage, StoreError>;
 }
 
-/// The number of partitions of the index of open orders. All open orders are in this index: in a single partition, the
-/// partition's write limit would limit the number of orders per second.
+/// Orders of one shard, by their ids, which sort by the time at which the orders were placed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacedPage {
+    /// Sorted.
+    pub ids: Vec<OrderId>,
+    /// `true` if more orders follow.
+    pub has_more: bool,
+}
+
+/// The orders of all customers, for reconciliation.
+#[async_trait]
+pub trait PlacedOrders: Send + Sync {
+    /// Reads the first `limit` ids of a shard's orders from one id to another, both included. An order that was placed a
+    /// moment ago may be missing.
+    async fn placed(&self, shard: u8, from: OrderId, to: OrderId, limit: u32) -> Result<PlacedPage, StoreError>;
+
+    /// Reads several orders, at most 100, in any order. Orders that do not exist are left out.
+    async fn read_all(&self, ids: &[OrderId]) -> Result<Vec<Order>, StoreError>;
+
+    /// Reads how far the scheduled reconciliation has come, as `save_reconciliation_progress` has stored it.
+    async fn reconciliation_progress(&self) -> Result<Option<String>, StoreError>;
+
+    async fn save_reconciliation_progress(&self, progress: &str) -> Result<(), StoreError>;
+}
+
+/// The number of partitions of the indexes of open orders and of all orders by age. In a single partition, the partition's
+/// write limit would limit the number of orders per second.
 pub const SHARDS: u8 = 8;

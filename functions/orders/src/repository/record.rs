@@ -86,6 +86,10 @@ pub(super) struct Record {
     /// Absent if the order is in a final state, so that the index `open_orders` contains only open orders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     check_shard: Option<String>,
+    /// The partition of the index `by_age`, in which each order is from the beginning to the end: its keys never change, so
+    /// only the first write of an order writes the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    age_shard: Option<String>,
     /// Present if the write of this record must wake the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wake: Option<String>,
@@ -127,6 +131,7 @@ impl Record {
             failures: order.failures,
             trace: order.trace,
             check_shard: open.then(|| shard.to_string()),
+            age_shard: Some(shard.to_string()),
             unknown_members: order.unknown_members,
         }
     }
@@ -241,6 +246,24 @@ impl DueRecord {
     pub(super) fn read(item: Item) -> Result<DueOrder, StoreError> {
         let Self { key, next_check: since } = dynamo::from_item(item)?;
         Ok(DueOrder { id: order_id(&key)?, since, found: FoundBy::Sweep })
+    }
+}
+
+/// How far the scheduled reconciliation has come.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ProgressRecord {
+    #[serde(flatten)]
+    key: Key,
+    pub(super) progress: String,
+}
+
+impl ProgressRecord {
+    pub(super) fn key() -> Key {
+        Key::new("RECONCILIATION", "PROGRESS")
+    }
+
+    pub(super) fn of(progress: &str) -> Self {
+        Self { key: Self::key(), progress: progress.to_owned() }
     }
 }
 

@@ -11,6 +11,7 @@ use std::error::Error;
 
 use async_trait::async_trait;
 use chassis::money::Money;
+use serde::{Deserialize, Serialize};
 
 pub use self::sandbox::SandboxProvider;
 use crate::domain::{PaymentId, PaymentMethod};
@@ -82,6 +83,30 @@ pub enum RefundOutcome {
     NothingToRefund,
 }
 
+/// The state of a charge at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum ChargeStatus {
+    /// An authorisation failed with an unknown outcome. Nothing is held.
+    Attempted,
+    Authorised,
+    Declined,
+    Captured,
+    Voided,
+    Refunded,
+}
+
+/// What the provider says of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ChargeReport {
+    pub status: ChargeStatus,
+    /// The amount that was to be held.
+    pub amount: Money,
+    pub captured: Money,
+    pub refunded: Money,
+}
+
 /// The reason why a call to the provider returned no outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -121,4 +146,15 @@ pub trait PaymentProvider: Send + Sync {
 
     /// Returns the captured amount to the customer.
     async fn refund(&self, key: &ProviderKey) -> Result<RefundOutcome, ProviderError>;
+
+    /// Reads a charge.
+    async fn charge(&self, key: &ProviderKey) -> Result<Option<ChargeReport>, ProviderError>;
+
+    /// Lists the first `limit` keys from `from` to `to`, both included, that have a charge, sorted.
+    async fn charges(
+        &self,
+        from: &ProviderKey,
+        to: &ProviderKey,
+        limit: usize,
+    ) -> Result<Vec<ProviderKey>, ProviderError>;
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::{
     clock::Clock,
-    dynamo::{Key, Table, WriteOutcome, string},
+    dynamo::{self, Key, Table, WriteOutcome, string},
     money::{Currency, Money},
     store::StoreError,
 };
@@ -28,9 +28,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AuthoriseOutcome, CaptureOutcome, PaymentProvider, ProviderError, ProviderKey, RefundOutcome, VoidOutcome,
+    AuthoriseOutcome, CaptureOutcome, ChargeReport, ChargeStatus, PaymentProvider, ProviderError, ProviderKey,
+    RefundOutcome, VoidOutcome,
 };
 use crate::domain::PaymentMethod;
+
+/// The index by which the charges are listed. It is sorted by key, and contains only keys.
+const BY_AGE: &str = "by_age";
+/// The number of partitions of the index. All charges are in the index: in a single partition, the partition's write
+/// limit would limit the number of charges per second.
+const SHARDS: u8 = 8;
+const CHARGE_PREFIX: &str = "CHARGE#";
 
 /// The delay of the response to the first authorisation with `tok_slow`.
 const SLOW_ANSWER: Duration = Duration::from_secs(3);
@@ -68,20 +76,6 @@ impl Behaviour {
     }
 }
 
-/// The state of a charge at the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
-enum ChargeStatus {
-    /// The first authorisation with `tok_flaky` failed. Nothing is held.
-    Attempted,
-    Authorised,
-    Declined,
-    Captured,
-    Voided,
-    Refunded,
-}
-
 /// A charge as the ledger stores it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Charge {
@@ -98,6 +92,15 @@ struct Charge {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decline_reason: Option<String>,
     history: Vec<HistoryEntry>,
+    /// The partition of the index `by_age`, which is computed from the key.
+    #[serde(skip_deserializing)]
+    age_shard: String,
+}
+
+/// An entry of the index `by_age`.
+#[derive(Debug, Deserialize)]
+struct ListedCharge {
+    pk: String,
 }
 
 /// One change of a charge's status.
@@ -133,7 +136,13 @@ impl Charge {
 }
 
 fn charge_key(key: &ProviderKey) -> Key {
-    Key::new(format!("CHARGE#{}", key.as_str()), "CHARGE")
+    Key::new(format!("{CHARGE_PREFIX}{}", key.as_str()), "CHARGE")
+}
+
+/// Returns the partition of the index in which the charge is listed. The end of a key is random.
+fn age_shard(key: &ProviderKey) -> String {
+    let last = key.as_str().bytes().last().unwrap_or_default();
+    (last % SHARDS).to_string()
 }
 
 impl From<StoreError> for ProviderError {
@@ -152,7 +161,8 @@ impl SandboxProvider {
     }
 
     async fn find(&self, key: &ProviderKey) -> Result<Option<Charge>, ProviderError> {
-        Ok(self.ledger.get(&charge_key(key)).await?)
+        let charge: Option<Charge> = self.ledger.get(&charge_key(key)).await?;
+        Ok(charge.map(|charge| Charge { age_shard: age_shard(key), ..charge }))
     }
 
     /// Stores `charge` on the condition that the stored charge has the status `before`,
@@ -176,6 +186,28 @@ impl SandboxProvider {
         Ok(written == WriteOutcome::Written)
     }
 
+    /// Lists the charges of one partition of the index, as `charges` does for all.
+    async fn charges_of_shard(
+        &self,
+        shard: u8,
+        (from, to): (&ProviderKey, &ProviderKey),
+        limit: usize,
+    ) -> Result<Vec<String>, ProviderError> {
+        let query = self
+            .ledger
+            .query()
+            .index_name(BY_AGE)
+            .key_condition_expression("age_shard = :shard AND pk BETWEEN :from AND :to")
+            .expression_attribute_values(":shard", string(shard.to_string()))
+            .expression_attribute_values(":from", string(charge_key(from).pk))
+            .expression_attribute_values(":to", string(charge_key(to).pk))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let output = query.send().await.map_err(|error| self.ledger.unavailable(error))?;
+        let items = output.items.unwrap_or_default().into_iter();
+        let charges = items.map(dynamo::from_item::<ListedCharge>).collect::<Result<Vec<_>, _>>()?;
+        Ok(charges.into_iter().map(|charge| charge.pk).collect())
+    }
+
     fn new_charge(&self, key: &ProviderKey, amount: Money, method: Option<&PaymentMethod>) -> Charge {
         let Key { pk, sk } = charge_key(key);
         let behaviour = Behaviour::of(method);
@@ -196,6 +228,7 @@ impl SandboxProvider {
             method: method.cloned(),
             decline_reason,
             history: vec![HistoryEntry { status, at: self.clock.now() }],
+            age_shard: age_shard(key),
         }
     }
 }
@@ -289,5 +322,34 @@ impl PaymentProvider for SandboxProvider {
             }
         }
         Err(contended())
+    }
+
+    async fn charge(&self, key: &ProviderKey) -> Result<Option<ChargeReport>, ProviderError> {
+        let Some(charge) = self.find(key).await? else { return Ok(None) };
+        let money = |minor| Money::from_minor(minor, charge.currency);
+        let report = money(charge.amount_minor).and_then(|amount| {
+            let (captured, refunded) = (money(charge.captured_minor)?, money(charge.refunded_minor)?);
+            Ok(ChargeReport { status: charge.status, amount, captured, refunded })
+        });
+        report.map(Some).map_err(|error| StoreError::corrupt("sandbox ledger", error).into())
+    }
+
+    async fn charges(
+        &self,
+        from: &ProviderKey,
+        to: &ProviderKey,
+        limit: usize,
+    ) -> Result<Vec<ProviderKey>, ProviderError> {
+        let mut keys = Vec::new();
+        // DynamoDB refuses a range that ends before it begins.
+        if from.as_str() > to.as_str() {
+            return Ok(keys.into_iter().map(ProviderKey).collect());
+        }
+        for shard in 0..SHARDS {
+            keys.extend(self.charges_of_shard(shard, (from, to), limit).await?);
+        }
+        keys.sort_unstable();
+        keys.truncate(limit);
+        Ok(keys.into_iter().map(|pk| ProviderKey(pk.trim_start_matches(CHARGE_PREFIX).to_owned())).collect())
     }
 }

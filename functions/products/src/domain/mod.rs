@@ -1,6 +1,7 @@
 //! Products, their stock, adjustments of stock and reservations. This module depends neither on a database nor on
 //! HTTP.
 
+mod account;
 mod adjustment;
 mod allocation;
 mod product;
@@ -9,6 +10,7 @@ mod shard_count;
 mod stock;
 
 pub use self::{
+    account::{ReservationAccount, ReservedLine, StockAccount},
     adjustment::{Adjustment, AdjustmentId, InvalidAdjustmentId, MAX_ADJUSTMENT_ID},
     allocation::{Allocation, Move, Shard, Share, available, moves_to_spread},
     product::{

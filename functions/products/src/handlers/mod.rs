@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod price_schema;
+mod reconciliation;
 mod stock;
 
 use axum::{
@@ -23,6 +24,8 @@ pub fn router(products: Products, table: Table, authenticator: Authenticator) ->
         .route("/products/{id}/versions", get(catalogue::versions))
         .route("/products/reserve", post(stock::reserve))
         .route("/reservations/{id}/release", post(stock::release))
+        .route("/reservations/accounts", post(reconciliation::reservations))
+        .route("/stock/accounts", post(reconciliation::stock))
         .with_state(products)
         .merge(health::routes("products", table));
     edge(routes, authenticator)

@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_SHARES, Repository, ReserveOutcome, Snapshot, Stocks};
 use crate::domain::{
     Adjustment, AdjustmentId, AllocatedLine, Allocation, Move, NewProduct, OrderId, PricedLine, Product, ProductId,
-    ProductVersion, Quote, Reservation, Shard, ShardCount, ShardNumber, Stock, StockedProduct, available,
+    ProductVersion, Quote, Reservation, ReservationAccount, ReservedLine, Shard, ShardCount, ShardNumber, Stock,
+    StockAccount, StockedProduct, available,
 };
 
 /// The index of all products. The index contains only keys, and a product's keys never change. Therefore a sale, which
@@ -86,6 +87,16 @@ impl DynamoRepository {
             None => Err(StoreError::corrupt(self.table.name(), format!("{} has no stock", product.id))),
         };
         products.into_iter().map(stocked).collect()
+    }
+
+    async fn sum_of_adjustments(&self, of: ProductId) -> Result<i64, ListError> {
+        let (mut sum, mut cursor): (i64, Option<Cursor>) = (0, None);
+        loop {
+            let page = self.adjustments(of, Limit::MAX, cursor.as_ref()).await?;
+            sum += page.items.iter().map(|adjustment| adjustment.delta.get()).sum::<i64>();
+            let Some(next) = page.next_cursor else { return Ok(sum) };
+            cursor = Some(next.parse()?);
+        }
     }
 
     /// Reads a record and the shards of some products at one moment. The products must fit into one transaction.
@@ -174,15 +185,7 @@ impl Repository for DynamoRepository {
     }
 
     async fn list(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<StockedProduct>, ListError> {
-        let list = List {
-            index: CATALOGUE_INDEX,
-            partition_attribute: CATALOGUE_ATTRIBUTE,
-            partition: CATALOGUE,
-            newest_first: false,
-            limit,
-            cursor,
-        };
-        let entries: Page<CatalogueEntry> = self.table.list(list).await?;
+        let entries: Page<CatalogueEntry> = self.table.list(catalogue(limit, cursor)).await?;
         let ids: Vec<_> = entries.items.iter().map(|entry| entry.pk.0).collect();
         let mut products = self.stocked(&ids).await?;
         // BatchGetItem returns the items in any order. The page must have the order of the index, which is sorted by
@@ -465,11 +468,49 @@ impl Repository for DynamoRepository {
         }
     }
 
+    async fn reservation_accounts(&self, orders: &[OrderId]) -> Result<Vec<ReservationAccount>, StoreError> {
+        let records: Vec<ReservationRecord> = self.table.get_all(orders.iter().copied().map(reservation_key)).await?;
+        Ok(records.into_iter().map(ReservationRecord::account).collect())
+    }
+
+    async fn stock_accounts(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<StockAccount>, ListError> {
+        let entries: Page<CatalogueEntry> = self.table.list(catalogue(limit, cursor)).await?;
+        let ids: Vec<_> = entries.items.iter().map(|entry| entry.pk.0).collect();
+        let products = self.find_all(&ids).await?;
+        let counts: Vec<_> = products.iter().map(|product| (product.id, product.stock_shards)).collect();
+        let mut stocks = self.stocks(&counts).await?;
+        let mut items = Vec::new();
+        for product in products {
+            let shards = stocks.remove(&product.id).unwrap_or_default();
+            items.push(StockAccount {
+                product_id: product.id,
+                initial_stock: product.initial_stock,
+                adjustments: self.sum_of_adjustments(product.id).await?,
+                available: available(&shards),
+                reserved: shards.iter().map(|shard| shard.stock.reserved).sum(),
+            });
+        }
+        items.sort_unstable_by_key(|account| account.product_id);
+        Ok(Page { items, next_cursor: entries.next_cursor })
+    }
+
     async fn put_tombstone(&self, order: OrderId, now: Timestamp) -> Result<SaveOutcome, StoreError> {
         Ok(match self.table.send(self.table.put_new(&ReservationRecord::tombstone(order, now))?).await? {
             WriteOutcome::Written => SaveOutcome::Saved,
             WriteOutcome::ConditionFailed(_) => SaveOutcome::Stale,
         })
+    }
+}
+
+/// All products, the oldest first.
+fn catalogue(limit: Limit, cursor: Option<&Cursor>) -> List<'_> {
+    List {
+        index: CATALOGUE_INDEX,
+        partition_attribute: CATALOGUE_ATTRIBUTE,
+        partition: CATALOGUE,
+        newest_first: false,
+        limit,
+        cursor,
     }
 }
 
@@ -699,6 +740,23 @@ impl ReservationRecord {
             reserved_at: None,
             released_at: Some(now),
         }
+    }
+}
+
+impl ReservationRecord {
+    /// Takes the record as it is: to tell what is stored, also if it is wrong, is the purpose of an account.
+    fn account(self) -> ReservationAccount {
+        let lines = self.quote.map(|quote| quote.lines).unwrap_or_default();
+        let mut allocated = self.allocated.into_iter();
+        let line = |line: PricedLine| ReservedLine {
+            product_id: line.product_id,
+            quantity: line.quantity,
+            units: allocated.next().unwrap_or_default().into_iter().map(|(_, units)| units).sum(),
+        };
+        let lines = lines.into_iter().map(line).collect();
+        // A release keeps the time of the reservation, and the status decides.
+        let released_at = self.released_at.filter(|_| self.status == Status::Released);
+        ReservationAccount { order_id: self.order_id, reserved_at: self.reserved_at, released_at, lines }
     }
 }
 

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 pub use self::dynamo::DynamoRepository;
 use crate::domain::{
     Adjustment, AdjustmentId, AllocatedLine, Allocation, Move, NewProduct, OrderId, Product, ProductId, ProductVersion,
-    Quote, Reservation, Shard, ShardCount, StockedProduct,
+    Quote, Reservation, ReservationAccount, Shard, ShardCount, StockAccount, StockedProduct,
 };
 
 /// The maximum number of shards from which one reservation can take units: DynamoDB limits a transaction to 100 writes,
@@ -163,6 +163,14 @@ pub trait Repository: Send + Sync {
         allocated: &[AllocatedLine],
         now: Timestamp,
     ) -> Result<SaveOutcome, StoreError>;
+
+    /// Reads the accounts of the reservations of these orders, at most 100, in any order. Orders without a reservation
+    /// are left out.
+    async fn reservation_accounts(&self, orders: &[OrderId]) -> Result<Vec<ReservationAccount>, StoreError>;
+
+    /// Reads a page of the stock accounts of all products. The parts of an account are read one after another: an
+    /// adjustment or a move of units meanwhile may be in one part, and not in another.
+    async fn stock_accounts(&self, limit: Limit, cursor: Option<&Cursor>) -> Result<Page<StockAccount>, ListError>;
 
     /// Stores a tombstone, which is a released reservation, for an order that has no reservation. The service refuses a
     /// reserve request if it finds the tombstone.

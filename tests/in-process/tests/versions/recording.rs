@@ -89,8 +89,10 @@ impl Recording {
         for (table, mut item) in world.cloud.recorded_items() {
             // The shard is computed from the order's id, which is random. A fixed shard makes
             // the recording the same in every run.
-            if let Some(shard) = item.pointer_mut("/check_shard/S") {
-                *shard = "0".into();
+            for name in ["/check_shard/S", "/age_shard/S"] {
+                if let Some(shard) = item.pointer_mut(name) {
+                    *shard = "0".into();
+                }
             }
             recording.add(format!("items/{table} {}", kind_of(&item)), item);
         }
