@@ -4,9 +4,9 @@
 # for a build that runs in another window.
 XTASK = cargo run --package xtask --target-dir target/xtask
 
-export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY ORDER OTLP SECONDS
+export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY ORDER OTLP SECONDS SINCE
 
-.PHONY: help up watch sam-local build deploy demo token logs trace redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
+.PHONY: help up watch sam-local build deploy demo token logs trace reconcile redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
 
 help: ## Lists the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ logs: ## Shows the functions' logs as they arrive, or the lines of one order [OR
 
 trace: ## Draws the way of one order through all functions: ORDER=ord_… [ENV=dev] [OTLP=http://localhost:4318]
 	@$(XTASK) --quiet -- trace
+
+reconcile: ## Compares orders, stock, payments and the provider [SINCE=2026-11-27] [ENV=dev]
+	@$(XTASK) --quiet -- reconcile
 
 redrive: ## Moves the events in the dead-letter queues back to their queues
 	@$(XTASK) --quiet -- redrive

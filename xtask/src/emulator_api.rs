@@ -4,13 +4,18 @@
 //! several calls a second. The requests have no valid signature: an emulator
 //! accepts the access key `test` without one.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::{
     http::{self, TIMEOUT},
     stack::Stack,
 };
+
+/// No function runs for longer than a minute.
+const INVOCATION_TIMEOUT: Duration = Duration::from_secs(90);
 
 pub struct Service {
     /// The service's name in the scope of a signature.
@@ -27,6 +32,17 @@ pub const COGNITO: Service = Service {
 };
 pub const LOGS: Service = Service { name: "logs", target: "Logs_20140328", content_type: "application/x-amz-json-1.1" };
 pub const SQS: Service = Service { name: "sqs", target: "AmazonSQS", content_type: "application/x-amz-json-1.0" };
+
+/// Invokes a function with an event, and waits for its response.
+pub fn invoke(stack: &Stack, function: &str, event: &Value) -> Result<Value> {
+    let credential = format!("Credential=test/20200101/{}/lambda/aws4_request", stack.region);
+    let authorization = format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0");
+    let url = format!("{}/2015-03-31/functions/{function}/invocations", stack.emulator_url);
+    let response =
+        http::send("POST", &url, &[("authorization", &authorization)], Some(event), INVOCATION_TIMEOUT)?.success()?;
+    ensure!(response["errorMessage"].is_null(), "{function} failed: {response}");
+    Ok(response)
+}
 
 impl Service {
     pub fn call(&self, stack: &Stack, action: &str, request: &Value) -> Result<Value> {

@@ -58,6 +58,7 @@ mod tasks {
     pub mod lint;
     pub mod logs;
     pub mod mutants;
+    pub mod reconcile;
     pub mod redrive;
     pub mod sam_local;
     pub mod test;
@@ -107,6 +108,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["sam-local"] => sam_local::run(project),
         ["logs"] => logs::run(project),
         ["trace"] => trace::run(project),
+        ["reconcile"] => reconcile::run(project),
         ["redrive"] => redrive::run(project),
         ["down"] => down::run(project),
         ["clean"] => down::clean(project),

@@ -13,6 +13,7 @@ pub mod signed;
 
 use std::{
     collections::HashMap,
+    process::Output,
     time::{Duration, Instant},
 };
 
@@ -214,8 +215,15 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
     }
 }
 
-/// Runs a make task on the stack of `HOLDFAST_STACK`, as a user would. Returns its output.
+/// Runs a make task on the stack of `HOLDFAST_STACK`, as a user would. Returns its output. The task must succeed.
 pub async fn make(arguments: &[&str]) -> String {
+    let output = try_make(arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a text")
+}
+
+/// Runs a make task, which may fail.
+pub async fn try_make(arguments: &[&str]) -> Output {
     let mut make = Command::new("make");
     make.arg("--silent").args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     // Cargo has set these variables for this test. If `make` passed them on to
@@ -224,9 +232,7 @@ pub async fn make(arguments: &[&str]) -> String {
     for (name, _) in std::env::vars().filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
         make.env_remove(name);
     }
-    let output = make.output().await.expect("make runs");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("a text")
+    make.output().await.expect("make runs")
 }
 
 /// A user of the public API.
