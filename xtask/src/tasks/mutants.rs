@@ -35,6 +35,7 @@ const RULE_TESTS: [&str; 15] = [
     "--test=dependencies",
     "--test=api_document",
     "--test=telemetry",
+    "--test=reconciliation",
     "--test=faults",
 ];
 
