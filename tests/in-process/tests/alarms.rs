@@ -31,7 +31,7 @@ use payments::service::PaymentWork;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-const OWN: [&[Metric]; 8] = [
+const OWN: &[&[Metric]] = &[
     OrderWork::ALL,
     Sweep::ALL,
     FoundMismatches::ALL,
@@ -82,7 +82,7 @@ fn expect_metric(place: &str, namespace: &str, name: &str, dimensions: &[String]
     let sorted = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let wanted: BTreeSet<_> = dimensions.iter().cloned().collect();
     let is_reported = if namespace == NAMESPACE {
-        let mut own = OWN.into_iter().flatten();
+        let mut own = OWN.iter().copied().flatten();
         own.any(|metric| metric.name == name && sorted(metric.dimensions) == wanted)
     } else {
         let mut sets = OF_AWS.iter().filter(|(of, known, _)| (*of, *known) == (namespace, name)).flat_map(|it| it.2);
@@ -326,7 +326,7 @@ fn a_dashboard_shows_only_metrics_that_the_code_writes_or_aws_documents_with_the
     // A metric that nobody sees is not worth its price.
     let shown: BTreeSet<_> = dashboards.iter().flat_map(|(_, body)| metrics_of_dashboard(body)).collect();
     let searched: String = dashboards.iter().map(|(_, body)| body.to_string()).collect();
-    for metric in OWN.into_iter().flatten() {
+    for metric in OWN.iter().copied().flatten() {
         let is_shown = shown.iter().any(|(_, name, _)| name == metric.name);
         let is_searched = searched.contains(&format!(r#"MetricName=\"{}\""#, metric.name));
         assert!(is_shown || is_searched, "no dashboard shows {}", metric.name);

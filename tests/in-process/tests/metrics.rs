@@ -42,7 +42,7 @@ const END: &str = "\n<!-- The generated table ends here. -->\n";
 const CENTS: usize = 30;
 
 /// All units of work, each with the functions that write it.
-const UNITS: [(&[Metric], &[&str]); 8] = [
+const UNITS: &[(&[Metric], &[&str])] = &[
     (OrderWork::ALL, &["orders", "order-worker"]),
     (Sweep::ALL, &["order-worker"]),
     (FoundMismatches::ALL, &["order-worker"]),
@@ -84,7 +84,7 @@ fn combinations(metric: &Metric) -> usize {
 }
 
 fn declared() -> impl Iterator<Item = (&'static Metric, &'static [&'static str])> {
-    UNITS.into_iter().flat_map(|(metrics, functions)| metrics.iter().map(move |metric| (metric, functions)))
+    UNITS.iter().flat_map(|(metrics, functions)| metrics.iter().map(move |metric| (metric, *functions)))
 }
 
 fn dollars(combinations: usize) -> String {

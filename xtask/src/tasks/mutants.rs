@@ -20,7 +20,7 @@ const BUILD: &str = "target/mutants-build";
 
 /// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
 /// them must fail.
-const RULE_TESTS: [&str; 15] = [
+const RULE_TESTS: &[&str] = &[
     "--package=orders",
     "--test=saga",
     "--test=users",
