@@ -10,7 +10,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{Json, Router, routing::get};
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join, join_all},
+};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::{
@@ -187,23 +190,16 @@ pub fn routes_with(service: &'static str, checks: Vec<Check>, pause: Option<Paus
     let handler = async move |caller: Option<Caller>,
                               trace: TraceContext,
                               Input(Query(query)): Input<Query<HealthQuery>>| {
-        let pause = pause.clone().filter(|_| query.deep);
-        let dependencies = match (query.deep, caller) {
-            (false, _) => None,
+        let (dependencies, paused) = match (query.deep, caller) {
+            (false, _) => (None, None),
             (true, None) => return Err(Problem::unauthenticated("A deep check is for administrators.")),
             (true, Some(caller)) if !caller.admin => {
                 return Err(Problem::forbidden("A deep check is for administrators."));
             }
             (true, Some(_)) => {
-                Some(futures::future::join_all(checks.iter().map(|check| check.result(trace.clone()))).await)
-            }
-        };
-        let paused = match pause {
-            None => None,
-            Some(pause) => {
-                let read = pause.is_paused_now().await;
-                read.inspect_err(|error| tracing::warn!(cause = telemetry::chain(error), "the switch cannot be read"))
-                    .ok()
+                let checked = join_all(checks.iter().map(|check| check.result(trace.clone())));
+                let (dependencies, paused) = join(checked, is_paused(pause.as_ref())).await;
+                (Some(dependencies), paused)
             }
         };
         let works = dependencies.iter().flatten().all(|dependency| dependency.state == DependencyState::Ok);
@@ -211,6 +207,18 @@ pub fn routes_with(service: &'static str, checks: Vec<Check>, pause: Option<Paus
         Ok(Json(Health { service, version: version::VERSION, commit: version::commit(), status, dependencies, paused }))
     };
     Router::new().route(&format!("/health/{service}"), get(handler))
+}
+
+/// Returns whether the service is paused; nothing if it has no switch, or if the switch cannot be read in time.
+async fn is_paused(pause: Option<&PauseSwitch>) -> Option<bool> {
+    let read = Deadline::after(PATIENCE).run(pause?.is_paused_now()).await;
+    let cause = match read {
+        Ok(Ok(is_paused)) => return Some(is_paused),
+        Ok(Err(error)) => telemetry::chain(&error),
+        Err(elapsed) => elapsed.to_string(),
+    };
+    tracing::warn!(cause, "a deep check could not read the switch");
+    None
 }
 
 /// Describes the health route for the OpenAPI document.

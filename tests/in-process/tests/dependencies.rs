@@ -262,6 +262,7 @@ mod sequential_calls {
             let cup = fixture.world.post(&Caller::admin(), "/products", body).await.expect(StatusCode::CREATED);
             items.push(json!({ "product_id": cup["id"], "quantity": 1 }));
         }
+        fixture.world.read_switches().await;
         fixture.world.cloud.set_latency("orders", CALL);
         let body = json!({ "items": items, "payment_method": token });
         let began = Instant::now();
@@ -600,6 +601,7 @@ mod an_invocation_that_ends_soon {
     #[tokio::test(start_paused = true)]
     async fn answers_202_in_time_if_its_decision_cannot_be_recorded() {
         let fixture = Fixture::start().await;
+        fixture.world.read_switches().await;
         fixture.world.cloud.begin_trial(FaultPlan::none());
         fixture.place("another-key").await.answer.expect(StatusCode::CREATED);
         let points = fixture.world.cloud.end_trial();
