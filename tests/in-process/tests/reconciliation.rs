@@ -239,10 +239,12 @@ async fn an_order_that_is_cancelled_between_two_reads_is_not_reported() {
     let shop = Shop::with(World::start_in_test_time().await).await;
     shop.world.settle().await;
     shop.world.cloud.set_latency("products", Duration::from_millis(300));
-    for delay in (0..1500).step_by(50) {
+    for delay in (0..3000).step_by(100) {
+        let order = shop.world.confirmed_order(&shop.ada, &[(&shop.teapot, 1)], &format!("order-{delay}")).await;
+        shop.world.settle().await;
         let (found, ()) = tokio::join!(shop.world.reconcile(), async {
             tokio::time::sleep(Duration::from_millis(delay)).await;
-            shop.world.cancel(&shop.ada, &shop.order).await;
+            shop.world.cancel(&shop.ada, &order).await;
         });
         assert_eq!(found, [], "{delay} ms");
     }
