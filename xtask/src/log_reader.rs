@@ -38,6 +38,14 @@ pub struct Line {
 }
 
 impl Line {
+    /// The time at which the function wrote the line, in microseconds since 1970. The log has
+    /// one time for all lines that it received together.
+    pub fn written_at(&self) -> i64 {
+        let json = self.json();
+        let timestamp = || json["timestamp"].as_str()?.parse().ok().map(Timestamp::as_microsecond);
+        json["at"].as_i64().or_else(timestamp).unwrap_or(self.time * 1000)
+    }
+
     /// Returns the line as JSON. Functions write only JSON, but Lambda does not.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
@@ -196,15 +204,8 @@ fn about(mut lines: Vec<Line>, order: &OrderId) -> Vec<Line> {
     });
     lines.sort_by(|a, b| (a.time, &a.function, &a.text).cmp(&(b.time, &b.function, &b.text)));
     lines.dedup();
-    lines.sort_by_key(written_at);
+    lines.sort_by_key(Line::written_at);
     lines
-}
-
-/// The time at which the function wrote a line, in microseconds since 1970.
-fn written_at(line: &Line) -> i64 {
-    let json = line.json();
-    let timestamp = || json["timestamp"].as_str()?.parse().ok().map(Timestamp::as_microsecond);
-    json["at"].as_i64().or_else(timestamp).unwrap_or(line.time * 1000)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! | the checkout, and programs that run in the checkout | `project`, `commands`, `tools`, `cargo_tools` |
 //! | building and configuring the functions | `function_build`, `template_parameters`, `deployment_environment` |
 //! | running an emulator, and deploying to it | `emulator`, `process_groups`, `ports`, `emulator_deployment`, `cors_preflights`, `emulator_api`, `inbox` |
-//! | the deployed shop | `stack`, `log_reader`, `spans`, `otlp`, `http`, `service_health`, `demo_users`, `catalogue` |
+//! | the deployed shop | `stack`, `log_reader`, `order_heading`, `spans`, `otlp`, `http`, `service_health`, `demo_users`, `catalogue` |
 //! | functions that run outside the emulator | `function_environment`, `container_relay`, `local_servers` |
 //! | the tests | `test_stack`, `openapi_clients` |
 //!
@@ -33,6 +33,7 @@ mod inbox;
 mod local_servers;
 mod log_reader;
 mod openapi_clients;
+mod order_heading;
 mod otlp;
 mod output;
 mod ports;

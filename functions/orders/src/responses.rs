@@ -9,7 +9,8 @@ use chassis::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::value::RawValue;
+use utoipa::{ToSchema, openapi::Ref};
 
 use crate::{
     domain::{
@@ -103,8 +104,17 @@ struct SupportDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     explanation: Option<Reason>,
+    /// The response to the request that placed the order, if it was refused: which card was declined for which reason, or
+    /// which products are short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = problem)]
+    refusal: Option<Box<RawValue>>,
     /// Whether the customer's personal data was erased, so that no message can be sent any more.
     customer_erased: bool,
+}
+
+fn problem() -> Ref {
+    Ref::from_schema_name("Problem")
 }
 
 impl From<&Order> for SupportDocument {
@@ -119,6 +129,11 @@ impl From<&Order> for SupportDocument {
         Self {
             cancelled_by,
             explanation,
+            refusal: match &order.answer {
+                // The body is the problem that this service wrote itself.
+                Some(RecordedAnswer::Refusal(answer)) => RawValue::from_string(answer.body.clone()).ok(),
+                _ => None,
+            },
             trace_id: order.trace.trace_id().to_string(),
             payment_id: order.id.payment(),
             open_since: order.state.is_open().then(|| order.open_since()),

@@ -439,6 +439,24 @@ mod a_message_that_is_sent_again {
     }
 }
 
+mod a_refused_order {
+    use super::*;
+
+    #[tokio::test]
+    async fn shows_administrators_what_the_customer_was_told() {
+        let world = World::start().await;
+        let (ada, teapot) = (world.customer("Ada").await, world.product("19.99", 5).await);
+        let declined = world.place(&ada, order_request(&[(&teapot, 1)], "tok_declined"), "declined").await;
+        let short = world.place(&ada, order_request(&[(&teapot, 6)], "tok_accepted"), "short").await;
+        for (answer, status, code) in [(declined, 402, "payment_declined"), (short, 409, "out_of_stock")] {
+            let told = answer.expect_problem(status, code);
+            let order = world.order(&Caller::admin(), &told["order_id"]).await;
+            assert_eq!(order["support"]["refusal"], told);
+            assert!(world.order(&ada, &told["order_id"]).await.get("support").is_none());
+        }
+    }
+}
+
 /// Every action of an administrator leaves a record, in the same write as the action.
 mod the_audit_trail {
     use super::*;

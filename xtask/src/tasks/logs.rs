@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     inbox::plain,
     log_reader::{Line, LogSource, OrderId},
+    order_heading::heading,
     prelude::*,
 };
 
@@ -36,6 +37,7 @@ pub fn run(project: &Project) -> Result<()> {
 fn show_order(source: &LogSource, order: &OrderId) -> Result<()> {
     let lines = source.lines_of(order)?;
     ensure!(!lines.is_empty(), "no function has written a line about {}", order.as_str());
+    say!("{}", heading(order, &lines));
     for text in lines.iter().filter_map(shown) {
         say!("{text}");
     }
@@ -66,7 +68,7 @@ fn follow(source: &LogSource) -> Result<()> {
 }
 
 fn shown(line: &Line) -> Option<String> {
-    readable(&line.text).map(|text| format!("{} {:<13} {text}", clock(line.time), line.function))
+    readable(&line.text).map(|text| format!("{} {:<13} {text}", clock(line.written_at()), line.function))
 }
 
 /// Formats a log line, which is JSON if the function wrote it. Returns `None` for the
@@ -82,7 +84,7 @@ fn readable(message: &str) -> Option<String> {
     if !take("span").is_empty() {
         return None;
     }
-    // `shown` prints the time of the log event and the function's name.
+    // `shown` prints the time of the line and the function's name.
     for known in ["timestamp", "service", "version", "trace_id", "span_id"] {
         take(known);
     }
@@ -108,9 +110,9 @@ fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// Formats milliseconds since 1970 as the time of day in UTC.
+/// Formats microseconds since 1970 as the time of day in UTC.
 fn clock(time: i64) -> String {
-    Timestamp::from_millisecond(time).unwrap_or_default().strftime("%H:%M:%S.%3f").to_string()
+    Timestamp::from_microsecond(time).unwrap_or_default().strftime("%H:%M:%S.%3f").to_string()
 }
 
 #[cfg(test)]
@@ -145,6 +147,6 @@ mod tests {
 
     #[test]
     fn a_line_begins_with_the_time_of_day() {
-        assert_eq!(clock(1_795_423_222_614), "08:40:22.614");
+        assert_eq!(clock(1_795_423_222_614_000), "08:40:22.614");
     }
 }

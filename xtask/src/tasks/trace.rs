@@ -4,8 +4,8 @@
 use std::{collections::HashMap, fmt::Write};
 
 use crate::{
-    inbox::plain,
     log_reader::{Line, LogSource, OrderId},
+    order_heading::heading,
     otlp,
     prelude::*,
     spans::{Span, spans},
@@ -120,46 +120,6 @@ fn collect<'a>(
     for child in children.get(&Some(span.id.clone())).into_iter().flatten() {
         collect(child, depth + 1, children, into);
     }
-}
-
-/// The order's state and why it was cancelled, in words.
-fn heading(order: &OrderId, lines: &[Line]) -> String {
-    let json: Vec<_> = lines.iter().map(Line::json).collect();
-    let transitions: Vec<_> = json.iter().filter(|line| line["message"] == "order transition").collect();
-    let state = transitions.last().and_then(|line| line["to"].as_str());
-    let reason = transitions.iter().find_map(|line| line["reason"].as_str());
-    let mut text = format!("{}\n", order.as_str());
-    match (state, reason) {
-        (None, _) => text.push_str("not decided yet: no line says that the order has left PENDING\n"),
-        (Some(state), None) => writeln!(text, "{state}").unwrap_or_default(),
-        (Some(state), Some(reason)) => {
-            writeln!(text, "{state}, because {} ({reason})", in_words(reason)).unwrap_or_default();
-        }
-    }
-    for line in json.iter().filter(|line| line["level"] == "ERROR") {
-        let (message, cause) = (plain(&line["message"]), line["cause"].as_str().unwrap_or_default());
-        writeln!(text, "error in {}: {message} {cause}", plain(&line["service"])).unwrap_or_default();
-    }
-    text
-}
-
-/// A cancellation reason in plain words.
-fn in_words(code: &str) -> String {
-    match code {
-        "user_not_found" => "the customer has no profile",
-        "user_inactive" => "the customer's profile is deactivated",
-        "unknown_product" => "a product does not exist",
-        "mixed_currencies" => "the products have prices in different currencies",
-        "out_of_stock" => "there were not enough units of a product",
-        "price_changed" => "a price differs from the price that the customer was shown",
-        "payment_declined" => "the payment provider declined the payment",
-        "capture_refused" => "the payment provider refused to capture the payment that it had authorised",
-        "timed_out" => "it was not decided within two minutes, because a service did not answer",
-        "customer_request" => "the customer cancelled it",
-        "cancelled_by_shop" => "an administrator cancelled it",
-        other => return other.replace('_', " "),
-    }
-    .to_owned()
 }
 
 fn clipped(text: &str, width: usize) -> String {

@@ -126,7 +126,8 @@ async fn handle_record(
             tracing::warn!("no time is left for this record");
             return false;
         }
-        let done = AssertUnwindSafe(act_on(notifications, holder, body, event, deadline)).catch_unwind().await;
+        let done =
+            AssertUnwindSafe(act_on(notifications, holder, (message_id, body), event, deadline)).catch_unwind().await;
         // The panic's message is not logged, since the message may quote personal data.
         done.unwrap_or_else(|_| {
             tracing::error!("the handling of the record panicked; SQS will deliver the record again");
@@ -140,7 +141,7 @@ async fn handle_record(
 async fn act_on(
     notifications: &Notifications,
     holder: &MessageHolder,
-    body: &str,
+    (message_id, body): (Option<&str>, &str),
     event: Result<ParsedEvent, InvalidEvent>,
     deadline: Deadline,
 ) -> bool {
@@ -148,7 +149,7 @@ async fn act_on(
         Ok(event) => event,
         Err(error) => {
             Span::current().record("outcome", "not a valid event");
-            tracing::error!(cause = telemetry::chain(&error), "the message is not a valid event");
+            tracing::error!(message_id, cause = telemetry::chain(&error), "the message is not a valid event");
             return false;
         }
     };
