@@ -6,13 +6,16 @@ XTASK = cargo run --package xtask --target-dir target/xtask
 
 export PORT ENDPOINT PARAMETERS PROFILE ENV SERVICE ONLY ORDER OTLP SECONDS SINCE
 
-.PHONY: help up watch sam-local build deploy demo token logs trace reconcile redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
+.PHONY: help up console watch sam-local build deploy demo token logs trace reconcile redrive down clean test test-fast chaos faults bench fuzz mutants openapi asyncapi record lint
 
 help: ## Lists the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 up: ## Installs the tools, builds, starts an emulator, deploys, places an order [PORT=4566, or ENDPOINT=http://…] [PARAMETERS=…] [PROFILE=release]
 	@$(XTASK) -- up
+
+console: ## Opens a page over the running stack: order, break it, watch it recover [PORT=4580]
+	@$(XTASK) -- console
 
 build: ## Builds the functions for AWS, without deploying them: ENV=dev or prod
 	@$(XTASK) -- build

@@ -40,9 +40,16 @@ const LAMBDA_C_LIBRARY: (u32, u32) = (2, 34);
 
 /// The variable that tells the functions the commit from which they are built.
 const COMMIT: &str = "HOLDFAST_COMMIT";
-/// Everything that functions are compiled from.
-const SOURCES: [&str; 6] =
-    ["crates", "functions", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"];
+/// Everything that functions are compiled from, in Git's notation. No function uses the console.
+const SOURCES: [&str; 7] = [
+    "crates",
+    ":(exclude)crates/console",
+    "functions",
+    "Cargo.toml",
+    "Cargo.lock",
+    "rust-toolchain.toml",
+    ".cargo/config.toml",
+];
 
 /// Cargo's profile with which functions are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +103,11 @@ fn build_for_this_machine(tools: &Tools) -> Result<(PathBuf, BTreeMap<String, Pa
     Ok((template, built))
 }
 
+/// The template that [`package_for_own_emulator`] has written.
+pub fn packaged_template(project: &Project) -> PathBuf {
+    project.local().join("functions/template.yaml")
+}
+
 /// Packages the programs that [`compile_for_this_machine`] has compiled. Returns the
 /// template in which each function has its program.
 pub fn package_for_own_emulator(tools: &Tools, built: &BTreeMap<String, PathBuf>) -> Result<PathBuf> {
@@ -109,7 +121,7 @@ pub fn package_for_own_emulator(tools: &Tools, built: &BTreeMap<String, PathBuf>
     }
     quiet(cmd!(tools.offline(), "python xtask/python/package_programs.py {folder} {programs...}"))?;
     step.done(format!("in .local/functions: {} programs", built.len()));
-    Ok(folder.join("template.yaml"))
+    Ok(packaged_template(&tools.project))
 }
 
 /// Builds all functions for emulators that run functions in containers. Returns the template in which each function has its program.
@@ -141,13 +153,20 @@ fn build(tools: &Tools, environment: &str, architecture: &str, profile: Profile)
 
 /// Compiles the programs of all functions for this machine. Returns the path of each
 /// program by its name. Needs none of the Python tools.
-///
-/// `--workspace` makes Cargo select the same features as for the tests. With `--package`,
-/// Cargo would select fewer features and compile the libraries again.
 pub fn compile_for_this_machine(project: &Project) -> Result<BTreeMap<String, PathBuf>> {
     let profile = Profile::wanted()?;
     let step = Step::begin("Functions: compile (minutes the first time)");
-    let names = names_of_programs(project)?;
+    let built = compile_programs(project, &names_of_programs(project)?, profile)?;
+    step.done("the functions are compiled");
+    Ok(built)
+}
+
+/// Compiles programs of the workspace for this machine. Returns the path of each program by
+/// its name.
+///
+/// `--workspace` makes Cargo select the same features as for the tests. With `--package`,
+/// Cargo would select fewer features and compile the libraries again.
+pub fn compile_programs(project: &Project, names: &[String], profile: Profile) -> Result<BTreeMap<String, PathBuf>> {
     let names = names.iter().flat_map(|name| ["--bin", name]);
     let release = profile.option();
     let format = "--message-format=json-render-diagnostics";
@@ -167,7 +186,6 @@ pub fn compile_for_this_machine(project: &Project) -> Result<BTreeMap<String, Pa
             built.insert(name.to_owned(), PathBuf::from(path));
         }
     }
-    step.done("the functions are compiled");
     Ok(built)
 }
 

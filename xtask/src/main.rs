@@ -8,6 +8,7 @@
 //! | building and configuring the functions | `function_build`, `template_parameters`, `deployment_environment` |
 //! | running an emulator, and deploying to it | `emulator`, `process_groups`, `ports`, `emulator_deployment`, `cors_preflights`, `emulator_api`, `inbox` |
 //! | the deployed shop | `stack`, `log_reader`, `order_heading`, `spans`, `otlp`, `http`, `service_health`, `demo_users`, `catalogue` |
+//! | the page in the browser | `console_program` |
 //! | functions that run outside the emulator | `function_environment`, `container_relay`, `local_servers` |
 //! | the tests | `test_stack`, `openapi_clients` |
 //!
@@ -19,6 +20,7 @@
 mod cargo_tools;
 mod catalogue;
 mod commands;
+mod console_program;
 mod container_relay;
 mod cors_preflights;
 mod demo_users;
@@ -51,6 +53,7 @@ mod tools;
 mod tasks {
     pub mod bench;
     pub mod build;
+    pub mod console;
     pub mod demo;
     pub mod deploy;
     pub mod down;
@@ -102,6 +105,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["up"] => up::run(project),
         ["build"] => build::run(project),
         ["deploy"] => deploy::run(project),
+        ["console"] => console::run(project),
         ["demo"] => demo::run(project),
         ["token"] => token::run(project, None),
         ["token", who] => token::run(project, Some(who)),
