@@ -9,13 +9,20 @@ function amount(minor, decimals, currency) {
   return `${(minor / 10 ** decimals).toFixed(decimals)} ${currency}`;
 }
 
+const QUEUES = { dead_letter: "order events", user_events_dead_letter: "user events" };
+
+function whatMoves({ open_orders: open }) {
+  if (open === 0) return "A message is on its way.";
+  return `${open} ${open === 1 ? "order is" : "orders are"} open. The sums are final once nothing is open.`;
+}
+
 export function books(context) {
   const outcome = h("div", {});
   const sums = new Part(h("div", {}), (state) => [
     state.green
       ? notice("good", "The books balance.", "Nothing is open, and every sum is right.")
       : state.working
-        ? notice("open", "The books are moving.", `${state.open_orders} ${state.open_orders === 1 ? "order is" : "orders are"} open. The sums are final once nothing is open.`)
+        ? notice("open", "The books are moving.", whatMoves(state))
         : notice("bad", "The books do not balance.", "The rows in red say where."),
     h("section", { "aria-labelledby": "stock-title" },
       h("h2", { id: "stock-title" }, "Stock"),
@@ -30,10 +37,10 @@ export function books(context) {
     h("section", { "aria-labelledby": "events-title" },
       h("h2", { id: "events-title" }, "Events and dead letters"),
       h("p", { className: "hint" }, "Each confirmed order has one event, and no event is in a dead-letter queue."),
-      table("Events and dead letters", ["What", "Number", "Verdict"], [
+      table("Numbers of events", ["What", "Number", "Verdict"], [
         ["Orders that were confirmed", state.events.confirmed, ""],
-        ["Orders whose event has reached the notifier", state.events.out, verdict(state.events.balanced || state.working)],
-        ...state.dead_letters.map(({ queue, count }) => [`Dead letters in ${queue}`, count, verdict(count === 0, "none", "look at them")]),
+        ["Orders whose event has reached the notifier", state.events.out, state.working && !state.events.balanced ? h("span", { className: "badge open" }, "… moving") : verdict(state.events.balanced)],
+        ...state.dead_letters.map(({ queue, count }) => [`Dead letters of ${QUEUES[queue] ?? queue}`, count, verdict(count === 0, "none", "look at them")]),
       ], "")),
   ]);
   let was;

@@ -1,4 +1,4 @@
-import { ask, listen } from "../api.js";
+import { ask, call, listen } from "../api.js";
 import { announce, clockTime, duration, h, money, notice, Part, short, stateBadge, table } from "../dom.js";
 
 const STEP_STATES = {
@@ -18,13 +18,16 @@ const STORY = {
 };
 
 function time(step) {
+  // The pivot is one write, at one moment.
+  if (step.phase === "pivot") return clockTime(step.ended_at);
   if (!step.started_at || !step.ended_at) return "";
   return duration(Date.parse(step.ended_at) - Date.parse(step.started_at));
 }
 
 function stepCard(step) {
-  const [mark, name] = STEP_STATES[step.state];
-  return h("li", { className: `step ${step.state}` },
+  const isNotReached = step.phase === "pivot" && step.state === "failed";
+  const [mark, name] = isNotReached ? ["○", "not reached"] : STEP_STATES[step.state];
+  return h("li", { className: `step ${isNotReached ? "waiting" : step.state}` },
     h("span", { className: "mark", "aria-hidden": "true" }, mark),
     h("span", { className: "what" },
       h("span", { className: "title" }, step.title),
@@ -124,7 +127,7 @@ export function order(context, id) {
       : h("button", { type: "button", id: "cancel-order", onclick: cancel }, "Cancel this order as Ada"));
   const outcome = h("div", {});
   const saga = new Part(h("section", { "aria-label": "Saga" }), drawSaga);
-  const lines = new Part(h("section", { "aria-label": "Lines" }), (items) =>
+  const lines = new Part(h("div", {}), (items) =>
     table("Lines", ["Product", "Quantity", "Unit price", "Total"],
       items.map((line) => [h("span", { dir: "auto" }, line.name ?? short(line.product_id)), line.quantity, line.unit_price ?? "–", line.line_total ?? "–"]), "No lines."));
   const history = new Part(h("section", { "aria-label": "History" }), (entries) => [
@@ -155,28 +158,27 @@ export function order(context, id) {
     }
   }
 
-  const end = listen(`?order=${encodeURIComponent(id)}`, {
-    order: (document) => {
-      if (!document?.order) {
-        outcome.replaceChildren(notice("bad", "There is no such order.", "Look for it in the list of orders."));
-        return;
-      }
-      const current = document.order;
-      if (current.state !== state) {
-        state = current.state;
-        announce(`The order is ${state.toLowerCase()}.`);
-      }
-      head.show({ order: { state: current.state, total: current.total, currency: current.currency, customer: current.customer, reason: current.reason } });
-      actions.show(current.state);
-      saga.show({ steps: document.steps, pivot: document.pivot, compensation: document.compensation, state: current.state });
-      lines.show(current.lines ?? []);
-      history.show(document.history ?? []);
-      records.show({ reservation: document.reservation, payment: document.payment });
-      messages.show(document.messages ?? []);
-      trace.show(document.trace ?? []);
-      raw.show(document.raw);
-    },
-    problem: (problem) => outcome.replaceChildren(notice("bad", problem.title, problem.what_to_do)),
+  function show(document) {
+    const current = document.order;
+    if (current.state !== state) {
+      state = current.state;
+      announce(`The order is ${state.toLowerCase()}.`);
+    }
+    head.show({ order: { state: current.state, total: current.total, currency: current.currency, customer: current.customer, reason: current.reason } });
+    actions.show(current.state);
+    saga.show({ steps: document.steps, pivot: document.pivot, compensation: document.compensation, state: current.state });
+    lines.show(current.lines ?? []);
+    history.show(document.history ?? []);
+    records.show({ reservation: document.reservation, payment: document.payment });
+    messages.show(document.messages ?? []);
+    trace.show(document.trace ?? []);
+    raw.show(document.raw);
+  }
+
+  const end = listen(`?order=${encodeURIComponent(id)}`, { order: show });
+  call("GET", `/api/orders/${encodeURIComponent(id)}`).then(show, (problem) => {
+    head.element.replaceChildren();
+    outcome.replaceChildren(notice("bad", problem.message, problem.whatToDo));
   });
 
   return {
