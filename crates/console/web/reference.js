@@ -15,7 +15,8 @@ if (window.SwaggerUIBundle) {
     requestInterceptor: (request) => {
       const address = new URL(request.url, location.href);
       if (address.pathname === "/api/openapi.yaml") return request;
-      const path = address.pathname.replace(/^\/as\/(ada|grace)/, "");
+      // The document's servers end with the gateway's stage, which the console adds by itself.
+      const path = address.pathname.replace(/^\/v1(?=\/)/, "");
       request.url = `${location.origin}/as/${person.value}${path}${address.search}`;
       return request;
     },

@@ -57,6 +57,9 @@ function drawSaga({ steps, pivot, compensation, state }) {
       phase("before", "Before the pivot →", "Each step can be undone.", stages(steps.filter((step) => step.phase === "before"))),
       phase("pivot", "The pivot →", "One write decides: the order is confirmed.", h("ul", { className: "stage" }, stepCard(pivot))),
       phase("after", "After the pivot", "Repeated until it succeeds.", stages(steps.filter((step) => step.phase === "after")))),
+    steps.some((step) => step.attempts > 1 && step.state === "done")
+      ? notice("good", "A step was tried again.", "Each attempt carries the id of the same order, so what an earlier attempt has done is found, and not done a second time.")
+      : null,
     phase(isOnWayBack ? "back taken" : "back", "← The way back",
       isOnWayBack
         ? "A compensation undoes a step. It also makes sure that the step has no effect if it arrives late. The compensations of a cancelled order run until each has succeeded."

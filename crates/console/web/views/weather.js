@@ -67,7 +67,7 @@ export function weather(context) {
     return [
       h("h2", { id: "storm-title" }, "Storm"),
       h("p", {}, "A hundred customers order for a minute, in weather that is drawn by lot. Then the weather clears, the open orders are finished, and the books are added up."),
-      h("p", { className: "states" }, PHASES[state.phase] ?? state.phase,
+      h("p", { className: "states" }, state.phase === "clearing" && state.open === 0 && state.placed > 0 ? "No order is open. The last messages are being delivered." : PHASES[state.phase] ?? state.phase,
         isRunning && state.seconds_left ? ` ${state.seconds_left} s are left.` : "",
         state.seed ? h("span", { className: "hint" }, ` Seed ${state.seed}.`) : null),
       state.placed || isRunning ? h("dl", { className: "numbers" }, [["Placed", state.placed], ["Done", state.done], ["Cancelled", state.cancelled], ["Open", state.open]]
