@@ -26,7 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The pause between two looks at the page.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The rules by which the page is checked for everybody's use. `make test` installs them.
-const AXE: &str = ".local/console-packages/axe_playwright_python/axe.min.js";
+const AXE: &str = "site-packages/axe_playwright_python/axe.min.js";
+/// Where `make test` installs what requirements-console.txt pins.
+const PACKAGES: &str = ".local/console/lib";
 /// Collects, on each page that is opened, what the content security policy has blocked and each error
 /// that nobody has handled.
 const COLLECT_FAULTS: &str = "
@@ -63,7 +65,7 @@ pub async fn in_browser(test: impl AsyncFnOnce(&Browser)) {
         println!("left out: chromium and chromedriver (Debian's chromium-driver) are not installed");
         return;
     };
-    let axe = fs::read_to_string(checkout.join(AXE)).unwrap_or_else(|error| panic!("{AXE}: {error}"));
+    let axe = axe_in(&checkout.join(PACKAGES));
     let browser = Browser { client: driver.client(), console, pictures: target, axe };
     browser.dev_tools("Page.enable", json!({})).await;
     browser.dev_tools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": COLLECT_FAULTS })).await;
@@ -73,6 +75,13 @@ pub async fn in_browser(test: impl AsyncFnOnce(&Browser)) {
     }
     driver.stop().await.expect("a browser that ends");
     outcome.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// The script of axe-core, which is below a folder that has Python's version in its name.
+fn axe_in(packages: &Path) -> String {
+    let versions = fs::read_dir(packages).unwrap_or_else(|error| panic!("{}: {error}", packages.display()));
+    let mut files = versions.filter_map(|version| fs::read_to_string(version.ok()?.path().join(AXE)).ok());
+    files.next().unwrap_or_else(|| panic!("{} has no axe-core; `make console` installs it", packages.display()))
 }
 
 impl Browser {

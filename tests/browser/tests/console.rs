@@ -103,7 +103,7 @@ async fn an_order_whose_payments_service_is_killed_in_the_middle_is_done_and_pai
         browser.check("an order that was recovered").await;
         browser.picture("order-recovered").await;
         // The picture of docs/console.md and of the README.
-        browser.resize(1280, 800).await;
+        browser.resize(1280, 900).await;
         browser.run("scrollTo(0, 0)", vec![]).await;
         browser.picture_of_window("console").await;
         browser.prefer(Scheme::Dark).await;

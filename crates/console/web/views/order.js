@@ -24,9 +24,9 @@ function time(step) {
   return duration(Date.parse(step.ended_at) - Date.parse(step.started_at));
 }
 
-function stepCard(step) {
+function stepCard(step, idle) {
   const isNotReached = step.phase === "pivot" && step.state === "failed";
-  const [mark, name] = isNotReached ? ["○", "not reached"] : STEP_STATES[step.state];
+  const [mark, name] = isNotReached ? ["○", "not reached"] : step.state === "waiting" && idle ? ["○", idle] : STEP_STATES[step.state];
   return h("li", { className: `step ${isNotReached ? "waiting" : step.state}` },
     h("span", { className: "mark", "aria-hidden": "true" }, mark),
     h("span", { className: "what" },
@@ -36,12 +36,12 @@ function stepCard(step) {
       step.error ? h("span", { className: "detail error" }, step.error) : null));
 }
 
-/** The steps of a phase, stage by stage. The steps of one stage run side by side. */
-function stages(steps) {
+/** The steps of a phase, stage by stage. The steps of one stage run side by side. `idle` says why a step that waits will not run. */
+function stages(steps, idle) {
   const numbers = [...new Set(steps.map((step) => step.stage))].sort((a, b) => a - b);
   return h("ol", { className: "stages" }, numbers.map((number) => {
     const own = steps.filter((step) => step.stage === number);
-    return h("li", {}, h("ul", { className: own.length > 1 ? "stage together" : "stage" }, own.map(stepCard)));
+    return h("li", {}, h("ul", { className: own.length > 1 ? "stage together" : "stage" }, own.map((step) => stepCard(step, idle))));
   }));
 }
 
@@ -50,13 +50,14 @@ function phase(className, title, explanation, content) {
 }
 
 function drawSaga({ steps, pivot, compensation, state }) {
+  const notReached = state === "CANCELLED" ? "not reached" : null;
   const isOnWayBack = state === "CANCELLING" || state === "CANCELLED";
   return [
     h("h2", {}, "The saga"),
     h("div", { className: "saga" },
-      phase("before", "Before the pivot →", "Each step can be undone.", stages(steps.filter((step) => step.phase === "before"))),
-      phase("pivot", "The pivot →", "One write decides: the order is confirmed.", h("ul", { className: "stage" }, stepCard(pivot))),
-      phase("after", "After the pivot", "Repeated until it succeeds.", stages(steps.filter((step) => step.phase === "after")))),
+      phase("before", "Before the pivot →", "Each step can be undone.", stages(steps.filter((step) => step.phase === "before"), notReached)),
+      phase("pivot", "The pivot →", "One write decides: the order is confirmed.", h("ul", { className: "stage" }, stepCard(pivot, notReached))),
+      phase("after", "After the pivot", "Repeated until it succeeds.", stages(steps.filter((step) => step.phase === "after"), notReached))),
     steps.some((step) => step.attempts > 1 && step.state === "done")
       ? notice("good", "A step was tried again.", "Each attempt carries the id of the same order, so what an earlier attempt has done is found, and not done a second time.")
       : null,
@@ -64,7 +65,7 @@ function drawSaga({ steps, pivot, compensation, state }) {
       isOnWayBack
         ? "A compensation undoes a step. It also makes sure that the step has no effect if it arrives late. The compensations of a cancelled order run until each has succeeded."
         : "A compensation undoes a step. If the order is refused or cancelled, these run until each has succeeded.",
-      h("div", { className: "reverse" }, stages(compensation))),
+      h("div", { className: "reverse" }, stages(compensation, state === "DONE" ? "not needed" : null))),
     h("details", { id: "why" },
       h("summary", {}, "Why a killed payment neither loses money nor takes it twice"),
       h("p", {}, "If a process dies in the middle of a payment, nobody knows whether the money was taken. The shop does not guess. The payment's id is derived from the order, so the next process asks for the same payment under the same id, and the provider answers with what it has already done. If the order is cancelled instead, the compensation leaves a mark under that id (a tombstone), and a payment that arrives later is refused.")),
