@@ -17,6 +17,7 @@ use crate::{
     ports::{free_port, local_url},
     prelude::*,
     template_parameters::Parameters,
+    tools::virtual_environment,
 };
 
 const NAME: &str = "console";
@@ -38,9 +39,11 @@ impl Console {
         let built = compile_programs(project, &[NAME.to_owned()], Profile::Dev)?;
         let program = built.get(NAME).context("Cargo has built no console")?;
         step.done("compiled");
+        let step = Step::begin("Tools: the viewer of the API");
+        let viewer = virtual_environment(project, step, NAME, "requirements-console.txt")?;
         let proxy = free_port()?;
         let program = Command::new(program)
-            .args([project.root(), folder])
+            .args([project.root(), folder, &viewer])
             .args([port.to_string(), proxy.to_string()])
             // The console ends when its standard input does, so also if this task is killed. At
             // Ctrl-C it must not end before the functions have left its proxy, so the terminal

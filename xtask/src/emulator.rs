@@ -112,8 +112,9 @@ impl Emulator {
             .env("HOME", &home)
             .env("TMPDIR", &temporary)
             .env("LANG", "C.UTF-8")
+            // The emulator must have no AWS_ENDPOINT_URL: it would replace the value that the
+            // template gives to the functions.
             .env("GATEWAY_PORT", port.to_string())
-            .env("AWS_ENDPOINT_URL", local_url(port))
             .env("AWS_EC2_METADATA_DISABLED", "true")
             // The emulator checks the permissions of the functions' roles, as AWS does.
             .env("AUTH", "true")

@@ -54,19 +54,20 @@ use crate::{
     storm::Storm,
     trace::Traces,
     watch::Watch,
-    weather::{Weather, control::Control},
+    weather::{Weather, control::Control, redelivery},
 };
 
-const USAGE: &str = "usage: console <folder of the checkout> <folder of the stack> <port> <port of the proxy>. \
+const USAGE: &str = "usage: console <folder of the checkout> <folder of the stack> <folder of the API viewer's \
+                     package> <port> <port of the proxy>. \
                      `make console` starts it";
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [checkout, folder, page, proxy] = arguments.as_slice() else { bail!(USAGE) };
+    let [checkout, folder, viewer, page, proxy] = arguments.as_slice() else { bail!(USAGE) };
     let (page, proxy) = (listen(page).await?, listen(proxy).await?);
     tokio::select! {
-        ended = run(Path::new(checkout), Path::new(folder), page, proxy) => ended,
+        ended = run(Path::new(checkout), Path::new(folder), Path::new(viewer), page, proxy) => ended,
         // Whoever has started the console holds its standard input open. So the console ends
         // with the task that has started it, even if that task is killed.
         () = end_of_input() => Ok(()),
@@ -85,7 +86,7 @@ async fn end_of_input() {
     while input.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
 }
 
-async fn run(checkout: &Path, folder: &Path, page: TcpListener, proxy: TcpListener) -> Result<()> {
+async fn run(checkout: &Path, folder: &Path, viewer: &Path, page: TcpListener, proxy: TcpListener) -> Result<()> {
     let emulator = Emulator::new(Stack::in_folder(folder)?)?;
     let people = People::of(emulator.clone(), folder)?;
     // Without the processes, functions cannot be killed; everything else works.
@@ -106,8 +107,11 @@ async fn run(checkout: &Path, folder: &Path, page: TcpListener, proxy: TcpListen
         watch: watch.clone(),
         storm,
         web: Arc::new(checkout.join("crates/console/web")),
+        viewer: Arc::new(server::viewer_in(viewer)?),
         openapi: Arc::new(checkout.join("docs/openapi.yaml")),
     };
+    // An earlier console may have been killed during weather that had changed the queue.
+    redelivery::restore(&emulator).await?;
     tokio::spawn(watch.run());
     tokio::spawn(recovery::run(control));
     tokio::try_join!(

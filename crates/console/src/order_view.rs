@@ -168,10 +168,24 @@ fn trace_id(order: &Value) -> String {
 /// The attempts of steps: those of the functions' own lines, and those that the proxy has seen
 /// and no line tells of yet.
 fn attempts(spans: &[Span], live: Vec<Attempt>) -> Vec<Attempt> {
-    let steps = spans.iter().filter(|span| span.name == "step");
-    let mut attempts: Vec<_> = steps
-        .map(|span| Attempt { step: span.field("step"), begin: span.begin, end: span.end, error: span.error() })
-        .collect();
+    let mut attempts = Vec::new();
+    for span in spans.iter().filter(|span| span.name == "step") {
+        let step = span.field("step");
+        let is_call = |id: &str| spans.iter().any(|call| call.id == id && call.parent.as_ref() == Some(&span.id));
+        let tries = spans.iter().filter(|it| it.name == "attempt" && it.parent.as_deref().is_some_and(is_call));
+        let tries: Vec<_> = tries.collect();
+        // A step repeats its call if it gets no answer. The outcome of the step is that of its
+        // last try.
+        let (last, earlier) = tries.split_last().map_or((span, &[][..]), |(last, earlier)| (*last, earlier));
+        attempts.extend(earlier.iter().map(|it| Attempt {
+            step: step.clone(),
+            begin: it.begin,
+            end: it.end.or(Some(last.begin)),
+            error: it.error().or_else(|| Some("no usable answer".to_owned())),
+        }));
+        let begin = if earlier.is_empty() { span.begin } else { last.begin };
+        attempts.push(Attempt { step, begin, end: span.end, error: span.error() });
+    }
     let is_told = |call: &Attempt| {
         attempts.iter().any(|attempt| {
             let has_ended_before = attempt.end.is_some_and(|end| end < call.begin);

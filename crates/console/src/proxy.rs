@@ -1,7 +1,7 @@
 //! The proxy between the functions and the emulator. It passes each request on as it is, so
 //! that signatures stay valid; the weather delays, refuses, doubles or loses some of them.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::{
@@ -25,6 +25,9 @@ use crate::{
 
 /// No request of a function is larger: SQS accepts 1 MiB, DynamoDB less than 5 MB.
 const LARGEST: usize = 16 << 20;
+/// The second event follows the first one after this time. If two notifiers got both at the
+/// same moment, one of them would leave its event to a later delivery.
+const SECOND_DELIVERY: Duration = Duration::from_secs(2);
 /// Headers that concern one connection.
 const HOP_BY_HOP: [HeaderName; 4] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE];
@@ -81,10 +84,14 @@ impl Proxy {
             }
         };
         if passed.status.is_success() && self.weather.doubles(call) {
-            // The second message is a copy, so its own outcome changes nothing for the sender.
-            if let Err(error) = self.forward(parts, body).await {
-                complain(&error);
-            }
+            let (proxy, parts) = (self.clone(), parts.clone());
+            // The copy's own outcome changes nothing for the sender.
+            tokio::spawn(async move {
+                sleep(SECOND_DELIVERY).await;
+                if let Err(error) = proxy.forward(&parts, body).await {
+                    complain(&error);
+                }
+            });
         }
         if call.is_write && self.weather.hunts() && self.kills_caller(peer).await {
             return (lost(), Some("the function was killed".to_owned()));

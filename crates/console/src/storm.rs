@@ -28,7 +28,7 @@ use crate::{
     people::sign_in,
     shop::{Answer, Line, Shop},
     watch::Watch,
-    weather::{control::Control, kinds::Kind},
+    weather::{control::Control, kinds::Kind, redelivery},
 };
 
 const CUSTOMERS: usize = 100;
@@ -154,9 +154,11 @@ impl Storm {
         self.state.send_replace(state.clone());
         let storm = self.clone();
         let running = tokio::spawn(async move {
-            if let Err(error) = storm.run(seed).await {
+            let result = storm.run(seed).await;
+            storm.control.weather.end(|_| true);
+            storm.restore_queue().await;
+            if let Err(error) = result {
                 eprintln!("console: {error:#}");
-                storm.control.weather.end(|_| true);
                 storm.state.send_modify(|state| {
                     state.phase = Phase::Failed;
                     state.error = Some(format!("{error:#}"));
@@ -177,12 +179,22 @@ impl Storm {
             }
             self.control.weather.end(|_| true);
             self.state.send_modify(|state| (state.phase, state.seconds_left) = (Phase::Stopped, 0));
+            let storm = self.clone();
+            tokio::spawn(async move { storm.restore_queue().await });
         }
         was_running
     }
 
+    async fn restore_queue(&self) {
+        if let Err(error) = redelivery::restore(&self.shop.emulator).await {
+            eprintln!("console: {error:#}");
+        }
+    }
+
     async fn run(&self, seed: u64) -> Result<()> {
         let _looking = self.watch.look();
+        // An event of a killed notifier is delivered again after the storm, and not minutes later.
+        redelivery::hasten(&self.shop.emulator).await?;
         let mut random = Rng::with_seed(seed);
         let products = self.shop.products().await?;
         let products: Vec<_> =

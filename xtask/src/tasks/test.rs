@@ -2,7 +2,18 @@
 
 use std::time::Duration;
 
-use crate::{openapi_clients, prelude::*, test_stack::TestFolder};
+use crate::{
+    console_program::Console,
+    openapi_clients,
+    ports::free_port,
+    prelude::*,
+    test_stack::{TestFolder, TestStack},
+};
+
+/// The tests of a deployed stack.
+const STACK_TESTS: &str = "tests/stack/tests";
+/// The tests of the console, in a browser.
+const BROWSER_TESTS: &str = "tests/browser/tests";
 
 /// `make test`: all tests.
 pub fn run(project: &Project) -> Result<()> {
@@ -21,7 +32,19 @@ pub fn run(project: &Project) -> Result<()> {
     let has_sam_local = test_stack.start_local_servers(&tools)?;
     say!("▸ Tests on the stack");
     let skipped: &[&str] = if has_sam_local { &[] } else { &["--", "--skip", "sam_local"] };
-    test_stack.test(&tools, &stack_tests(&tools)?, |tests| tests.args(skipped))
+    test_stack.test(&tools, &tests_in(&tools, STACK_TESTS)?, |tests| tests.args(skipped))?;
+    in_the_browser(&tools, &test_stack)
+}
+
+/// Runs the tests of the console. They come last and one after the other, because they kill
+/// functions and disturb their calls.
+fn in_the_browser(tools: &Tools, test_stack: &TestStack) -> Result<()> {
+    say!("▸ Tests of the console, in a browser");
+    let console = Console::start(&tools.project, &test_stack.folder, free_port()?)?;
+    console.lead_through_proxy(tools, &test_stack.stack)?;
+    test_stack.test(tools, &tests_in(tools, BROWSER_TESTS)?, |tests| {
+        tests.env("HOLDFAST_CONSOLE", console.url()).args(["--", "--test-threads=1"])
+    })
 }
 
 /// `make test-fast`: the tests that need no emulator.
@@ -49,14 +72,13 @@ pub fn chaos(project: &Project) -> Result<()> {
 
 fn without_emulator(tools: &Tools) -> Result<Duration> {
     let step = Step::begin("Tests without an emulator");
-    show(cmd!(tools, "cargo test --workspace --exclude stack-tests"))?;
+    show(cmd!(tools, "cargo test --workspace --exclude stack-tests --exclude browser-tests"))?;
     Ok(step.done("passed"))
 }
 
-/// Returns the names of the tests that need a deployed stack.
-fn stack_tests(tools: &Tools) -> Result<Vec<String>> {
-    const FOLDER: &str = "tests/stack/tests";
-    let paths = tools.shell.read_dir(FOLDER)?;
-    ensure!(!paths.is_empty(), "{FOLDER} has no tests");
+/// Returns the names of the tests in a folder.
+fn tests_in(tools: &Tools, folder: &str) -> Result<Vec<String>> {
+    let paths = tools.shell.read_dir(folder)?;
+    ensure!(!paths.is_empty(), "{folder} has no tests");
     Ok(paths.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect())
 }

@@ -1,7 +1,11 @@
 //! The files of the page. They are read at each request, so an edit is seen at a reload.
 
-use std::{io, path::Path as FilePath};
+use std::{
+    fs, io,
+    path::{Path as FilePath, PathBuf},
+};
 
+use anyhow::{Context, Result, bail};
 use axum::{
     extract::{Path, State},
     http::header,
@@ -40,6 +44,26 @@ pub async fn page(State(console): State<Console>, Path(page): Path<String>) -> R
 
 pub async fn asset(State(console): State<Console>, Path(path): Path<String>) -> Result<Response, Problem> {
     file(&console.web, &path).await
+}
+
+/// A file of the API viewer.
+pub async fn viewer(State(console): State<Console>, Path(name): Path<String>) -> Result<Response, Problem> {
+    file(&console.viewer, &name).await
+}
+
+/// The folder of Swagger UI's files in a virtual environment of Python: the package that carries
+/// them is installed below a folder that has Python's version in its name.
+pub fn viewer_in(environment: &FilePath) -> Result<PathBuf> {
+    const FILES: &str = "site-packages/drf_spectacular_sidecar/static/drf_spectacular_sidecar/swagger-ui-dist";
+    let versions = environment.join("lib");
+    let versions = fs::read_dir(&versions).with_context(|| format!("cannot read {}", versions.display()))?;
+    for version in versions {
+        let folder = version.context("a folder cannot be read")?.path().join(FILES);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+    }
+    bail!("{} has no Swagger UI; remove the folder, and `make console` installs it again", environment.display())
 }
 
 async fn file(folder: &FilePath, path: &str) -> Result<Response, Problem> {

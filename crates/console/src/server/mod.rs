@@ -18,6 +18,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
+pub use self::assets::viewer_in;
 use self::guard::Guard;
 use crate::{order_view::OrderReader, shop::Shop, storm::Storm, watch::Watch, weather::control::Control};
 
@@ -33,6 +34,8 @@ pub struct Console {
     pub storm: Storm,
     /// The folder of the page's files.
     pub web: Arc<PathBuf>,
+    /// The folder of Swagger UI, the viewer of the OpenAPI document.
+    pub viewer: Arc<PathBuf>,
     /// The OpenAPI document.
     pub openapi: Arc<PathBuf>,
 }
@@ -47,6 +50,7 @@ fn router(console: Console, address: SocketAddr) -> Router {
         .route("/", get(assets::index))
         .route("/{page}", get(assets::page))
         .route("/assets/{*path}", get(assets::asset))
+        .route("/vendor/swagger-ui/{file}", get(assets::viewer))
         .route("/mail/{id}", get(api::mail))
         .route("/api/stack", get(api::stack))
         .route("/api/products", get(api::products))

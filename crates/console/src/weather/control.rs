@@ -15,6 +15,7 @@ use super::{
     Active, Refused, Weather,
     kinds::Kind,
     poison::{self, Place},
+    redelivery,
 };
 use crate::{
     emulator::Emulator,
@@ -71,8 +72,8 @@ impl Control {
     ///
     /// If the request is wrong, if the kind cannot be used now, or if the stack fails.
     pub async fn begin(&self, kind: Kind, target: &str, seconds: Option<u64>) -> Result<Active, Failure> {
-        if let Some(reason) = self.without_proxy().filter(|_| kind.needs_proxy()) {
-            return Err(Failure::Unavailable(reason));
+        if kind.needs_proxy() && !self.look_at_endpoint().await? {
+            return Err(Failure::Unavailable(NO_PROXY));
         }
         match kind {
             Kind::KillNow => {
@@ -116,7 +117,7 @@ impl Control {
     pub async fn clear(&self, is_meant: impl Fn(&Active) -> bool) -> Result<bool> {
         let ended = self.weather.end(is_meant);
         if ended.iter().any(|active| active.kind == Kind::PoisonQueue) {
-            poison::restore_visibility(&self.emulator).await?;
+            redelivery::restore(&self.emulator).await?;
             poison::remove(&self.emulator).await?;
         }
         Ok(!ended.is_empty())
@@ -130,7 +131,7 @@ impl Control {
             let is_active = self.weather.now().active.iter().any(|active| active.id == id);
             if !is_active {
                 // The weather was cleared, or its time is over. The letter stays where it is.
-                if let Err(error) = poison::restore_visibility(&self.emulator).await {
+                if let Err(error) = redelivery::restore(&self.emulator).await {
                     eprintln!("console: {error:#}");
                 }
                 return;

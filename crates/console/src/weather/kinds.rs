@@ -160,8 +160,8 @@ impl Kind {
             Self::PoisonQueue => Facts {
                 title: "Poison the queue",
                 what_it_does: "Sends a message that no parser accepts, and lets the queue deliver a failed message \
-                               again after two seconds instead of three minutes.",
-                what_should_happen: "Other messages pass. After five deliveries the message is in the dead-letter \
+                               again after fifteen seconds instead of three minutes.",
+                what_should_happen: "Other messages pass. After five deliveries, in about a minute, the message is in the dead-letter \
                                      queue, and the books are red until somebody looks. On a real stack, `make \
                                      redrive` moves a repaired letter back; clearing this weather removes it.",
                 targets: ORDER_EVENTS,

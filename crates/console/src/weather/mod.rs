@@ -3,6 +3,7 @@
 pub mod control;
 pub mod kinds;
 pub mod poison;
+pub mod redelivery;
 
 use std::{
     collections::HashMap,

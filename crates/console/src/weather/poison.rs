@@ -3,16 +3,13 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::redelivery;
 use crate::emulator::{Emulator, SQS};
 
 const QUEUE: &str = "order_events";
 const DEAD_LETTERS: &str = "dead_letter";
 /// What each poisonous message contains.
 const MARK: &str = "poison from the console";
-/// With the queue's own visibility timeout, five failed deliveries take a quarter of an hour.
-const SHORT_VISIBILITY: u32 = 2;
-/// The visibility timeout of the queue in template.yaml.
-const VISIBILITY: u32 = 180;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -23,7 +20,7 @@ pub enum Place {
 }
 
 pub async fn send(emulator: &Emulator) -> Result<()> {
-    set_visibility(emulator, SHORT_VISIBILITY).await?;
+    redelivery::hasten(emulator).await?;
     let request = json!({ "QueueUrl": emulator.stack.queue(QUEUE)?, "MessageBody": format!("{{{MARK}") });
     emulator.call(SQS, "SendMessage", &request).await?;
     Ok(())
@@ -35,11 +32,6 @@ pub async fn place(emulator: &Emulator) -> Result<Place> {
     }
     let is_dead = emulator.queued(DEAD_LETTERS).await?.iter().any(is_poison);
     Ok(if is_dead { Place::DeadLetters } else { Place::Gone })
-}
-
-/// Lets the queue deliver a failed message again as it does on AWS.
-pub async fn restore_visibility(emulator: &Emulator) -> Result<()> {
-    set_visibility(emulator, VISIBILITY).await
 }
 
 /// Removes the message from the dead-letter queue. Other letters stay.
@@ -61,11 +53,4 @@ pub async fn remove(emulator: &Emulator) -> Result<()> {
 
 fn is_poison(message: &Value) -> bool {
     message["Body"].as_str().is_some_and(|body| body.contains(MARK))
-}
-
-async fn set_visibility(emulator: &Emulator, seconds: u32) -> Result<()> {
-    let attributes = json!({ "VisibilityTimeout": seconds.to_string() });
-    let request = json!({ "QueueUrl": emulator.stack.queue(QUEUE)?, "Attributes": attributes });
-    emulator.call(SQS, "SetQueueAttributes", &request).await?;
-    Ok(())
 }
