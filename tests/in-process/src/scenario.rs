@@ -412,8 +412,10 @@ impl ScenarioRun<'_> {
         self.check_erasure(answers.erased.as_ref());
         self.check_answers(&answers.placed, orders.first()).await;
         self.check_cancellation(answers.cancelled.as_ref()).await;
-        for (kind, subject) in self.world.reconcile().await {
-            self.violate(format!("reconciliation reports {kind} of {subject}"));
+        if is_reconciled(self.plan) {
+            for (kind, subject) in self.world.reconcile().await {
+                self.violate(format!("reconciliation reports {kind} of {subject}"));
+            }
         }
         let only_crash_all = self.plan.faults().map(|(_, fault)| fault).eq([FaultKind::CrashAll]);
         if only_crash_all && sweeps > 1 {
@@ -734,6 +736,13 @@ impl ScenarioRun<'_> {
             }
         }
     }
+}
+
+/// Returns whether a trial ends with a reconciliation, which must find nothing: each trial
+/// without a fault, and one of four others. A reconciliation takes half as long as the rest
+/// of a trial.
+fn is_reconciled(plan: &FaultPlan) -> bool {
+    plan.faults().map(|(call, _)| call).sum::<usize>() % 4 == 0
 }
 
 /// The units that reservations hold in a shard of a product.

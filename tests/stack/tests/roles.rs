@@ -109,6 +109,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
             "ReceiveMessage order_events",
             "DeleteMessage order_events",
             "GetQueueAttributes order_events",
+            "SendMessage order_events",
             "SendEmail",
             "Publish to a phone number",
         ],

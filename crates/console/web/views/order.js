@@ -24,10 +24,10 @@ function time(step) {
   return duration(Date.parse(step.ended_at) - Date.parse(step.started_at));
 }
 
+/** `idle` is what to call a step that will not run any more. */
 function stepCard(step, idle) {
-  const isNotReached = step.phase === "pivot" && step.state === "failed";
-  const [mark, name] = isNotReached ? ["○", "not reached"] : step.state === "waiting" && idle ? ["○", idle] : STEP_STATES[step.state];
-  return h("li", { className: `step ${isNotReached ? "waiting" : step.state}` },
+  const [mark, name] = step.state === "waiting" && idle ? ["○", idle] : STEP_STATES[step.state];
+  return h("li", { className: `step ${step.state}` },
     h("span", { className: "mark", "aria-hidden": "true" }, mark),
     h("span", { className: "what" },
       h("span", { className: "title" }, step.title),
@@ -50,8 +50,8 @@ function phase(className, title, explanation, content) {
 }
 
 function drawSaga({ steps, pivot, compensation, state }) {
-  const notReached = state === "CANCELLED" ? "not reached" : null;
   const isOnWayBack = state === "CANCELLING" || state === "CANCELLED";
+  const notReached = isOnWayBack ? "not reached" : null;
   return [
     h("h2", {}, "The saga"),
     h("div", { className: "saga" },
