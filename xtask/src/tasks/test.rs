@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::{
     console_program::Console,
+    emulator_api::SQS,
     openapi_clients,
     ports::free_port,
     prelude::*,
@@ -40,6 +43,10 @@ pub fn run(project: &Project) -> Result<()> {
 /// functions and disturb their calls.
 fn in_the_browser(tools: &Tools, test_stack: &TestStack) -> Result<()> {
     say!("▸ Tests of the console, in a browser");
+    // The tests of the stack leave malformed messages there. They would be in the console's books.
+    for queue in ["dead_letter", "user_events_dead_letter"] {
+        SQS.call(&test_stack.stack, "PurgeQueue", &json!({ "QueueUrl": test_stack.stack.queue(queue)? }))?;
+    }
     let console = Console::start(&tools.project, &test_stack.folder, free_port()?)?;
     console.lead_through_proxy(tools, &test_stack.stack)?;
     test_stack.test(tools, &tests_in(tools, BROWSER_TESTS)?, |tests| {
