@@ -115,29 +115,25 @@ impl Control {
 
     /// Ends weather. Returns whether any was active.
     pub async fn clear(&self, is_meant: impl Fn(&Active) -> bool) -> Result<bool> {
-        let ended = self.weather.end(is_meant);
-        if ended.iter().any(|active| active.kind == Kind::PoisonQueue) {
-            redelivery::restore(&self.emulator).await?;
-            poison::remove(&self.emulator).await?;
-        }
-        Ok(!ended.is_empty())
+        Ok(!self.weather.end(is_meant).is_empty())
     }
 
-    /// Notes where the poisonous message is, until the weather ends.
+    /// Notes where the poisonous message is. When the weather has ended, removes the message.
+    /// That takes up to a minute: a message that a consumer has just received can be removed
+    /// only once it is in the dead-letter queue.
     async fn follow_poison(self, id: String) {
         let mut hits = 0;
         loop {
             sleep(LOOK).await;
             let is_active = self.weather.now().active.iter().any(|active| active.id == id);
-            if !is_active {
-                // The weather was cleared, or its time is over. The letter stays where it is.
-                if let Err(error) = redelivery::restore(&self.emulator).await {
+            // If the emulator does not answer now, the next look is the same.
+            let Ok(place) = poison::place(&self.emulator).await else { continue };
+            if !is_active && !matches!(place, Place::Queue(_)) {
+                if let Err(error) = self.remove_poison().await {
                     eprintln!("console: {error:#}");
                 }
                 return;
             }
-            // If the emulator does not answer now, the next look is the same.
-            let Ok(place) = poison::place(&self.emulator).await else { continue };
             let (deliveries, note) = match place {
                 Place::Queue(deliveries) => (deliveries, format!("{deliveries} of 5 deliveries have failed")),
                 Place::DeadLetters => (5, "in the dead-letter queue".to_owned()),
@@ -148,5 +144,10 @@ impl Control {
                 hits = deliveries.max(hits);
             }
         }
+    }
+
+    async fn remove_poison(&self) -> Result<()> {
+        poison::remove(&self.emulator).await?;
+        redelivery::restore(&self.emulator).await
     }
 }

@@ -161,9 +161,10 @@ impl Kind {
                 title: "Poison the queue",
                 what_it_does: "Sends a message that no parser accepts, and lets the queue deliver a failed message \
                                again after fifteen seconds instead of three minutes.",
-                what_should_happen: "Other messages pass. After five deliveries, in about a minute, the message is in the dead-letter \
-                                     queue, and the books are red until somebody looks. On a real stack, `make \
-                                     redrive` moves a repaired letter back; clearing this weather removes it.",
+                what_should_happen: "Other messages pass. After five deliveries, in about a minute, the message is in the \
+                                     dead-letter queue, and the books are red. On a real stack, somebody repairs the \
+                                     cause, and `make redrive` moves the letter back. When this weather ends, the \
+                                     message is removed, within a minute.",
                 targets: ORDER_EVENTS,
                 seconds: 300,
                 needs_proxy: false,
