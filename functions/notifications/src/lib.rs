@@ -42,6 +42,7 @@ pub fn build(config: Config, aws: &Aws, clock: Clock) -> Function {
     let pause = PauseSwitch::new(handlers::PAUSED_PART, table.clone(), clock.clone());
     let notifications = Notifications::new(DynamoRepository::new(table.clone()), sender, clock);
     let router = handlers::router(notifications.clone(), table, pause.clone(), authenticator);
-    let holder = MessageHolder::new(pause, EventPublisher::open(&aws.config, config.events));
+    let (sdk, queue) = (aws.config.clone(), config.events);
+    let holder = MessageHolder::new(pause, move || EventPublisher::open(&sdk, queue));
     Function::new(notifications, holder, config.http.cors.around(router))
 }
