@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{emulator_api::COGNITO, prelude::*};
+use crate::{emulator_api::COGNITO, http::Response, prelude::*};
 
 /// A user with an account in the user pool. The e-mail addresses and phone numbers are
 /// reserved for examples, so they belong to nobody.
@@ -80,7 +80,8 @@ impl Passwords {
 }
 
 /// Creates the accounts of the customer and the admin, and the customer's profile. An
-/// account or a profile that exists already is kept.
+/// account or a profile that exists already is kept. A customer who was deactivated cannot
+/// order any more and cannot be activated again, so the customer gets a new account.
 pub fn create_users(stack: &Stack, folder: &Path) -> Result<Passwords> {
     let step = Step::begin("People: a customer and an admin");
     let mut passwords = Passwords::in_folder(folder);
@@ -95,14 +96,24 @@ pub fn create_users(stack: &Stack, folder: &Path) -> Result<Passwords> {
                 .with_context(|| format!("{} could not become an admin", person.email))?;
         }
     }
-    let authorization = format!("Bearer {}", passwords.sign_in(stack, Person::CUSTOMER)?);
-    let profile = json!({ "email": Person::CUSTOMER.email, "name": Person::CUSTOMER.name });
-    let response = stack.send("POST", "/users", &[("authorization", &authorization)], Some(&profile))?;
-    if response.status != 409 {
-        response.success().context("the customer's profile could not be created")?;
+    let mut profile = create_profile(stack, &passwords, Person::CUSTOMER)?;
+    if profile.has_code("user_inactive") {
+        step.note(format!("{} was deactivated, and gets a new account", Person::CUSTOMER.name));
+        Person::CUSTOMER.administer(stack, "AdminDeleteUser", json!({})).context("the old account stays")?;
+        create_account(stack, Person::CUSTOMER, &passwords.of(Person::CUSTOMER)?)?;
+        profile = create_profile(stack, &passwords, Person::CUSTOMER)?;
+    }
+    if !profile.has_code("user_exists") {
+        profile.success().context("the customer's profile could not be created")?;
     }
     step.done(format!("{} and {}", Person::CUSTOMER.email, Person::ADMIN.email));
     Ok(passwords)
+}
+
+fn create_profile(stack: &Stack, passwords: &Passwords, person: Person) -> Result<Response> {
+    let authorization = format!("Bearer {}", passwords.sign_in(stack, person)?);
+    let profile = json!({ "email": person.email, "name": person.name });
+    stack.send("POST", "/users", &[("authorization", &authorization)], Some(&profile))
 }
 
 fn create_account(stack: &Stack, person: Person, password: &str) -> Result<()> {

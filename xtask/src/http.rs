@@ -60,6 +60,11 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
+    /// Returns whether the body is the problem document with this code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.body["code"] == code
+    }
+
     /// Returns the body, or an error if the status is not 2xx.
     pub fn success(self) -> Result<Value> {
         if self.is_success() { Ok(self.body) } else { Err(self.failure()) }

@@ -128,6 +128,8 @@ pub struct Traces {
 #[derive(Default)]
 struct Read {
     at: Option<Instant>,
+    /// The log groups of all functions.
+    groups: Vec<String>,
     /// For each log group, the time of the newest line that was read.
     newest: BTreeMap<String, i64>,
     /// The lines that were read and may be read again: their group, stream, time and text.
@@ -151,19 +153,28 @@ impl Traces {
         Ok(read.traces.get(trace).map(|lines| spans(lines, order)).unwrap_or_default())
     }
 
-    async fn read_on(&self, read: &mut Read) -> Result<()> {
+    async fn groups(&self) -> Result<Vec<String>> {
         let own = json!({ "logGroupNamePrefix": "/aws/lambda/" });
         let groups = self.emulator.call(LOGS, "DescribeLogGroups", &own).await?;
-        for group in groups["logGroups"].as_array().into_iter().flatten() {
-            let group = group["logGroupName"].as_str().context("a log group has no name")?;
-            let newest = read.newest.get(group).copied().unwrap_or_default();
+        let name = |group: &Value| group["logGroupName"].as_str().map(str::to_owned).context("a log group has no name");
+        groups["logGroups"].as_array().into_iter().flatten().map(name).collect()
+    }
+
+    async fn read_on(&self, read: &mut Read) -> Result<()> {
+        // The deployment creates the groups, so they are listed once. To list them again and again
+        // would slow the emulator down: it counts the bytes of all lines each time.
+        if read.groups.is_empty() {
+            read.groups = self.groups().await?;
+        }
+        for group in read.groups.clone() {
+            let newest = read.newest.get(&group).copied().unwrap_or_default();
             let mut request = json!({ "logGroupName": group, "startTime": (newest - LATE).max(0) });
             loop {
                 // The emulator fails if a function begins to log while its logs are read. The
                 // next reading begins at the same line.
                 let Ok(mut page) = self.emulator.call(LOGS, "FilterLogEvents", &request).await else { break };
                 for event in page["events"].as_array().into_iter().flatten() {
-                    read.keep(group, event);
+                    read.keep(&group, event);
                 }
                 match page["nextToken"].take() {
                     Value::Null => break,

@@ -1,12 +1,14 @@
 //! Starts Chromium and its driver, and ends them.
 
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fantoccini::{Client, ClientBuilder, wd::WebDriverCompatibleCommand};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -15,6 +17,9 @@ use tokio::{
     process::{Child, Command},
 };
 use uuid::Uuid;
+
+/// The driver takes a free port of IPv4, and ends if the same port of IPv6 is in use.
+const STARTS: u32 = 5;
 
 pub struct Driver {
     process: Child,
@@ -28,14 +33,7 @@ impl Driver {
         if !is_any_installed(&["chromium", "google-chrome"])? {
             return Ok(None);
         }
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut process = match command.spawn() {
-            Ok(process) => process,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context("chromedriver cannot be started"),
-        };
-        let port = port_of(&mut process).await?;
+        let Some((process, port)) = start_chromedriver(folder).await? else { return Ok(None) };
         let profile = folder.join(format!("profile-{}", Uuid::new_v4()));
         let arguments = [
             "--headless=new".to_owned(),
@@ -82,16 +80,39 @@ fn is_any_installed(programs: &[&str]) -> Result<bool> {
     Ok(env::split_paths(&path).any(|folder| programs.iter().any(|program| folder.join(program).is_file())))
 }
 
-/// Waits until the driver says on which port it listens.
-async fn port_of(process: &mut Child) -> Result<u16> {
-    let output = process.stdout.take().context("chromedriver has no output")?;
-    let mut lines = BufReader::new(output).lines();
-    while let Some(line) = lines.next_line().await.context("chromedriver's output cannot be read")? {
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            return port.trim_end_matches('.').parse().context("chromedriver names no port");
+/// Starts the driver. Returns `None` if it is not installed.
+async fn start_chromedriver(folder: &Path) -> Result<Option<(Child, u16)>> {
+    let log = folder.join("chromedriver.log");
+    let mut said = String::new();
+    for _ in 0..STARTS {
+        let errors = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        let mut process = match command.spawn() {
+            Ok(process) => process,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context("chromedriver cannot be started"),
+        };
+        match port_of(&mut process).await? {
+            Ok(port) => return Ok(Some((process, port))),
+            Err(output) => said = output,
         }
     }
-    anyhow::bail!("chromedriver has ended");
+    let errors = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    bail!("chromedriver has ended {STARTS} times at its start. The last time, it said:\n{said}{errors}")
+}
+
+/// Waits until the driver says on which port it listens. If it ends instead, returns what it has said.
+async fn port_of(process: &mut Child) -> Result<Result<u16, String>> {
+    let output = process.stdout.take().context("chromedriver has no output")?;
+    let (mut lines, mut said) = (BufReader::new(output).lines(), String::new());
+    while let Some(line) = lines.next_line().await.context("chromedriver's output cannot be read")? {
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            return port.trim_end_matches('.').parse().map(Ok).context("chromedriver names no port");
+        }
+        said += &format!("{line}\n");
+    }
+    Ok(Err(said))
 }
 
 /// A command of Chromium's own, which WebDriver does not have.

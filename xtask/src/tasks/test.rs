@@ -43,6 +43,8 @@ pub fn run(project: &Project) -> Result<()> {
 /// functions and disturb their calls.
 fn in_the_browser(tools: &Tools, test_stack: &TestStack) -> Result<()> {
     say!("▸ Tests of the console, in a browser");
+    // schemathesis tries every operation as the customer, so it has also deactivated the customer.
+    test_stack.add_users_and_products()?;
     // The tests of the stack leave malformed messages there. They would be in the console's books.
     for queue in ["dead_letter", "user_events_dead_letter"] {
         SQS.call(&test_stack.stack, "PurgeQueue", &json!({ "QueueUrl": test_stack.stack.queue(queue)? }))?;
