@@ -52,6 +52,7 @@ impl OrderReader {
         summary["reason"] = order["cancellation_reason"]["code"].clone();
         summary["failures"] = order["failures"].as_u64().unwrap_or_default().into();
         summary["trace_id"] = trace.into();
+        summary["told_by_response"] = is_told_by_response(&order).into();
         let raw = [
             ("order", &Some(order.clone())),
             ("reservation", &reservation),
@@ -98,6 +99,13 @@ pub fn summary(item: &Value) -> Option<Value> {
 
 pub fn is_open(item: &Value) -> bool {
     item["state"] != "DONE" && item["state"] != "CANCELLED"
+}
+
+/// Whether the response to the request told the customer that the order was refused. Then the
+/// customer gets no message about it.
+fn is_told_by_response(order: &Value) -> bool {
+    let was_confirmed = order["history"].as_array().into_iter().flatten().any(|entry| entry["status"] == "CONFIRMED");
+    order["state"] == "CANCELLED" && order["is_refusal_answered"] == true && !was_confirmed
 }
 
 /// An amount of money as a decimal number in a text, such as `64.50`. A number of JSON would

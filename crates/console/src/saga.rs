@@ -35,6 +35,8 @@ pub enum StepState {
     Failed,
     /// The step was done, and its compensation was done afterwards.
     Undone,
+    /// The order did not need the step.
+    NotNeeded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -158,8 +160,16 @@ struct Row {
 impl Row {
     fn of_stages(self, stages: &'static [Stage], attempts: &[&Attempt], is_open: bool) -> Vec<Step> {
         let stages = stages.iter().enumerate();
-        let rows = stages.flat_map(|(number, stage)| stage.iter().map(move |step| (number, step.name)));
-        rows.map(|(number, name)| Self { stage: self.stage + number, ..self }.of(name, attempts, is_open)).collect()
+        let rows = stages.flat_map(|(number, stage)| stage.iter().map(move |step| (number, step)));
+        rows.map(|(number, step)| {
+            let mut row = Self { stage: self.stage + number, ..self }.of(step.name, attempts, is_open);
+            // Old orders have no lines any more, so nothing is known about them.
+            if row.state == StepState::Done && row.attempts == 0 && step.is_conditional() && !attempts.is_empty() {
+                row.state = StepState::NotNeeded;
+            }
+            row
+        })
+        .collect()
     }
 
     fn of(self, name: &str, attempts: &[&Attempt], is_open: bool) -> Step {
@@ -266,13 +276,14 @@ mod tests {
             attempt("authorise payment", 2, Some(3), Some("refused: payment_declined")),
             attempt("release stock", 6, Some(7), None),
             attempt("cancel payment", 6, Some(7), None),
-            attempt("publish OrderCreated", 8, Some(8), None),
+            attempt("publish OrderCancelled", 8, Some(8), None),
         ];
         let picture = picture(&PLACE_ORDER, &order, &attempts);
         assert_eq!(state_of(&picture, "reserve stock", Phase::Before), StepState::Undone);
         assert_eq!(state_of(&picture, "authorise payment", Phase::Before), StepState::Failed);
         assert_eq!(state_of(&picture, "publish OrderCreated", Phase::After), StepState::Waiting);
-        assert_eq!(state_of(&picture, "publish OrderCreated", Phase::WayBack), StepState::Done);
+        assert_eq!(state_of(&picture, "publish OrderCreated", Phase::WayBack), StepState::NotNeeded);
+        assert_eq!(state_of(&picture, "publish OrderCancelled", Phase::WayBack), StepState::Done);
         assert_eq!(picture.pivot.state, StepState::Waiting);
     }
 }

@@ -253,10 +253,21 @@ pub enum EventAction {
     EraseUser(UserId),
     /// Record what became of an e-mail that SES had accepted.
     RecordFeedback(EmailFeedback),
-    /// Do nothing: the customer already has the information, or gets it from another
-    /// message, or the customer's personal data was erased. Or SES reports no complaint,
-    /// but its opposite.
-    Ignore,
+    /// Do nothing.
+    Ignore(WhyIgnored),
+}
+
+/// The reason why this service does nothing for an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+pub enum WhyIgnored {
+    #[strum(to_string = "the response to the request has told the customer that the order was refused")]
+    CustomerToldByResponse,
+    #[strum(to_string = "the customer learns it from the message about another event")]
+    PartOfAnotherMessage,
+    #[strum(to_string = "the event names no recipient: the customer's data was erased, or the customer has no profile")]
+    NoRecipient,
+    #[strum(to_string = "the recipient reports that an e-mail is no spam")]
+    NoComplaint,
 }
 
 /// A message for one person about one event.

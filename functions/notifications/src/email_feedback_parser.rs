@@ -6,7 +6,7 @@ use chassis::{contact::Email, id::UserId, trace::TraceContext};
 use serde::Deserialize;
 
 use crate::{
-    domain::{EmailFeedback, EventAction, EventId, Feedback, OrderId},
+    domain::{EmailFeedback, EventAction, EventId, Feedback, OrderId, WhyIgnored},
     event_parser::{InvalidEvent, InvalidReason, ParsedEvent, read},
 };
 
@@ -51,7 +51,8 @@ fn parse_event(body: &str) -> Result<ParsedEvent, InvalidEvent> {
     };
     let ([user_id], [order_id], [address]) = (mail.tags.user, mail.tags.order, mail.destination);
     let of_email = |feedback| EmailFeedback { user_id, order_id, provider_id: mail.message_id, address, feedback };
-    let action = feedback.map(of_email).map_or(EventAction::Ignore, EventAction::RecordFeedback);
+    let action =
+        feedback.map(of_email).map_or(EventAction::Ignore(WhyIgnored::NoComplaint), EventAction::RecordFeedback);
     // SES passes no trace on. So the handling of the event begins a trace of its own.
     Ok(ParsedEvent { event_id, order_id: Some(order_id), kind: event.kind, trace: TraceContext::start(), action })
 }
@@ -139,7 +140,7 @@ mod tests {
     fn feedback(kind: &str, detail: Value) -> Option<Feedback> {
         match parse(&event(kind, detail).to_string()).unwrap().unwrap().action {
             EventAction::RecordFeedback(feedback) => Some(feedback.feedback),
-            EventAction::Ignore => None,
+            EventAction::Ignore(_) => None,
             other => panic!("{other:?}"),
         }
     }

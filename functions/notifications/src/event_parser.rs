@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{
     CancellationReason, EventAction, EventId, Line, Notification, NotificationContent, OrderCancelled, OrderCreated,
-    OrderId, PaymentRefunded, ProductName, Recipient,
+    OrderId, PaymentRefunded, ProductName, Recipient, WhyIgnored,
 };
 
 /// The `specversion` of CloudEvents 1.0, the only version that this system uses.
@@ -105,7 +105,7 @@ fn resend(event_id: &EventId, of: Option<&str>, data: &str) -> Result<EventActio
         EventAction::Notify(notification) => {
             Ok(EventAction::Notify(Notification { resend_of: Some(of), ..notification }))
         }
-        EventAction::Ignore => Ok(EventAction::Ignore),
+        EventAction::Ignore(why) => Ok(EventAction::Ignore(why)),
         EventAction::EraseUser(_) | EventAction::RecordFeedback(_) => Err(InvalidReason::Kind),
     }
 }
@@ -119,7 +119,7 @@ fn action(event_id: &EventId, kind: &str, data: &str) -> Result<EventAction, Inv
             recipient,
             content,
         }),
-        None => EventAction::Ignore,
+        None => EventAction::Ignore(WhyIgnored::NoRecipient),
     };
     match kind {
         "OrderCreated" => {
@@ -134,10 +134,8 @@ fn action(event_id: &EventId, kind: &str, data: &str) -> Result<EventAction, Inv
         "OrderCancelled" => {
             let data: OrderCancelledData = read(data).map_err(InvalidReason::Data)?;
             let order = data.order()?;
-            // The order was refused. The customer already knows this from the response to
-            // the request that placed the order.
             if data.customer_told && !order.confirmed {
-                return Ok(EventAction::Ignore);
+                return Ok(EventAction::Ignore(WhyIgnored::CustomerToldByResponse));
             }
             let addressee = Addressee { user_id: data.user_id, recipient: data.recipient };
             Ok(notify(addressee, NotificationContent::OrderCancelled(order)))
@@ -146,7 +144,7 @@ fn action(event_id: &EventId, kind: &str, data: &str) -> Result<EventAction, Inv
         // already says that the payment was received.
         "PaymentCaptured" => {
             let _: Addressee = read(data).map_err(InvalidReason::Data)?;
-            Ok(EventAction::Ignore)
+            Ok(EventAction::Ignore(WhyIgnored::PartOfAnotherMessage))
         }
         "PaymentRefunded" => {
             let data: PaymentData = read(data).map_err(InvalidReason::Data)?;
@@ -301,7 +299,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{InvalidReason, parse};
-    use crate::domain::{CancellationReason, EventAction, NotificationContent};
+    use crate::domain::{CancellationReason, EventAction, NotificationContent, WhyIgnored};
 
     fn event(kind: &str, data: Value) -> Value {
         json!({
@@ -377,8 +375,10 @@ mod tests {
             data["reason"] = "payment_declined".into();
             data["customer_told"] = customer_told.into();
             data["confirmed"] = confirmed.into();
-            let notifies = matches!(action(&event("OrderCancelled", data)), EventAction::Notify(_));
+            let action = action(&event("OrderCancelled", data));
+            let notifies = action != EventAction::Ignore(WhyIgnored::CustomerToldByResponse);
             assert_eq!(notifies, expected, "customer_told: {customer_told}, confirmed: {confirmed}");
+            assert_eq!(matches!(action, EventAction::Notify(_)), expected, "{action:?}");
         }
     }
 
@@ -386,10 +386,12 @@ mod tests {
     fn an_event_without_a_recipient_and_an_event_about_a_captured_payment_are_ignored() {
         let mut data = created();
         data["amount"] = 59.97.into();
-        assert_eq!(action(&event("PaymentCaptured", data.clone())), EventAction::Ignore);
+        let captured = action(&event("PaymentCaptured", data.clone()));
+        assert_eq!(captured, EventAction::Ignore(WhyIgnored::PartOfAnotherMessage));
         data.as_object_mut().unwrap().remove("recipient");
         for kind in ["OrderCreated", "PaymentRefunded"] {
-            assert_eq!(action(&event(kind, data.clone())), EventAction::Ignore, "{kind}");
+            let ignored = EventAction::Ignore(WhyIgnored::NoRecipient);
+            assert_eq!(action(&event(kind, data.clone())), ignored, "{kind}");
         }
     }
 

@@ -36,7 +36,7 @@ use orders::{
     saga::{
         Participants, StepContext, StepError,
         engine::{Engine, Unfinished},
-        steps::{Compensation, PLACE_ORDER, SAGAS, Saga, Step},
+        steps::{Compensation, PLACE_ORDER, SAGAS, Saga, Step, step},
     },
     worker::{WorkSummary, Worker},
 };
@@ -582,7 +582,7 @@ mod a_step_that_a_new_version_adds {
     const NOW: u32 = PLACE_ORDER.version;
     const NEXT: u32 = NOW + 1;
     const UNWRAP: Compensation = Compensation { name: "unwrap", action: unwrap };
-    static WRAP: Step = Step { name: "wrap", action: wrap, compensation: Some(UNWRAP) };
+    static WRAP: Step = step("wrap", wrap, Some(UNWRAP));
     static WITH_WRAPPING: LazyLock<Saga> = LazyLock::new(|| Saga {
         version: NEXT,
         before_the_pivot: PLACE_ORDER.before_the_pivot,

@@ -177,6 +177,34 @@ async fn a_refused_order_shows_the_refusal_in_its_spans_and_its_reason_in_its_lo
 }
 
 /// Serves the users service by code that only records the headers of its requests.
+/// The names of the steps in the spans.
+fn steps(lines: &[Value]) -> BTreeSet<String> {
+    let spans = spans(lines);
+    spans.values().filter_map(|span| span.begin["step"].as_str()).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_refused_order_shows_only_the_steps_that_it_needed_and_says_why_no_message_was_sent() {
+    let (world, customer, product) = recorded_shop(&SPANS).await;
+    let refused = play(&world, &customer, &product, "tok_declined").await;
+    assert_eq!(refused["code"], "payment_declined");
+
+    let lines = world.cloud.lines();
+    let expected = [
+        "authorise payment",
+        "cancel payment",
+        "publish OrderCancelled",
+        "release stock",
+        "reserve stock",
+        "validate user",
+    ];
+    assert_eq!(steps(&lines).into_iter().collect::<Vec<_>>(), expected);
+    let unsent: Vec<_> = lines.iter().filter(|line| line["message"] == "no message is sent").collect();
+    let [unsent] = unsent.as_slice() else { panic!("{unsent:?}") };
+    assert_eq!(unsent["reason"], "the response to the request has told the customer that the order was refused");
+    assert_eq!(unsent["order_id"], refused["order_id"]);
+}
+
 fn record_headers(world: &World) -> Arc<Mutex<Vec<http::HeaderMap>>> {
     let headers = Arc::new(Mutex::new(Vec::new()));
     let seen = headers.clone();

@@ -27,7 +27,7 @@ pub(crate) fn check(bytes: &[u8]) {
             assert!(sms.is_ascii() && sms.len() <= SMS_LENGTH, "{sms:?}");
         }
         Ok(ParsedEvent {
-            action: EventAction::EraseUser(_) | EventAction::RecordFeedback(_) | EventAction::Ignore,
+            action: EventAction::EraseUser(_) | EventAction::RecordFeedback(_) | EventAction::Ignore(_),
             ..
         }) => {}
         Err(error) => {

@@ -7,6 +7,7 @@ const STEP_STATES = {
   done: ["✓", "done"],
   failed: ["✗", "failed"],
   undone: ["↺", "undone"],
+  not_needed: ["–", "not needed"],
 };
 
 const STORY = {
@@ -96,11 +97,11 @@ function drawTrace(spans) {
   ];
 }
 
-function drawMessages(messages) {
+function drawMessages({ messages, isToldByResponse }) {
   return [
     h("h2", {}, "What the customer gets"),
     messages.length === 0
-      ? h("p", { className: "empty" }, "No message was sent.")
+      ? h("p", { className: "empty" }, isToldByResponse ? "No message was sent, because the response to the request has told the customer." : "No message was sent.")
       : h("ul", { className: "messages" }, messages.map((message) => h("li", { className: "card" },
         message.channel === "email"
           ? [
@@ -174,7 +175,7 @@ export function order(context, id) {
     lines.show(current.lines ?? []);
     history.show(document.history ?? []);
     records.show({ reservation: document.reservation, payment: document.payment });
-    messages.show(document.messages ?? []);
+    messages.show({ messages: document.messages ?? [], isToldByResponse: current.told_by_response });
     trace.show(document.trace ?? []);
     raw.show(document.raw);
   }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::{Instrument, Span, field};
 
 use crate::{
-    domain::EventAction,
+    domain::{EventAction, WhyIgnored},
     email_feedback_parser,
     event_parser::{self, InvalidEvent, ParsedEvent},
     message_holder::MessageHolder,
@@ -154,7 +154,16 @@ async fn act_on(
         }
     };
     let done = match event.action {
-        EventAction::Ignore => Ok(()),
+        // Every order that is paid has an event that is a part of another message, so its line is
+        // written only if debugging is switched on.
+        EventAction::Ignore(why @ WhyIgnored::PartOfAnotherMessage) => {
+            tracing::debug!(reason = %why, "no message is sent");
+            Ok(())
+        }
+        EventAction::Ignore(why) => {
+            tracing::info!(reason = %why, "no message is sent");
+            Ok(())
+        }
         EventAction::Notify(notification) => match holder.hold(&event.event_id, body, deadline).await {
             Ok(true) => Ok(()),
             Ok(false) => notifications.notify(&notification, deadline).await,

@@ -302,7 +302,8 @@ impl Engine {
         invocation: &Invocation,
     ) -> Result<(), Unfinished> {
         for stage in stages {
-            let actions = stage.iter().map(|step| (step.name, step.action));
+            let needed: Vec<_> = stage.iter().filter(|step| step.is_needed_for(order)).collect();
+            let actions = needed.into_iter().map(|step| (step.name, step.action));
             self.run_side_by_side(actions, order, invocation).await?;
         }
         Ok(())

@@ -15,6 +15,8 @@ pub struct Step {
     pub action: Action,
     /// The compensation that undoes the step.
     pub compensation: Option<Compensation>,
+    /// Decides whether an order needs the step. `None` if every order needs the step.
+    condition: Option<fn(&Order) -> bool>,
 }
 
 /// The action that undoes one step or several steps.
@@ -66,9 +68,9 @@ pub static PLACE_ORDER: Saga = Saga {
     // ── If the order is cancelled, all compensations above run side by side, and then these stages. ──
     after_compensation: &[
         &[
-            step("find recipient",           find_recipient,          None),
+            step("find recipient",           find_recipient,          None).only_if(lacks_recipient),
             // For an order that was confirmed, `OrderCreated` must be published before `OrderCancelled`.
-            step("publish OrderCreated",     publish_if_not_yet,      None),
+            step("publish OrderCreated",     publish_order_created,   None).only_if(Order::awaits_announcement),
         ],
         &[  step("publish OrderCancelled",   publish_order_cancelled, None) ],
     ],
@@ -78,8 +80,27 @@ pub static PLACE_ORDER: Saga = Saga {
 /// only when no order of that version is open or can still be cancelled.
 pub static SAGAS: &[&Saga] = &[&PLACE_ORDER];
 
-const fn step(name: &'static str, action: Action, compensation: Option<Compensation>) -> Step {
-    Step { name, action, compensation }
+/// Describes a step that every order needs.
+pub const fn step(name: &'static str, action: Action, compensation: Option<Compensation>) -> Step {
+    Step { name, action, compensation, condition: None }
+}
+
+impl Step {
+    /// The engine skips the step for an order that does not fulfil the condition, and continues as if the step had
+    /// succeeded.
+    const fn only_if(mut self, condition: fn(&Order) -> bool) -> Self {
+        self.condition = Some(condition);
+        self
+    }
+
+    /// Returns whether there are orders that do not need the step.
+    pub fn is_conditional(&self) -> bool {
+        self.condition.is_some()
+    }
+
+    pub fn is_needed_for(&self, order: &Order) -> bool {
+        self.condition.is_none_or(|condition| condition(order))
+    }
 }
 
 impl Saga {
@@ -122,23 +143,21 @@ action!(capture_payment);
 action!(cancel_payment);
 action!(publish_order_created);
 action!(publish_order_cancelled);
-action!(publish_if_not_yet, with, order, context => match order.awaits_announcement() {
-    true => publish_order_created(with, order, context).await,
-    false => Ok(StepOutput::Nothing),
+action!(find_recipient, with, order, context => match with.validate_user(order, context).await {
+    Ok(recipient) => Ok(StepOutput::Recipient(recipient)),
+    // The customer has no active profile, so there is nobody to notify.
+    Err(StepError::Refused(_)) => Ok(StepOutput::Nothing),
+    Err(error) => Err(error),
 });
-// If an order is cancelled before the step "validate user" has succeeded, its recipient is unknown, so this step asks
-// the users service again. The customer must be notified of the cancellation, because the response to the customer's
-// request may have been "not decided yet".
-action!(find_recipient, with, order, context => match (&order.recipient, &order.cancellation_reason) {
-    (Some(_), _) | (None, Some(CancellationReason::UserNotFound | CancellationReason::UserInactive)) => Ok(StepOutput::Nothing),
-    _ if order.is_erased => Ok(StepOutput::Nothing),
-    (None, _) => match with.validate_user(order, context).await {
-        Ok(recipient) => Ok(StepOutput::Recipient(recipient)),
-        // The customer has no active profile, so there is nobody to notify.
-        Err(StepError::Refused(_)) => Ok(StepOutput::Nothing),
-        Err(error) => Err(error),
-    },
-});
+
+/// Returns whether the recipient of the messages must still be found. If an order is cancelled before the step
+/// "validate user" has succeeded, its recipient is unknown. The customer must be notified of the cancellation, because
+/// the response to the customer's request may have been "not decided yet".
+fn lacks_recipient(order: &Order) -> bool {
+    let has_no_profile =
+        matches!(order.cancellation_reason, Some(CancellationReason::UserNotFound | CancellationReason::UserInactive));
+    order.recipient.is_none() && !has_no_profile && !order.is_erased
+}
 
 #[cfg(test)]
 mod tests {
