@@ -1,6 +1,6 @@
 //! The sums that must always be right: stock, money, events and dead letters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::Result;
 use chassis::money::Currency;
@@ -65,8 +65,10 @@ pub struct DeadLetters {
 
 /// Everything that the books are computed from.
 pub struct Records {
-    /// Read before the others: what is done there is already written in the others.
     pub orders: Vec<Value>,
+    /// The keys of the orders that have changed while the other tables were read. What was read
+    /// about them does not belong together.
+    pub changed: HashSet<String>,
     pub products: Vec<Value>,
     pub ledger: Vec<Value>,
     pub messages: Vec<Value>,
@@ -77,29 +79,34 @@ pub struct Records {
 
 impl Records {
     pub async fn read(emulator: &Emulator) -> Result<Self> {
-        let orders = emulator.scan("orders").await?;
-        let (products, ledger, messages, queued) = futures::try_join!(
+        let before = emulator.scan("orders").await?;
+        // Before the notifications: an event that has left the queue is known there.
+        let queued = emulator.queued("order_events").await?;
+        let (products, ledger, messages) = futures::try_join!(
             emulator.scan("products"),
             emulator.scan("sandbox_ledger"),
-            emulator.scan("notifications"),
-            emulator.queued("order_events")
+            emulator.scan("notifications")
         )?;
         let mut dead_letters = Vec::new();
         for queue in DEAD_LETTER_QUEUES {
             dead_letters.push(DeadLetters { queue: queue.to_owned(), count: emulator.queued(queue).await?.len() });
         }
-        Ok(Self { orders, products, ledger, messages, dead_letters, waiting: queued.len() })
+        let orders = emulator.scan("orders").await?;
+        let changed = changed(&before, &orders);
+        Ok(Self { orders, changed, products, ledger, messages, dead_letters, waiting: queued.len() })
     }
 }
 
 impl Books {
     pub fn of(records: &Records) -> Self {
-        let orders: Vec<_> = records.orders.iter().filter(|item| item["sk"] == "ORDER").collect();
+        let orders: Vec<_> = orders_in(&records.orders).collect();
         let open_orders = orders.iter().filter(|order| is_open(order)).count();
+        let is_moving = |order: &Value| is_open(order) || records.changed.contains(&text(&order["pk"]));
+        let (moving, settled): (Vec<_>, Vec<_>) = orders.into_iter().partition(|order| is_moving(order));
         let products = products(&records.products);
-        let money = money(&orders, &records.ledger);
-        let events = events(&orders, &records.messages);
-        let working = open_orders > 0 || records.waiting > 0;
+        let money = money(&moving, &settled, &records.ledger);
+        let events = events(&moving, &settled, &records.messages);
+        let working = !moving.is_empty() || records.waiting > 0;
         let is_balanced = products.iter().all(|product| product.balanced)
             && money.iter().all(|row| row.balanced)
             && events.balanced
@@ -114,6 +121,17 @@ impl Books {
             green: is_balanced && !working,
         }
     }
+}
+
+/// The keys of the orders that are not the same in both lists.
+fn changed(before: &[Value], after: &[Value]) -> HashSet<String> {
+    let before: HashMap<_, _> = orders_in(before).map(|order| (text(&order["pk"]), order)).collect();
+    let is_changed = |order: &&Value| before.get(&text(&order["pk"])) != Some(order);
+    orders_in(after).filter(is_changed).map(|order| text(&order["pk"])).collect()
+}
+
+fn orders_in(items: &[Value]) -> impl Iterator<Item = &Value> {
+    items.iter().filter(|item| item["sk"] == "ORDER")
 }
 
 fn is_open(order: &Value) -> bool {
@@ -154,21 +172,19 @@ fn products(items: &[Value]) -> Vec<Product> {
     products
 }
 
-fn money(orders: &[&Value], ledger: &[Value]) -> Vec<Money> {
-    let by_uuid: HashMap<String, &Value> =
-        orders.iter().map(|order| (after(&order["pk"], "ORDER#ord_"), *order)).collect();
+fn money(moving: &[&Value], settled: &[&Value], ledger: &[Value]) -> Vec<Money> {
+    let moving: HashSet<String> = moving.iter().map(|order| after(&order["pk"], "ORDER#ord_")).collect();
     let mut rows: BTreeMap<String, (i64, i64, i64)> = BTreeMap::new();
     for charge in ledger {
         let kept = number(&charge["captured_minor"]) - number(&charge["refunded_minor"]);
         let row = rows.entry(text(&charge["currency"])).or_default();
         row.0 += kept;
         // A charge has the UUID of its order.
-        let order = by_uuid.get(&after(&charge["pk"], "CHARGE#pay_"));
-        if order.is_some_and(|order| is_open(order)) {
+        if moving.contains(&after(&charge["pk"], "CHARGE#pay_")) {
             row.1 += kept;
         }
     }
-    for order in orders.iter().filter(|order| order["state"] == "DONE") {
+    for order in settled.iter().filter(|order| order["state"] == "DONE") {
         rows.entry(text(&order["quote"]["currency"])).or_default().2 += number(&order["quote"]["total"]);
     }
     rows.into_iter()
@@ -183,13 +199,13 @@ fn money(orders: &[&Value], ledger: &[Value]) -> Vec<Money> {
         .collect()
 }
 
-fn events(orders: &[&Value], messages: &[Value]) -> Events {
+fn events(moving: &[&Value], settled: &[&Value], messages: &[Value]) -> Events {
     let announced: BTreeSet<String> = messages
         .iter()
         .filter(|claim| claim["kind"] == "OrderCreated")
         .map(|claim| after(&claim["pk"], "ORDER#"))
         .collect();
-    let confirmed: Vec<_> = orders.iter().filter(|order| was(order, "CONFIRMED")).collect();
+    let confirmed: Vec<_> = moving.iter().chain(settled).filter(|order| was(order, "CONFIRMED")).collect();
     let out = confirmed.iter().filter(|order| announced.contains(&after(&order["pk"], "ORDER#"))).count();
     // The notifier works after the order is done. So the sum can be wrong only once nothing
     // waits any more, which `working` says.
@@ -243,6 +259,7 @@ mod tests {
                 order("2", &["PENDING", "CONFIRMED", "CANCELLING", "CANCELLED"]),
                 json!({ "pk": "KEY#user#1", "sk": "KEY" }),
             ],
+            changed: HashSet::new(),
             products: vec![
                 json!({ "pk": "PRODUCT#p", "sk": "PRODUCT", "name": "Mug", "initial_stock": 10 }),
                 json!({ "pk": "PRODUCT#p", "sk": "ADJUSTMENT#a", "delta": 5 }),
@@ -285,6 +302,21 @@ mod tests {
         negative.products[2] = json!({ "sk": "STOCK", "product_id": "p", "available": 14, "reserved": -1 });
         for broken in [lost, twice, kept, silent, dead, negative] {
             assert!(!Books::of(&broken).green);
+        }
+    }
+
+    #[test]
+    fn an_order_that_changes_while_the_books_are_read_breaks_no_sum() {
+        let mut records = records();
+        let mut before = records.orders.clone();
+        before[0]["state"] = json!("CONFIRMED");
+        records.changed = changed(&before, &records.orders);
+        assert_eq!(records.changed, HashSet::from(["ORDER#ord_1".to_owned()]));
+        // The ledger was read before the capture, and after it.
+        for captured in [0, 500] {
+            records.ledger[0]["captured_minor"] = json!(captured);
+            let books = Books::of(&records);
+            assert!(books.money[0].balanced && books.working && !books.green, "{books:?}");
         }
     }
 
