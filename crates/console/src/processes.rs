@@ -116,19 +116,57 @@ fn is_alive(identity: Identity) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process;
+    use std::{
+        fs,
+        os::unix::fs::symlink,
+        process::{Child, Command},
+    };
 
     use super::*;
     use crate::stack::sample;
 
-    #[test]
-    fn no_process_but_a_function_below_the_emulator_is_found() {
-        let since = Process::myself().and_then(|own| own.stat()).expect("this process").starttime;
-        let emulator = Identity { pid: process::id().cast_signed(), since };
+    /// A child of this process, which ends when the value is dropped.
+    struct Started(Child);
+
+    impl Started {
+        /// Starts `sleep` under another name, as a function of the stack `sample`.
+        fn named(program: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("{}-{program}", std::process::id()));
+            fs::create_dir_all(&folder).expect("a folder");
+            let link = folder.join(program);
+            symlink("/bin/sleep", &link).expect("a link");
+            let started = Command::new(&link).arg("20").env("AWS_LAMBDA_FUNCTION_NAME", "shop-orders").spawn();
+            fs::remove_dir_all(folder).expect("the folder is removed");
+            Self(started.expect("a child"))
+        }
+    }
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            self.0.kill().and_then(|()| self.0.wait()).expect("the child ends");
+        }
+    }
+
+    fn identity(pid: u32) -> Identity {
+        let pid = pid.cast_signed();
+        let stat = Process::new(pid).and_then(|process| process.stat()).expect("a process");
+        Identity { pid, since: stat.starttime }
+    }
+
+    fn found_below(emulator: Identity, child: &Started) -> Vec<String> {
         let processes = Processes { emulator, stack: Arc::new(sample()) };
-        let mut other = process::Command::new("sleep").arg("5").spawn().expect("a child that is no function");
-        assert!(processes.running().is_empty());
-        other.kill().expect("the child ends");
-        other.wait().expect("the child has ended");
+        let own = processes.running().into_iter().filter(|process| process.pid == child.0.id().cast_signed());
+        own.map(|process| process.function).collect()
+    }
+
+    #[test]
+    fn a_function_is_found_only_below_its_own_emulator() {
+        let this_process = identity(std::process::id());
+        let (function, other) = (Started::named(PROGRAM), Started::named("other"));
+        assert_eq!(found_below(this_process, &function), ["orders"]);
+        assert_eq!(found_below(this_process, &other), [""; 0], "a program with another name");
+        assert_eq!(found_below(identity(other.0.id()), &function), [""; 0], "a function of another emulator");
+        let earlier = Identity { since: this_process.since - 1, ..this_process };
+        assert_eq!(found_below(earlier, &function), [""; 0], "a process that has the id of an earlier emulator");
     }
 }

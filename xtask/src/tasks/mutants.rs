@@ -22,6 +22,8 @@ const BUILD: &str = "target/mutants-build";
 /// them must fail.
 const RULE_TESTS: &[&str] = &[
     "--package=orders",
+    "--package=console",
+    "--bin=console",
     "--test=saga",
     "--test=users",
     "--test=notifications",
