@@ -1,11 +1,14 @@
 //! What `make trace` and `make logs` say first about an order: its state, and why.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use crate::{
     inbox::plain,
     log_reader::{Line, OrderId},
 };
+
+/// The cancellation reasons in words, by their codes.
+const REASONS: &str = include_str!("../../functions/orders/cancellation-reasons.json");
 
 /// The order's state, why it was cancelled, and the errors on its way, in words.
 pub fn heading(order: &OrderId, lines: &[Line]) -> String {
@@ -39,21 +42,9 @@ pub fn heading(order: &OrderId, lines: &[Line]) -> String {
 
 /// A cancellation reason in plain words.
 fn in_words(code: &str) -> String {
-    match code {
-        "user_not_found" => "the customer has no profile",
-        "user_inactive" => "the customer's profile is deactivated",
-        "unknown_product" => "a product does not exist",
-        "mixed_currencies" => "the products have prices in different currencies",
-        "out_of_stock" => "there were not enough units of a product",
-        "price_changed" => "a price differs from the price that the customer was shown",
-        "payment_declined" => "the payment provider declined the payment",
-        "capture_refused" => "the payment provider refused to capture the payment that it had authorised",
-        "timed_out" => "it was not decided within two minutes, because a service did not answer",
-        "customer_request" => "the customer cancelled it",
-        "cancelled_by_shop" => "an administrator cancelled it",
-        other => return other.replace('_', " "),
-    }
-    .to_owned()
+    let reasons: BTreeMap<String, String> = serde_json::from_str(REASONS).unwrap_or_default();
+    // The orders may have been cancelled by newer code, which knows more reasons.
+    reasons.get(code).cloned().unwrap_or_else(|| code.replace('_', " "))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! An order as the page shows it: the stored records, the picture of its saga, its messages
 //! and its trace.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 use chassis::money::{Currency, Money};
 use jiff::{Timestamp, Unit};
@@ -14,6 +16,8 @@ use crate::{
     trace::{Span, Traces, waterfall},
 };
 
+/// The cancellation reasons in words, by their codes.
+const REASONS: &str = include_str!("../../../functions/orders/cancellation-reasons.json");
 /// Members that are secrets, or of no use to a reader.
 const HIDDEN: [&str; 9] =
     ["pk", "sk", "payment_method", "method", "contact", "fingerprint", "check_shard", "wake", "expires_at"];
@@ -49,7 +53,9 @@ impl OrderReader {
         let messages: Vec<_> = messages.iter().filter(|message| message.is_about(id)).map(document_of).collect();
         let mut summary = summary(&order).context("an order has no id")?;
         summary["lines"] = lines(&order);
-        summary["reason"] = order["cancellation_reason"]["code"].clone();
+        let reason = order["cancellation_reason"]["code"].as_str();
+        summary["reason"] = reason.into();
+        summary["reason_in_words"] = reason.and_then(in_words).into();
         summary["failures"] = order["failures"].as_u64().unwrap_or_default().into();
         summary["trace_id"] = trace.into();
         summary["told_by_response"] = is_told_by_response(&order).into();
@@ -95,6 +101,12 @@ pub fn summary(item: &Value) -> Option<Value> {
         "reason": item["cancellation_reason"]["code"],
         "age_seconds": age.floor(),
     }))
+}
+
+/// A cancellation reason in words. `None` if this console does not know the reason.
+fn in_words(code: &str) -> Option<String> {
+    let reasons: HashMap<String, String> = serde_json::from_str(REASONS).ok()?;
+    reasons.get(code).cloned()
 }
 
 pub fn is_open(item: &Value) -> bool {
@@ -214,6 +226,9 @@ fn without_hidden(mut item: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use orders::domain::CancellationReason;
+    use strum::VariantNames;
+
     use super::*;
 
     #[test]
@@ -227,6 +242,16 @@ mod tests {
         assert_eq!((summary["id"].as_str(), summary["total"].as_str()), (Some("ord_1"), Some("64.50")));
         assert_eq!((&summary["customer"], &summary["open"]), (&json!("Ada"), &json!(false)));
         assert!(super::summary(&json!({ "pk": "KEY#1" })).is_none());
+    }
+
+    #[test]
+    fn each_cancellation_reason_has_words() {
+        let reasons: HashMap<String, String> = serde_json::from_str(REASONS).expect("JSON");
+        let mut known: Vec<_> = reasons.keys().map(String::as_str).collect();
+        let mut codes = CancellationReason::VARIANTS.to_vec();
+        known.sort_unstable();
+        codes.sort_unstable();
+        assert_eq!(known, codes);
     }
 
     #[test]

@@ -122,7 +122,7 @@ function facts(title, entries) {
 export function order(context, id) {
   const head = new Part(h("div", {}), ({ order: current }) => [
     h("p", { className: "states" }, stateBadge(current.state), " ",
-      h("span", {}, [money(current.total, current.currency), current.customer, current.reason ? `reason: ${current.reason}` : ""].filter(Boolean).join(" · "))),
+      h("span", {}, [money(current.total, current.currency), current.customer, current.reason ? `because ${current.reason_in_words ?? "of"} (${current.reason})` : ""].filter(Boolean).join(" · "))),
     h("p", { className: "lead" }, STORY[current.state] ?? ""),
   ]);
   head.element.append(h("p", { className: "empty" }, "The order is being read."));
@@ -169,7 +169,7 @@ export function order(context, id) {
       state = current.state;
       announce(`The order is ${state.toLowerCase()}.`);
     }
-    head.show({ order: { state: current.state, total: current.total, currency: current.currency, customer: current.customer, reason: current.reason } });
+    head.show({ order: { state: current.state, total: current.total, currency: current.currency, customer: current.customer, reason: current.reason, reason_in_words: current.reason_in_words } });
     actions.show(current.state);
     saga.show({ steps: document.steps, pivot: document.pivot, compensation: document.compensation, state: current.state });
     lines.show(current.lines ?? []);
