@@ -106,6 +106,22 @@ impl Browser {
         self.dev_tools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// Asks the page to move nothing that need not move, as a setting of the system does.
+    pub async fn prefer_reduced_motion(&self) {
+        let features = json!([{ "name": "prefers-reduced-motion", "value": "reduce" }]);
+        self.dev_tools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    /// From the next page on, answers the page's requests to `path` with `body`.
+    pub async fn answer(&self, path: &str, body: &Value) {
+        let script = format!(
+            "const send = window.fetch;
+             window.fetch = (target, ...rest) =>
+                 new URL(target.url ?? target, location).pathname === {path:?} ? Promise.resolve(Response.json({body})) : send(target, ...rest);"
+        );
+        self.dev_tools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+    }
+
     /// Runs a function's body in the page.
     pub async fn run(&self, body: &str, arguments: Vec<Value>) -> Value {
         self.client.execute(body, arguments).await.unwrap_or_else(|error| panic!("{body}: {error}"))

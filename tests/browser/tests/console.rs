@@ -221,6 +221,64 @@ async fn what_people_typed_is_shown_as_text_however_long_and_in_every_direction(
 }
 
 #[tokio::test]
+async fn an_order_of_fifty_lines_fits_a_phone_and_shows_each_line() {
+    in_browser(async |browser| {
+        browser.open("/#/books").await;
+        let mut items = Vec::new();
+        for number in 1..=50 {
+            let id = product(browser, &format!("Teapot number {number}"), "Short and stout.").await;
+            items.push(json!({ "product_id": id, "quantity": number }));
+        }
+        let order = json!({ "items": items, "payment_method": "tok_accepted" });
+        let order = browser.request("POST", "/as/ada/orders", &order).await;
+        browser.resize(360, 780).await;
+        browser.open(&format!("/#/orders/{}", order["id"].as_str().expect("an id"))).await;
+        browser.wait_for(".messages h3", "Text message").await;
+        browser.wait_for("td", "Teapot number 50").await;
+        let lines = "return [...document.querySelectorAll('tbody tr')].filter((row) => row.textContent.includes('Teapot number')).length";
+        assert_eq!(browser.run(lines, vec![]).await, 50);
+        browser.check("an order of fifty lines").await;
+        browser.picture("phone-fifty-lines").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_shop_says_how_to_add_a_product() {
+    in_browser(async |browser| {
+        browser.answer("/api/products", &json!({ "products": [] })).await;
+        browser.open("/#/shop").await;
+        browser.wait_for("main", "The catalogue is empty. Use POST /products as Grace").await;
+        assert!(browser.shows("#place-order:disabled", "").await, "nothing can be ordered");
+        browser.check("an empty shop").await;
+        browser.picture("shop-empty").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_moves_for_those_who_do_not_want_it() {
+    in_browser(async |browser| {
+        // What the style sheet lets move is the mark of a step that runs.
+        let running = "
+            const step = document.createElement('li');
+            step.className = 'step running';
+            step.innerHTML = '<span class=\"mark\">◐</span>';
+            document.querySelector('main').append(step);
+            return document.getAnimations().length";
+        browser.open("/#/books").await;
+        browser.wait_for("h1", "Books").await;
+        assert_ne!(browser.run(running, vec![]).await, 0);
+        browser.prefer_reduced_motion().await;
+        browser.open("/#/shop").await;
+        browser.open("/#/books").await;
+        browser.wait_for("h1", "Books").await;
+        assert_eq!(browser.run(running, vec![]).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_orders_of_a_customer_are_found_and_an_unknown_order_says_what_to_do() {
     in_browser(async |browser| {
         order(browser, "tok_accepted", "nothing").await;
