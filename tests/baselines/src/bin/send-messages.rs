@@ -1,10 +1,10 @@
 //! Sends an e-mail and a text message about each event of a batch. Before that, it reads
-//! whether the customer was erased. For each message it stores a claim, sends the message,
+//! whether the customer was erased, and whether an e-mail to the address has bounced. For each message it stores a claim, sends the message,
 //! and updates the claim.
 
-use std::env;
+use std::{collections::HashMap, env};
 
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message};
 use baselines::{key, string};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
@@ -40,17 +40,25 @@ impl Clients {
     async fn handle(&self, record: &Value) -> Result<(), Error> {
         let event: Value = serde_json::from_str(record["body"].as_str().ok_or("no body")?)?;
         let (id, data) = (event["id"].as_str().ok_or("no id")?, &event["data"]);
-        let erased = key(format!("ERASED#{}", data["user_id"].as_str().ok_or("no user")?), "ERASED");
-        let table = &self.table;
-        self.dynamodb.get_item().table_name(table).set_key(Some(erased)).consistent_read(true).send().await?;
+        let user = data["user_id"].as_str().ok_or("no user")?;
         let recipient = |channel: &str| data["recipient"][channel].as_str().ok_or("no recipient");
         let order = data["order_id"].as_str().ok_or("no order")?;
         let (email, phone) = (recipient("email")?, recipient("phone")?);
+        futures::try_join!(
+            self.read(key(format!("ERASED#{user}"), "ERASED")),
+            self.read(key(format!("SUPPRESSED#{user}"), email)),
+        )?;
         let text = format!("Your order {} is confirmed. The total is {}.", data["order_id"], data["total"]);
         futures::try_join!(
             self.send_once((order, id), "EMAIL", self.send_email(email, &text)),
             self.send_once((order, id), "SMS", self.send_sms(phone, &text)),
         )?;
+        Ok(())
+    }
+
+    async fn read(&self, key: HashMap<String, AttributeValue>) -> Result<(), Error> {
+        let get = self.dynamodb.get_item().table_name(&self.table).set_key(Some(key));
+        get.consistent_read(true).send().await?;
         Ok(())
     }
 
