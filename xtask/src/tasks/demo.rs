@@ -93,12 +93,13 @@ pub fn place_order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Resu
 }
 
 /// Chooses what to buy: three mugs, which the demo knows by their price of 19.99, and one
-/// of another product.
+/// of another product with a price in the same currency.
 fn items(products: &[Value]) -> Result<Vec<Value>> {
     let in_stock: Vec<&Value> = products.iter().filter(|product| product["stock"].as_u64() >= Some(3)).collect();
     ensure!(!in_stock.is_empty(), "everything is sold out: `make down`, then `make up`");
     let mug = in_stock.iter().copied().find(|product| product["price"].as_f64() == Some(19.99)).unwrap_or(in_stock[0]);
-    let other = in_stock.iter().copied().find(|product| product["id"] != mug["id"]);
+    let goes_with_mug = |product: &&Value| product["id"] != mug["id"] && product["currency"] == mug["currency"];
+    let other = in_stock.iter().copied().find(goes_with_mug);
     let item = |product: &Value, quantity: u32| json!({ "product_id": product["id"], "quantity": quantity });
     Ok([Some(item(mug, 3)), other.map(|other| item(other, 1))].into_iter().flatten().collect())
 }
@@ -146,6 +147,15 @@ fn since(first: &Value, entry: &Value) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_demo_buys_products_with_prices_in_one_currency() {
+        let product = |id: &str, price: f64, currency: &str| json!({ "id": id, "price": price, "currency": currency, "stock": 9 });
+        let products = [product("tea", 5.0, "EUR"), product("mug", 19.99, "USD"), product("pot", 12.5, "USD")];
+        let bought = items(&products).expect("items");
+        let ids: Vec<_> = bought.iter().map(|item| item["product_id"].as_str().expect("an id")).collect();
+        assert_eq!(ids, ["mug", "pot"]);
+    }
 
     #[test]
     fn the_time_between_two_entries_may_cross_midnight() {

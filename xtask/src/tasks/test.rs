@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::{
     console_program::Console,
-    emulator_api::SQS,
     openapi_clients,
     ports::free_port,
     prelude::*,
-    test_stack::{TestFolder, TestStack},
+    tasks::demo::{Detail, place_order},
+    test_stack::TestFolder,
 };
 
 /// The tests of a deployed stack.
@@ -32,23 +30,25 @@ pub fn run(project: &Project) -> Result<()> {
     );
     let passwords = test_stack.add_users_and_products()?;
     openapi_clients::test(&tools, &test_stack.stack, &passwords, &test_stack.folder)?;
+    // schemathesis has tried every operation as the customer, so it has also deactivated her. As after
+    // `make up`, she can order again.
+    let passwords = test_stack.add_users_and_products()?;
+    place_order(&test_stack.stack, &passwords, Detail::Brief)?;
     let has_sam_local = test_stack.start_local_servers(&tools)?;
     say!("▸ Tests on the stack");
     let skipped: &[&str] = if has_sam_local { &[] } else { &["--", "--skip", "sam_local"] };
     test_stack.test(&tools, &tests_in(&tools, STACK_TESTS)?, |tests| tests.args(skipped))?;
-    in_the_browser(&tools, &test_stack)
+    drop(test_stack);
+    in_the_browser(&tools)
 }
 
 /// Runs the tests of the console. They come last and one after the other, because they kill
-/// functions and disturb their calls.
-fn in_the_browser(tools: &Tools, test_stack: &TestStack) -> Result<()> {
+/// functions and disturb their calls. They have a stack of their own: the tests of the other stack
+/// leave malformed messages in its queues, which would make the console's books red.
+fn in_the_browser(tools: &Tools) -> Result<()> {
     say!("▸ Tests of the console, in a browser");
-    // schemathesis tries every operation as the customer, so it has also deactivated the customer.
+    let test_stack = TestFolder::of(&tools.project).claim()?.deploy(tools)?;
     test_stack.add_users_and_products()?;
-    // The tests of the stack leave malformed messages there. They would be in the console's books.
-    for queue in ["dead_letter", "user_events_dead_letter"] {
-        SQS.call(&test_stack.stack, "PurgeQueue", &json!({ "QueueUrl": test_stack.stack.queue(queue)? }))?;
-    }
     let console = Console::start(&tools.project, &test_stack.folder, free_port()?)?;
     console.lead_through_proxy(tools, &test_stack.stack)?;
     test_stack.test(tools, &tests_in(tools, BROWSER_TESTS)?, |tests| {
