@@ -88,7 +88,10 @@ fn drawing(order: &OrderId, lines: &[Line]) -> String {
     let first = spans[0].begin;
     // The parts of the trace that nobody waits for come seconds later. With one scale for all
     // parts, the bars of each part would be too short to compare.
-    for root in children.get(&None).into_iter().flatten() {
+    let roots = children.get(&None).into_iter().flatten().copied();
+    // Those who look at an order do not change it.
+    let (reads, roots): (Vec<&Span>, Vec<&Span>) = roots.partition(|root| root.field("method") == "GET");
+    for root in roots {
         let mut part = Vec::new();
         collect(root, 0, &children, &mut part);
         let end = part.iter().filter_map(|(_, span)| span.end).max().unwrap_or(root.begin).max(root.begin + 1);
@@ -107,7 +110,14 @@ fn drawing(order: &OrderId, lines: &[Line]) -> String {
             writeln!(text, "{}", line.trim_end()).ok();
         }
     }
+    if !reads.is_empty() {
+        writeln!(text, "\nNot drawn: {} that only read the order", requests(reads.len())).ok();
+    }
     text
+}
+
+fn requests(count: usize) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
 fn collect<'a>(
@@ -196,6 +206,8 @@ mod tests {
             line(json!({ "message": "order transition", "to": "CANCELLED" })),
             end("a", 1_010_000, json!({ "status": 402 })),
             begin("d", None, 3_000_000, "message", "notifications", json!({ "kind": "OrderCancelled" })),
+            begin("e", None, 4_000_000, "request", "orders", json!({ "method": "GET", "route": "/orders/{id}" })),
+            begin("f", Some("e"), 4_000_100, "aws", "orders", json!({ "operation": "DynamoDB_20120810.GetItem" })),
         ];
         let drawn = drawing(&order(), &lines);
         let lines: Vec<_> = drawn.lines().collect();
@@ -208,6 +220,7 @@ mod tests {
             "{drawn}"
         );
         assert!(lines[9].starts_with("  message OrderCancelled ") && lines[9].contains("✗ never ended"), "{drawn}");
+        assert_eq!(lines[10..], ["", "Not drawn: 1 request that only read the order"]);
     }
 
     #[test]
