@@ -53,6 +53,11 @@ pub fn place_order(stack: &Stack, passwords: &Passwords, detail: Detail) -> Resu
     let headers = [("authorization", authorization.as_str()), ("idempotency-key", &key)];
     let began = Instant::now();
     let response = stack.send("POST", "/orders", &headers, Some(&request))?;
+    ensure!(
+        !response.has_code("user_inactive"),
+        "{} was deactivated; `make up` gives her a new account",
+        Person::CUSTOMER.name
+    );
     let (status, took, text) = (response.status, seconds(response.took), response.text.clone());
     let order = response.success()?;
     let id = order["id"].as_str().context("the order has no id")?.to_owned();
