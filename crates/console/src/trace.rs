@@ -105,10 +105,23 @@ fn without_ids(path: &str) -> String {
     path.split('/').map(|part| if is_id(part) { "…" } else { part }).collect::<Vec<_>>().join("/")
 }
 
-/// The spans as the page draws them.
+/// The spans as the page draws them: each span is followed by its children, the earliest first.
 pub fn waterfall(spans: &[Span]) -> Vec<Value> {
     let first = spans.first().map_or(0, |span| span.begin);
-    spans.iter().map(|span| span.document(first)).collect()
+    let ids: BTreeSet<&str> = spans.iter().map(|span| span.id.as_str()).collect();
+    let mut children: BTreeMap<Option<&str>, Vec<&Span>> = BTreeMap::new();
+    for span in spans {
+        let parent = span.parent.as_deref().filter(|parent| ids.contains(parent));
+        children.entry(parent).or_default().push(span);
+    }
+    // The last one is drawn next.
+    let mut waiting: Vec<&Span> = children.remove(&None).into_iter().flatten().rev().collect();
+    let mut drawn = Vec::new();
+    while let Some(span) = waiting.pop() {
+        drawn.push(span.document(first));
+        waiting.extend(children.remove(&Some(span.id.as_str())).into_iter().flatten().rev());
+    }
+    drawn
 }
 
 /// The lines of one trace.
@@ -270,6 +283,31 @@ mod tests {
         assert_eq!(span.links, ["before"]);
         assert_eq!(span.label(), "step: reserve stock");
         assert!(spans(&read.traces["t"], "ord_2").is_empty());
+    }
+
+    #[test]
+    fn a_span_is_drawn_above_its_children_and_roots_are_drawn_in_the_sequence_of_their_beginnings() {
+        let span = |id: &str, parent: Option<&str>, begin: i64| Span {
+            id: id.into(),
+            parent: parent.map(str::to_owned),
+            links: Vec::new(),
+            service: "orders".into(),
+            name: "step".into(),
+            begin,
+            end: Some(begin + 1),
+            fields: Map::new(),
+        };
+        let spans = [
+            span("request", Some("of the client"), 0),
+            span("users", Some("request"), 1),
+            span("products", Some("request"), 2),
+            span("of users", Some("users"), 3),
+            span("of products", Some("products"), 4),
+            span("message", None, 5),
+        ];
+        let drawn = waterfall(&spans);
+        let ids: Vec<_> = drawn.iter().filter_map(|span| span["span_id"].as_str()).collect();
+        assert_eq!(ids, ["request", "users", "of users", "products", "of products", "message"]);
     }
 
     #[test]
