@@ -234,7 +234,7 @@ async fn an_order_of_fifty_lines_fits_a_phone_and_shows_each_line() {
         browser.resize(360, 780).await;
         browser.open(&format!("/#/orders/{}", order["id"].as_str().expect("an id"))).await;
         browser.wait_for(".messages h3", "Text message").await;
-        browser.wait_for("td", "Teapot number 50").await;
+        browser.wait_for("tbody th", "Teapot number 50").await;
         let lines = "return [...document.querySelectorAll('tbody tr')].filter((row) => row.textContent.includes('Teapot number')).length";
         assert_eq!(browser.run(lines, vec![]).await, 50);
         browser.check("an order of fifty lines").await;
