@@ -31,7 +31,7 @@ export function shop(context) {
     side.replaceChildren(
       h("h2", { id: "basket-title" }, "Basket"),
       named.length === 0
-        ? h("p", { className: "empty" }, "Choose something on the left.")
+        ? h("p", { className: "empty" }, "Choose a product and its quantity.")
         : h("ul", { className: "lines" }, named.map(([product, quantity]) => h("li", {}, `${quantity} × ${product.name}`))),
       h("fieldset", {}, h("legend", {}, "Pay with"),
         context.stack.test_cards.map(({ token, name, what_it_does: what }) =>
