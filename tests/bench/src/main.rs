@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bench::{chart, document, report::Report, sections::SECTIONS, table};
+use bench::{chart, document, log_counter, report::Report, sections::SECTIONS, table};
 
 /// The checkout's folder.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -17,6 +17,8 @@ fn main() -> Result<()> {
     for name in &wanted {
         ensure!(SECTIONS.iter().any(|(known, _)| known == name), "there is no section {name}");
     }
+    // Before the first section starts a shop.
+    log_counter::install();
     let root = Path::new(ROOT);
     let stored = root.join("target/bench/bench.json");
     let mut report = Report::read(&stored)?;

@@ -13,7 +13,6 @@ use crate::log_counter;
 ///
 /// If the runtime cannot be built.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
-    // The shop installs a subscriber that logs nothing, unless there is one already.
     log_counter::install();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without I/O can always be built").block_on(work)
