@@ -56,7 +56,7 @@ function push(kind, data) {
 
 const booksSignal = document.getElementById("books-signal");
 function showBooks(state) {
-  const [kind, text] = state.green ? ["good", "✓ Books balance"] : state.working ? ["open", "… Books are moving"] : ["bad", "✗ Books do not balance"];
+  const [kind, text] = state.green ? ["good", "✓ Books balance"] : state.working ? ["open", "… Orders in progress"] : ["bad", "✗ Books do not balance"];
   booksSignal.className = `signal ${kind}`;
   booksSignal.textContent = text;
 }
@@ -85,7 +85,7 @@ try {
   const { endpoint, version, commit, through_proxy: throughProxy } = context.stack;
   document.getElementById("stack").textContent =
     `Stack at ${endpoint}, version ${version}${commit && commit !== "unknown" ? ` (${commit.slice(0, 8)})` : ""}. ` +
-    (throughProxy ? "Its calls pass through the console, so weather works." : "Its calls do not pass through the console, so some weather is not available.");
+    (throughProxy ? "The functions' calls pass through the console, which can disturb them (Weather)." : "The functions' calls do not pass through the console, so it cannot disturb all of them (Weather).");
   window.addEventListener("hashchange", () => show());
   show({ isFirst: true });
 } catch (problem) {

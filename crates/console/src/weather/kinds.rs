@@ -105,8 +105,9 @@ impl Kind {
                 title: "Kill the next request half-way",
                 what_it_does: "Lets the next request of one function write, and ends its process before it learns \
                                that the write has succeeded.",
-                what_should_happen: "The order stays open. The worker asks again with the same id, is told what has \
-                                     already happened, and finishes the order. Nothing is done twice.",
+                what_should_happen: "Whoever made the request repeats it with the same id: the orders service at once, \
+                                     or the worker later. The answer is what has already happened, so nothing is \
+                                     done twice, and the order is finished.",
                 targets: WRITING_FUNCTIONS,
                 seconds: 60,
                 needs_proxy: true,

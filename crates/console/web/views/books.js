@@ -26,7 +26,7 @@ export function books(context) {
         : notice("bad", "The books do not balance.", "The rows in red say where."),
     h("section", { "aria-labelledby": "stock-title" },
       h("h2", { id: "stock-title" }, "Stock"),
-      h("p", { className: "hint" }, "Initial stock + adjustments = available + reserved. Units of done orders stay reserved: they are sold."),
+      h("p", { className: "hint" }, "Initial stock + adjustments = available + reserved. A sold unit stays counted as reserved."),
       table("Stock of each product", ["Product", "Initial", "Adjustments", "Available", "Reserved", "Verdict"],
         state.products.map((product) => [h("span", { dir: "auto" }, product.name), product.initial, product.adjustments, product.available, product.reserved, verdict(product.balanced)]), "The catalogue is empty.")),
     h("section", { "aria-labelledby": "money-title" },

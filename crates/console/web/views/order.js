@@ -12,10 +12,19 @@ const STEP_STATES = {
 
 const STORY = {
   PENDING: "The order is stored, and its steps run. If a process dies now, the worker takes the order over: within two minutes it is confirmed or cancelled.",
-  CONFIRMED: "The pivot has passed: the customer has the order. What follows is repeated until it succeeds.",
+  CONFIRMED: "The pivot has passed: the customer has the order. Each step that follows is repeated until it succeeds or is refused for good.",
   DONE: "Every step has succeeded, each exactly once.",
   CANCELLING: "The shop goes the way back: each compensation is repeated until it succeeds.",
   CANCELLED: "Everything that was done is undone. No stock is kept, and no money.",
+};
+
+const COMPENSATION = "A compensation undoes a step. It runs even if the step has perhaps never happened: then it makes sure that the step has no effect if it arrives late.";
+
+/** What the steps of the way back do that undo nothing. */
+const AFTER_COMPENSATION = {
+  "find recipient": "needed if the order was cancelled before its user was validated",
+  "publish OrderCreated": "needed if the order was confirmed, and its first message is not out yet",
+  "publish OrderCancelled": "tells the customer, unless the response has done so",
 };
 
 function time(step) {
@@ -34,6 +43,7 @@ function stepCard(step, idle) {
       h("span", { className: "title" }, step.title),
       h("span", { className: "detail" }, [name, time(step), step.attempts > 1 ? `${step.attempts} attempts` : ""].filter(Boolean).join(" · ")),
       step.undoes?.length ? h("span", { className: "detail" }, `undoes: ${step.undoes.join(", ")}`) : null,
+      step.phase === "way_back" && AFTER_COMPENSATION[step.name] ? h("span", { className: "detail" }, AFTER_COMPENSATION[step.name]) : null,
       step.error ? h("span", { className: "detail error" }, step.error) : null));
 }
 
@@ -57,15 +67,15 @@ function drawSaga({ steps, pivot, compensation, state }) {
     h("h2", {}, "The saga"),
     h("div", { className: "saga" },
       phase("before", "Before the pivot →", "Each step can be undone.", stages(steps.filter((step) => step.phase === "before"), notReached)),
-      phase("pivot", "The pivot →", "One write decides: the order is confirmed.", h("ul", { className: "stage" }, stepCard(pivot, notReached))),
-      phase("after", "After the pivot", "Repeated until it succeeds.", stages(steps.filter((step) => step.phase === "after"), notReached))),
+      phase("pivot", "The pivot →", "One write decides: the order is confirmed, and the customer is told so.", h("ul", { className: "stage" }, stepCard(pivot, notReached))),
+      phase("after", "After the pivot", "Each step is repeated until it succeeds. Only a refusal for good, or somebody who cancels the order, leads to the way back.", stages(steps.filter((step) => step.phase === "after"), notReached))),
     steps.some((step) => step.attempts > 1 && step.state === "done")
       ? notice("good", "A step was tried again.", "Each attempt carries the id of the same order, so what an earlier attempt has done is found, and not done a second time.")
       : null,
     phase(isOnWayBack ? "back taken" : "back", "← The way back",
       isOnWayBack
-        ? "A compensation undoes a step. It also makes sure that the step has no effect if it arrives late. The compensations of a cancelled order run until each has succeeded."
-        : "A compensation undoes a step. If the order is refused or cancelled, these run until each has succeeded.",
+        ? `${COMPENSATION} Each was repeated until it succeeded, or still is. Then the customer is told.`
+        : `${COMPENSATION} If the order is refused or cancelled, each is repeated until it succeeds. Then the customer is told.`,
       h("div", { className: "reverse" }, stages(compensation, state === "DONE" ? "not needed" : null))),
     h("details", { id: "why" },
       h("summary", {}, "Why a killed payment neither loses money nor takes it twice"),
@@ -80,7 +90,7 @@ function drawTrace(spans) {
   for (const span of spans) depths.set(span.span_id, span.parent_id && depths.has(span.parent_id) ? depths.get(span.parent_id) + 1 : 0);
   return [
     h("h2", {}, "Trace"),
-    h("p", { className: "hint" }, `One request, through all functions, and what follows it through the stream and the queue: ${duration(end)}.`),
+    h("p", { className: "hint" }, `One request, through all functions, and what follows it: ${duration(end)}. What the stream or the queue has started is marked (linked): nobody waits for it. A write that is refused with 400 has found that its condition does not hold, for example because an earlier attempt has written the same.`),
     h("ol", { className: "trace", role: "list" }, spans.map((span) => {
       const bar = h("span", { className: `bar-line${span.failed ? " failed" : ""}${span.duration_ms === null || span.duration_ms === undefined ? " unfinished" : ""}` });
       bar.style.marginInlineStart = `${(span.start_ms / end) * 100}%`;
@@ -101,7 +111,7 @@ function drawMessages({ messages, isToldByResponse }) {
   return [
     h("h2", {}, "What the customer gets"),
     messages.length === 0
-      ? h("p", { className: "empty" }, isToldByResponse ? "No message was sent, because the response to the request has told the customer." : "No message was sent.")
+      ? h("p", { className: "empty" }, isToldByResponse ? "No message was sent: the customer knows it already, from the response to the request." : "No message was sent.")
       : h("ul", { className: "messages" }, messages.map((message) => h("li", { className: "card" },
         message.channel === "email"
           ? [

@@ -3,7 +3,7 @@ import { announce, h, money, notice, Part } from "../dom.js";
 
 /** What a newcomer can do to the order at the moment of ordering. Each entry is weather that the console knows. */
 const MEANWHILE = [
-  { id: "nothing", text: "Nothing. The sun shines." },
+  { id: "nothing", text: "Nothing is broken." },
   { id: "kill_halfway", target: "payments", text: "Kill the payments service in the middle: it has authorised the payment, and dies before it can say so." },
   { id: "payments_dead", target: "payments", text: "The payments service is dead for half a minute." },
   { id: "lose_answer", target: "service:products", text: "The stock is reserved, and the answer gets lost." },

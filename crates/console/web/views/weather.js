@@ -104,7 +104,7 @@ export function weather(context) {
   return {
     elements: [
       h("h1", {}, "Weather"),
-      h("p", { className: "lead" }, "Break something on purpose, and watch the shop recover. Everything here clears itself."),
+      h("p", { className: "lead" }, "Weather is what you break on purpose. Watch the shop recover: all weather ends by itself."),
       outcome, h("div", { className: "pair" }, active.element, storm.element), kinds.element,
     ],
   };
