@@ -18,12 +18,11 @@ const COPY: &str = "target/mutants";
 /// crates of the copy with those of the checkout, and use broken code for the checkout.
 const BUILD: &str = "target/mutants-build";
 
-/// The tests that run for each broken rule, as arguments of `cargo test`. At least one of
-/// them must fail.
-const RULE_TESTS: &[&str] = &[
+/// The tests that run for each broken rule of the shop, as arguments of `cargo test`. At
+/// least one of them must fail.
+const SHOP_TESTS: &[&str] = &[
+    "--package=in-process-tests",
     "--package=orders",
-    "--package=console",
-    "--bin=console",
     "--test=saga",
     "--test=users",
     "--test=notifications",
@@ -40,6 +39,11 @@ const RULE_TESTS: &[&str] = &[
     "--test=reconciliation",
     "--test=faults",
 ];
+
+/// The folder of the console, and the tests that run for each broken rule of the console. It
+/// uses the crate of the orders, so it would be compiled again for most rules of the shop.
+const CONSOLE: &str = "crates/console/";
+const CONSOLE_TESTS: &[&str] = &["--package=console", "--bin=console"];
 
 /// The files whose changes the orders crate's own tests must notice. Without the AWS SDK,
 /// which these tests do not need, the crate compiles in seconds.
@@ -82,6 +86,8 @@ struct Mutant {
     /// The rule's sentence, which is the text before the diff.
     rule: String,
     patch: PathBuf,
+    /// The tests of which one must fail.
+    tests: &'static [&'static str],
 }
 
 impl Mutant {
@@ -90,8 +96,14 @@ impl Mutant {
         let mut mutants = Vec::new();
         for patch in shell.read_dir(PATCHES)? {
             let text = shell.read_file(&patch)?;
-            let (rule, _) = text.split_once("\n--- a/").with_context(|| format!("{} has no diff", patch.display()))?;
-            mutants.push(Self { rule: rule.split_whitespace().collect::<Vec<_>>().join(" "), patch });
+            let (rule, diff) =
+                text.split_once("\n--- a/").with_context(|| format!("{} has no diff", patch.display()))?;
+            let rule = rule.split_whitespace().collect::<Vec<_>>().join(" ");
+            mutants.push(Self {
+                rule,
+                patch,
+                tests: if diff.starts_with(CONSOLE) { CONSOLE_TESTS } else { SHOP_TESTS },
+            });
         }
         Ok(mutants)
     }
@@ -104,13 +116,17 @@ fn rules(tools: &Tools, only: &str) -> Result<()> {
     ensure!(!mutants.is_empty(), "no rule contains \"{only}\"");
     let step = Step::begin("The tests, before any rule is broken");
     copy_sources(tools)?;
-    ensure!(failure(tools)?.is_none(), "the tests fail although no rule is broken: repair that first");
+    for tests in [CONSOLE_TESTS, SHOP_TESTS] {
+        if mutants.iter().any(|mutant| mutant.tests == tests) {
+            ensure!(failure(tools, tests)?.is_none(), "the tests fail although no rule is broken: repair that first");
+        }
+    }
     step.done("all tests pass");
     let mut unnoticed = Vec::new();
-    for Mutant { rule, patch } in &mutants {
+    for Mutant { rule, patch, tests } in &mutants {
         let step = Step::begin(format!("Broken: {rule}"));
         quiet(cmd!(tools, "git apply --directory={COPY} {patch}"))?;
-        let failure = failure(tools);
+        let failure = failure(tools, tests);
         quiet(cmd!(tools, "git apply --reverse --directory={COPY} {patch}"))?;
         match failure? {
             Some(failure) => {
@@ -128,12 +144,12 @@ fn rules(tools: &Tools, only: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests on the copy. If a test fails, returns a line that describes the failure.
-fn failure(tools: &Tools) -> Result<Option<String>> {
+/// Runs tests on the copy. If a test fails, returns a line that describes the failure.
+fn failure(tools: &Tools, tests: &[&str]) -> Result<Option<String>> {
     let tests = |more: &[&str]| {
         let manifest = format!("{COPY}/Cargo.toml");
-        let tests = cmd!(tools, "cargo test --manifest-path {manifest} --profile faults --package in-process-tests");
-        tests.args(RULE_TESTS).args(more).env("CARGO_TARGET_DIR", tools.root().join(BUILD))
+        let command = cmd!(tools, "cargo test --manifest-path {manifest} --profile faults");
+        command.args(tests).args(more).env("CARGO_TARGET_DIR", tools.root().join(BUILD))
     };
     quiet(tests(&["--no-run"])).context("a mutant that does not compile proves nothing")?;
     let output = tests(&[]).ignore_status().output()?;
@@ -228,7 +244,7 @@ mod tests {
     #[test]
     fn each_patch_applies() {
         let shell = shell();
-        for Mutant { rule, patch } in Mutant::read_all(&shell).expect("patches") {
+        for Mutant { rule, patch, .. } in Mutant::read_all(&shell).expect("patches") {
             quiet(cmd!(shell, "git apply --check {patch}")).expect(&rule);
         }
     }
