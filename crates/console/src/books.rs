@@ -7,7 +7,10 @@ use chassis::money::Currency;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::emulator::Emulator;
+use crate::{
+    emulator::Emulator,
+    stored_order::{is_open, is_order, was},
+};
 
 const DEAD_LETTER_QUEUES: [&str; 2] = ["dead_letter", "user_events_dead_letter"];
 
@@ -99,13 +102,13 @@ impl Records {
 
 impl Books {
     pub fn of(records: &Records) -> Self {
-        let orders: Vec<_> = orders_in(&records.orders).collect();
+        let orders: Vec<_> = records.orders.iter().filter(|item| is_order(item)).collect();
         let open_orders = orders.iter().filter(|order| is_open(order)).count();
         let is_moving = |order: &Value| is_open(order) || records.changed.contains(&text(&order["pk"]));
-        let (moving, settled): (Vec<_>, Vec<_>) = orders.into_iter().partition(|order| is_moving(order));
+        let (moving, settled): (Vec<_>, Vec<_>) = orders.iter().copied().partition(|order| is_moving(order));
         let products = products(&records.products);
         let money = money(&moving, &settled, &records.ledger);
-        let events = events(&moving, &settled, &records.messages);
+        let events = events(&orders, &records.messages);
         let working = !moving.is_empty() || records.waiting > 0;
         let is_balanced = products.iter().all(|product| product.balanced)
             && money.iter().all(|row| row.balanced)
@@ -125,17 +128,10 @@ impl Books {
 
 /// The keys of the orders that are not the same in both lists.
 fn changed(before: &[Value], after: &[Value]) -> HashSet<String> {
-    let before: HashMap<_, _> = orders_in(before).map(|order| (text(&order["pk"]), order)).collect();
+    let orders = |items| <[Value]>::iter(items).filter(|item| is_order(item));
+    let before: HashMap<_, _> = orders(before).map(|order| (text(&order["pk"]), order)).collect();
     let is_changed = |order: &&Value| before.get(&text(&order["pk"])) != Some(order);
-    orders_in(after).filter(is_changed).map(|order| text(&order["pk"])).collect()
-}
-
-fn orders_in(items: &[Value]) -> impl Iterator<Item = &Value> {
-    items.iter().filter(|item| item["sk"] == "ORDER")
-}
-
-fn is_open(order: &Value) -> bool {
-    order["state"] != "DONE" && order["state"] != "CANCELLED"
+    orders(after).filter(is_changed).map(|order| text(&order["pk"])).collect()
 }
 
 fn products(items: &[Value]) -> Vec<Product> {
@@ -199,21 +195,17 @@ fn money(moving: &[&Value], settled: &[&Value], ledger: &[Value]) -> Vec<Money> 
         .collect()
 }
 
-fn events(moving: &[&Value], settled: &[&Value], messages: &[Value]) -> Events {
+fn events(orders: &[&Value], messages: &[Value]) -> Events {
     let announced: BTreeSet<String> = messages
         .iter()
         .filter(|claim| claim["kind"] == "OrderCreated")
         .map(|claim| after(&claim["pk"], "ORDER#"))
         .collect();
-    let confirmed: Vec<_> = moving.iter().chain(settled).filter(|order| was(order, "CONFIRMED")).collect();
+    let confirmed: Vec<_> = orders.iter().filter(|order| was(order, "CONFIRMED")).collect();
     let out = confirmed.iter().filter(|order| announced.contains(&after(&order["pk"], "ORDER#"))).count();
     // The notifier works after the order is done. So the sum can be wrong only once nothing
     // waits any more, which `working` says.
     Events { confirmed: confirmed.len(), out, balanced: out == confirmed.len() }
-}
-
-fn was(order: &Value, status: &str) -> bool {
-    order["history"].as_array().into_iter().flatten().any(|entry| entry["status"] == status)
 }
 
 fn decimals(currency: &str) -> u32 {

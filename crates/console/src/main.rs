@@ -26,6 +26,7 @@ mod saga;
 mod server;
 mod shop;
 mod stack;
+mod stored_order;
 mod storm;
 mod trace;
 mod watch;

@@ -13,6 +13,7 @@ use crate::{
     emulator::{Emulator, Message},
     live_calls::LiveCalls,
     saga::{Attempt, Progress, picture},
+    stored_order::{is_open, was},
     trace::{Span, Traces, waterfall},
 };
 
@@ -53,9 +54,7 @@ impl OrderReader {
         let messages: Vec<_> = messages.iter().filter(|message| message.is_about(id)).map(document_of).collect();
         let mut summary = summary(&order).context("an order has no id")?;
         summary["lines"] = lines(&order);
-        let reason = order["cancellation_reason"]["code"].as_str();
-        summary["reason"] = reason.into();
-        summary["reason_in_words"] = reason.and_then(in_words).into();
+        summary["reason_in_words"] = summary["reason"].as_str().and_then(in_words).into();
         summary["failures"] = order["failures"].as_u64().unwrap_or_default().into();
         summary["trace_id"] = trace.into();
         summary["told_by_response"] = is_told_by_response(&order).into();
@@ -109,15 +108,10 @@ fn in_words(code: &str) -> Option<String> {
     reasons.get(code).cloned()
 }
 
-pub fn is_open(item: &Value) -> bool {
-    item["state"] != "DONE" && item["state"] != "CANCELLED"
-}
-
 /// Whether the response to the request told the customer that the order was refused. Then the
 /// customer gets no message about it.
 fn is_told_by_response(order: &Value) -> bool {
-    let was_confirmed = order["history"].as_array().into_iter().flatten().any(|entry| entry["status"] == "CONFIRMED");
-    order["state"] == "CANCELLED" && order["is_refusal_answered"] == true && !was_confirmed
+    order["state"] == "CANCELLED" && order["is_refusal_answered"] == true && !was(order, "CONFIRMED")
 }
 
 /// An amount of money as a decimal number in a text, such as `64.50`. A number of JSON would

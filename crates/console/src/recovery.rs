@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::{order_view::is_open, weather::control::Control};
+use crate::{
+    stored_order::{is_open, is_order},
+    weather::control::Control,
+};
 
 const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(3);
@@ -28,7 +31,7 @@ pub async fn run(control: Control) {
         }
         let swept = async {
             let orders = control.emulator.scan("orders").await?;
-            let is_any_open = orders.iter().any(|item| item["sk"] == "ORDER" && is_open(item));
+            let is_any_open = orders.iter().any(|item| is_order(item) && is_open(item));
             if is_any_open {
                 control.emulator.sweep().await?;
             }

@@ -27,6 +27,7 @@ use crate::{
     emulator::COGNITO,
     people::sign_in,
     shop::{Answer, Line, Shop},
+    stored_order::is_order,
     watch::Watch,
     weather::{control::Control, kinds::Kind, redelivery},
 };
@@ -325,7 +326,7 @@ impl Storm {
 
     fn tally(&self, orders: &[Value], ids: &HashSet<String>, placed: &AtomicUsize, seconds_left: u64) {
         let own = orders.iter().filter(|order| order["user_id"].as_str().is_some_and(|id| ids.contains(id)));
-        let own: Vec<_> = own.filter(|item| item["sk"] == "ORDER").collect();
+        let own: Vec<_> = own.filter(|item| is_order(item)).collect();
         let count = |state: &str| own.iter().filter(|order| order["state"] == state).count();
         let (done, cancelled) = (count("DONE"), count("CANCELLED"));
         let open = own.len() - done - cancelled;

@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     books::{Books, Records},
     emulator::Emulator,
+    stored_order::is_order,
 };
 
 const PERIOD: Duration = Duration::from_millis(400);
@@ -100,7 +101,7 @@ impl Watch {
     }
 
     fn tell_orders(&self, mut items: Vec<Value>) {
-        items.retain(|item| item["sk"] == "ORDER");
+        items.retain(is_order);
         // An order's id begins with the time at which it was placed.
         items.sort_by(|a, b| b["pk"].as_str().cmp(&a["pk"].as_str()));
         self.orders.send_if_modified(|last| {

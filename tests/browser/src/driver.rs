@@ -18,7 +18,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// The driver takes a free port of IPv4, and ends if the same port of IPv6 is in use.
+/// How often the driver is started at most. It takes a free port of IPv4, and ends if the same port
+/// of IPv6 is in use.
 const STARTS: u32 = 5;
 
 pub struct Driver {

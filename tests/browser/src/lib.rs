@@ -102,13 +102,17 @@ impl Browser {
             Scheme::Light => "light",
             Scheme::Dark => "dark",
         };
-        let features = json!([{ "name": "prefers-color-scheme", "value": value }]);
-        self.dev_tools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+        self.set_preference("prefers-color-scheme", value).await;
     }
 
     /// Asks the page to move nothing that need not move, as a setting of the system does.
     pub async fn prefer_reduced_motion(&self) {
-        let features = json!([{ "name": "prefers-reduced-motion", "value": "reduce" }]);
+        self.set_preference("prefers-reduced-motion", "reduce").await;
+    }
+
+    /// Sets a setting of the system that style sheets can ask for, and unsets the others.
+    async fn set_preference(&self, name: &str, value: &str) {
+        let features = json!([{ "name": name, "value": value }]);
         self.dev_tools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 

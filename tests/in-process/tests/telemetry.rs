@@ -72,6 +72,12 @@ fn spans(lines: &[Value]) -> HashMap<String, Span> {
     of("begin").map(|line| (id(line), span(line))).collect()
 }
 
+/// The names of the steps, sorted, each once.
+fn steps(spans: &HashMap<String, Span>) -> Vec<&str> {
+    let steps = spans.values().filter(|span| span.name() == "step").map(|span| span.begin["step"].as_str().unwrap());
+    steps.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 fn named<'a>(spans: &'a HashMap<String, Span>, service: &str, name: &str) -> Vec<&'a Span> {
     let mut found: Vec<_> = spans.values().filter(|span| (span.service(), span.name()) == (service, name)).collect();
     found.sort_by_key(|span| span.begin["at"].as_i64());
@@ -113,10 +119,8 @@ async fn the_spans_of_an_order_form_one_trace_from_the_request_to_the_message() 
     assert_eq!(roots.len(), 4);
 
     // Each step and each call is a span.
-    let steps: BTreeSet<_> =
-        spans.values().filter(|span| span.name() == "step").map(|span| span.begin["step"].as_str().unwrap()).collect();
     let expected = ["authorise payment", "capture payment", "publish OrderCreated", "reserve stock", "validate user"];
-    assert_eq!(steps.into_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(steps(&spans), expected);
     for name in ["request", "order", "message", "step", "call", "attempt", "publish", "provider", "send", "aws"] {
         let of_this_name: Vec<_> = spans.values().filter(|span| span.name() == name).collect();
         assert!(!of_this_name.is_empty(), "there is no span {name}");
@@ -176,13 +180,6 @@ async fn a_refused_order_shows_the_refusal_in_its_spans_and_its_reason_in_its_lo
     assert_eq!((&transition["to"], &transition["reason"]), (&json!("CANCELLING"), &json!("payment_declined")));
 }
 
-/// Serves the users service by code that only records the headers of its requests.
-/// The names of the steps in the spans.
-fn steps(lines: &[Value]) -> BTreeSet<String> {
-    let spans = spans(lines);
-    spans.values().filter_map(|span| span.begin["step"].as_str()).map(str::to_owned).collect()
-}
-
 #[tokio::test]
 async fn a_refused_order_shows_only_the_steps_that_it_needed_and_says_why_no_message_was_sent() {
     let (world, customer, product) = recorded_shop(&SPANS).await;
@@ -198,13 +195,14 @@ async fn a_refused_order_shows_only_the_steps_that_it_needed_and_says_why_no_mes
         "reserve stock",
         "validate user",
     ];
-    assert_eq!(steps(&lines).into_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(steps(&spans(&lines)), expected);
     let unsent: Vec<_> = lines.iter().filter(|line| line["message"] == "no message is sent").collect();
     let [unsent] = unsent.as_slice() else { panic!("{unsent:?}") };
     assert_eq!(unsent["reason"], "the response to the request has told the customer that the order was refused");
     assert_eq!(unsent["order_id"], refused["order_id"]);
 }
 
+/// Serves the users service by code that only records the headers of its requests.
 fn record_headers(world: &World) -> Arc<Mutex<Vec<http::HeaderMap>>> {
     let headers = Arc::new(Mutex::new(Vec::new()));
     let seen = headers.clone();

@@ -32,7 +32,7 @@ pub fn run(project: &Project) -> Result<()> {
     openapi_clients::test(&tools, &test_stack.stack, &passwords, &test_stack.folder)?;
     // schemathesis has tried every operation as the customer, so it has also deactivated her. As after
     // `make up`, she can order again.
-    let passwords = test_stack.add_users_and_products()?;
+    test_stack.add_users_and_products()?;
     place_order(&test_stack.stack, &passwords, Detail::Brief)?;
     let has_sam_local = test_stack.start_local_servers(&tools)?;
     say!("▸ Tests on the stack");

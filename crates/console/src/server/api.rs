@@ -19,6 +19,7 @@ use crate::{
     order_view::summary,
     people::Person,
     shop::{Answer, Line},
+    stored_order::is_order,
     weather::kinds::Kind,
 };
 
@@ -107,7 +108,7 @@ pub async fn orders(State(console): State<Console>, filter: Result<Query<OrderFi
     let items = console.shop.emulator.scan("orders").await?;
     let email = email.map(|email| email.trim().to_lowercase()).filter(|email| !email.is_empty());
     let state = state.filter(|state| !state.is_empty());
-    let mut orders: Vec<Value> = items.iter().filter(|item| item["sk"] == "ORDER").filter_map(summary).collect();
+    let mut orders: Vec<Value> = items.iter().filter(|item| is_order(item)).filter_map(summary).collect();
     orders.retain(|order| {
         let address = order["email"].as_str().map(str::to_lowercase);
         state.as_ref().is_none_or(|state| order["state"] == **state)

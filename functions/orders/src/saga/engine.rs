@@ -302,9 +302,9 @@ impl Engine {
         invocation: &Invocation,
     ) -> Result<(), Unfinished> {
         for stage in stages {
-            let needed: Vec<_> = stage.iter().filter(|step| step.is_needed_for(order)).collect();
-            let actions = needed.into_iter().map(|step| (step.name, step.action));
-            self.run_side_by_side(actions, order, invocation).await?;
+            let needed = stage.iter().filter(|step| step.is_needed_for(order));
+            let actions: Vec<_> = needed.map(|step| (step.name, step.action)).collect();
+            self.run_side_by_side(actions.into_iter(), order, invocation).await?;
         }
         Ok(())
     }
